@@ -418,6 +418,95 @@ def test_a_task_is_repeated_as_new_with_what_it_was_asked(page: Page, client: ht
     assert again["trigger"]["segment"] == task["trigger"]["segment"]
 
 
+def kept_by_repeating(client: httpx2.Client) -> dict[str, Any]:
+    """A task with all that the form of a new export does not show."""
+    rules = [
+        {"field_name": "kind", "field_type": "keyword", "operator": "is_one_of",
+         "value": ["Smith, John", "", ' the "best" ', "credit"]},
+        {"field_name": "amount", "field_type": "number", "operator": "is_one_of", "value": [9007199254740993, 0.5]},
+        {"field_name": "kind", "field_type": "keyword", "operator": "is_not", "value": "two\nlines"},
+    ]  # fmt: skip
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "any", "chain_id": CHAIN, "rules": rules}
+    plan: dict[str, Any] = {
+        "repeat": "daily",
+        "timezone": "Europe/Amsterdam",
+        "until": "2127-01-05T03:00:00Z",
+        "catch_up": "all",
+    }
+    body = export_body(once="2126-01-05T03:00:00Z", segment=segment, **plan)
+    body["target"] |= {
+        "fields": ["kind", {"name": "id", "as": "number"}, "amount"], "csv": {"profile": "excel", "header": False},
+        "priority": 3, "timeout_seconds": 77, "result_days": 1.5,
+    }  # fmt: skip
+    created = client.post("/tasks", json=body)
+    assert created.status_code == 201, created.text
+    assert client.post(f"/tasks/{created.json()['id']}/cancel").status_code == 200
+    task: dict[str, Any] = created.json()
+    return task
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_repeated_task_keeps_what_the_form_does_not_show(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client, scripts: bool
+) -> None:
+    task = kept_by_repeating(client)
+    page = context(java_script_enabled=scripts).new_page()
+    sign_in(page, person, f"/console/{CHAIN}/new?from={task['id']}")
+    page.get_by_label("Begins").select_option("at")
+    page.locator("#at").fill("2126-01-05 04:00")
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))
+    again = client.get(f"/tasks/{page.url.rpartition('/')[2]}").json()
+    client.post(f"/tasks/{again['id']}/cancel")
+    assert again["id"] != task["id"]
+    assert (again["desc"], again["target"]) == (task["desc"], task["target"])
+    assert {**again["trigger"], "once": ""} == {**task["trigger"], "once": ""}
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_export_of_a_stored_segment_never_becomes_one_of_every_row(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client, service: Longshore, scripts: bool
+) -> None:
+    rules = [{"field_name": "total", "field_type": "number", "operator": "is_greater_than", "value": 10}]
+    segment = {"entity": "people", "index": "transactions", "join": "all", "chain_id": CHAIN, "rules": rules}
+    stored = client.post("/segments", json={"chain": CHAIN, "name": "old one", "segment": segment}).json()["id"]
+    older = "update longshore.segments set created_at = now() - interval '1 year' where id = $1"
+    more = """
+        insert into longshore.segments (chain_id, name, index, segment)
+        select chain_id, 'newer', index, segment from longshore.segments, generate_series(1, 101) where id = $1
+    """
+    service.sql(older, stored), service.sql(more, stored)
+    page = context(java_script_enabled=scripts).new_page()
+    sign_in(page, person, f"/console/{CHAIN}/new?segment={stored}")
+    expect(page.get_by_label("Segment", exact=True)).to_have_value(stored)
+    expect(page.get_by_label("Index", exact=True)).to_have_value("transactions")
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))
+    task = page.url.rpartition("/")[2]
+    assert client.get(f"/tasks/{task}").json()["trigger"]["segment_id"] == stored
+    ended(client, int(task))
+    service.sql("delete from longshore.segments where name in ('newer', 'old one')")
+    for address in (f"new?segment={stored}", f"new?from={task}"):
+        go(page, address)
+        expect(page.get_by_label("Segment", exact=True).locator("option:checked")).to_contain_text("does not exist")
+        page.get_by_role("button", name="Create the export").click()
+        expect(page.locator(".fault").first).to_contain_text("segment_id")
+
+
+def test_repeated_export_to_a_destination_that_was_deleted_is_refused(
+    page: Page, client: httpx2.Client, service: Longshore
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
+    deliver = """update longshore.tasks set target = jsonb_set(target::jsonb, '{deliver}', '[{"destination": "gone"}]')
+        where id = $1"""
+    service.sql(deliver, task)
+    client.post(f"/tasks/{task}/cancel")
+    go(page, f"new?from={task}")
+    expect(page.get_by_label("Destination").locator("option:checked")).to_contain_text("does not exist")
+    page.get_by_role("button", name="Create the export").click()
+    expect(page.locator("#faults")).to_contain_text("/target/deliver/0/destination")
+
+
 def test_what_is_wrong_with_an_export_is_told_beside_it(page: Page) -> None:
     go(page, "new")
     page.get_by_label("Begins").select_option("cron")

@@ -38,6 +38,13 @@ def test_line_becomes_a_valid_rule_of_each_operator_and_type(operator: str, kind
     assert check(msgspec.convert(made, Segment), CATALOG, "") == []
 
 
+def test_value_in_double_quotes_has_a_comma() -> None:
+    index = CATALOG["transactions"]
+    made = segment_of(line("type", "is_one_of", '"Smith, John", b ,"" , " c "'), "transactions", index, 1764)
+    assert made is not None
+    assert made["rules"][0]["value"] == ["Smith, John", "b", "", " c "]
+
+
 def test_lines_without_a_field_are_no_rules() -> None:
     index = CATALOG["transactions"]
     assert segment_of([*line("", "is", "x"), *line("", "is", "")], "transactions", index, 1764) is None

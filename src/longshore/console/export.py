@@ -1,5 +1,6 @@
 """The pages *New export* and *Segments*. They show the catalog; their requests go to the API."""
 
+import contextlib
 import re
 from typing import Annotated, Any
 
@@ -16,12 +17,13 @@ from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.problems import to_response
 from longshore.api.segments import previewed
 from longshore.api.service import AnyRequest
-from longshore.api.tasks import task_id
-from longshore.api.visibility_checks import shown_segment, shown_task, visible_catalog
+from longshore.api.visibility_checks import shown_segment, visible_catalog
 from longshore.console.pages import page, paging, redirect, to_page
+from longshore.console.repeated import form_values, repeated_export
 from longshore.console.rule_form import MAX_LINES, choices
-from longshore.database.rows import Page
+from longshore.database.rows import Page, as_uuid
 from longshore.destinations.stored import MAX_DESTINATIONS, list_destinations
+from longshore.errors import NotFoundError
 from longshore.exports.catalog import Field, Index
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
@@ -29,9 +31,10 @@ from longshore.exports.preview import Preview
 from longshore.exports.segments import describe
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.rules import FACTORS, OPERATORS, OPTIONAL, WINDOWS
-from longshore.tasks import queries
 
 PAGE_SIZE = 50
+MAX_SEGMENTS = 100
+"""Stored segments to choose from; the one that an address names is always among them."""
 PHRASE_OPERANDS = re.compile(r"\{\w+\}( \{\w+\})?")
 
 
@@ -59,10 +62,17 @@ async def new_export(
 ) -> Response[str]:
     """Return the form of a new export. `from`: the task whose target and trigger fill it.
 
-    `index`: the one whose columns the form has without scripts.
+    `segment`: the stored segment that it has. `index`: the one whose columns the form has without scripts.
     """
     service, caller = admitted(request)
     catalog = visible_catalog(caller, service.catalog)
+    export = None if like is None else await repeated_export(request, like)
+    if export and export.indexes[0] not in catalog:
+        export = None
+    segment = export.trigger.get("segment_id", "") if export else segment
+    stored, _ = await stored_segments.list_segments(service.pool, caller.chain, Page(MAX_SEGMENTS))
+    segment_label, segment_index = await _named_segment(request, segment)
+    index = index or (export.indexes[0] if export else segment_index)
     chosen = index if index in catalog else next(iter(catalog), "")
     known: dict[str, Any] = {
         "chain": caller.chain,
@@ -78,17 +88,10 @@ async def new_export(
         },
         "factors": list(FACTORS),
         "windows": list(WINDOWS),
-        "like": None,
-        "segment_id": segment,
+        "like": export and export.for_script(),
     }
-    if like is not None:
-        polled = await queries.reading(service.pool, caller.chain, task_id(like))
-        assert polled.task is not None
-        task = shown_task(caller, service.catalog, polled.task, polled.reads)
-        known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}
     places, _ = await list_destinations(service.pool, caller.chain, Page(MAX_DESTINATIONS))
     kinds = service.destinations.kinds
-    stored, _ = await stored_segments.list_segments(service.pool, caller.chain, Page(100))
     return await page(
         request,
         "new.html",
@@ -104,7 +107,11 @@ async def new_export(
         factors=list(FACTORS),
         formats=list(FORMATS),
         profiles=list(PROFILES),
-        stored=stored,
+        stored=[(str(each.id), each.name) for each in stored],
+        segment=segment,
+        segment_label=segment_label,
+        form=form_values(export, chosen),
+        not_shown=like if export is None else None,
         destinations=[(each.name, kinds[each.kind].takes) for each in places if each.kind in kinds],
     )
 
@@ -118,6 +125,17 @@ async def new_export(
 async def forecast(request: AnyRequest, body: RawBody) -> Preview:
     """Return the preview of a body of `POST /segments/preview` without rows: nothing of the data is shown."""
     return await previewed(request, read_json(request, body), shows_rows=False)
+
+
+async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str]:
+    """Return the label and the index of the stored segment that the form begins with; no index where it is gone."""
+    service, caller = admitted(request)
+    uuid = as_uuid(id)
+    if uuid is not None:
+        with contextlib.suppress(NotFoundError):
+            found = await stored_segments.get(service.pool, caller.chain, uuid)
+            return found.name, RULES.decode(found.segment).index
+    return f"{id}, which does not exist any more", ""
 
 
 def _index(index: Index) -> dict[str, Any]:

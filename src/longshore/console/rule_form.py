@@ -1,5 +1,6 @@
 """The rules of a segment, as a form without scripts sends them: lines of a field, an operator and up to two values."""
 
+import csv
 from decimal import Decimal
 from typing import Any
 
@@ -35,12 +36,18 @@ def _rule(index: Index, field: str, operator: str, value: str, second: str) -> d
         if need == "time_factor":  # people say the amount before its unit
             rule |= {"time_amount": _number(value.strip()), "time_factor": second.strip().removesuffix("s")}
             break
-        rule[need] = [_typed(part.strip(), kind) for part in text.split(",")] if operator == "is_one_of" else text
+        rule[need] = [_typed(part, kind) for part in _parts(text)] if operator == "is_one_of" else text
         if need in ("value", "min", "max") and operator != "is_one_of":
             rule[need] = _typed(text, kind)
         elif need == "window":
             rule[need] = text.replace(" ", "_")
     return rule | ({"nested": True, "nesting_path": path} if path else {})
+
+
+def _parts(text: str) -> list[str]:
+    """Return the values between commas; those in double quotes may have commas and blanks at their ends."""
+    parts = next(csv.reader([text], skipinitialspace=True), [""])
+    return [part if f'"{part}"' in text else part.strip() for part in parts]
 
 
 def _typed(text: str, kind: str) -> Any:

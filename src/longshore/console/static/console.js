@@ -51,11 +51,18 @@ if (shown && shown.dataset.zone !== zone && !new URLSearchParams(location.search
 
 // --- Requests to the API, with the session's cookie.
 
+// A number that JavaScript would round is a text that begins with U+0000, in what the page was given and in bodies.
+const EXACT = "\0";
+
+function encode(value) {
+  return JSON.stringify(value).replace(/"\\u0000([^"]*)"/g, "$1");
+}
+
 async function ask(method, path, body, headers = {}) {
   const options = { method, headers: { "X-Session-Chain-Id": chain, ...headers } };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
-    options.body = JSON.stringify(body);
+    options.body = encode(body);
   }
   const answer = await fetch(path, options);
   if ((answer.status === 401 && !path.startsWith("/auth/password")) || answer.redirected) {

@@ -4,6 +4,7 @@
 const known = JSON.parse(document.getElementById("known").textContent);
 const by = (id) => document.getElementById(id);
 const rules = []; // {path, name, operator, operands}
+const { like } = known; // the export that this one repeats: what the form does not show of it stays
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -57,7 +58,7 @@ function operandInput(rule, need, type, number) {
     input = make("input", { value: rule.operands[need] ?? "" });
     if (need === "time_amount") input.type = "number";
     else if (type === "date" && need !== "timezone") input.placeholder = "2026-05-26T12:00:00Z";
-    else if (rule.operator === "is_one_of") input.placeholder = "one, another";
+    else if (rule.operator === "is_one_of") input.placeholder = 'one, "another, with a comma"';
     else if (type === "number") input.inputMode = "decimal";
     if (need === "timezone") input.placeholder = "zone: UTC";
   }
@@ -90,8 +91,20 @@ function drawRules() {
 
 // --- The request.
 
+const NUMBER = /^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$/;
+
+// Values between commas; those in double quotes may have commas, and blanks at their ends.
+function parts(text) {
+  const found = text.matchAll(/\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)/g);
+  const values = [...found].map(([, quoted, plain]) => (quoted === undefined ? plain.trim() : quoted.replaceAll('""', '"')));
+  return text.trimEnd().endsWith(",") ? values : values.slice(0, -1); // a match of nothing is at the end
+}
+
+const joined = (values) => values.map((each) => (/^$|^\s|\s$|[",]/.test(each) ? `"${each.replaceAll('"', '""')}"` : each)).join(", ");
+
 function typed(text, type) {
   const word = text.trim();
+  if (type === "number" && NUMBER.test(word) && String(Number(word)) !== word) return EXACT + word;
   if (type === "number" && word !== "" && Number.isFinite(Number(word))) return Number(word);
   if (type === "boolean") return word === "true";
   return type === "number" || type === "date" ? word : text;
@@ -103,7 +116,7 @@ function ruleBody(rule) {
   for (const [need, text] of Object.entries(rule.operands)) {
     if (text === "") continue;
     if (need === "time_amount") body[need] = Number(text);
-    else if (rule.operator === "is_one_of") body[need] = text.split(",").map((each) => typed(each.trim(), field.type));
+    else if (rule.operator === "is_one_of") body[need] = parts(text).map((each) => typed(each, field.type));
     else if (["value", "min", "max"].includes(need)) body[need] = typed(text, field.type);
     else body[need] = text;
   }
@@ -113,10 +126,43 @@ function ruleBody(rule) {
 
 const segmentBody = () => ({ entity: "people", index: by("index").value, join: by("join").value, chain_id: known.chain, rules: rules.map(ruleBody) });
 
+// What an index has of a key of the repeated export: its columns or folders, or its rules.
+function ofLike(key, index) {
+  if (!like || !indexesOf(like.target).includes(index)) return undefined;
+  const value = (key === "segment" ? like.trigger : like.target)[key];
+  return like.target.export_indexes && value && !Array.isArray(value) ? value[index] : value;
+}
+
+const indexesOf = (target) => target.export_indexes || [target.export_index];
+
+const nameOf = (field) => (typeof field === "string" ? field : field.name);
+
+// A key that is of one index. Of several, the form shows that of the first, and the others keep theirs.
+function setOfIndex(place, key, value) {
+  const index = by("index").value, more = others();
+  const kept = more.map((name) => [name, ofLike(key, name)]).filter(([, each]) => each);
+  if (!more.length && value) place[key] = value;
+  if (more.length && (value || kept.length)) place[key] = { ...(value && { [index]: value }), ...Object.fromEntries(kept) };
+}
+
+function keptTarget() {
+  if (!like) return {};
+  const same = JSON.stringify(indexesOf(like.target)) === JSON.stringify([by("index").value, ...others()]);
+  const keys = ["priority", "timeout_seconds", "result_days", ...(same ? ["schema"] : [])];
+  return Object.fromEntries(keys.filter((key) => key in like.target).map((key) => [key, like.target[key]]));
+}
+
+function csvOptions() {
+  const { profile, ...kept } = like?.target.csv || {};
+  return { ...kept, ...(by("profile").value !== "rfc4180" && { profile: by("profile").value }) };
+}
+
 function chosenFields() {
   const boxes = [...by("fields").querySelectorAll("input")];
   const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
-  return chosen.length === boxes.length ? undefined : chosen;
+  const before = ofLike("fields", by("index").value);
+  if (!before) return chosen.length === boxes.length ? undefined : chosen;
+  return [...before.filter((field) => chosen.includes(nameOf(field))), ...chosen.filter((name) => !before.map(nameOf).includes(name))];
 }
 
 function moment() {
@@ -143,27 +189,27 @@ function delivery() {
 
 function body() {
   const index = by("index").value, more = others();
-  const ofIndex = (value) => (more.length ? { [index]: value } : value);
-  const target = { action: "export", ...(more.length ? { export_indexes: [index, ...more] } : { export_index: index }), export_format: by("format").value };
-  const fields = chosenFields();
-  if (fields) target.fields = ofIndex(fields);
+  const target = { action: "export", ...(more.length ? { export_indexes: [index, ...more] } : { export_index: index }), export_format: by("format").value, ...keptTarget() };
+  setOfIndex(target, "fields", chosenFields());
   if (by("compression").value) target.compression = by("compression").value;
-  if (by("format").value === "csv" && by("profile").value !== "rfc4180") target.csv = { profile: by("profile").value };
+  if (by("format").value === "csv" && Object.keys(csvOptions()).length) target.csv = csvOptions();
   const incremental = by("incremental").value;
   if (incremental) target.incremental = incremental === "true" ? true : incremental;
   if (incremental && by("deletes").checked) target.deletes = true;
   if (by("split").value) target.split = { [by("unit").value]: typed(by("split").value, "number") };
-  if (partition().length) target.partition_by = ofIndex(partition());
+  setOfIndex(target, "partition_by", partition().length ? partition() : undefined);
   if (shareable() && by("share").value) target.share_as = by("share").value;
-  if (by("deliver").value) target.deliver = [delivery()];
+  if (by("deliver").value) target.deliver = [delivery(), ...(like?.target.deliver || []).slice(1)];
   const trigger = {};
+  const before = like?.trigger || {};
+  if (repeats()) for (const key of ["until", "catch_up"]) if (key in before) trigger[key] = before[key];
   const when = by("when").value;
   if (when === "cron") trigger.cron = by("cron").value;
   else trigger.once = when === "at" ? moment() : new Date().toISOString().replace(/\.\d+Z/, "Z");
   if (when !== "cron" && by("repeat").value) trigger.repeat = by("repeat").value;
-  if (repeats()) trigger.timezone = by("zone").value || "UTC";
+  if (repeats() || before.timezone) trigger.timezone = by("zone").value || "UTC"; // also that of date rules
   if (by("stored").value) trigger.segment_id = by("stored").value;
-  else if (rules.length) trigger.segment = ofIndex(segmentBody());
+  else setOfIndex(trigger, "segment", rules.length ? segmentBody() : undefined);
   return { chain: known.chain, desc: by("desc").value, target, trigger };
 }
 
@@ -177,23 +223,25 @@ function python(value) {
   if (value === null || value === undefined) return "None";
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") return `{${Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}: ${python(each)}`).join(", ")}}`;
-  return JSON.stringify(value);
+  return encode(value);
 }
 
 function elsewhere(task) {
   const { target, trigger } = task;
-  by("curl").textContent = `curl ${location.origin}/tasks \\\n  -H "Authorization: Bearer $TOKEN" \\\n  -H "Content-Type: application/json" \\\n  -d ${quoted(JSON.stringify(task))}`;
+  by("curl").textContent = `curl ${location.origin}/tasks \\\n  -H "Authorization: Bearer $TOKEN" \\\n  -H "Content-Type: application/json" \\\n  -d ${quoted(encode(task))}`;
   const named = [["format", target.export_format]];
   if (trigger.segment_id) named.push(["where", trigger.segment_id]);
   if (trigger.segment) named.push(["where", trigger.segment]);
-  for (const key of ["fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "share_as", "deliver"]) if (target[key]) named.push([key, target[key]]);
+  for (const key of ["fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "share_as", "deliver", "schema"]) if (target[key]) named.push([key, target[key]]);
   if (by("when").value === "at" && trigger.once) named.push(["at", trigger.once]);
   if (trigger.repeat) named.push(["repeat", trigger.repeat]);
-  for (const key of ["cron", "timezone"]) if (trigger[key]) named.push([key, trigger[key]]);
+  for (const key of ["cron", "timezone", "catch_up", "until"]) if (trigger[key]) named.push([key, trigger[key]]);
   if (task.desc) named.push(["desc", task.desc]);
-  const shown = named.map(([key, value]) => (key === "at" ? `    at=datetime.fromisoformat(${python(value)}),` : `    ${key}=${python(value)},`));
-  const imports = (named.some(([key]) => key === "at") ? "from datetime import datetime\n" : "") + "from longshore import Longshore\n\n";
-  by("python").textContent = `${imports}client = Longshore(${python(location.origin)}, token, chain=${known.chain})\ntask = client.exports.create(\n    ${python(target.export_indexes || target.export_index)},\n${shown.join("\n")}\n)\ntask.wait()\ntask.download()`;
+  const shown = named.map(([key, value]) => (["at", "until"].includes(key) ? `    ${key}=datetime.fromisoformat(${python(value)}),` : `    ${key}=${python(value)},`));
+  const apiOnly = ["priority", "timeout_seconds", "result_days"].filter((key) => key in target);
+  const imports = (named.some(([key]) => ["at", "until"].includes(key)) ? "from datetime import datetime\n" : "") + "from longshore import Longshore\n\n";
+  by("python").textContent = `${imports}client = Longshore(${python(location.origin)}, token, chain=${known.chain})\ntask = client.exports.create(\n    ${python(target.export_indexes || target.export_index)},\n${shown.join("\n")}\n)\ntask.wait()\ntask.download()`
+    + (apiOnly.length ? `\n# not by the client: ${apiOnly.join("; ")}` : "");
   const words = ["longshore export", ...(target.export_indexes || [target.export_index]), "--format", target.export_format];
   if (trigger.segment_id) words.push("--segment", trigger.segment_id);
   if (Array.isArray(target.fields)) for (const field of target.fields) words.push("--field", field);
@@ -205,7 +253,7 @@ function elsewhere(task) {
   for (const entry of target.deliver || []) if (Object.keys(entry).length === 1) words.push("--deliver", entry.destination);
   if (by("when").value === "at" && trigger.once) words.push("--at", trigger.once);
   if (task.desc) words.push("--desc", quoted(task.desc));
-  const beyond = [];
+  const beyond = [...apiOnly, ...(target.schema ? ["schema"] : [])];
   if (trigger.segment) beyond.push("rules: store them and name the segment");
   if (trigger.repeat || trigger.cron) beyond.push("repeating");
   if (target.csv) beyond.push("csv");
@@ -226,7 +274,7 @@ function repeats() {
 async function previewBody() {
   const segment = by("stored").value ? (await ask("GET", `/segments/${by("stored").value}`)).segment : segmentBody();
   const fields = chosenFields();
-  const body = { segment, ...(fields && { fields }), ...(repeats() && { timezone: by("zone").value || "UTC" }) };
+  const body = { segment, ...(fields && { fields }), ...((repeats() || like?.trigger.timezone) && { timezone: by("zone").value || "UTC" }) };
   if (by("incremental").value) Object.assign(body, { incremental: true, ...(by("deletes").checked && { deletes: true }) });
   return body;
 }
@@ -282,7 +330,7 @@ function changed() {
   by("at-line").hidden = when !== "at";
   by("cron-line").hidden = when !== "cron";
   by("repeat-line").hidden = when === "cron";
-  by("zone-line").hidden = when !== "cron" && !by("repeat").value;
+  by("zone-line").hidden = !repeats() && !like?.trigger.timezone;
   by("profile-line").hidden = by("format").value !== "csv";
   by("builder").hidden = Boolean(by("stored").value);
   for (const id of ["path-line", "overwrite-line"]) by(id).hidden = takes() !== "files";
@@ -361,49 +409,21 @@ by("export").addEventListener("submit", async (event) => {
   }
 });
 
+// The form has its values from the service, but for rules, which lines of the page show.
 function begin() {
-  const like = known.like;
-  if (!like) {
-    indexChanged();
-    if (known.segment_id) { by("stored").value = known.segment_id; by("stored").dispatchEvent(new Event("change")); }
-    return;
+  const segment = ofLike("segment", by("index").value);
+  by("stored").querySelector("option[value=from]")?.remove();
+  indexChanged([...by("fields").querySelectorAll("input:checked")].map((box) => box.value));
+  if (!segment) return;
+  by("join").value = segment.join;
+  const text = (value) => String(value).replace(EXACT, "");
+  for (const rule of segment.rules) {
+    const { field_name, field_type, operator, nested, nesting_path, ...operands } = rule;
+    const texts = Object.entries(operands).map(([key, value]) => [key, Array.isArray(value) ? joined(value.map(text)) : text(value)]);
+    const path = nested ? nesting_path : "";
+    rules.push({ name: path ? field_name.replace(`${path}.`, "") : field_name, path, operator, operands: Object.fromEntries(texts) });
   }
-  const { target, trigger } = like;
-  const [index, ...more] = target.export_indexes || [target.export_index];
-  const ofIndex = (value) => (target.export_indexes && value && !Array.isArray(value) ? value[index] : value);
-  by("desc").value = like.desc;
-  by("index").value = index;
-  for (const box of by("more").querySelectorAll("input")) box.checked = more.includes(box.value);
-  by("more").open = more.length > 0;
-  by("deletes").checked = Boolean(target.deletes);
-  by("unit").value = target.split?.bytes ? "bytes" : "rows";
-  by("split").value = target.split?.bytes || target.split?.rows || "";
-  by("partition").value = (ofIndex(target.partition_by) || []).map((key) => (key.by ? `${key.field}:${key.by}` : key.field)).join(", ");
-  by("format").value = target.export_format;
-  by("compression").value = target.compression || "";
-  by("profile").value = target.csv?.profile || "rfc4180";
-  by("incremental").value = target.incremental ? String(target.incremental) : "";
-  const [place] = target.deliver || [];
-  if (place && [...by("deliver").options].some((option) => option.value === place.destination)) by("deliver").value = place.destination;
-  for (const key of ["path", "table"]) by(key).value = place?.[key] || "";
-  by("mode").value = place?.mode || "append";
-  by("overwrite").checked = Boolean(place?.overwrite);
-  by("repeat").value = trigger.repeat || "";
-  by("zone").value = trigger.timezone || "UTC";
-  if (trigger.cron) { by("when").value = "cron"; by("cron").value = trigger.cron; }
-  indexChanged(ofIndex(target.fields)?.map((field) => (typeof field === "string" ? field : field.name)));
-  const segment = target.export_indexes ? trigger.segment?.[index] : trigger.segment;
-  if (segment) {
-    by("join").value = segment.join;
-    for (const rule of segment.rules) {
-      const { field_name, field_type, operator, nested, nesting_path, ...operands } = rule;
-      const text = Object.fromEntries(Object.entries(operands).map(([key, value]) => [key, Array.isArray(value) ? value.join(", ") : String(value)]));
-      const path = nested ? nesting_path : "";
-      rules.push({ name: path ? field_name.replace(`${path}.`, "") : field_name, path, operator, operands: text });
-    }
-    drawRules();
-  }
-  by("stored").value = trigger.segment_id || "";
+  drawRules();
   changed();
 }
 
