@@ -156,6 +156,16 @@ def test_secret_that_cannot_be_read_is_no_fault_of_its_receiver(idle: Longshore)
                 assert row is not None
                 assert (row["state"], row["tries"]) == ("pending", 0)
                 assert "set LONGSHORE_SECRET" in row["fault"]
+                await pool.execute(  # a secret that never can be read does not keep its messages for ever
+                    "update longshore.webhook_deliveries set created_at = now() - interval '31 days', due_at = now()"
+                    " where webhook_id = $1",
+                    webhook,
+                )
+                running._wake.set()
+                while row["state"] != "failed":
+                    await asyncio.sleep(0.05)
+                    row = await pool.fetchrow(TRIED, webhook)
+                    assert row is not None
 
     with receiving() as receiver:
         asyncio.run(run(receiver))

@@ -60,12 +60,14 @@ returning d.id, d.attempts, d.tries, d.task_id as task, d.payload, w.url, w.id a
           )) as sealed
 """
 
-# It is due again when its lease is over.
-NOT_TRIED = """
+# It is due again when its lease is over, for as long as deliveries are kept.
+NOT_TRIED = f"""
 update longshore.webhook_deliveries
-set tries = tries - 1, fault = coalesce($3, fault)
+set tries = tries - 1, fault = coalesce($3, fault),
+    state = case when created_at < now() - interval '{KEPT}' then 'failed' else state end,
+    due_at = case when created_at < now() - interval '{KEPT}' then null else due_at end
 where id = $1 and attempts = $2 and tries > 0
-"""
+"""  # noqa: S608
 
 # Only the newest attempt since the last redelivery may write.
 DELIVERED = """
