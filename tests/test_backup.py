@@ -35,7 +35,6 @@ def test_a_service_goes_on_from_its_backup_in_the_database_of_a_retailer_and_on_
         keys = client.get("/.well-known/longshore-keys.json").json()
         assert signature
         assert keys["keys"]
-    service.stop()
 
     dump, role, restore = re.findall(r"^ {4,7}((?:pg_dump|psql|pg_restore) .+)$", DOCS.read_text(), re.M)
     path = {"PATH": f"{programs()}:/usr/bin:/bin"}
@@ -47,6 +46,10 @@ def test_a_service_goes_on_from_its_backup_in_the_database_of_a_retailer_and_on_
             assert done.returncode == 0, (line, done.stderr)
 
     commands(service.url, dump)
+    with httpx2.Client(base_url=service.address, headers=bearer, timeout=60) as client:
+        lost = client.post("/tasks", json=export_body()).json()["id"]
+        assert ended(client, lost)["state"]["code"] == "DONE"
+    service.stop()
     service.sql("delete from loyalty.wallet_ledger where chain_id = 1764 and id % 2 = 0")
     (left,) = service.sql(ROWS)[0]
     assert 0 < left < 1000
@@ -67,6 +70,7 @@ def test_a_service_goes_on_from_its_backup_in_the_database_of_a_retailer_and_on_
                 assert client.get("/.well-known/longshore-keys.json").json() == keys
                 again = client.post("/tasks", json=export_body()).json()["id"]
                 assert again > task
+                assert again == lost, "a restored service gives the numbers of lost tasks out again"
                 assert ended(client, again)["logs"][1]["success"] == 1000
         finally:
             restored.stop()

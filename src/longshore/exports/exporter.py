@@ -145,7 +145,7 @@ class Exporter:
         return readers
 
     async def _remove_earlier(self, attempt: Attempt) -> None:
-        """Remove the shards and files that earlier attempts have left."""
+        """Remove the shards and files that earlier attempts have left, before the attempt writes any."""
         message = attempt.message
         await shards.forget_earlier(self._pool, message)
         kept = await attempts.locations(self._pool, message.task)

@@ -112,17 +112,17 @@ class BucketStore:
         return self._chunks(found)
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
-        """Remove the files of earlier attempts than `attempt`, except the results at the locations `kept`.
+        """Remove the files of earlier attempts and those under its own number, except the results `kept`.
 
         If the store refuses to list or to delete them, they stay, which does no harm. Raises StoreUnavailableError.
         """
         keep = {_attempt_of(location) for location in kept}
-        self._abort(f"{chain}/{task}/", lambda upload: _is_before(upload.key, attempt))
+        self._abort(f"{chain}/{task}/", lambda upload: _is_up_to(upload.key, attempt))
         try:
             with translated_errors():
                 for found in obstore.list(self._store, f"{chain}/{task}"):
                     paths = [meta["path"] for meta in found]
-                    old = [path for path in paths if _is_before(path, attempt) and _attempt_of(path) not in keep]
+                    old = [path for path in paths if _is_up_to(path, attempt) and _attempt_of(path) not in keep]
                     if old:
                         obstore.delete(self._store, old)
         except StoreError as error:
@@ -204,7 +204,7 @@ def _attempt_of(path: str) -> str:
     return "/".join(path.split("/")[: LEVELS - 1])
 
 
-def _is_before(path: str, attempt: int) -> bool:
-    """Return whether an object is of an earlier attempt."""
+def _is_up_to(path: str, attempt: int) -> bool:
+    """Return whether an object lies under the number of an attempt or of an earlier one."""
     names = path.split("/")
-    return len(names) >= LEVELS and NUMBER.fullmatch(names[2]) is not None and int(names[2]) < attempt
+    return len(names) >= LEVELS and NUMBER.fullmatch(names[2]) is not None and int(names[2]) <= attempt

@@ -99,7 +99,7 @@ class LocalStore:
         if not folder.is_dir():
             return
         for path in folder.iterdir():
-            if NUMBER.fullmatch(path.name) and int(path.name) < attempt and path not in keep:
+            if NUMBER.fullmatch(path.name) and int(path.name) <= attempt and path not in keep:
                 shutil.rmtree(path, ignore_errors=True)
 
     def read(self, location: str) -> Iterator[bytes] | None:

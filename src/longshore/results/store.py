@@ -234,4 +234,8 @@ class Store(Protocol):
         """Return the locations of key lists that were begun and are not complete, such as those of killed workers."""
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
-        """Remove the files of earlier attempts than `attempt`, except the results at the locations `kept`."""
+        """Remove the files of earlier attempts, and those under the number of `attempt`, which begins.
+
+        After a restore of the service's database an attempt has the number of one whose files still lie here. The
+        results at the locations `kept` stay.
+        """
