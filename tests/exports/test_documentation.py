@@ -12,7 +12,10 @@ from longshore.exports.formats.dialect import PROFILES, SETTABLE
 from longshore.exports.segments.rules import OPERATORS, WINDOWS, Rule, Segment
 from longshore.exports.target_check import check_target
 
-PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, FORMATS_PAGE, CATALOG_PAGE = (
+    (DOCS / name).read_text(encoding="utf-8") for name in ("exports.md", "formats.md", "catalog.md")
+)
 
 
 def test_every_operator_is_documented_with_its_field_types_and_keys() -> None:
@@ -41,11 +44,12 @@ def test_every_window_is_documented() -> None:
 
 
 def test_every_field_type_is_documented() -> None:
-    assert all(f"`{kind.value}`" in PAGE for kind in TYPES)
+    table = CATALOG_PAGE.partition("| field type |")[2].partition("\n\n")[0]
+    assert all(f"| `{kind.value}` |" in table for kind in TYPES)
 
 
 def test_every_example_of_a_target_is_accepted_as_it_stands() -> None:
-    examples = re.findall(r'^    (\{"action".*?\})$', PAGE, re.M | re.S)
+    examples = re.findall(r'^    (\{"action".*?\})$', PAGE + FORMATS_PAGE, re.M | re.S)
     assert len(examples) >= 6
     for example in examples:
         assert check_target(json.loads(example), catalog.load(), "", {}) == [], example
@@ -53,4 +57,4 @@ def test_every_example_of_a_target_is_accepted_as_it_stands() -> None:
 
 def test_every_format_profile_and_option_is_documented() -> None:
     for name in (*FORMATS, *PROFILES, *SETTABLE):
-        assert f"| `{name}` |" in PAGE, name
+        assert f"| `{name}` |" in FORMATS_PAGE, name
