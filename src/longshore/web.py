@@ -10,7 +10,6 @@ from longshore.api import (
     audit,
     auth,
     clients,
-    cors,
     credential,
     deliveries,
     destinations,
@@ -34,6 +33,7 @@ from longshore.api import (
     webhooks,
 )
 from longshore.api.compression import with_compression
+from longshore.api.cors import with_cors
 from longshore.api.guard import guard
 from longshore.api.middleware import with_middleware
 from longshore.api.proxies import behind_proxies
@@ -154,7 +154,6 @@ def build(chosen: Settings) -> Litestar:
         exception_handlers={Exception: to_answer},
         lifespan=[lifespan],
         openapi_config=openapi.config(targets, kinds.load(chosen).values()),
-        cors_config=cors.cors_config(chosen),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
@@ -174,7 +173,8 @@ def create() -> ASGIApp:
     logs.configure(chosen)
     built = build(chosen)
     prepare(built)
-    app = with_middleware(with_compression(refuse_malformed(built)))
+    app = with_compression(refuse_malformed(built))
+    app = with_middleware(with_cors(app, chosen.origins) if chosen.origins else app)
     # These objects live as long as the process. A garbage collection of them would hold all requests for 60 ms.
     gc.collect()
     gc.freeze()

@@ -44,8 +44,14 @@ BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415:
 
 
 def to_response(request: Request[Any, Any, Any], error: Exception) -> Encoded:
-    """Return the answer to a request that ended in an exception."""
-    return answer_to(refusal_of(request, error), request.scope["path"], request.scope["state"].get("request_id", ""))
+    """Return the answer to a request that ended in an exception, in the shape that its path demands."""
+    refusal = refusal_of(request, error)
+    found = problem(refusal, request.scope["state"].get("request_id", ""))
+    status, body, media_type = found.status, msgspec.json.encode(found), MEDIA_TYPE
+    if is_sharing(request.scope["path"]):
+        status, error_of_protocol = sharing_error(found.status, found.detail, refusal.violations)
+        body, media_type = msgspec.json.encode(error_of_protocol), SHARING_MEDIA_TYPE
+    return Encoded(body, refusal.headers, status, media_type)
 
 
 def refusal_of(request: Request[Any, Any, Any], error: Exception) -> ProblemError:
@@ -55,16 +61,6 @@ def refusal_of(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
     except ProblemError as exceeded:
         return exceeded
     return error if isinstance(error, ProblemError) else _problem_error(request, error)
-
-
-def answer_to(error: ProblemError, path: str, request_id: str) -> Encoded:
-    """Return the answer to a refused request, in the shape that its path demands."""
-    found = problem(error, request_id)
-    status, body, media_type = found.status, msgspec.json.encode(found), MEDIA_TYPE
-    if is_sharing(path):
-        status, error_of_protocol = sharing_error(found.status, found.detail, error.violations)
-        body, media_type = msgspec.json.encode(error_of_protocol), SHARING_MEDIA_TYPE
-    return Encoded(body, error.headers, status, media_type)
 
 
 def problem(error: ProblemError, request_id: str) -> Problem:

@@ -15,12 +15,15 @@ import re
 from collections import Counter
 from itertools import chain
 
+from litestar import Litestar, Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from longshore.api.bodies import Encoded
+from longshore.api.guard import count_address
 from longshore.api.middleware import METHODS
-from longshore.api.problems import answer_to
+from longshore.api.problems import to_response
+from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, in_json
 
@@ -58,8 +61,8 @@ OTHER_NAMES = {name: name.replace(b"x-spaaza-", b"x-") for name in SINGLE_FIELDS
 """Fields that are also understood under another name, whose value must then be the same."""
 
 
-def refuse_malformed(app: ASGIApp) -> ASGIApp:
-    """Return the application behind a check of each request's head."""
+def refuse_malformed(app: Litestar) -> ASGIApp:
+    """Return the application behind a check of each request's head. All requests count for their address."""
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -68,15 +71,24 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
         if scope["raw_path"].startswith(DOUBLED):
             scope["path"] = scope["path"].replace("//", "/", 1)
             scope["raw_path"] = scope["raw_path"].replace(b"//", b"/", 1)
-        if (error := _refusal(scope)) is not None:
-            answer = answer_to(error, scope["path"], scope["state"]["request_id"])
-            await answer.to_asgi_response()(scope, receive, send)
-        elif _is_for_server(scope):
-            await Encoded(b"", {"Allow": ", ".join(sorted(METHODS))}, 204).to_asgi_response()(scope, receive, send)
-        else:
+        error, for_server = _refusal(scope), _is_for_server(scope)
+        if error is None and not for_server:
             await app(scope, receive, send)
+            return
+        scope["litestar_app"] = app  # as Litestar does, for `Request.app`
+        request: AnyRequest = Request(scope, receive, send)
+        answer = _methods_of_service(request) if error is None else to_response(request, error)
+        await answer.to_asgi_response()(scope, receive, send)
 
     return checked
+
+
+def _methods_of_service(request: AnyRequest) -> Encoded:
+    try:
+        count_address(request)
+    except ProblemError as exceeded:
+        return to_response(request, exceeded)
+    return Encoded(b"", {"Allow": ", ".join(sorted(METHODS))}, 204)
 
 
 def _refusal(scope: HTTPScope) -> ProblemError | None:
