@@ -2,11 +2,14 @@
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import httpx2
 import pytest
+from litestar.routes import HTTPRoute
 
+from longshore import settings_sources, web
 from longshore.access.tokens import Level
 from tests.answers import problem, violations
 from tests.played import play
@@ -195,6 +198,46 @@ def test_key_is_refused_where_a_repeated_request_creates_or_sends_once_more(
         answer = admin.post(path, json=body, headers={"Idempotency-Key": key})
         assert list(violations(answer)) == ["Idempotency-Key"]
         assert "keyless" not in admin.get("/service_clients").text
+
+
+REPEATABLE = {
+    "/tasks/{id}/cancel": "a cancelled task stays so",
+    "/tasks/{id}/pause": "a paused task stays so",
+    "/tasks/{id}/resume": "a resumed task stays so",
+    "/tasks/{id}/runs/{run}/ack": "an acknowledged run stays so",
+    "/webhooks/{id}/enable": "an enabled webhook stays so",
+    "/tasks/preview": "reads",
+    "/segments/preview": "reads",
+    "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query": "reads",
+    "/destinations/test": "leaves nothing there",
+    "/destinations/{id}/test": "leaves nothing there",
+    "/auth/login": "returns a session's key, which is stored nowhere; the session ends by itself",
+    "/auth/session": "returns a session's key, which is stored nowhere; the session ends by itself",
+    "/auth/logout": "an ended session stays so",
+    "/auth/password": "the old password is wrong then",
+}
+"""Addresses that ignore a key, and why a repeated POST does no harm there."""
+
+FORMS = ("/console/", "/sign-in", "/sign-out")
+"""Pages. Their forms cannot send a header."""
+
+
+def test_every_post_takes_a_key_or_refuses_it_or_may_be_repeated(tmp_path: Path) -> None:
+    values = {"LONGSHORE_DATA": str(tmp_path), "LONGSHORE_DATABASE_URL": "postgresql://127.0.0.1/unused"}
+    takes: set[str] = set()
+    refuses: set[str] = set()
+    ignores: set[str] = set()
+    for route in web.build(settings_sources.load(values).settings).routes:
+        if not isinstance(route, HTTPRoute) or "POST" not in route.methods or route.path_format.startswith(FORMS):
+            continue
+        handler, _ = route.route_handler_map["POST"]
+        has_key = "idempotency_key" in handler.parsed_fn_signature.parameters
+        has_refusal = bool(handler.opt.get("without_key"))
+        assert not (has_key and has_refusal), route.path_format
+        (takes if has_key else refuses if has_refusal else ignores).add(route.path_format)
+    assert ignores == set(REPEATABLE)
+    assert {"/tasks", "/tasks/{id}/execute", "/tasks/{id}/runs/{run}/deliver"} <= takes
+    assert len(refuses) == len(KEYLESS), "each has a test of its own"
 
 
 def test_key_is_ignored_where_a_request_may_be_repeated_without_harm(waiting: httpx2.Client, key: str) -> None:
