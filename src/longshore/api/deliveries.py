@@ -5,13 +5,14 @@ import asyncio
 import msgspec
 from litestar import Response, get, post
 
+from longshore.access.tokens import Caller
 from longshore.api.addresses import gone
 from longshore.api.audited import audited_in
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
-from longshore.api.runs import RunNumber, run_number
+from longshore.api.runs import AnyRun, RunNumber, run_number
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.visibility_checks import may_see_run
@@ -58,6 +59,9 @@ async def deliver_run(
     """
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
+    claim = claim_of(request, idempotency_key)
+    replays = await idempotency.find(service.pool, claim) is not None
+    missing = None if replays else await _missing(service, caller, id, run)
 
     async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "run.deliver", f"task {task}") as change:
@@ -65,12 +69,12 @@ async def deliver_run(
             number = await run_number(connection, caller, id, run)
             found = await delivery_requests.run_of(connection, chain, task, number)
             may_see_run(caller, service.catalog, found.reads)
-            wanted = await _planned(service, chain, found)
+            wanted = _planned(chain, found, missing)
             chosen = await delivery_requests.deliver(connection, chain, wanted, found, actor(request).name)
             change.details = {"run": number, "destinations": [each.destination for each in chosen]}
         return StoredAnswer(task, str(number).encode())
 
-    kept, replayed = await idempotency.once(service.pool, claim_of(request, idempotency_key), make)
+    kept, replayed = await idempotency.once(service.pool, claim, make)
     number = int(kept.answer)
     if replayed:  # the credential may see less by now
         may_see_run(caller, service.catalog, (await delivery_requests.run_of(service.pool, chain, task, number)).reads)
@@ -79,8 +83,27 @@ async def deliver_run(
     return Response(listed, headers=headers)
 
 
-async def _planned(service: Service, chain: ChainId, run: DeliverableRun) -> list[PlannedDelivery]:
-    """Return the deliveries of a run by the task's present target. Raises ProblemError where there can be none."""
+async def _missing(service: Service, caller: Caller, id: int, run: AnyRun) -> str | None:
+    """Return the location of a run's result if its file is gone; None too for a request that is refused anyway.
+
+    The store may take seconds to answer, so it is asked before the transaction that locks the task.
+    """
+    try:
+        number = await run_number(service.pool, caller, id, run)
+        found = await delivery_requests.run_of(service.pool, caller.chain, task_id(id), number)
+        may_see_run(caller, service.catalog, found.reads)
+    except ProblemError:
+        return None
+    if found.location is None or await asyncio.to_thread(service.store.exists, found.location):
+        return None
+    return found.location
+
+
+def _planned(chain: ChainId, run: DeliverableRun, missing: str | None) -> list[PlannedDelivery]:
+    """Return the deliveries of a run by the task's present target. Raises ProblemError where there can be none.
+
+    `missing`: the location of a result that is gone.
+    """
     what = f"run {run.run} of task {run.task}"
     if run.action != "export":
         raise ProblemError("no-export", f"The action of {what} is {in_json(run.action)}, which delivers nothing.")
@@ -89,7 +112,7 @@ async def _planned(service: Service, chain: ChainId, run: DeliverableRun) -> lis
     target, zone = _definition(run)
     if not target.deliver:
         raise ProblemError("no-destinations")
-    if run.location is None or await asyncio.to_thread(service.store.read, run.location) is None:
+    if run.location in (None, missing):
         raise gone(what)
     index = BUNDLE if target.export_indexes is not None or run.index is None else run.index
     return planned_deliveries(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))

@@ -164,17 +164,20 @@ class BucketStore:
         # A list may be complete by another upload, where the answer to the beginning of one was lost.
         return list(keys.difference(self.key_lists(chain, task))) if keys else []
 
+    def exists(self, location: str) -> bool:
+        with translated_errors():
+            try:
+                obstore.head(self._store, location)
+            except FileNotFoundError:
+                return False
+        return True
+
     def open_path(self, location: str) -> Path | None:  # noqa: ARG002  # of the protocol
         return None
 
     def presigned_url(self, location: str, seconds: int) -> str | None:
         """Return a presigned address of a result; None if it is gone."""
-        with translated_errors():
-            try:
-                obstore.head(self._store, location)
-            except FileNotFoundError:
-                return None
-        return self.presigned_urls([location], seconds)[0]
+        return self.presigned_urls([location], seconds)[0] if self.exists(location) else None
 
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
         with translated_errors():

@@ -109,6 +109,9 @@ class LocalStore:
         except FileNotFoundError:
             return None
 
+    def exists(self, location: str) -> bool:
+        return self.open_path(location) is not None
+
     def open_path(self, location: str) -> Path | None:
         """Return the file of a result; None if it is gone, or if a link leads out of the folder."""
         try:

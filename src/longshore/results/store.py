@@ -203,6 +203,9 @@ class Store(Protocol):
     def read(self, location: str) -> Iterator[bytes] | None:
         """Return the bytes of a result; None if it is gone."""
 
+    def exists(self, location: str) -> bool:
+        """Return whether a result is there, without reading it."""
+
     def open_path(self, location: str) -> Path | None:
         """Return the file of a result; None if it is gone or not in a folder."""
 

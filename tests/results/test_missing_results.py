@@ -1,0 +1,78 @@
+"""Whether a result is still there: asked without reading it, and without holding the task meanwhile."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from longshore.results.bucket import BucketStore
+from longshore.results.local import LocalStore
+from tests.answers import problem
+from tests.results.bucket import BUCKET, Relay
+from tests.results.test_bucket import DONE_RUN
+from tests.service import CHAIN, Longshore, export_body
+
+NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
+
+
+def test_existence_of_a_result_is_known_in_a_folder_and_in_a_bucket(bucket: Any, tmp_path: Path) -> None:
+    assert bucket
+    for store in (LocalStore(tmp_path), BucketStore(f"s3://{BUCKET}")):
+        assert not store.exists(NAME)
+        with store.create(NAME) as file:
+            file.write(b"x")
+            file.publish()
+        assert store.exists(NAME)
+        store.remove(NAME)
+        assert not store.exists(NAME)
+
+
+@pytest.fixture
+def over_bucket(bucket: Any, idle: Longshore) -> Iterator[Longshore]:
+    """The service without a worker, with its results in the bucket behind the relay."""
+    assert bucket
+    longshore = Longshore(idle.data, idle.url, results_url=f"s3://{BUCKET}")
+    longshore.log_file = idle.data / "missing.log"
+    try:
+        longshore.start_api()
+        yield longshore
+    finally:
+        longshore.stop()
+
+
+def test_a_store_that_does_not_answer_a_delivery_request_holds_no_lock_on_the_task(
+    over_bucket: Longshore, bucket: Any, relay: Relay
+) -> None:
+    target = {**export_body()["target"], "deliver": [{"destination": "somewhere"}]}
+    with over_bucket.client() as client, ThreadPoolExecutor(1) as pool:
+        task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+        location = f"{CHAIN}/{task}/1/Wallet_Export-{task}.csv"
+        bucket.put_object(Bucket=BUCKET, Key=location, Body=b"x")
+        over_bucket.sql(DONE_RUN, task, location)
+        changed = "update longshore.tasks set target = $2 where id = $1"
+        over_bucket.sql(changed, task, msgspec.json.encode(target).decode())
+        relay.hang = True
+        before = relay.seen
+
+        def deliver() -> httpx2.Response:
+            return client.post(f"/tasks/{task}/runs/1/deliver", headers={"Idempotency-Key": f"deliver {task}"})
+
+        answer = pool.submit(deliver)
+        deadline = time.monotonic() + 30
+        while relay.seen == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        over_bucket.sql("select from longshore.tasks where id = $1 for update nowait", task)
+        relay.hang = False
+        assert answer.result().status_code == 202, answer.result().text
+        bucket.delete_object(Bucket=BUCKET, Key=location)
+        relay.hang = True  # a repeated request asks the store nothing
+        assert deliver().headers["idempotent-replayed"] == "true"
+        relay.hang = False
+        over_bucket.sql("update longshore.run_deliveries set state = 'failed' where task_id = $1", task)
+        problem(client.post(f"/tasks/{task}/runs/1/deliver"), "result-gone")
