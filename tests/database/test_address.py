@@ -9,7 +9,7 @@ import botocore
 import psycopg.conninfo
 import pytest
 
-from longshore.database.address import parse
+from longshore.database.address import SUPPORTED, VARIABLES, parse
 from longshore.database.tls import ssl_context, ssl_mode
 from longshore.errors import LongshoreError
 from longshore.settings_sources import load
@@ -186,3 +186,72 @@ def test_verify_full_without_certificates_says_what_to_set(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(LongshoreError, match="sslrootcert=system"):
         ssl_context(parse("postgresql://db/x?sslmode=verify-full"))
+
+
+def test_every_environment_variable_of_libpq_for_a_supported_parameter_is_read() -> None:
+    by_the_driver = {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGPASSFILE", "PGSERVICE"}
+    theirs = {
+        default.keyword.decode(): default.envvar.decode()
+        for default in psycopg.pq.Conninfo.get_defaults()
+        if default.envvar and default.keyword.decode() in SUPPORTED
+    }
+    left_out = by_the_driver | {"PGHOSTADDR"}
+    assert {name: variable for name, variable in theirs.items() if variable not in left_out} == VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGSSLMODE", "verify_full"),
+        ("PGCHANNELBINDING", "required"),
+        ("PGTARGETSESSIONATTRS", "primry"),
+        ("PGSSLMINPROTOCOLVERSION", "1.3"),
+        ("PGSSLMAXPROTOCOLVERSION", "TLS1.3"),
+        ("PGSSLNEGOTIATION", "directly"),
+        ("PGCONNECT_TIMEOUT", "soon"),
+    ],
+)
+def test_an_environment_variable_with_an_invalid_value_is_refused_by_name_unless_the_address_overrides_it(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(LongshoreError, match=f"{variable} must be"):
+        load({"LONGSHORE_DATABASE_URL": "postgresql://db/x"})
+    name = next(name for name, each in VARIABLES.items() if each == variable)
+    parse(f"postgresql://db/x?{name}={VALUES[name]}")
+
+
+def test_tls_variables_of_the_environment_hold_for_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PGSSLMODE", "require")
+    monkeypatch.setenv("PGCHANNELBINDING", "require")
+    monkeypatch.setenv("PGSSLMINPROTOCOLVERSION", "TLSv1.3")
+    address = parse("postgresql://db/x")
+    context = ssl_context(address)
+    assert ssl_mode(address) == "verify-full"
+    assert (context.verify_mode, context.minimum_version) == (ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_3)
+    assert address.uri == "postgresql://db/x"
+
+
+def test_a_service_file_holds_where_the_address_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "services"
+    file.write_text("[shop]\nhost=one\nport=6000\nuser=me\ndbname=shop\nsslmode=require\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    monkeypatch.setenv("PGSSLMODE", "disable")
+    address = parse("postgresql://other@two/x?service=shop")
+    assert (address.hosts, address.ports, address.user, address.database) == (["two"], [6000], "other", "x")
+    assert ssl_mode(address) == "require"
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "ignored"),
+    [
+        ("postgresql:///x?hostaddr=127.0.0.1", ["127.0.0.1"], []),
+        ("postgresql://db/x?hostaddr=127.0.0.1", ["db"], ["hostaddr"]),
+    ],
+)
+def test_a_hostaddr_beside_a_host_is_reported_as_ignored(url: str, hosts: list[str], ignored: list[str]) -> None:
+    address = parse(url)
+    assert (address.hosts, address.ignored) == (hosts, ignored)

@@ -8,7 +8,6 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -45,6 +44,26 @@ IGNORED = {
 # Parameters that providers add for other clients; libpq refuses them.
 FOREIGN = {"pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size", "supa", "uselibpqcompat"}
 
+# The driver itself reads PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGPASSFILE.
+# https://www.postgresql.org/docs/current/libpq-envars.html
+VARIABLES = {
+    "sslmode": "PGSSLMODE",
+    "sslnegotiation": "PGSSLNEGOTIATION",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "sslcrl": "PGSSLCRL",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "channel_binding": "PGCHANNELBINDING",
+    "gssencmode": "PGGSSENCMODE",
+    "gsslib": "PGGSSLIB",
+    "krbsrvname": "PGKRBSRVNAME",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "options": "PGOPTIONS",
+}
+
 ENCODE = (
     "percent-encode the user and the password (@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25), as in"
     " postgresql://user:p%40ss@host/database"
@@ -60,7 +79,7 @@ class Address(msgspec.Struct, frozen=True):
     password: str | None
     database: str | None
     parameters: dict[str, str]
-    """All supported parameters."""
+    """All supported parameters: of the URI, else of its `service`, else of the environment."""
     ignored: list[str]
     """The names of the parameters that have no effect."""
     uri: str
@@ -77,16 +96,9 @@ class Address(msgspec.Struct, frozen=True):
         seconds = int(self.parameters.get("connect_timeout", "0"))
         return float(max(seconds, 2) * max(1, len(self.hosts))) if seconds > 0 else None
 
-    def parameter(self, name: str) -> str | None:
-        """Return the value of a parameter, or else of its environment variable."""
-        variable = {"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
-                    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"}  # fmt: skip
-        return self.parameters.get(name) or os.environ.get(variable.get(name, f"PG{name.upper()}")) or None
 
-
-@lru_cache
 def parse(url: str) -> Address:
-    """Parse a connection URI. Raises LongshoreError."""
+    """Parse a connection URI, with the environment variables of libpq. Raises LongshoreError."""
     scheme, separator, rest = url.strip().partition("://")
     if scheme not in ("postgresql", "postgres") or not separator:
         raise LongshoreError("it must begin with postgresql://")
@@ -101,14 +113,14 @@ def parse(url: str) -> Address:
         raise LongshoreError(f"it cannot be taken apart; {ENCODE}")
     user, _, password = before.partition(":")  # further ":" belong to the password, as in libpq
     path, _, query = rest[len(authority) :].partition("?")
-    parameters = dict(_pairs(query))
-    parameters = {**_service(parameters), **parameters}
-    _check(parameters)
-    parts: dict[str, Any] = {name: _decoded(value) for name, value in (("user", user), ("password", password)) if value}
-    if path.removeprefix("/"):
-        parts["dbname"] = _decoded(path.removeprefix("/"))
-    parts = {**parts, **parameters}
-    names, ports = _hosts(hosts, parts)
+    own = dict(_pairs(query))
+    variables = {name: os.environ[variable] for name, variable in VARIABLES.items() if os.environ.get(variable)}
+    file = _service(own)
+    parameters = {**variables, **file, **own}
+    _check(parameters, {name: VARIABLES[name] for name in variables.keys() - file.keys() - own.keys()})
+    named = (("user", user), ("password", password), ("dbname", path.removeprefix("/")))
+    parts: dict[str, Any] = {**file, **{name: _decoded(value) for name, value in named if value}, **own}
+    names, ports = _hosts(hosts, own, parts)
     address = Address(
         hosts=names,
         ports=ports,
@@ -116,7 +128,11 @@ def parse(url: str) -> Address:
         password=parts.get("password"),
         database=parts.get("dbname"),
         parameters={name: value for name, value in parameters.items() if name in SUPPORTED},
-        ignored=sorted(name for name in parameters if name in IGNORED | FOREIGN),
+        ignored=sorted(
+            name
+            for name, value in parameters.items()
+            if name in IGNORED | FOREIGN or (name == "hostaddr" and value.split(",") != names)
+        ),
         uri="",
     )
     kept = "&".join(pair for pair in query.split("&") if unquote(pair.partition("=")[0]) not in FOREIGN)
@@ -148,7 +164,8 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
         yield "dbname" if name == "database" else _decoded(name), _decoded(value)
 
 
-def _check(parameters: dict[str, str]) -> None:
+def _check(parameters: dict[str, str], variables: dict[str, str]) -> None:
+    """Raise LongshoreError for a parameter that cannot be used; `variables` are those of the environment, by name."""
     known = SUPPORTED | IGNORED | FOREIGN
     for name, value in parameters.items():
         if name not in known:
@@ -158,9 +175,9 @@ def _check(parameters: dict[str, str]) -> None:
             )
             raise LongshoreError(f"{name} is not a parameter of a connection{hint}")
         if name in VALUES and value not in VALUES[name]:
-            raise LongshoreError(f"{name} must be one of {', '.join(VALUES[name])}")
+            raise LongshoreError(f"{variables.get(name, name)} must be one of {', '.join(VALUES[name])}")
     if not re.fullmatch(r"-?[0-9]{1,9}", parameters.get("connect_timeout", "0")):
-        raise LongshoreError("connect_timeout must be a number of seconds")
+        raise LongshoreError(f"{variables.get('connect_timeout', 'connect_timeout')} must be a number of seconds")
     system, mode = parameters.get("sslrootcert") == "system", parameters.get("sslmode", "verify-full")
     if system and mode != "verify-full":
         raise LongshoreError("sslrootcert=system needs sslmode=verify-full")
@@ -168,8 +185,11 @@ def _check(parameters: dict[str, str]) -> None:
         raise LongshoreError("channel_binding=require needs sslmode=require or stronger")
 
 
-def _hosts(authority: str, parts: dict[str, str]) -> tuple[list[str], list[int]]:
-    """Return the hosts and their ports, from `host:port,[address]:port` and the parameters host, hostaddr, port."""
+def _hosts(authority: str, own: dict[str, str], parts: dict[str, str]) -> tuple[list[str], list[int]]:
+    """Return the hosts and their ports, from `host:port,[address]:port` and the parameters host, hostaddr, port.
+
+    `own`: the parameters of the URI, which replace its authority; `parts` has those of the service file, too.
+    """
     names, ports = [], []
     for part in authority.split(",") if authority else ():
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::([0-9]*))?", part)
@@ -177,9 +197,9 @@ def _hosts(authority: str, parts: dict[str, str]) -> tuple[list[str], list[int]]
             raise LongshoreError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
         names.append(_decoded(match[1].strip("[]")))
         ports.append(match[2] or "")
-    if listed := parts.get("host") or (not names and parts.get("hostaddr")):
+    if listed := own.get("host") or (not names and (parts.get("host") or parts.get("hostaddr"))):
         names = str(listed).split(",")
-    if "port" in parts:
+    if "port" in own or ("port" in parts and not any(ports)):
         ports = parts["port"].split(",")
     default = os.environ.get("PGPORT", "5432").split(",")
     chosen = [port or default[min(index, len(default) - 1)] for index, port in enumerate(ports or default)]

@@ -99,7 +99,7 @@ async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool
     # Only these two go into the startup packet: PgBouncer refuses all others there, and other poolers drop them.
     options = address.parameters.get("options")
     startup = {"application_name": name, **({"options": options} if options else {})}
-    # For what the address lacks, asyncpg reads libpq's environment variables.
+    # For a host, user, password or database that the address lacks, asyncpg reads libpq's environment variables.
     where: dict[str, Any] = {
         "host": address.hosts or None,
         "port": address.ports,
@@ -108,12 +108,12 @@ async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool
         "database": address.database,
         **{key: address.parameters.get(key) for key in ("passfile", "target_session_attrs", "krbsrvname", "gsslib")},
     }
-    direct = address.parameter("sslnegotiation") == "direct"
+    direct = address.parameters.get("sslnegotiation") == "direct"
     how: dict[str, Any] = {"ssl": context, "direct_tls": direct, "server_settings": startup, "timeout": None}
     try:
         opened: DirectConnection = await asyncpg.connect(**where, **how, connection_class=WatchedConnection)
     except asyncpg.TargetServerAttributeNotMatched:
-        wanted = address.parameter("target_session_attrs")
+        wanted = address.parameters.get("target_session_attrs")
         raise ConnectionError(f"no server of {', '.join(address.hosts)} is {wanted}") from None
     return opened
 

@@ -16,8 +16,8 @@ def ssl_mode(address: Address) -> str:
     asyncpg has no channel binding. Channel binding detects an intermediary between client and server, and so does
     verification of the certificate: `channel_binding=require` therefore implies `verify-full`.
     """
-    mode = address.parameter("sslmode")
-    strict = address.parameter("sslrootcert") == "system" or address.parameter("channel_binding") == "require"
+    mode = address.parameters.get("sslmode")
+    strict = address.parameters.get("sslrootcert") == "system" or address.parameters.get("channel_binding") == "require"
     if strict and mode not in VERIFYING:
         return "verify-full"
     return mode or "prefer"
@@ -34,7 +34,7 @@ def ssl_context(address: Address) -> ssl.SSLContext:
         _trust(context, address, mode)
     _load_certificate(context, address)
     versions = ssl.TLSVersion.__members__
-    lowest, highest = (address.parameter(f"ssl_{end}_protocol_version") for end in ("min", "max"))
+    lowest, highest = (address.parameters.get(f"ssl_{end}_protocol_version") for end in ("min", "max"))
     context.minimum_version = versions[(lowest or "TLSv1.2").replace(".", "_")]
     if highest:
         context.maximum_version = versions[highest.replace(".", "_")]
@@ -42,8 +42,8 @@ def ssl_context(address: Address) -> ssl.SSLContext:
 
 
 def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
-    roots = address.parameter("sslrootcert") or _default("root.crt")
-    if roots == "system" or (not roots and address.parameter("channel_binding") == "require"):
+    roots = address.parameters.get("sslrootcert") or _default("root.crt")
+    if roots == "system" or (not roots and address.parameters.get("channel_binding") == "require"):
         context.load_default_certs()
     elif roots:
         _load(context, "sslrootcert", roots)
@@ -56,14 +56,14 @@ def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
         return
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = mode == "verify-full"
-    if revoked := address.parameter("sslcrl") or _default("root.crl"):
+    if revoked := address.parameters.get("sslcrl") or _default("root.crl"):
         _load(context, "sslcrl", revoked)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
 def _load_certificate(context: ssl.SSLContext, address: Address) -> None:
-    certificate = address.parameter("sslcert") or _default("postgresql.crt")
-    key = address.parameter("sslkey") or _default("postgresql.key")
+    certificate = address.parameters.get("sslcert") or _default("postgresql.crt")
+    key = address.parameters.get("sslkey") or _default("postgresql.key")
     if not certificate:
         return
     for name, file in (("sslcert", certificate), ("sslkey", key)):
