@@ -9,6 +9,8 @@ from typing import IO, Any
 
 import httpx2
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,7 @@ WAYS = [
 ]
 
 
+TOTALS_BY_CODE = TotalColumns("amount", "code", None)
 SNAPSHOT = datetime(2026, 5, 26, tzinfo=UTC)
 
 
@@ -115,6 +118,30 @@ def test_amounts_that_no_fixed_scale_holds_are_added_up_exactly(tmp_path: Path, 
         path.write_text("[\n" + ",\n".join(lines) + "\n]\n" if form == "json" else "\n".join(lines) + "\n")
     found = readback.sums(opener(path), described(path.name, form, len(amounts)), TotalColumns("amount", "words", 2))
     assert found == {"a": (5, Decimal("Infinity"))}
+
+
+def test_amounts_of_parquet_whose_sum_has_more_than_38_digits_are_added_up_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "file.parquet"
+    amounts = pa.array([Decimal("9" * 38)] * 20, type=pa.decimal128(38, 0))
+    pq.write_table(pa.table({"words": ["a"] * 20, "amount": amounts}), path)
+    found = readback.sums(opener(path), described(path.name, "parquet", 20), TotalColumns("amount", "words", 0))
+    assert found == {"a": (20, Decimal(20 * int("9" * 38)))}
+
+
+@quick
+@given(values=st.lists(st.text("=\"' -+#a5\ntrue\u017f", max_size=8), min_size=1), escaped=st.booleans())
+def test_keywords_of_a_spreadsheet_profile_are_read_back_as_the_source_has_them(
+    things: str, folder: Path, values: list[str], escaped: bool
+) -> None:
+    # A keyword that the source itself spells as a formula of a quoted word can only be told apart where it is escaped.
+    values = [value for value in values if escaped or not (value.startswith('="') and value.endswith('"'))]
+    options = CsvOptions(profile="excel", escape_formulas=escaped)
+    empty = dict.fromkeys(("day", "count", "words", "yes", "moment", "items"))
+    rows = [{**empty, "code": value, "amount": Decimal(1)} for value in values]
+    path = folder / "keywords.csv"
+    path.write_bytes(run(things, rows, "csv", csv=options))
+    found = readback.sums(opener(path), described(path.name, "csv", len(rows), options), TOTALS_BY_CODE)
+    assert found == by_hand([{**row, "words": row["code"]} for row in rows])
 
 
 def test_rows_that_are_longer_than_a_block_are_read(tmp_path: Path) -> None:

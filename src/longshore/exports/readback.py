@@ -26,6 +26,7 @@ CHUNK_BYTES = 512 << 10
 PIECE_BYTES = 2 << 20  # of text that is added up at once; with 256 KiB, the calls take as long as the reading
 MAX_ROW_BYTES = 256 << 20
 DIGITS = 28  # of an amount that Arrow adds up; the sum of a piece's amounts has ten more digits to grow into
+WIDE_DIGITS = 76  # of an amount of more digits: Arrow adds up in its own type, and wraps around without an error
 USUAL_SCALE = 10  # decimals, where it is not known how many the amounts have
 
 TEXT_FORMATS = ("csv", "json", "jsonl")
@@ -33,6 +34,8 @@ FEW = 32  # different values in one batch
 
 Part = tuple[Key, int, Decimal]
 
+# A keyword that the dialect wrote as a formula: a spreadsheet would convert it. Other keywords begin with `="`, too.
+WORD_AS_FORMULA = re.compile(r'="((?=.*[0-9]|#| *(?:true|false) *")[^"]{1,255})"', re.ASCII | re.DOTALL | re.IGNORECASE)
 UNUSUAL_NAME = re.compile(r'["\\\x00-\x1f]')  # a member of JSON that msgspec's structs cannot have
 MEMBERS = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 ARRAY_OF_MEMBERS = msgspec.json.Decoder(list[dict[str, Any]], float_hook=Decimal)
@@ -226,6 +229,8 @@ def _of_batch(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterato
             text = amount.replace(",", ".") if decimal_comma and isinstance(amount, str) else amount
             yield value, 1, Decimal(0 if text is None else text)
         return
+    if amounts.type.precision > DIGITS:
+        amounts = amounts.cast(pa.decimal256(WIDE_DIGITS, amounts.type.scale))
     for value in different:
         matching = pc.filter(amounts, pc.equal(values, value) if value.is_valid else pc.is_null(values))
         yield value.as_py(), len(matching), pc.sum(matching).as_py() or Decimal(0)
@@ -264,8 +269,8 @@ def _decoders(amount: str, per: str) -> tuple[msgspec.json.Decoder[Any], msgspec
 
 def _unescaped(text: str, options: Dialect) -> str:
     """Return a value without what the dialect put before or around it for spreadsheets."""
-    if options.words_as_formulas and text.startswith('="'):
-        return text[2:-1]
+    if options.words_as_formulas and (formula := WORD_AS_FORMULA.fullmatch(text)):
+        return formula[1]
     return text.removeprefix("'") if options.escape_formulas else text
 
 
