@@ -71,20 +71,29 @@ FINISH = f"""
 update longshore.shards set state = 'DONE', rows = $5, bytes = $6, outcome = $7 where {NEWEST_TRIAL} returning number
 """  # noqa: S608  # a constant
 
+# The second part: the same statement comes again because the answer to it was lost.
 RELEASE = f"""
-update longshore.shards
-set state = case when given.transient and failures + $5::int < $8 then 'WAITING' else 'FAILED' end,
-    failures = failures + $5::int, reason = $6, transient = given.transient, seen_at = now()
-from (select $7::boolean as transient) given
-where {NEWEST_TRIAL}
-returning state
+with released as (
+    update longshore.shards
+    set state = case when given.transient and failures + $5::int < $8 then 'WAITING' else 'FAILED' end,
+        failures = failures + $5::int, reason = $6, transient = given.transient, seen_at = now()
+    from (select $7::boolean as transient) given
+    where {NEWEST_TRIAL}
+    returning state
+)
+select state from released
+union all
+select state from longshore.shards
+where task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state in ('WAITING', 'FAILED')
+  and reason = $6 and transient = $7
 """  # noqa: S608  # a constant
 
-# $3: the shards before are assembled already. PgQueuer delivers the message of a shard again when its worker is lost; a
-# shard without a message, and without a report for $4, is abandoned.
+# $3: the next shard to assemble, whose result alone is fetched: each look at the shards would fetch the others again.
+# PgQueuer delivers the message of a shard again when its worker is lost; a shard without a message, and without a
+# report for $4, is abandoned.
 CURRENT = """
 select number, trial, state, rows, bytes, reason, transient,
-       case when number >= $3 then outcome end as result,
+       case when number = $3 then outcome end as result,
        state in ('WAITING', 'RUNNING') and seen_at < now() - $4::interval and not exists (
            select from longshore.pgqueuer q
            where q.dedupe_key = s.task_id || ':' || s.attempt || ':' || s.number
@@ -154,7 +163,7 @@ class Shard(msgspec.Struct, frozen=True):
     reason: str | None
     transient: bool
     result: ShardResult | None
-    """None while it is not DONE, and if it is assembled already."""
+    """Of the shard that is assembled next, once it is DONE; None for all others."""
 
 
 async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
@@ -198,7 +207,7 @@ async def finish(pool: Pool, trial: ShardAttempt, result: ShardResult) -> None:
 
 
 async def release(pool: Pool, trial: ShardAttempt, reason: str, *, failed: bool, transient: bool) -> None:
-    """End a trial without a result; the shard's message comes again. Raises StaleAttemptError.
+    """End a trial without a result; the shard's message comes again. Raises StaleAttemptError. May be called again.
 
     `failed`: whether it counts as a failure. `transient`: whether to retry; else the export has failed.
     """
@@ -216,7 +225,7 @@ async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
 
 
 async def current(pool: Pool, message: Message, assembled: int, silence: timedelta) -> list[Shard]:
-    """Return all shards of an attempt, without the results of the first `assembled`.
+    """Return all shards of an attempt; the first one after those `assembled` has its result, once it is DONE.
 
     `silence`: the time after which a shard without a message, and of which no worker reports, is abandoned.
     """
