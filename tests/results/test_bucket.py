@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,21 @@ def test_store_that_does_not_answer_is_unavailable(bucket: Any, relay: Relay, mo
         file.publish({".manifest.json": b"{}"})
     relay.hang = False
     assert keys(bucket) == []
+
+
+def test_a_large_block_waits_for_the_upload_so_that_memory_is_bounded_by_bytes(bucket: Any, relay: Relay) -> None:
+    block = bytes(64 << 20)  # a row group of Parquet
+    relay.hang = True
+    with store().create(NAME) as file:
+        writing = threading.Thread(target=file.write, args=(block,))
+        writing.start()
+        writing.join(3)
+        waits = writing.is_alive()
+        relay.hang = False
+        writing.join()
+        file.publish()
+    assert waits
+    assert bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")["ContentLength"] == len(block)
 
 
 def test_exports_come_through_a_network_that_drops_one_connection_in_five(

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 PART_BYTES = 8 << 20  # S3 accepts 10,000 parts of an upload: 80 GB
 MAX_UPLOADS = 2  # parts that are under way at a time
+BLOCK_BYTES = 1 << 20  # that wait at most in one block: a row group of Parquet is written at once
 MAX_WAITING_BLOCKS = 8  # until a part is full
 READ_BYTES = 4 << 20  # that are fetched at a time when an object is read as a file
 
@@ -48,8 +49,8 @@ class ObjectFile:
 
     def write(self, data: bytes) -> None:
         """Append. Raises StoreError."""
-        if data:
-            self._put_block(bytes(data))
+        for start in range(0, len(data), BLOCK_BYTES):
+            self._put_block(bytes(data[start : start + BLOCK_BYTES]))
 
     def finish(self) -> None:
         """Complete the upload. The object exists, and no answer names it yet. May be called again."""
