@@ -1,8 +1,12 @@
 """A physical standby is a source like its primary, until it is promoted."""
 
 import asyncio
+import contextlib
+import itertools
 import os
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +15,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from longshore.database.connect import Connection
+from longshore.database.address import parse
+from longshore.database.connect import Connection, open_pool
 from longshore.database.embedded import embedded_server, programs
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Field, FieldType
@@ -20,6 +25,7 @@ from longshore.exports.increments import changes
 from longshore.exports.increments.changes import KeyList, ReaderCopy
 from longshore.exports.increments.keys import key_of
 from longshore.exports.ranges import Source
+from longshore.exports.snapshot import SESSION, ExportedSnapshot, Readers, export_snapshot
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 
@@ -104,6 +110,54 @@ def test_a_standby_has_increments_until_it_is_promoted(pair: tuple[str, Path]) -
             await connection.close()
 
     asyncio.run(steps())
+
+
+def alternating(*sockets: Path) -> tuple[socket.socket, int]:
+    """Return a listener and its port, which passes each connection on to the next of these Unix sockets."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pass_on(origin: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := origin.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            for path in itertools.cycle(sockets):
+                near, _ = listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(str(path))
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=pass_on, args=ends, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener, listener.getsockname()[1]
+
+
+def test_fewer_connections_read_a_snapshot_where_others_lead_to_another_replica(pair: tuple[str, Path]) -> None:
+    primary, folder = pair
+    folders = (folder.parent, Path(parse(primary).hosts[0]))
+    listener, port = alternating(*(path / ".s.PGSQL.5432" for path in folders))
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+
+    async def steps() -> None:
+        async with open_pool(url, size=2, name="test", **SESSION) as pool:
+            readers = Readers(pool, 1)
+            async with readers.snapshot() as (first, _):
+                async with readers.connections(first, 1) as found:
+                    assert found == [first]
+                    assert await first.fetchval("select 1") == 1
+                own = await export_snapshot(first)
+                async with readers.connections(first, 1) as found:
+                    assert len(found) == 2
+                for strange in (ExportedSnapshot(own.name, "0"), ExportedSnapshot("00000009-00000009-1", own.server)):
+                    with pytest.raises(TransientError, match="another server"):
+                        async with readers.join(strange):
+                            pass
+
+    with listener:
+        asyncio.run(steps())
 
 
 def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(

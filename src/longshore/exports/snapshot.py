@@ -6,6 +6,7 @@ from datetime import datetime
 
 import asyncpg
 import msgspec
+import structlog
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS, is_transient
@@ -13,6 +14,8 @@ from longshore.errors import TransientError
 from longshore.exports.catalog import Index
 from longshore.exports.row_security import restrict_like
 from longshore.exports.source_limits import IDLE_SECONDS
+
+log = structlog.get_logger()
 
 CLOSE_TIMEOUT = 2.0  # seconds
 
@@ -27,6 +30,11 @@ SESSION = {
     "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
 }
 
+
+# Another server behind the same address may have exported a snapshot of the same name. The time of its start tells them
+# apart, where the system identifier does not: a standby has that of its primary.
+SERVER = "select extract(epoch from pg_catalog.pg_postmaster_start_time())::text"
+EXPORT = f"select pg_catalog.pg_export_snapshot() as name, ({SERVER}) as server"
 
 # A transaction that joins a snapshot can lock its tables to read at once, unless another session waits for an exclusive
 # lock, and so for the snapshot to end. Behind that session it would wait for ever, with all other readers of the table.
@@ -63,6 +71,14 @@ class UnableWorkerError(TransientError):
     """
 
 
+class ExportedSnapshot(msgspec.Struct, frozen=True):
+    """A snapshot that other connections to the same server can join, while the transaction that exported it is open."""
+
+    name: str
+    server: str
+    """When the server was started."""
+
+
 class Readers:
     """Connections to the source. However many exports run, no more than the pool holds are open.
 
@@ -86,30 +102,38 @@ class Readers:
             yield connection, await connection.fetchval("select statement_timestamp()")
 
     @contextlib.asynccontextmanager
-    async def join(self, snapshot: str) -> AsyncIterator[Connection]:
+    async def join(self, snapshot: ExportedSnapshot) -> AsyncIterator[Connection]:
         """A connection in a transaction that only reads, in a snapshot that was exported. Raises UnableWorkerError."""
         async with self._reading() as connection:
             try:
-                await connection.execute(JOIN.format(snapshot))
+                await connection.execute(JOIN.format(snapshot.name))
             except asyncpg.PostgresError as error:
                 if is_transient(error):
                     raise
-                raise UnableWorkerError(f"the source has no snapshot {snapshot}, or is another server") from error
+                raise UnableWorkerError(f"the source has no snapshot {snapshot.name}, or is another server") from error
+            if await connection.fetchval(SERVER) != snapshot.server:
+                raise UnableWorkerError("the source is another server than the one that has the snapshot")
             yield connection
 
     @contextlib.asynccontextmanager
     async def connections(self, first: Connection, limit: int) -> AsyncIterator[list[Connection]]:
-        """The first connection and at most `limit` more that read the same snapshot, as far as they are free."""
+        """The first connection and at most `limit` more that read the same snapshot, as far as they are free.
+
+        There are fewer where the source's address leads to several servers: the first connection's has the snapshot.
+        """
         async with contextlib.AsyncExitStack() as stack:
             extra = min(limit, self._extra)
             self._extra -= extra
             stack.callback(self._release, extra)
             connections = [first]
             if extra:
-                snapshot = await first.fetchval("select pg_catalog.pg_export_snapshot()")
+                snapshot = await export_snapshot(first)
                 for _ in range(extra):
-                    connection = await stack.enter_async_context(self._reading())
-                    await connection.execute(JOIN.format(snapshot))
+                    try:
+                        connection = await stack.enter_async_context(self.join(snapshot))
+                    except UnableWorkerError as error:
+                        log.warning("fewer connections read the source", reason=str(error))
+                        break
                     await restrict_like(connection, first)
                     connections.append(connection)
             yield connections
@@ -154,6 +178,13 @@ class Sources(msgspec.Struct, frozen=True):
     def of(self, index: Index) -> Readers:
         """Return the readers of the database that an index lies in."""
         return self.own if index.own and self.own is not None else self.readers
+
+
+async def export_snapshot(connection: Connection) -> ExportedSnapshot:
+    """Return the snapshot of a connection's transaction, for others to join."""
+    row = await connection.fetchrow(EXPORT)
+    assert row is not None
+    return ExportedSnapshot(**row)
 
 
 async def refuse_outdated(connection: Connection) -> None:

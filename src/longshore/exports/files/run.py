@@ -30,7 +30,7 @@ from longshore.exports.reconcile import Reconciler
 from longshore.exports.shards.coordinator import Coordinator, SharedWork
 from longshore.exports.shards.store import ShardResult
 from longshore.exports.shards.worker import Work
-from longshore.exports.snapshot import Readers, refuse_outdated
+from longshore.exports.snapshot import Readers, export_snapshot, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.exports.totals import Sum
 from longshore.results.store import Store, StoreError
@@ -195,7 +195,7 @@ async def write_by_many(
 ) -> list[WrittenIndex]:
     """Have all slices of all indexes written by any workers."""
     connection = jobs[0].source.connection
-    snapshot = await connection.fetchval("select pg_catalog.pg_export_snapshot()")
+    snapshot = await export_snapshot(connection)
     done = [WrittenIndex() for _ in jobs]
     works: list[Work] = []
     owners: list[WrittenIndex] = []

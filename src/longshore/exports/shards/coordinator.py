@@ -24,6 +24,7 @@ from longshore.exports.ranges import Range
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import Shard, ShardResult
 from longshore.exports.shards.worker import Work
+from longshore.exports.snapshot import export_snapshot
 from longshore.results.multipart import UnfitPieceError
 from longshore.results.open import open_result
 from longshore.results.store import Assembly, Store
@@ -90,7 +91,7 @@ class Coordinator:
 
 
 async def _works(job: ExportJob, ranges: Sequence[list[Range]], upload: str) -> list[Work]:
-    snapshot = await job.connection.fetchval("select pg_catalog.pg_export_snapshot()")
+    snapshot = await export_snapshot(job.connection)
     request = job.query.request
     if job.query.bounds is not None:
         request = msgspec.structs.replace(request, end=job.query.bounds.end)

@@ -34,7 +34,7 @@ from longshore.exports.reconcile import Reconciler
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
-from longshore.exports.snapshot import Readers, Sources, UnableWorkerError
+from longshore.exports.snapshot import ExportedSnapshot, Readers, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
 from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
@@ -48,7 +48,7 @@ class Work(msgspec.Struct, frozen=True):
     """A shard, as any worker can write it."""
 
     request: Request
-    snapshot: str
+    snapshot: ExportedSnapshot
     fingerprint: str
     """Of the query and its values, as the coordinator makes them."""
     location: str
