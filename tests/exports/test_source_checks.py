@@ -18,6 +18,7 @@ from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 from tests.exports.incremental import taken
 from tests.exports.test_partitions import export as export_files
+from tests.faults.held import until
 
 SETUP = f"""
 create extension citext;
@@ -80,6 +81,16 @@ def test_sql_that_means_something_else_in_psql_is_a_warning_that_a_search_path_r
     assert findings(url, folded) == []
     assert ids(url, folded) == ["1", "2"]
     assert findings(url, codes("id > 0 and cit::text = 'ABC'")) == []
+
+
+def test_a_search_path_of_the_whole_server_is_the_one_that_a_filter_is_checked_under(source: DebianPostgres) -> None:
+    source.sql("alter system set search_path = 'shop'")  # where psql does not find the operators of citext either
+    try:
+        source.sql("select pg_reload_conf()")
+        until(lambda: findings(source.url(database="checks"), codes("cit = 'ABC'")) == [], "the setting to count")
+    finally:
+        source.sql("alter system reset search_path")
+        source.sql("select pg_reload_conf()")
 
 
 def test_an_export_of_many_files_reads_as_the_role_that_is_set_for_sessions(

@@ -14,22 +14,9 @@ from longshore.exports.catalog import Index
 from longshore.exports.ranges import explain, nodes
 from longshore.exports.row_security import SEARCH_PATH
 
-# The search path of this role's sessions, which psql shows: a setting of the role or the database, else the server's.
-# A session of the service cannot be asked for it, because it pins its own.
-USUAL_PATH = """
-select coalesce(
-    (
-        select substr(setting, length('search_path=') + 1)
-        from pg_catalog.pg_db_role_setting s, unnest(setconfig) setting
-        where setting like 'search\\_path=%'
-          and setdatabase in (0, (select oid from pg_catalog.pg_database where datname = current_database()))
-          and setrole in (0, (select oid from pg_catalog.pg_roles where rolname = session_user))
-        order by setrole = 0, setdatabase = 0
-        limit 1
-    ),
-    (select boot_val from pg_catalog.pg_settings where name = 'search_path')
-)
-"""
+# The search path of this role's sessions, which psql shows: a setting of the role or the database, else the server's. A
+# session of the service has pinned another one, and would return to this one.
+USUAL_PATH = "select reset_val from pg_catalog.pg_settings where name = 'search_path'"
 
 EXPRESSIONS = (
     "Output",
@@ -46,7 +33,7 @@ EXPRESSIONS = (
 async def differences(connection: Connection, index: Index) -> list[str]:
     """Return a warning where the SQL of an index means something else under the role's own search path."""
     plan, usual = await _plan_under(connection, index, index.schemas), await _usual_path(connection)
-    if usual is None or plan == await _plan_under(connection, index, usual):
+    if plan == await _plan_under(connection, index, usual):
         return []
     return [
         f"`filter` or `sql` means something else under this role's search path, {usual}, as psql has it; write"
@@ -57,13 +44,13 @@ async def differences(connection: Connection, index: Index) -> list[str]:
 async def hint(connection: Connection, index: Index) -> str:
     """Return the correction of an index whose names are found under the role's own search path alone; else ""."""
     usual = await _usual_path(connection)
-    if usual is None or await _plan_under(connection, index, usual) is None:
+    if await _plan_under(connection, index, usual) is None:
         return ""
     return f"; it works under this role's search path, {usual}: name its schemas as search_path = [...] in the catalog"
 
 
-async def _usual_path(connection: Connection) -> str | None:
-    path: str | None = await connection.fetchval(USUAL_PATH)
+async def _usual_path(connection: Connection) -> str:
+    path: str = await connection.fetchval(USUAL_PATH)
     return path
 
 
