@@ -231,12 +231,12 @@ def _decimal(text: str, kind: pa.DataType) -> Decimal:
         raise UnholdableError(f"which no Parquet decimal is; {ADVICE}")
     if value.copy_abs() >= Decimal(10) ** (kind.precision - kind.scale):
         raise UnholdableError(f"which has more digits than the column's {kind}; {ADVICE}")
-    exact = EXACT.scaleb(value, kind.scale)
-    if exact != exact.to_integral_value(context=EXACT):
+    scaled = value.quantize(Decimal(1).scaleb(-kind.scale), context=EXACT)
+    if scaled != value:
         raise UnholdableError(
             f"which has more decimals than the column's {kind}; declare `decimals` in the catalog, {ADVICE}"
         )
-    return value
+    return scaled  # Arrow removes no zeros beyond the scale where the value then has more digits than its type
 
 
 def _days(text: str) -> int:
