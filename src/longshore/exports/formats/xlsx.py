@@ -4,6 +4,7 @@ The rows come in COPY's text format, in which a record is a line and NULL is `\N
 https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2
 """
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import xlsxwriter
+from xlsxwriter.exceptions import FileCreateError
 from xlsxwriter.worksheet import Worksheet
 
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.formats.format import FileSpec, cell_error
@@ -25,6 +27,7 @@ from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, count_rows
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_ROWS = 1_048_575  # and a header
 MAX_COLUMNS = 16_384
+MAX_SHEET_BYTES = 2_000_000_000  # of XML; zipfile takes 5 % less than 2 GiB, and Excel repairs files with ZIP64
 MAX_UNITS = 32_767  # UTF-16 code units of a cell
 EXACT_DIGITS = 15  # Excel keeps no more digits of a number
 MAX_EXPONENT = 307  # of ten, for numbers that a binary double holds to EXACT_DIGITS, and Excel takes
@@ -75,10 +78,17 @@ class Xlsx:
 
     def frame(self, block: bytes) -> bytes:
         *lines, rest = block.split(b"\n")
-        for line in lines:
-            self._pieces.append(line)
-            self._write(b"".join(self._pieces).split(b"\t"))
-            self._pieces.clear()
+        with _temporary_files():
+            for line in lines:
+                self._pieces.append(line)
+                self._write(b"".join(self._pieces).split(b"\t"))
+                self._pieces.clear()
+            # The sheet alone is in the folder before `end`. A block adds less than the limit leaves.
+            if sum(file.stat().st_size for file in self._path.parent.iterdir()) > MAX_SHEET_BYTES:
+                raise LongshoreError(
+                    f"a worksheet ends after {MAX_SHEET_BYTES:,} bytes of XML; choose another format, fewer fields, or"
+                    " a segment"
+                )
         self._pieces.append(rest)
         return b""
 
@@ -86,7 +96,8 @@ class Xlsx:
         return size
 
     def end(self) -> Iterator[bytes]:
-        self._book.close()
+        with _temporary_files():
+            self._book.close()
         with self._path.open("rb") as file:
             self.rows = count_rows(file)
             file.seek(0)
@@ -142,6 +153,17 @@ class Xlsx:
         if self._spec.key is not None:
             row = f"{self._spec.key.name} {_unescaped(values[-1]).decode(errors='replace')}"
         return cell_error(column.name, row, value, reason)
+
+
+@contextlib.contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Raise TransientError where a temporary file cannot be written, so that nobody looks at the disk for results."""
+    try:
+        yield
+    except (OSError, FileCreateError) as error:
+        # XlsxWriter raises errors of the disk while it compresses as this error of its own, with that as argument.
+        cause = error.args[0] if isinstance(error, FileCreateError) else error
+        raise TransientError(f"the temporary files of a workbook cannot be written: {cause.strerror}") from error
 
 
 def _unescaped(value: bytes) -> bytes:

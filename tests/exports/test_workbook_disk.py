@@ -1,0 +1,56 @@
+"""The temporary files of a workbook: their limit, and a disk that is full."""
+
+import random
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from longshore.errors import LongshoreError
+from longshore.exports import run_errors
+from longshore.exports.catalog import Field, FieldType
+from longshore.exports.columns import Column
+from longshore.exports.formats import FileSpec, xlsx
+
+SPEC = FileSpec([Column("value", Field(type=FieldType.TEXT, description=""), "value", "text")])
+BLOCK = b"of a row\n" * 1000
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Allow files of 8 KiB at most, as a full disk does; larger writes end in an OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 10, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_workbook_of_more_text_than_a_zip_file_holds_is_refused_while_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(xlsx, "MAX_SHEET_BYTES", 200_000)
+    form = xlsx.Xlsx(SPEC)
+    form.frame(BLOCK)
+    with pytest.raises(LongshoreError, match="ends after 200,000 bytes of XML; choose another format"):
+        for _ in range(10):
+            form.frame(BLOCK)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_for_temporary_files_is_named_while_rows_are_written() -> None:
+    form = xlsx.Xlsx(SPEC)
+    with pytest.raises(LongshoreError) as caught:
+        form.frame(BLOCK)
+    assert run_errors.is_retryable(caught.value)
+    assert run_errors.explain(caught.value) == "the temporary files of a workbook cannot be written: File too large"
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_for_temporary_files_is_named_while_a_workbook_is_compressed() -> None:
+    form = xlsx.Xlsx(SPEC)
+    letters = random.Random(1)
+    form.frame(("".join(chr(letters.randrange(0x100, 0x7FF)) for _ in range(2800)) + "\n").encode())
+    with pytest.raises(LongshoreError) as caught:
+        list(form.end())
+    assert run_errors.is_retryable(caught.value)
+    assert run_errors.explain(caught.value) == "the temporary files of a workbook cannot be written: File too large"
