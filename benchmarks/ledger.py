@@ -15,7 +15,8 @@ from tests.service import Longshore, database_in, ended, export_body
 from longshore.database.embedded import programs
 from longshore.demo.seed import CHAIN, seed
 from longshore.exports import catalog, formats
-from longshore.exports.columns import choices, columns_of, named
+from longshore.exports.catalog import quoted_part
+from longshore.exports.columns import choices, columns_of
 
 MAX_EXPORT_SECONDS = 600.0
 
@@ -88,7 +89,8 @@ def query(longshore: Longshore, kind: str | None = "csv", chain: int = CHAIN) ->
         finally:
             await connection.close()
         if kind is None:
-            return f"select {named(found, [column.expression for column in found])} {source}"
+            named = (f"{column.expression} as {quoted_part(column.name)}" for column in found)
+            return f"select {', '.join(named)} {source}"
         return formats.make(kind, formats.FileSpec(found)).query(source)
 
     return asyncio.run(build())

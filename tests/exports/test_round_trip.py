@@ -15,7 +15,8 @@ import httpx2
 import pytest
 
 from longshore.exports import catalog
-from longshore.exports.columns import columns_of, named
+from longshore.exports.catalog import quoted_part
+from longshore.exports.columns import columns_of
 from longshore.exports.formats.json import object_of
 from tests.exports import rfc4180
 from tests.own_data import DOCUMENTS, DOUBLES, FIGURES, MOMENTS, ROWS, WORDS
@@ -169,7 +170,8 @@ def test_objects_are_what_row_to_json_makes_of_the_same_values(own_catalog: Long
         try:
             columns = await columns_of(connection, index, names)
             texts = [column.as_text if "timestamp" in column.pg_type else column.expression for column in columns]
-            plain = f"select {named(columns, texts)} from odd.values order by id"
+            named = (f"{text} as {quoted_part(column.name)}" for column, text in zip(columns, texts, strict=True))
+            plain = f"select {', '.join(named)} from odd.values order by id"
             theirs = f"select row_to_json(line)::text from ({plain}) line"
             made = await connection.fetch(f"select {object_of(columns)} from odd.values order by id")
             return [(a[0], b[0]) for a, b in zip(made, await connection.fetch(theirs), strict=True)]

@@ -2,6 +2,7 @@
 """Every PostgreSQL type with its extreme values, through every format and back by third-party readers."""
 
 import asyncio
+import csv
 import datetime as dt
 import io
 import json
@@ -21,6 +22,7 @@ import pytest
 
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType, Index
+from longshore.exports.formats.dialect import CsvOptions
 from tests.debian_postgres import debian_postgres
 from tests.exports import rfc4180
 from tests.exports.engine import CHAIN, export, index_over
@@ -127,6 +129,15 @@ def test_csv_has_the_text_of_every_type(zoo: str) -> None:
     for number, kind in enumerate(KINDS):
         found = [record[number] for record in records]
         assert found == [None if value is None else in_text(kind, value) for value in values_of(kind)], kind.sql
+
+
+def test_csv_for_spreadsheets_has_the_same_nulls_and_words_as_csv(zoo: str) -> None:
+    content, _, _ = asyncio.run(export(zoo, animals(), "csv", csv=CsvOptions(profile="excel")))
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))[1:]
+    for number, kind in enumerate(KINDS):
+        for row, value in zip(rows, values_of(kind), strict=True):
+            shown = re.sub(r'^="(.*)"$', r"\1", row[number], flags=re.DOTALL).removeprefix("'")
+            assert shown == ("" if value is None else in_text(kind, value)), (kind.sql, value)
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl"])

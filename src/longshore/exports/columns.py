@@ -70,6 +70,8 @@ class Column(msgspec.Struct, frozen=True):
     exact: bool = False
     """Whether its collation is known to be deterministic: only the same bytes are equal."""
     type_schema: str = "pg_catalog"
+    is_unicode: bool = True
+    """Whether SQL may hold every character; False where the encoding of the source lacks some."""
 
     @property
     def digits(self) -> tuple[int, int] | None:
@@ -99,7 +101,8 @@ class Column(msgspec.Struct, frozen=True):
             return f"({self.expression})::text"
         if self.pg_type in ("timestamptz", "timestamp", "bool", "json", "jsonb"):
             return f"({self.as_text})"
-        return f"(case when ({self.expression}) is not null then format('%s', {self.expression}) end)"
+        # A composite with a NULL in it is neither `is null` nor `is not null`.
+        return f"(case when ({self.expression}) is distinct from null then format('%s', {self.expression}) end)"
 
     @property
     def as_text(self) -> str:
@@ -130,12 +133,6 @@ class Column(msgspec.Struct, frozen=True):
         # ISO 8601 has years 1 to 9999; other times, and infinity, keep PostgreSQL's own spelling.
         within = f"{expression} >= '0001-01-01' and {expression} < '10000-01-01'"
         return f"case when {within} then {iso} else ({expression})::text end"
-
-
-def named(columns: Sequence[Column], expressions: Sequence[str]) -> str:
-    """Return the columns of a select: each expression under its column's name."""
-    pairs = zip(columns, expressions, strict=True)
-    return ", ".join(f"{expression} as {quoted_part(column.name)}" for column, expression in pairs)
 
 
 def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tuple[str, str]]:
@@ -196,6 +193,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
         await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
     statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
     details = {row["attname"]: row for row in await connection.fetch(DETAILS, regclass(index.relation))}
+    is_unicode = connection.get_settings().server_encoding in ("UTF8", "SQL_ASCII")
     columns = []
     for (name, shown), expression, attribute in zip(chosen, expressions, statement.get_attributes(), strict=True):
         field = index.fields[name]
@@ -210,6 +208,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
                 limits=tuple(int(part) for part in limits.split(",")) if limits else (),
                 exact=detail is not None and detail["deterministic"],
                 type_schema=attribute.type.schema,
+                is_unicode=is_unicode,
             )
         )
     return columns

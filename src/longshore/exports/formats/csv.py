@@ -6,7 +6,7 @@ PostgreSQL quotes and escapes; this module ends the records as the dialect wants
 from typing import Any
 
 from longshore.exports.catalog import FieldType
-from longshore.exports.columns import Column, is_text, named
+from longshore.exports.columns import Column, is_text
 from longshore.exports.formats.format import FileSpec, TextFormat
 from longshore.exports.formats.nested import projected
 
@@ -30,7 +30,7 @@ class Csv(TextFormat):
         self._dialect = spec.dialect
 
     def query(self, source: str) -> str:
-        return f"select {named(self._columns, [self._expression(column) for column in self._columns])} {source}"
+        return f"select {', '.join(self._expression(column) for column in self._columns)} {source}"
 
     def options(self) -> dict[str, Any]:
         dialect = self._dialect

@@ -22,8 +22,11 @@ BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def object_of(columns: Sequence[Column]) -> str:
-    """Return SQL of a row as a JSON object: the bytes that `row_to_json` gives, with times in ISO 8601."""
-    keys = (json.dumps(column.name, ensure_ascii=False) for column in columns)
+    r"""Return SQL of a row as a JSON object: the bytes that `row_to_json` gives, with times in ISO 8601.
+
+    Where the source's encoding lacks characters, the keys have them as `\u` escapes.
+    """
+    keys = (json.dumps(column.name, ensure_ascii=not column.is_unicode) for column in columns)
     starts = (f"{'{' if number == 0 else ','}{key}:" for number, key in enumerate(keys))
     members = (f"{sql_text(start)}||{_value(column)}" for start, column in zip(starts, columns, strict=True))
     return "||".join(members) + "||'}'"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from longshore.exports.catalog import Field, FieldType, quoted_part
-from longshore.exports.columns import Column, named
+from longshore.exports.columns import Column
 from longshore.exports.formats.format import FileSpec
+from longshore.exports.segments.sql import is_number
 
-NUMBER_IN_STRING = r'^"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"$'  # the numbers that rules match: segments.sql
 MAX_IDENTIFIER_BYTES = 63
 
 
@@ -123,7 +123,8 @@ class Nested:
         text = f"{inner}::text"
         match field.type:
             case FieldType.NUMBER:
-                in_string = f"case when {text} ~ '{NUMBER_IN_STRING}' then btrim({text},'\"')::numeric::text end"
+                content = f"btrim({text},'\"')"
+                in_string = f"case when {is_number(content)} then {content}::numeric::text end"
                 cases = f"when 'number' then {text} when 'string' then {in_string}"
             case FieldType.BOOLEAN:
                 in_string = f"case {text} when '\"true\"' then 'true' when '\"false\"' then 'false' end"
@@ -145,7 +146,7 @@ def projected(column: Column) -> str:
 
 def select(spec: FileSpec, expressions: Sequence[str], source: str) -> str:
     """Return the query of a file's columns, followed by the row key if there is one."""
-    return f"select {named(spec.columns, expressions)}{f', {spec.key.expression}' if spec.key else ''} {source}"
+    return f"select {', '.join([*expressions, *([spec.key.expression] if spec.key else [])])} {source}"
 
 
 def sql_text(text: str) -> str:

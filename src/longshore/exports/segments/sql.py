@@ -104,19 +104,27 @@ def _of_column(rule: Rule, column: Column, interval: Interval, bind: Bind) -> st
 # The text of a JSON value of each type. PostgreSQL does not check the types inside JSON, and one odd value must not end
 # an export, so a value of another type counts as missing. ASCII digits: under some collations `\d` matches the digits
 # of any script, of which PostgreSQL makes no number.
-NUMBER_TEXT = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
+NUMBER_TEXT = r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"
+# PostgreSQL reads numbers of 131,072 digits before the point and 16,383 behind it, an exponent included.
+MAX_NUMBER_CHARACTERS = 15_000
 DAY_TEXT = r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+# PostgreSQL reads times of 128 bytes.
 TIME_TEXT = (
-    r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?"
+    r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,60})?)?"
     r"(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?$"
 )
+
+
+def is_number(text: str) -> str:
+    """Return the condition that a string inside JSON, of which `text` is SQL, is a number that PostgreSQL reads."""
+    return f"length({text}) <= {MAX_NUMBER_CHARACTERS} and {text} ~ '^{NUMBER_TEXT}$'"
 
 
 def _inside(rule: Rule, text: str, kind: FieldType, interval: Interval, bind: Bind) -> str:
     """Return SQL of a rule on a field inside the object `item`; `text` is SQL of the field's value as a string."""
     match kind:
         case FieldType.NUMBER:
-            value = f"(case when {text} ~ '{NUMBER_TEXT}' then {text}::numeric end)"
+            value = f"(case when {is_number(text)} then {text}::numeric end)"
         case FieldType.BOOLEAN:
             value = f"(case {text} when 'true' then true when 'false' then false end)"
         case FieldType.DATE:
