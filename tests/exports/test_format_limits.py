@@ -351,3 +351,64 @@ def test_an_error_names_a_row_by_its_key_only_where_the_export_has_that_column()
 
     assert key_of("id", "value") == "id"
     assert key_of("value") is None
+
+
+@pytest.mark.parametrize(("text", "decimals"), [("1." + "0" * 42, None), ("0.125" + "0" * 38, 3), ("0e-300", None)])
+def test_parquet_holds_a_decimal_whatever_number_of_zeros_ends_it(url: str, text: str, decimals: int | None) -> None:
+    field = Field(type=NUMBER, description="", decimals=decimals)
+    assert parquet_values(content(url, over(url, "numeric", [text], field), "parquet")) == [Decimal(text)]
+    nested = over(url, "jsonb", [f'[{{"price": {text}}}]'], ITEMS)
+    assert parquet_values(content(url, nested, "parquet"))[0][0]["price"] == Decimal(text)
+
+
+def test_parquet_refuses_a_nested_number_that_is_almost_zero(url: str) -> None:
+    index = over(url, "json", ['[{"price": 1e-2000000}]'], ITEMS)
+    with pytest.raises(LongshoreError, match=r"whose \[0\]\.price is 1E-2000000, which has more decimals"):
+        asyncio.run(export(url, index, "parquet"))
+
+
+ENDLESS = {
+    "price": ["1" * 200_000, "0." + "1" * 20_000, "1" * 131_072 + "e999"],
+    "at": ["2026-05-26T12:00:00." + "1" * 200 + "Z"],
+}
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_string_of_more_digits_than_postgresql_reads_is_no_number_and_no_time(url: str, kind: str, name: str) -> None:
+    fields = {"price": ITEMS.fields["price"], "at": Field(type=FieldType.DATE, description="")}
+    items = msgspec.structs.replace(ITEMS, fields=fields, on_odd="null")
+    index = over(url, kind, [json.dumps([{name: text}]) for text in ENDLESS[name]], items)
+    shown = [json.loads(line)["value"][0][name] for line in content(url, index, "jsonl").splitlines()]
+    assert shown == ([None] * 3 if name == "price" else ENDLESS[name])
+    rule = Rule(name, "nested", "is_not_empty", nested=True, nesting_path="value")
+    assert asyncio.run(count_met(url, index, rule)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [
+        ("price", NUMBER, "1e308"),
+        ("price", NUMBER, '"1e999"'),
+        ("at", FieldType.DATE, '"2026-05-26T12:00:00.' + "1" * 30 + 'Z"'),
+    ],
+)
+def test_numbers_and_times_of_many_digits_inside_json_meet_rules(
+    url: str, name: str, kind: FieldType, value: str
+) -> None:
+    items = msgspec.structs.replace(ITEMS, fields={name: Field(type=kind, description="")})
+    index = over(url, "jsonb", [f'[{{"{name}": {value}}}]'], items)
+    rule = Rule(name, "nested", "is_not_empty", nested=True, nesting_path="value")
+    assert asyncio.run(count_met(url, index, rule)) == 1
+
+
+async def count_met(url: str, index: Index, rule: Rule) -> int:
+    """Return the number of rows that meet a rule."""
+    segment = Segment("people", "rows", "all", CHAIN, [rule])
+    met = condition(segment, index, {}, Interval(None, datetime(2026, 5, 26, tzinfo=UTC)), 1)
+    connection = await asyncpg.connect(url)
+    try:
+        found: int = await connection.fetchval(f"select count(*) from limits.rows where {met.sql}", *met.values)
+        return found
+    finally:
+        await connection.close()

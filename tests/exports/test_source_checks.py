@@ -1,6 +1,7 @@
 """`longshore catalog check` and the loading of a catalog refuse early: roles, extensions, search paths and SQL."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from longshore.database.connect import connected_to_read
 from longshore.errors import LongshoreError
 from longshore.exports import catalog, catalog_check, sql_fragment
 from longshore.exports.catalog import Field, FieldType, Index
-from longshore.exports.columns import FieldChoice, check_fields, choices
+from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
 from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.increments.keys import key_of
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 from tests.exports.incremental import taken
 from tests.exports.test_partitions import export as export_files
 from tests.faults.held import until
+
+KEYWORD = FieldType.KEYWORD
 
 SETUP = f"""
 create extension citext;
@@ -186,6 +190,44 @@ def test_an_export_of_a_database_without_an_encoding_works_where_text_is_utf_8(d
     latin = msgspec.structs.replace(latin, filter="id = 2")
     assert [what for what, warning in findings(url, latin) if not warning] == []
     assert ids(url, latin) == ["è"]
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "UTF8"])
+def test_a_key_of_several_columns_is_split_at_its_columns_in_every_encoding(
+    debian: DebianPostgres, encoding: str
+) -> None:
+    database = f"keys_{encoding.lower()}"
+    debian.sql(f"create database {database} encoding '{encoding}' locale 'C' template template0")
+    debian.sql("create table words (id text, word text)", database=database)
+    index = msgspec.structs.replace(index_over("words", id=KEYWORD, word=KEYWORD), key=["id", "word"])
+    rows = [("é:è", "1:é"), ("", "ü"), ("a", "b")]
+
+    async def keys() -> list[list[str]]:
+        connection = await asyncpg.connect(debian.url(database=database))
+        try:
+            await connection.executemany("insert into words values ($1, $2)", rows)
+            key = key_of(index, await columns_of(connection, index, choices(None, index)), "csv")
+            assert key is not None
+            return key.split([row[0].encode() for row in await connection.fetch(f"select {key.sql} from words")])
+        finally:
+            await connection.close()
+
+    assert asyncio.run(keys()) == [list(texts) for texts in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet", "xlsx"])
+def test_a_column_has_a_name_that_the_encoding_of_the_source_lacks(debian: DebianPostgres, form: str) -> None:
+    database = f"latin_{form}"
+    debian.sql(f"create database {database} encoding 'LATIN1' locale 'C' template template0")
+    table = "create table public.words (id int, chain_id int, at timestamptz, word text)"
+    debian.sql(f"{table}; insert into public.words values (1, {CHAIN}, now(), 'a')", database=database)
+    index = index_over("public.words", **{"é 🚢": Field(KEYWORD, "", column="word")})
+    found, _, _ = asyncio.run(export(debian.url(database=database), index, form))
+    if form in ("json", "jsonl"):
+        rows = json.loads(found)
+        assert (rows[0] if form == "json" else rows) == {"é 🚢": "a"}
+    elif form != "xlsx":
+        assert "é 🚢".encode() in found
 
 
 def test_text_of_a_nondeterministic_collation_is_exported_for_spreadsheets(source: DebianPostgres) -> None:

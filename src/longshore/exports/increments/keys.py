@@ -43,8 +43,10 @@ class Key(msgspec.Struct, frozen=True):
         if self.is_integer:
             return f"({self.columns[0].expression})::bigint"
         # With its length before each text but the last, two keys have the same text only if all columns are the same.
+        # In bytes of UTF-8: what `length` counts depends on the encoding of the source.
         texts = [self._text(column) for column in self.columns]
-        return "||".join([*(f"length({text})||':'||{text}" for text in texts[:-1]), texts[-1]])
+        measured = [f"octet_length(pg_catalog.convert_to({text}, 'UTF8'))||':'||{text}" for text in texts[:-1]]
+        return "||".join([*measured, texts[-1]])
 
     @property
     def order(self) -> str:
@@ -57,7 +59,7 @@ class Key(msgspec.Struct, frozen=True):
         """Return the texts of each column of some keys."""
         if self.is_integer:
             return [[str(key) for key in keys]]
-        rows = [_parts(key.decode(), len(self.columns)) for key in keys if isinstance(key, bytes)]
+        rows = [_parts(key, len(self.columns)) for key in keys if isinstance(key, bytes)]
         return [list(texts) for texts in zip(*rows, strict=True)]
 
     def asked(self, first: int, more: str = "") -> str:
@@ -94,13 +96,13 @@ def key_of(index: Index, columns: Sequence[Column], format: str) -> Key | None:
     return Key(found, format) if found and len(found) == len(fields) else None
 
 
-def _parts(key: str, count: int) -> list[str]:
+def _parts(key: bytes, count: int) -> list[str]:
     parts: list[str] = []
     for _ in range(count - 1):
-        length, _, key = key.partition(":")
-        parts.append(key[: int(length)])
+        length, _, key = key.partition(b":")
+        parts.append(key[: int(length)].decode())
         key = key[int(length) :]
-    return [*parts, key]
+    return [*parts, key.decode()]
 
 
 def deleted_columns(key: Key, columns: Sequence[Column]) -> list[Column]:
