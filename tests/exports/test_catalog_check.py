@@ -133,6 +133,33 @@ def test_a_missing_index_is_a_warning_with_the_statement_that_makes_it(odd: Long
     assert found.stdout == ""
 
 
+def test_a_key_without_a_unique_index_is_a_warning_with_the_statement_that_makes_it(
+    odd: Longshore, tmp_path: Path
+) -> None:
+    toml = HEAD.format(schema="oddity").replace("oddity.odd", "oddity.keyed") + 'key = ["id", "code"]\n'
+    toml += fields(id="number", code="keyword")
+    for statement in (
+        "create table oddity.keyed as table oddity.odd with no data",
+        "create index on oddity.keyed (chain_id)",
+        "create index on oddity.keyed (id, code)",
+        "create unique index on oddity.keyed (id, code, flag)",
+        "create unique index on oddity.keyed (id, abs(id))",
+        "create unique index on oddity.keyed (id) where flag > 0",
+    ):
+        odd.sql(statement)
+    found = checked(odd, toml, tmp_path)
+    create = 'CREATE UNIQUE INDEX CONCURRENTLY ON "oddity"."keyed" ("chain_id", "id", "code");'
+    assert found.returncode == 0
+    assert found.stdout == (
+        "warning: odd: `key`: no unique index is over chain_id, id and code or some of them, so a key may occur twice,"
+        f" which `deletes` notices within the rows of a copy alone; run {create}\n"
+    )
+    for statement in (create, "create unique index on oddity.keyed (code) include (flag)"):
+        odd.sql(statement)
+        assert checked(odd, toml, tmp_path).stdout == ""
+        odd.sql("drop index if exists oddity.keyed_chain_id_id_code_idx")
+
+
 def test_the_page_of_the_indexes_is_generated_from_the_catalog() -> None:
     written = (Path(__file__).parents[2] / "docs" / "indexes.md").read_text(encoding="utf-8")
     assert written == page(catalog.load()), "run: longshore catalog docs > docs/indexes.md"

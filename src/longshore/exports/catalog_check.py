@@ -30,6 +30,19 @@ join pg_catalog.pg_type t on t.oid = a.atttypid
 where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
 """
 
+# $2: the columns within which an index has to be unique.
+HAS_UNIQUE_INDEX = """
+select exists (
+    select from pg_catalog.pg_index i
+    where i.indrelid = to_regclass($1) and i.indisunique and i.indisvalid and i.indpred is null
+      and not exists (
+          select from generate_series(0, i.indnkeyatts - 1) position
+          left join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[position]
+          where a.attname is null or a.attname <> all($2::text[])
+      )
+)
+"""
+
 # Settings that only a superuser can change, so that a session of the service cannot pin them.
 SUPERUSER_SETTINGS = """
 select name, setting from pg_catalog.pg_settings
@@ -149,6 +162,8 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         findings.append(Finding(name, what, True))
     if index.chain in columns and all(finding.warning for finding in findings):
         findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
+        if relation["relkind"] in (b"r", b"p"):  # others have no index, or one that `deletes` never needs
+            findings += await _check_unique(connection, name, index)
     findings += await _check_export_role(connection, name, index)
     wrong_fields = []
     for field_name, field in index.fields.items():
@@ -225,6 +240,19 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
     create = f"CREATE INDEX CONCURRENTLY ON {quoted(index.relation)} ({keys});"
     advice = create if is_table else f"on the tables behind the view, as in {create}"
     return [Finding(name, f"no index serves the chain filter, so each export reads all chains; run {advice}", True)]
+
+
+async def _check_unique(connection: Connection, name: str, index: Index) -> list[Finding]:
+    """Return a finding if the source may hold a key twice in a chain."""
+    columns = list(dict.fromkeys([index.chain, *index.key_columns]))
+    if not index.key or await connection.fetchval(HAS_UNIQUE_INDEX, regclass(index.relation), columns):
+        return []
+    create = f"CREATE UNIQUE INDEX CONCURRENTLY ON {quoted(index.relation)} ({', '.join(map(quoted_part, columns))});"
+    what = (
+        f"`key`: no unique index is over {', '.join(columns[:-1])} and {columns[-1]} or some of them, so a key may"
+        f" occur twice, which `deletes` notices within the rows of a copy alone; run {create}"
+    )
+    return [Finding(name, what, True)]
 
 
 async def _check_field(
