@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Index, regclass
 from longshore.exports.segments.sql import Condition
 
@@ -159,7 +159,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
         if (why := here.difference(watermark)) is not None:
             raise LongshoreError(f"{why}; {ADVICE}")
     if ended is not None and ended.xid > now.xid:
-        raise LongshoreError("the standby that is the source lags behind the increment that waits; run the task later")
+        raise TransientError("the standby that is the source lags behind the increment that is read again")
     if ended is None:
         # A standby may lag behind the server that was read before; the watermark never moves back.
         ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
