@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from longshore.errors import LongshoreError
 from longshore.exports.formats.arrow import ArrowFile
+from longshore.exports.formats.format import shortened
 from longshore.exports.formats.records import Records
 from longshore.results.store import Writable
 
@@ -23,7 +24,6 @@ PIECE_BYTES = 1 << 20  # of CSV that are parsed at once
 GROUP_ROWS = 1 << 17
 BATCH_ROWS = 1 << 16
 ENCODINGS = {True: "DELTA_BINARY_PACKED", False: "DELTA_BYTE_ARRAY"}
-MAX_SHOWN_CHARACTERS = 100
 
 
 class KeyListWriter:
@@ -101,7 +101,7 @@ class KeyListWriter:
 
     def _disorder(self, keys: pa.Array, at: int) -> str:
         one, other = (keys[number].as_py() for number in (at, at + 1))
-        shown = (one.decode(errors="replace") if isinstance(one, bytes) else str(one))[:MAX_SHOWN_CHARACTERS]
+        shown = shortened(one.decode(errors="replace") if isinstance(one, bytes) else str(one))
         if one == other:
             return (
                 f"the key {self._name} has the value {shown!r} twice; with `deletes` it must be unique within the"
