@@ -1,7 +1,10 @@
 """With `on_ack` an increment is delivered again, byte for byte, until the client acknowledges it."""
 
 import asyncio
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.database.connect import open_pool
+from longshore.database.connect import Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
 from longshore.exports.manifest import SUFFIX
@@ -288,24 +291,16 @@ def test_an_acknowledgement_during_a_redelivery_counts_for_it_too(
             exporter = Exporter(pool, Sources(Readers(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store)
             task = TaskId(await pool.fetchval(INSERT_TASK))
 
-            async def begin() -> attempts.Attempt:
-                async with pool.acquire() as connection, connection.transaction():
-                    await requests.execute(connection, chain, task)
-                attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
-                begun = await attempts.begin(pool, Message(task, attempt))
-                assert begun is not None
-                return begun
-
-            first = await begin()
+            first = await begin(pool, task)
             await run_ends.finish(pool, first.message, await exporter.run(first))
-            second = await begin()
+            second = await begin(pool, task)
             outcome = await exporter.run(second)
             await watermarks.acknowledge(pool, chain, task, 1)
             await pool.execute("insert into shop.entries (id) values (2)")
             await run_ends.finish(pool, second.message, outcome)
             acknowledged = await pool.fetch("select acknowledged from longshore.runs order by run")
             assert [row["acknowledged"] for row in acknowledged] == [True, True]
-            third = await begin()
+            third = await begin(pool, task)
             assert (await exporter.run(third)).success == 1
 
     asyncio.run(steps())
@@ -317,3 +312,67 @@ values (1764, '', 'export', '{}',
         '{"action": "export", "export_index": "entries", "export_format": "csv", "incremental": "on_ack"}', '')
 returning id
 """
+
+
+async def begin(pool: Pool, task: TaskId) -> attempts.Attempt:
+    """Begin the next attempt of a task as a worker does."""
+    async with pool.acquire() as connection, connection.transaction():
+        await requests.execute(connection, ChainId(CHAIN), task)
+    attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
+    begun = await attempts.begin(pool, Message(task, attempt))
+    assert begun is not None
+    return begun
+
+
+class SlowStore(LocalStore):
+    """A folder that is as slow as a store on the other side of the world."""
+
+    chunks = 0
+
+    def read(self, location: str) -> Iterator[bytes] | None:
+        chunks = super().read(location)
+        return None if chunks is None else self._slowly(chunks)
+
+    def _slowly(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            for number in range(len(chunk)):
+                self.chunks += 1
+                time.sleep(0.02)
+                yield chunk[number : number + 1]
+
+
+@pytest.mark.parametrize("files", [{}, FILES], ids=["one file", "many files"])
+def test_a_cancelled_redelivery_copies_nothing_more_and_holds_no_thread_that_others_need(
+    new_service: Callable[..., Longshore], tmp_path: Path, files: dict[str, Any]
+) -> None:
+    service = new_service()
+    (tmp_path / "catalog.toml").write_text(CATALOG)
+    store = SlowStore(tmp_path / "results")
+
+    async def steps() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        async with open_pool(service.url, size=5, name="test", **SESSION) as pool:
+            await pool.execute(TABLES)
+            await pool.execute("insert into shop.entries (id) select generate_series(1, 60)")
+            exporter = Exporter(pool, Sources(Readers(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store)
+            task = TaskId(await pool.fetchval(INSERT_TASK))
+            await pool.execute(
+                "update longshore.tasks set target = target::jsonb || $1::text::jsonb", json.dumps(files)
+            )
+            first = await begin(pool, task)
+            await run_ends.finish(pool, first.message, await exporter.run(first))
+            second = await begin(pool, task)
+            running = asyncio.create_task(exporter.run(second))
+            while store.chunks < 3 and not running.done():  # noqa: ASYNC110  # a thread counts them
+                await asyncio.sleep(0.01)
+            await asyncio.wait_for(asyncio.to_thread(int), 2)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            copied = store.chunks
+            await asyncio.sleep(0.3)
+            assert store.chunks == copied
+            assert not list(store.path(f"{CHAIN}/{task}/{second.message.attempt}").rglob("*.csv*"))
+            assert list(store.path(f"{CHAIN}/{task}/{first.message.attempt}").rglob("*.csv*"))
+
+    asyncio.run(steps())

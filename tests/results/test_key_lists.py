@@ -1,6 +1,7 @@
 """Key lists live as long as their task: no sweep of results removes them, and each is a file of its own."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -100,7 +101,7 @@ def test_next_attempt_removes_key_lists_that_killed_workers_left_unfinished(
     leave_unfinished(store, complete)
     assert sorted(store.unfinished_key_lists(CHAIN, TASK)) == sorted([*older, later])
     attempt = Attempt(Message(TASK, 4), CHAIN, "export", "", "", 1, 2, 1, Interval(None, began))
-    open_baseline(store, attempt, IncrementState(None, [], began))
+    open_baseline(store, attempt, IncrementState(None, [], began), threading.Event())
     assert store.unfinished_key_lists(CHAIN, TASK) == [later]
     assert store.key_lists(CHAIN, TASK) == [complete]
     store.remove_task(CHAIN, TASK)

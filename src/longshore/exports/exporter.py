@@ -36,6 +36,7 @@ from longshore.exports.signing_keys import SigningKeys
 from longshore.exports.snapshot import Readers, Sources, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.results.multipart import UnfitPieceError
+from longshore.results.own_thread import in_own_thread
 from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, watermarks
 from longshore.tasks.attempts import Attempt, RunResult
@@ -119,7 +120,7 @@ class Exporter:
                 return redelivered
         baseline = None
         if target.deletes and increments:
-            baseline = await asyncio.to_thread(open_baseline, self._store, attempt, increments)
+            baseline = await in_own_thread(functools.partial(open_baseline, self._store, attempt, increments))
             increments, pending = msgspec.structs.replace(increments, pending=[]), []
         resolver = Resolver(self._pool, self._catalog, attempt, increments)
         requests = [await resolver.request(part, trigger, trigger.of(target, part.export_index)) for part in parts]

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
@@ -21,6 +22,7 @@ from longshore.exports.formats.dialect import Dialect, dialect
 from longshore.exports.formats.records import QUOTE, Records
 from longshore.exports.manifest import Manifest
 from longshore.exports.totals import EXACT, Key, Sums, TotalColumns, added
+from longshore.results.own_thread import refuse_cancelled
 
 CHUNK_BYTES = 512 << 10
 PIECE_BYTES = 2 << 20  # of text that is added up at once; with 256 KiB, the calls take as long as the reading
@@ -31,6 +33,7 @@ USUAL_SCALE = 10  # decimals, where it is not known how many the amounts have
 
 TEXT_FORMATS = ("csv", "json", "jsonl")
 FEW = 32  # different values in one batch
+NEVER = threading.Event()
 
 Part = tuple[Key, int, Decimal]
 
@@ -86,23 +89,25 @@ def rows(opener: Opener, manifest: Manifest) -> int:
         return sum(1 for line in file if line.startswith(b"{"))
 
 
-def sums(opener: Opener, manifest: Manifest, columns: TotalColumns) -> Sums:
+def sums(opener: Opener, manifest: Manifest, columns: TotalColumns, cancelled: threading.Event = NEVER) -> Sums:
     """Return rows and sum of the amounts in a file for each value of the column `per`.
 
-    Blocking. Raises as `rows`. The sums are exact without a known scale, too, and then take longer.
+    Blocking. Raises as `rows`, and LongshoreError once `cancelled` is set. The sums are exact without a known scale,
+    too, and then take longer.
     """
     if manifest.rows == 0:
         return {}
     names = [field.name for field in manifest.fields]
     if manifest.format == "xlsx":
-        return added({}, _of_workbook(opener, names, columns))
+        return added({}, _until(cancelled, _of_workbook(opener, names, columns)))
     if manifest.format == "parquet":
-        return parquet_sums(opener, columns)
+        return added({}, _until(cancelled, _of_parquet(opener, columns)))
     layout = Layout(manifest.format, names, dialect(manifest.csv))
     text = TextSums(layout, columns, header=layout.dialect.header)
     records = Records(PIECE_BYTES, QUOTE if manifest.format == "csv" else None)
     with _text(opener, manifest) as file:
         while chunk := file.read(CHUNK_BYTES):
+            refuse_cancelled(cancelled)
             for piece in records.add(chunk):
                 text.add(piece)
             if len(records) > MAX_ROW_BYTES:
@@ -114,6 +119,13 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns) -> Sums:
 def parquet_sums(opener: Opener, columns: TotalColumns) -> Sums:
     """Return the sums of a Parquet file, as `sums` does. Blocking. Raises what reading the file raises."""
     return added({}, _of_parquet(opener, columns))
+
+
+def _until(cancelled: threading.Event, parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield parts; raise LongshoreError once `cancelled` is set."""
+    for part in parts:
+        refuse_cancelled(cancelled)
+        yield part
 
 
 class TextSums:

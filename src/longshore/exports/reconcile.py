@@ -5,6 +5,7 @@ on its way to the file, which costs far less than to read the file again; other 
 """
 
 import asyncio
+import functools
 from collections.abc import Sequence
 
 from longshore.database.connect import Connection
@@ -15,6 +16,7 @@ from longshore.exports.ranges import Source
 from longshore.exports.readback import TEXT_FORMATS, Opener, TextSums
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.totals import Sum, Sums, Totals
+from longshore.results.own_thread import in_own_thread
 
 
 class Reconciler:
@@ -89,7 +91,7 @@ class Reconciler:
         if self._text is not None:
             self._piece_sums = await asyncio.to_thread(self._text.end)
         else:
-            self._piece_sums = await asyncio.to_thread(readback.sums, opener, manifest, self._columns)
+            self._piece_sums = await in_own_thread(functools.partial(readback.sums, opener, manifest, self._columns))
         return self.check_pieces()
 
     def check_pieces(self) -> Totals | None:

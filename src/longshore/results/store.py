@@ -5,6 +5,7 @@ All methods block and are used from threads. They raise StoreError, and StoreUna
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -13,6 +14,7 @@ from typing import IO, Protocol
 import msgspec
 
 from longshore.errors import LongshoreError, TransientError
+from longshore.results.own_thread import refuse_cancelled
 from longshore.tasks.model import ChainId, TaskId
 
 
@@ -101,12 +103,13 @@ class Writable(Protocol):
     def write(self, data: bytes) -> None: ...
 
 
-def copy_hashed(chunks: Iterable[bytes], write: Callable[[bytes], object]) -> bytes:
-    """Pass chunks to `write`; return their SHA-256. Blocking."""
+def copy_hashed(chunks: Iterable[bytes], write: Callable[[bytes], object], cancelled: threading.Event) -> bytes:
+    """Pass chunks to `write`; return their SHA-256. Blocking. Raises LongshoreError once `cancelled` is set."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
         write(chunk)
+        refuse_cancelled(cancelled)
     return digest.digest()
 
 

@@ -1,6 +1,7 @@
 """The baseline of a run with deletes: the watermark and the key list that it goes on from, or why it cannot."""
 
 import tempfile
+import threading
 from collections.abc import Sequence
 from typing import IO
 
@@ -30,10 +31,11 @@ class Baseline(msgspec.Struct, frozen=True):
     """Why the run does not go on from the task's watermark; None where it does, and for the first run."""
 
 
-def open_baseline(store: Store, attempt: Attempt, increments: IncrementState) -> Baseline:
+def open_baseline(store: Store, attempt: Attempt, increments: IncrementState, cancelled: threading.Event) -> Baseline:
     """Return the baseline of an attempt, after the key lists that no watermark needs any more were removed.
 
-    Blocking. Raises StaleAttemptError, OSError, StoreUnavailableError and StoreError.
+    Blocking. Raises StaleAttemptError, OSError, StoreUnavailableError, StoreError, and LongshoreError once `cancelled`
+    is set.
     """
     watermark, pending = increments.watermark, increments.pending
     if increments.run_began_at is None:
@@ -58,7 +60,7 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState) ->
         why = "the service's database is older than the key lists in its results store, as after a restore"
     if known is None or why is not None:
         return msgspec.structs.replace(found, why_full=why)
-    keys = _intact(store, known.keys)
+    keys = _intact(store, known.keys, cancelled)
     if keys is None:
         return msgspec.structs.replace(found, why_full="the list of the keys that the copy has is gone or damaged")
     return msgspec.structs.replace(found, start=watermark, keys=keys)
@@ -84,13 +86,13 @@ def _age(location: str) -> tuple[str, int]:
     return began, int(attempt)
 
 
-def _intact(store: Store, keys: KeyList) -> IO[bytes] | None:
+def _intact(store: Store, keys: KeyList, cancelled: threading.Event) -> IO[bytes] | None:
     """Return a copy of a key list on the local disk; None if it is not as it was written."""
     chunks = store.read(keys.location)
     if chunks is None:
         return None
     copy = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the run
-    if copy_hashed(chunks, copy.write).hex() != keys.sha256:
+    if copy_hashed(chunks, copy.write, cancelled).hex() != keys.sha256:
         copy.close()
         return None
     return copy

@@ -4,8 +4,9 @@ The query is not repeated, as the rows may have changed since. Only where no cop
 read again, between the same watermarks.
 """
 
-import asyncio
+import functools
 import hashlib
+import threading
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, beside, is_files
 from longshore.exports.publication import ResultName
+from longshore.results.own_thread import in_own_thread, refuse_cancelled
 from longshore.results.store import AttemptFiles, Beside, Store, copy_hashed
 from longshore.tasks import run_queries
 from longshore.tasks.attempts import RunResult
@@ -30,7 +32,9 @@ async def redeliver(
     for pending in increments.pending:
         attempt = naming.attempt
         text, _ = await run_queries.manifest(pool, attempt.chain, attempt.message.task, pending.run)
-        copied = None if text is None else await asyncio.to_thread(_copy_result, store, pending, text, naming)
+        if text is None:
+            continue
+        copied = await in_own_thread(functools.partial(_copy_result, store, pending, text, naming))
         if copied is not None:
             return msgspec.structs.replace(
                 copied,
@@ -40,7 +44,9 @@ async def redeliver(
     return None
 
 
-def _copy_result(store: Store, pending: Pending, text: str, naming: ResultName) -> RunResult | None:
+def _copy_result(
+    store: Store, pending: Pending, text: str, naming: ResultName, cancelled: threading.Event
+) -> RunResult | None:
     """Copy the result of one run, whose manifest is `text`. Return None if it is not as it was written."""
     has_files, attempt = is_files(pending.location), naming.attempt
     kind: type[Manifest | FilesManifest] = FilesManifest if has_files else Manifest
@@ -52,10 +58,10 @@ def _copy_result(store: Store, pending: Pending, text: str, naming: ResultName) 
     location = AttemptFiles(attempt.chain, attempt.message.task, attempt.message.attempt).location(name)
     signature = naming.key.sign(manifest)
     if isinstance(written, FilesManifest):
-        if not _copy_files(store, pending, location, written.files):
+        if not _copy_files(store, pending, location, written.files, cancelled):
             return None
         store.publish_files(location, manifest, {SIGNATURE: signature.encode()})
-    elif not _copy(store, pending, location, beside(manifest, signature)):
+    elif not _copy(store, pending, location, beside(manifest, signature), cancelled):
         return None
     return RunResult(
         result=name,
@@ -84,34 +90,37 @@ def _first(pending: Sequence[Pending]) -> int:
     return pending[-1].run
 
 
-def _copy(store: Store, pending: Pending, location: str, files: Beside) -> bool:
+def _copy(store: Store, pending: Pending, location: str, files: Beside, cancelled: threading.Event) -> bool:
     chunks = store.read(pending.location)
     if chunks is None:
         return False
     with store.create(location) as new:
-        if copy_hashed(chunks, new.write) != pending.sha256:
+        if copy_hashed(chunks, new.write, cancelled) != pending.sha256:
             return False
         new.publish(files)
     return True
 
 
-def _copy_files(store: Store, pending: Pending, location: str, files: Sequence[FileEntry]) -> bool:
+def _copy_files(
+    store: Store, pending: Pending, location: str, files: Sequence[FileEntry], cancelled: threading.Event
+) -> bool:
     """Copy the files of a result of many, without their manifest."""
     source, target = (place.rpartition("/")[0] + "/" for place in (pending.location, location))
     for entry in files:
-        if not _copy_file(store, source + entry.path, target + entry.path, entry.sha256):
+        refuse_cancelled(cancelled)
+        if not _copy_file(store, source + entry.path, target + entry.path, entry.sha256, cancelled):
             store.remove(location)
             return False
     return True
 
 
-def _copy_file(store: Store, source: str, target: str, sha256: str) -> bool:
+def _copy_file(store: Store, source: str, target: str, sha256: str, cancelled: threading.Event) -> bool:
     chunks = store.read(source)
     if chunks is None:
         return False
     new = store.begin_file(target)
     try:
-        if copy_hashed(chunks, new.write).hex() != sha256:
+        if copy_hashed(chunks, new.write, cancelled).hex() != sha256:
             return False
         new.end()
     finally:
