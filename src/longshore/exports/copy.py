@@ -17,7 +17,7 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.formats import WHOLE, Format, Place
 from longshore.exports.formats.compression import Compressor
-from longshore.exports.snapshot import Readers, lock_tables
+from longshore.exports.snapshot import Readers, keep_alive, lock_tables
 from longshore.exports.source_limits import Pace
 from longshore.results.store import Writable
 from longshore.telemetry import tracing
@@ -248,7 +248,7 @@ class _Copy:
     async def run(self, first: Callable[[], Awaitable[None]] | None, pace: Pace) -> bytes:
         """Read and write all ranges. Return the SHA-256 of the file. The first error ends everything."""
         writing = asyncio.ensure_future(self._write(pace))
-        reading = [asyncio.ensure_future(self._read(connection, first)) for connection in self._connections]
+        reading = [asyncio.ensure_future(self._read(connection, first, writing)) for connection in self._connections]
         try:
             await asyncio.gather(writing, *reading)
         finally:
@@ -257,17 +257,22 @@ class _Copy:
             await asyncio.gather(writing, *reading, return_exceptions=True)
         return writing.result()
 
-    async def _read(self, connection: Connection, first: Callable[[], Awaitable[None]] | None) -> None:
+    async def _read(
+        self, connection: Connection, first: Callable[[], Awaitable[None]] | None, writing: asyncio.Future[bytes]
+    ) -> None:
+        """Read ranges in their turn, and keep the snapshot until all are written."""
         await lock_tables(connection, self._writer.form.query(self._rows.clauses[0]))
         if first is not None and connection is self._rows.connection:
             await first()
         while True:
-            await self._free.acquire()
+            await keep_alive(connection, self._free.acquire())
             number = next(self._turns, None)
             if number is None:
-                return
+                break
             rows = await self._read_range(connection, number)
             self.sent += rows  # not in one line: Python would read `sent` before the wait
+        if connection is self._rows.connection:  # of the others, nothing is asked any more
+            await keep_alive(connection, writing)
 
     async def _read_range(self, connection: Connection, number: int) -> int:
         """Read a range into its queue. Return the number of rows that PostgreSQL reports."""

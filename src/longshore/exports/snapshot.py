@@ -1,7 +1,8 @@
 """Connections to the source that read one snapshot, however many of them there are (promise 4)."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime
 
 import asyncpg
@@ -18,6 +19,7 @@ from longshore.exports.source_limits import IDLE_SECONDS
 log = structlog.get_logger()
 
 CLOSE_TIMEOUT = 2.0  # seconds
+KEEP_ALIVE_SECONDS = 60.0  # between statements of a connection that waits, which the source ends after IDLE_SECONDS
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over parallel
 # workers. Compiling a query (jit) pays off after minutes, and an export's query is too simple for it. While the results
@@ -194,6 +196,22 @@ async def refuse_outdated(connection: Connection) -> None:
     """
     if (name := await connection.fetchval(OUTDATED)) is not None:
         raise SnapshotOutdatedError(f"{name} was emptied, rewritten or replaced while the export began")
+
+
+async def keep_alive(connection: Connection, work: Awaitable[object]) -> None:
+    """Wait until some work is done, whose errors are its own, and use an idle connection meanwhile.
+
+    The source ends a session that is idle in its transaction for IDLE_SECONDS. An error of the connection is raised,
+    and cancels the work.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        while not working.done():
+            await asyncio.wait({working}, timeout=KEEP_ALIVE_SECONDS)
+            if not working.done():
+                await connection.fetchval("select 1")
+    finally:
+        working.cancel()
 
 
 async def lock_tables(connection: Connection, query: str) -> None:

@@ -1,0 +1,55 @@
+"""A store may take longer for a block than the source leaves a session idle in its transaction."""
+
+import asyncio
+import time
+
+import pytest
+
+from longshore.database.connect import open_pool
+from longshore.exports import formats, snapshot
+from longshore.exports.catalog import FieldType
+from longshore.exports.columns import choices, columns_of
+from longshore.exports.copy import RowSource, RowWriter, copy_rows
+from longshore.exports.formats import FileSpec
+from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.snapshot import SESSION, Readers
+from tests.exports.engine import CHAIN, ignore, index_over
+from tests.service import Longshore
+
+IDLE = {"idle_in_transaction_session_timeout": "1s"}
+
+
+class SlowFile:
+    """A file of a store that takes longer for a write than the source waits for an idle session."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, data: bytes) -> None:
+        if data:
+            time.sleep(1.5)
+        self.content += data
+
+
+def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
+    shop: Longshore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "KEEP_ALIVE_SECONDS", 0.2, raising=False)
+    shop.sql("create table waiting as select 1764 as chain_id, now() as at, id from generate_series(1, 5) id")
+    index = index_over("public.waiting", id=FieldType.NUMBER)
+    file = SlowFile()
+
+    async def steps() -> None:
+        async with open_pool(shop.url, size=2, name="test", **{**SESSION, **IDLE}) as pool:
+            readers = Readers(pool, 1)
+            async with readers.snapshot() as (connection, _):
+                columns = await columns_of(connection, index, choices(None, index))
+                form = formats.make("csv", FileSpec(columns, dialect(CsvOptions())))
+                clauses = [f"{index.rows} and id = {number}" for number in range(1, 6)]
+                rows = RowSource(readers, connection, clauses, (CHAIN,))
+                copied = await copy_rows(rows, RowWriter(form, file), ignore)
+                assert copied.rows == 5
+                assert await connection.fetchval("select count(*) from public.waiting") == 5
+
+    asyncio.run(steps())
+    assert len(file.content.splitlines()) == 6
