@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Redirect
 
-from longshore.access.tokens import UnauthorizedError
+from longshore.access.tokens import Caller, UnauthorizedError
 from longshore.api import segments
 from longshore.api.bodies import read_json
 from longshore.api.guard import admitted
@@ -19,12 +19,12 @@ from longshore.api.segments import previewed
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import shown_segment, visible_catalog
 from longshore.console.pages import page, paging, redirect, to_page
-from longshore.console.repeated import form_values, repeated_export
+from longshore.console.repeated import RepeatedExport, form_values, repeated_export
 from longshore.console.rule_form import MAX_LINES, choices
 from longshore.database.rows import Page, as_uuid
 from longshore.destinations.stored import MAX_DESTINATIONS, list_destinations
 from longshore.errors import NotFoundError
-from longshore.exports.catalog import Field, Index
+from longshore.exports.catalog import Catalog, Field, Index
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
 from longshore.exports.preview import Preview
@@ -74,22 +74,6 @@ async def new_export(
     segment_label, segment_index = await _named_segment(request, segment)
     index = index or (export.indexes[0] if export else segment_index)
     chosen = index if index in catalog else next(iter(catalog), "")
-    known: dict[str, Any] = {
-        "chain": caller.chain,
-        "indexes": {name: _index(index) for name, index in catalog.items()},
-        "operators": {
-            name: {
-                "label": LABELS[name],
-                "types": [kind.value for kind in types],
-                "needs": sorted(needs, key=lambda need: need == "time_factor"),  # an amount comes before its unit
-                "may": OPTIONAL.get(name, ()),
-            }
-            for name, (types, needs) in OPERATORS.items()
-        },
-        "factors": list(FACTORS),
-        "windows": list(WINDOWS),
-        "like": export and export.for_script(),
-    }
     places, _ = await list_destinations(service.pool, caller.chain, Page(MAX_DESTINATIONS))
     kinds = service.destinations.kinds
     return await page(
@@ -97,7 +81,7 @@ async def new_export(
         "new.html",
         "new",
         "New export",
-        known=msgspec.json.encode(known).decode().replace("<", "\\u003c"),
+        known=msgspec.json.encode(_known(caller, catalog, export)).decode().replace("<", "\\u003c"),
         indexes=catalog,
         chosen=chosen,
         columns=catalog[chosen].fields if catalog else {},
@@ -136,6 +120,26 @@ async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str]:
             found = await stored_segments.get(service.pool, caller.chain, uuid)
             return found.name, RULES.decode(found.segment).index
     return f"{id}, which does not exist any more", ""
+
+
+def _known(caller: Caller, catalog: Catalog, export: RepeatedExport | None) -> dict[str, Any]:
+    """Return the data of the form's scripts."""
+    return {
+        "chain": caller.chain,
+        "indexes": {name: _index(index) for name, index in catalog.items()},
+        "operators": {
+            name: {
+                "label": LABELS[name],
+                "types": [kind.value for kind in types],
+                "needs": sorted(needs, key=lambda need: need == "time_factor"),  # an amount comes before its unit
+                "may": OPTIONAL.get(name, ()),
+            }
+            for name, (types, needs) in OPERATORS.items()
+        },
+        "factors": list(FACTORS),
+        "windows": list(WINDOWS),
+        "like": export and export.for_script(),
+    }
 
 
 def _index(index: Index) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import asyncpg
 import msgspec
@@ -82,6 +83,45 @@ class QueueFigures(msgspec.Struct, frozen=True):
     """Time since the oldest pending delivery was asked for."""
 
 
+GAUGES: tuple[tuple[str, str, Callable[[QueueFigures], float]], ...] = (
+    ("longshore_queue_tasks", "Tasks that are due and have not begun.", lambda it: it.sent + it.parked),
+    ("longshore_queue_parked_tasks", "Those of them whose chain runs as many as it may.", lambda it: it.parked),
+    (
+        "longshore_queue_oldest_seconds",
+        "Seconds that the oldest message has waited for a worker; parked tasks have none.",
+        lambda it: it.oldest,
+    ),
+    (
+        "longshore_schedule_late_seconds",
+        "Seconds since the oldest due task whose message has not been sent was due.",
+        lambda it: it.late,
+    ),
+    ("longshore_run_longest_seconds", "How long the attempt has run that runs longest.", lambda it: it.longest),
+    (
+        "longshore_run_silent_seconds",
+        "Seconds without progress, of the running attempt with the most.",
+        lambda it: it.silent,
+    ),
+    ("longshore_workers", "Workers connected to the database.", lambda it: it.workers),
+    (
+        "longshore_webhook_deliveries_pending",
+        "Webhook deliveries still to be made.",
+        lambda it: it.webhook_deliveries,
+    ),
+    (
+        "longshore_deliveries_pending",
+        "Deliveries of results to destinations still to be made.",
+        lambda it: it.deliveries,
+    ),
+    (
+        "longshore_delivery_oldest_seconds",
+        "Seconds since the oldest of them was asked for.",
+        lambda it: it.oldest_delivery,
+    ),
+)
+"""Name, help and value of each metric with one value."""
+
+
 async def _by_state(connection: Connection) -> list[tuple[str, str, int]]:
     """Count the tasks by state. This alone takes longer the more tasks there are; after the timeout it is left out."""
     try:
@@ -134,50 +174,5 @@ class FiguresCollector:
         tasks = GaugeMetricFamily("longshore_tasks", "Tasks by state.", labels=["state", "chain_class"])
         for state, chain_class, count in figures.by_state:
             tasks.add_metric([state, chain_class], count)
-        return [
-            tasks,
-            GaugeMetricFamily(
-                "longshore_queue_tasks", "Tasks that are due and have not begun.", value=figures.sent + figures.parked
-            ),
-            GaugeMetricFamily(
-                "longshore_queue_parked_tasks",
-                "Those of them whose chain runs as many as it may.",
-                value=figures.parked,
-            ),
-            GaugeMetricFamily(
-                "longshore_queue_oldest_seconds",
-                "Seconds that the oldest message has waited for a worker; parked tasks have none.",
-                value=figures.oldest,
-            ),
-            GaugeMetricFamily(
-                "longshore_schedule_late_seconds",
-                "Seconds since the oldest due task whose message has not been sent was due.",
-                value=figures.late,
-            ),
-            GaugeMetricFamily(
-                "longshore_run_longest_seconds",
-                "How long the attempt has run that runs longest.",
-                value=figures.longest,
-            ),
-            GaugeMetricFamily(
-                "longshore_run_silent_seconds",
-                "Seconds without progress, of the running attempt with the most.",
-                value=figures.silent,
-            ),
-            GaugeMetricFamily("longshore_workers", "Workers connected to the database.", value=figures.workers),
-            GaugeMetricFamily(
-                "longshore_webhook_deliveries_pending",
-                "Webhook deliveries still to be made.",
-                value=figures.webhook_deliveries,
-            ),
-            GaugeMetricFamily(
-                "longshore_deliveries_pending",
-                "Deliveries of results to destinations still to be made.",
-                value=figures.deliveries,
-            ),
-            GaugeMetricFamily(
-                "longshore_delivery_oldest_seconds",
-                "Seconds since the oldest of them was asked for.",
-                value=figures.oldest_delivery,
-            ),
-        ]
+        gauges = [GaugeMetricFamily(name, about, value=value_of(figures)) for name, about, value_of in GAUGES]
+        return [tasks, *gauges]
