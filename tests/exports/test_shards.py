@@ -154,24 +154,36 @@ def test_segments_and_increments_have_the_same_rows_with_and_without_shards(
     until(lambda: begun(services[0]) >= before + 3, "the messages of shards to be ticked off")
 
 
+@pytest.mark.parametrize("outliers", [(), ("9999-12-31",), ("0001-01-01", "4000-01-01 BC", "infinity")])
+@pytest.mark.parametrize(
+    ("kind", "relation"),
+    [("timestamptz", "shards.narrow"), ("timestamp", "shards.narrow"), ("timestamptz", "shards.narrow_view")],
+)
 def test_ranges_of_time_are_grouped_by_their_rows_and_each_row_is_in_one_group(
-    services: tuple[Longshore, Longshore], monkeypatch: pytest.MonkeyPatch
+    services: tuple[Longshore, Longshore],
+    monkeypatch: pytest.MonkeyPatch,
+    outliers: tuple[str, ...],
+    kind: str,
+    relation: str,
 ) -> None:
     rows, most = 120_000, 30_000
     monkeypatch.setattr("longshore.exports.ranges.RANGE_ROWS", 2_000)  # of a range, so that there are more of them
     statements = (
-        'create table shards.narrow (id bigint, chain_id bigint, "timestamp" timestamptz)',
+        "drop table if exists shards.narrow cascade",
+        f'create table shards.narrow (id bigint, chain_id bigint, "timestamp" {kind})',
         # Half of the rows in the first tenth of the time, and some without a time.
         f"""insert into shards.narrow select n, {CHAIN}, timestamptz '2026-01-01Z'
             + case when n % 2 = 0 then n else n * 10 end * interval '1 second' from generate_series(1, {rows}) n""",
         f"update shards.narrow set timestamp = null where id % {rows // 3} = 0",
         "insert into shards.narrow select n, 1, now() from generate_series(1, 50000) n",
+        *(f"insert into shards.narrow values (0, {CHAIN}, '{time}')" for time in outliers),
         'create index on shards.narrow (chain_id, "timestamp")',
+        "create view shards.narrow_view as select * from shards.narrow",
         "vacuum analyze shards.narrow",
     )
     for statement in statements:
         services[0].sql(statement)
-    index = index_over("shards.narrow", id=FieldType.NUMBER)
+    index = index_over(relation, id=FieldType.NUMBER)
     index = msgspec.structs.replace(index, time="timestamp")
 
     async def counts() -> list[int]:
@@ -188,9 +200,12 @@ def test_ranges_of_time_are_grouped_by_their_rows_and_each_row_is_in_one_group(
             ]
 
     found = in_own_loop(counts())
-    assert sum(found) == rows
-    assert len(found) >= 3
-    assert max(found) < 2 * most
+    assert sum(found) == rows + len(outliers)
+    if (
+        not outliers or relation == "shards.narrow"
+    ):  # a view has no histogram, so outliers leave few ranges for the rest
+        assert len(found) >= 3
+        assert max(found) < 2 * most
 
 
 def test_a_full_run_with_deletes_is_written_by_many_workers_and_later_ones_by_one(

@@ -20,6 +20,7 @@ from longshore.exports.catalog import Index, quoted, quoted_part, regclass
 from longshore.exports.columns import columns_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.sql import Condition, columns_read, condition
+from longshore.exports.time_cuts import time_cuts
 from longshore.tasks.model import Interval
 
 RANGE_BLOCKS = 512  # of 8 KiB: 4 MiB of table
@@ -40,13 +41,6 @@ where oid = $1::text::regclass
 
 TABLE_ROWS = "select greatest(reltuples, 0)::bigint from pg_catalog.pg_class where oid = $1::text::regclass"
 
-
-# The bounds of ranges of a time column with dates of any year: neither Python's calendar nor an interval of PostgreSQL
-# spans all of them. A `date` reaches further than a `timestamp`, which ends 9.2e12 seconds after 1970.
-CUTS = """
-select to_timestamp(($1::numeric + (least($2::numeric, 9e12) - $1::numeric) * n / $3::int)::float8)::text
-from generate_series(1, $3::int - 1) n
-"""
 
 # A foreign server has a snapshot of its own for each connection; an extension's scan may read anything.
 FOREIGN = frozenset({"Foreign Scan", "Custom Scan"})
@@ -114,7 +108,7 @@ class Range(msgspec.Struct, frozen=True):
         name, value = ("ctid", "'({},0)'") if self.of == "blocks" else (time, "'{}'")
         ends = (("<", self.high), (">=", self.low))
         bounds = [f"{name} {sign} {value.format(end)}" for sign, end in ends if end is not None]
-        return " and ".join(reversed(bounds))
+        return " and ".join(reversed(bounds)) or f"{name} is not null"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -177,7 +171,7 @@ async def groups(connection: Connection, index: Index, source: Source, plan: Pla
         grouped = [[]]
         collected = 0
         for part, clause in zip(ranges, clauses(index, source, ranges), strict=True):
-            if collected >= most:
+            if collected >= most and len(grouped) < MAX_GROUPS:
                 grouped.append([])
                 collected = 0
             grouped[-1].append(part)
@@ -265,8 +259,8 @@ async def _time_ranges(connection: Connection, index: Index, source: Source, exp
     if (await explain(connection, extent, source.values[:1]))["Total Cost"] > cost / 100:
         return []
     first, last = await connection.fetchrow(extent, source.values[0]) or (None, None)
-    if first is None or first == last:
+    if first is None or last is None or first == last:
         return []
-    cuts = [row[0] for row in await connection.fetch(CUTS, first, last, count)]
+    cuts = await time_cuts(connection, index, float(first), float(last), count)
     ranges = [Range("times", low, high) for low, high in zip([None, *cuts], [*cuts, None], strict=True)]
     return [*ranges, Range("no time")]
