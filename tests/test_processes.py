@@ -3,12 +3,11 @@
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from longshore.processes import Children
+from longshore.children import Children
 from longshore.settings import Settings
 from tests.service import free_port
 
@@ -19,14 +18,14 @@ class Ready(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def test_readiness_of_the_api_is_not_asked_of_a_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_readiness_of_the_api_is_not_asked_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
     server = HTTPServer(("127.0.0.1", 0), Ready)
     thread = threading.Thread(target=server.handle_request, daemon=True)
     thread.start()
     server.timeout = 10
-    children = Children(Settings(port=server.server_port, data=tmp_path), "postgresql://unused")
+    children = Children(Settings(port=server.server_port, database_url="postgresql://unused"))
     found: list[str] = []
     asking = threading.Thread(target=lambda: found.append(children.wait_until_ready()), daemon=True)
     asking.start()
@@ -36,7 +35,7 @@ def test_readiness_of_the_api_is_not_asked_of_a_proxy(monkeypatch: pytest.Monkey
     server.server_close()
 
 
-def test_start_that_is_interrupted_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_start_that_is_interrupted_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     actual = subprocess.Popen
 
@@ -47,6 +46,6 @@ def test_start_that_is_interrupted_leaves_no_process(monkeypatch: pytest.MonkeyP
         return started[0]
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    with pytest.raises(KeyboardInterrupt), Children(Settings(data=tmp_path), "postgresql://unused"):
+    with pytest.raises(KeyboardInterrupt), Children(Settings(database_url="postgresql://unused")):
         pass
     assert started[0].poll() is not None

@@ -36,11 +36,12 @@ def load_settings() -> "Settings":
 
 def serve() -> None:
     """Start the API and a worker, with the embedded database if none is configured."""
+    from longshore.children import Children
     from longshore.database.migrate import migrate_at
     from longshore.database.retry import when_served
     from longshore.exports import catalog
     from longshore.processes import (
-        Children,
+        PORT_TIMEOUT_SECONDS,
         TerminatedError,
         database_as_it_is,
         interrupt_on_sigterm,
@@ -49,12 +50,12 @@ def serve() -> None:
 
     settings = load_settings()
     interrupt_on_sigterm()
-    refuse_taken_port(settings.host, settings.port)
+    refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
     catalog.load(settings.catalog)  # an error is one line here, before any process starts
     try:
         with database_as_it_is(settings) as url:
             asyncio.run(when_served(migrate_at, url))
-            with Children(settings, url) as children:
+            with Children(settings) as children:
                 address = children.wait_until_ready()
                 click.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
                 children.watch()
@@ -64,12 +65,14 @@ def serve() -> None:
 
 def api() -> None:
     """Start the API alone."""
+    from longshore.children import end_with_parent
     from longshore.database.migrate import check_at
     from longshore.database.retry import when_served
     from longshore.exports import catalog
     from longshore.processes import PORT_TIMEOUT_SECONDS, database, refuse_taken_port, run_api
 
     settings = load_settings()
+    end_with_parent(settings.shutdown_grace)
     refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
     catalog.load(settings.catalog)
     with database(settings) as url:
@@ -81,10 +84,12 @@ def worker() -> None:
     """Start a worker alone; any number may share a database."""
     import uvloop
 
+    from longshore.children import end_with_parent
     from longshore.processes import database
     from longshore.worker.process import run_worker
 
     settings = load_settings()
+    end_with_parent(settings.shutdown_grace)
     with database(settings) as url:
         uvloop.run(run_worker(settings, url))
 

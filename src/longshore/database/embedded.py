@@ -16,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,10 +59,7 @@ def embedded_server(data: Path) -> Iterator[str]:
             raise LongshoreError(f"the data folder {data} cannot be used: {error.strerror}") from None
         server = EmbeddedServer(data / "postgres", user)
         with _exclusive(turn):
-            try:
-                url = server.start()
-            except OSError as error:
-                raise LongshoreError(f"PostgreSQL does not start in {server.cluster}: {error}") from error
+            url = server.start()
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield url
@@ -94,6 +91,20 @@ def is_running(data: Path) -> bool:
     return EmbeddedServer(data.resolve() / "postgres", server_user(data)).pid() is not None
 
 
+def restart_if_ended(data: Path, is_due: Callable[[], bool]) -> bool:
+    """Start the server of a data folder if it has ended and `is_due` allows it; return whether it was started.
+
+    Only within `embedded_server`. Raises LongshoreError.
+    """
+    if is_running(data) or not is_due():
+        return False
+    data = data.resolve()
+    user = server_user(data)
+    with _lock_file(data / "postgres.turn", user) as turn, _exclusive(turn):
+        EmbeddedServer(data / "postgres", user).start()
+    return True
+
+
 class EmbeddedServer:
     """The server of one cluster. Only the process with the lock `turn` calls its methods."""
 
@@ -109,6 +120,12 @@ class EmbeddedServer:
 
         Raises LongshoreError.
         """
+        try:
+            return self._start()
+        except OSError as error:
+            raise LongshoreError(f"PostgreSQL does not start in {self.cluster}: {error}") from error
+
+    def _start(self) -> str:
         self._user.prepare(self.cluster.parent, programs())
         if not (self.cluster / "PG_VERSION").exists():
             self._create_cluster()

@@ -17,11 +17,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from longshore import client
 from longshore.access import clients
 from longshore.access.tokens import Level, create
+from longshore.children import Children
 from longshore.client.model import Progress as TaskProgress
 from longshore.database.migrate import connected_if_current, migrate_at
 from longshore.demo.seed import CHAIN, seed
 from longshore.errors import LongshoreError
-from longshore.processes import Children, database, refuse_taken_port
+from longshore.processes import database, refuse_taken_port
 from longshore.settings import Settings
 from longshore.settings_sources import LoadedSettings
 
@@ -39,7 +40,7 @@ def run_demo(loaded: LoadedSettings, rows: int) -> None:
         log_file.unlink(missing_ok=True)
         # Ctrl-C ends the demo at once, without waiting for the export.
         without_grace = msgspec.structs.replace(settings, shutdown_grace=0.0)
-        with Children(without_grace, url, log_file) as children:
+        with Children(without_grace, log_file) as children:
             address = children.wait_until_ready()
             out.print(f"API and worker run at {address}; their log is {log_file}")
             try:

@@ -1,0 +1,184 @@
+"""API and worker as children of one parent: started, restarted and stopped by it, and ended with it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import structlog
+
+from longshore.database.embedded import restart_if_ended
+from longshore.errors import LongshoreError
+from longshore.processes import browsable
+from longshore.settings import Settings
+
+log = structlog.get_logger()
+
+START_WARNING_SECONDS = 60.0
+EARLY_EXIT_SECONDS = 10.0
+MAX_RESTART_PAUSE_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 15.0  # after the grace time of running tasks
+PARENT_CHECK_SECONDS = 1.0
+PARENT_VARIABLE = "_LONGSHORE_PARENT"  # not a setting: the process id of the parent of a child
+
+
+def end_with_parent(grace_seconds: float) -> None:
+    """In a child process of `Children`, end as on SIGTERM once the parent has ended; elsewhere, do nothing.
+
+    The parent stops its children, but not when it is killed; without this, they would keep the port.
+    """
+    parent = int(os.environ.pop(PARENT_VARIABLE, "0"))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)  # before the log, which may have ended with the parent
+        log.error("the parent process is gone, ending")
+        time.sleep(grace_seconds + STOP_TIMEOUT_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if parent:
+        threading.Thread(target=watch, name="end with parent", daemon=True).start()
+
+
+class _Restart:
+    """When a process that has exited is started again: after growing pauses if it exits soon after its start."""
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+        self._pause = 0.0
+        self.started()
+
+    def started(self) -> None:
+        """Record that the process was started, or that this was tried."""
+        self._started = time.monotonic()
+        self._due: float | None = None
+
+    def is_due(self, code: int | None = None) -> bool:
+        """Return whether the process, which has exited, is to be started now. Its exit is logged once."""
+        now = time.monotonic()
+        if self._due is None:
+            quickly = now - self._started < EARLY_EXIT_SECONDS
+            self._pause = min(MAX_RESTART_PAUSE_SECONDS, max(1.0, self._pause * 2)) if quickly else 0.0
+            self._due = now + self._pause
+            log.error("process exited, restarting it", process=self._process, code=code, again_in=self._pause)
+        return now >= self._due
+
+
+class Children:
+    """The API and the worker as child processes, which are restarted when they exit.
+
+    Without a configured database, each child uses the embedded one by itself, so that it runs until the last has ended.
+    """
+
+    def __init__(self, settings: Settings, log_file: Path | None = None) -> None:
+        self._settings = settings
+        self._environment = {
+            **os.environ,
+            PARENT_VARIABLE: str(os.getpid()),
+            "LONGSHORE_DATABASE_URL": settings.database_url,
+            "LONGSHORE_PORT": str(settings.port),
+            "LONGSHORE_DATA": str(settings.data.resolve()),
+            "LONGSHORE_SHUTDOWN_GRACE": str(settings.shutdown_grace),
+        }
+        self._log_file = log_file
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._restarts = {name: _Restart(name) for name in ("worker", "api", "database")}
+
+    def __enter__(self) -> "Children":
+        try:
+            for name in ("worker", "api"):
+                self._start(name)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        interrupted: KeyboardInterrupt | None = None
+        while True:
+            try:
+                self._stop()
+                break
+            except KeyboardInterrupt as error:  # a second Ctrl-C must not leave a child behind
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
+
+    def _stop(self) -> None:
+        for child in self._children.values():
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+        deadline = time.monotonic() + self._settings.shutdown_grace + STOP_TIMEOUT_SECONDS
+        for name, child in self._children.items():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("killed, as it did not stop", process=name)
+                child.kill()
+                child.wait()
+
+    def _start(self, name: str) -> None:
+        output = self._log_file.open("ab") if self._log_file else contextlib.nullcontext()
+        self._restarts[name].started()
+        with output as file:
+            # In a process group of its own, a child gets no SIGINT of the terminal; SIGINT and SIGTERM at once have
+            # kept the API from stopping.
+            self._children[name] = subprocess.Popen(  # noqa: S603  # this program
+                [sys.executable, "-m", "longshore", name],
+                env=self._environment,
+                stdout=file,
+                stderr=file,
+                process_group=0,
+            )
+
+    def wait_until_ready(self) -> str:
+        """Wait until the API is ready, and return its address.
+
+        Both processes may wait for the database, and log that. Raises LongshoreError when one exits.
+        """
+        address = browsable(self._settings.host, self._settings.port)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the environment
+        said = time.monotonic()
+        while True:
+            for name, child in self._children.items():
+                if child.poll() is not None:
+                    raise LongshoreError(f"the {name} process ended at once" + self._where())
+            try:
+                with opener.open(f"{address}/readyz", timeout=2):
+                    return address
+            except (urllib.error.URLError, OSError):
+                self._restart_database()
+                time.sleep(0.05)
+            if time.monotonic() - said > START_WARNING_SECONDS:
+                said = time.monotonic()
+                log.warning("the API is not ready yet", address=address)
+
+    def watch(self) -> None:
+        """Restart processes and an embedded database that exit, until interrupted."""
+        while True:
+            self._restart_database()
+            for name, child in tuple(self._children.items()):
+                if child.poll() is not None and self._restarts[name].is_due(child.returncode):
+                    self._start(name)
+            time.sleep(1)
+
+    def _restart_database(self) -> None:
+        if self._settings.database_url:
+            return
+        restart = self._restarts["database"]
+        try:
+            if restart_if_ended(self._settings.data, restart.is_due):
+                restart.started()
+        except LongshoreError as error:
+            restart.started()
+            log.error("the database does not start", error=str(error))
+
+    def _where(self) -> str:
+        return f"; {self._log_file} says why" if self._log_file else ""
