@@ -38,7 +38,7 @@ def end_with_parent(grace_seconds: float) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_CHECK_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)  # before the log, which may have ended with the parent
+        os.kill(os.getpid(), signal.SIGTERM)  # before the log, whose reader may have ended with the parent
         log.error("the parent process is gone, ending")
         time.sleep(grace_seconds + STOP_TIMEOUT_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)

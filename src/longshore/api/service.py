@@ -170,6 +170,6 @@ async def _end_when_orphaned(waiters: Waiters) -> None:
         return
     while os.getppid() == parent.pid:  # noqa: ASYNC110  # siblings that were forked later hold its sentinel open
         await asyncio.sleep(ORPHAN_CHECK_SECONDS)
-    log.error("the main process is gone, ending")
     waiters.close()
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)  # before the log, whose reader may have ended with the parent
+    log.error("the main process is gone, ending")
