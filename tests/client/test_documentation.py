@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from longshore import Longshore
 from longshore.cli import where
 from longshore.cli.main import app
+from longshore.client.blocking.resource import Resource
+from longshore.client.blocking.task import Task
 from longshore.client.segment import F
 from tests import service as services
 from tests.sharing.python_client import PYTHON
@@ -80,6 +83,14 @@ def test_the_page_on_proving_a_result_runs(service: services.Longshore, logged_i
     said = r"Wallet_Export-\d+\.csv: run 1, 20,000 rows, SHA-256 [0-9a-f]{64}, signed: good"
     assert re.fullmatch(said, told[0].splitlines()[-1])
     assert told[1].startswith("signed by ")
+
+
+def test_page_on_the_client_names_every_method_of_the_client() -> None:
+    page = (DOCS / "client.md").read_text(encoding="utf-8")
+    with Longshore(ADDRESS, "a:b", chain=1764) as client:
+        resources = [each for name, each in vars(client).items() if isinstance(each, Resource) and name[0] != "_"]
+    methods = {name for kind in (*map(type, resources), Task) for name in dir(kind) if callable(getattr(kind, name))}
+    assert [name for name in sorted(methods) if name[0] != "_" and f"{name}(" not in page] == []
 
 
 def test_every_method_of_the_builder_is_documented() -> None:
