@@ -5,15 +5,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
-from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 from litestar import Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
-from litestar.params import QueryParameter
 
 from longshore.access.audit import Actor
 from longshore.access.sessions import Credential, SignedIn
@@ -21,13 +18,14 @@ from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.api.conditional import refuse_malformed_conditions, require
 from longshore.api.middleware import bind_ids
+from longshore.api.parameters import non_decimal_parameters, unknown_parameters
 from longshore.api.route_entries import Open
 from longshore.api.routes import NEEDED
 from longshore.api.service import AnyRequest, Service
 from longshore.api.sharing_errors import is_sharing
 from longshore.database.fair_pool import use_connections_of
 from longshore.errors import NotFoundError, ProblemError
-from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer, suggestion
+from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer
 
 COOKIES = {"https": "__Host-longshore", "http": "longshore"}
 """The name of a session's cookie by scheme. Browsers let only the host itself set cookies that begin with `__Host-`."""
@@ -35,7 +33,6 @@ COOKIES = {"https": "__Host-longshore", "http": "longshore"}
 PREFIXES = ("x-session-", "x-spaaza-session-")
 CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
 CHAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # chain 0 has the service's own tasks
-DECIMAL = re.compile(r"0|-?[1-9][0-9]*")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
@@ -258,48 +255,3 @@ def admitted_leniently(request: AnyRequest) -> tuple[Service, Caller]:
     if violations := non_decimal_parameters(request):
         raise ValidationError(violations)
     return request.app.state.service, request.scope["user"]
-
-
-def non_decimal_parameters(request: AnyRequest) -> list[Violation]:
-    """Return a violation for each number in path or query that is not decimal digits, such as `1e1` and `1.0`."""
-    given = dict(request.scope["path_params"])
-    if request.scope["query_string"]:
-        given |= request.query_params
-    parameters = request.route_handler.parsed_fn_signature.parameters
-    names = query_parameters(request.route_handler.fn)
-    violations = []
-    for name, value in given.items():
-        argument = names.get(name, name)
-        kinds = _kinds(parameters[argument].annotation) if argument in parameters else ()
-        if int in kinds and value not in kinds and not DECIMAL.fullmatch(str(value)):
-            words = "".join(f", or `{kind}`" for kind in kinds if isinstance(kind, str))
-            expected = f"expected a number in decimal digits, without a leading zero{words}"
-            violations.append(Violation(expected, parameter=name))
-    return violations
-
-
-@cache
-def _kinds(annotation: Any) -> tuple[Any, ...]:
-    """Return the types and the literal values that a parameter may have."""
-    parts = (annotation, *get_args(annotation))
-    return tuple(kind for part in parts for kind in (get_args(part) if get_origin(part) is Literal else (part,)))
-
-
-@cache
-def query_parameters(endpoint: Callable[..., Any]) -> dict[str, str]:
-    """Return the arguments of an endpoint that are query parameters, by the names that clients use."""
-    return {
-        about.name or name: name
-        for name, hint in get_type_hints(endpoint, include_extras=True).items()
-        for about in getattr(hint, "__metadata__", ())
-        if isinstance(about, QueryParameter)
-    }
-
-
-def unknown_parameters(request: AnyRequest) -> list[Violation]:
-    """Return a violation for each query parameter that the endpoint does not have."""
-    if not request.scope["query_string"]:
-        return []
-    known = query_parameters(request.route_handler.fn)
-    unknown = list(dict.fromkeys(name for name in request.query_params if name not in known))[:MAX_SUGGESTIONS]
-    return [Violation(f"unknown parameter{suggestion(name, known)}", parameter=name) for name in unknown]

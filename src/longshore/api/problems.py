@@ -13,7 +13,8 @@ from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
 
 from longshore.api.bodies import Encoded
-from longshore.api.guard import count_address, non_decimal_parameters, unknown_parameters
+from longshore.api.guard import count_address
+from longshore.api.parameters import non_decimal_parameters, unknown_parameters
 from longshore.api.problem_kinds import KINDS
 from longshore.api.sharing_errors import is_sharing, sharing_error
 from longshore.database.retry import is_transient
