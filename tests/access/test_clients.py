@@ -260,6 +260,34 @@ def test_every_change_of_clients_and_tokens_is_in_the_audit_log(waiting: httpx2.
     assert done(f"token {token}") == ["token.create", "token.revoke"]
 
 
+def test_audit_entries_of_clients_and_tokens_have_the_fields_of_the_request(idle: Longshore) -> None:
+    def details(client: httpx2.Client, object: str) -> list[Any]:
+        entries = client.get("/audit", params={"object": object}).json()
+        return [entry["details"] for entry in reversed(entries)]
+
+    admin = new_person(idle, _1764=Level.ADMIN, _1765=Level.ADMIN)
+    with admin.client() as both, admin.client(1765) as there:
+        owner = new_client(both, contact="data-team")
+        path = f"/service_clients/{owner['id']}"
+        both.patch(path, json={"name": f"{owner['name']} 2", "contact": "x"})
+        both.patch(path, json={"enabled": False})
+        assert details(both, f"client {owner['id']}") == [
+            {"name": owner["name"], "contact": "data-team"},
+            {"name": f"{owner['name']} 2", "contact": "x"},
+            {"enabled": False},
+        ]
+        limits = {"indexes": ["users"], "hidden_columns": ["users.phone_number"], "expires": "2126-05-26T12:00:00Z"}
+        token = new_token(both, owner["id"], "write", chains=[1765, 1764], **limits)
+        limits = {
+            "level": "write",
+            "indexes": ["users"],
+            "hidden": ["users.phone_number"],
+            "expires": limits["expires"],
+        }
+        assert details(both, f"token {token['id']}") == [{"client": owner["id"], "chains": [1764, 1765], **limits}]
+        assert details(there, f"token {token['id']}") == [limits]
+
+
 @pytest.mark.parametrize(
     ("body", "at"),
     [({"name": ""}, "/name"), ({"name": " x"}, "/name"), ({"name": "a\x00b"}, "/name"), ({"name": "x" * 201}, "/name"),

@@ -92,6 +92,38 @@ def test_session_in_use_does_not_end_and_its_use_is_written_once_a_minute(idle: 
         assert idle.sql(used, person.id)[0][0] >= first
 
 
+def test_session_in_use_does_not_end_under_the_shortest_idle_time(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    strict = Longshore(idle.data, idle.url, session_idle="60")
+    change = "update longshore.sessions set used_at = now() - interval '40 seconds' where user_id = $1"
+    strict.start_api()
+    try:
+        headers = person.session()
+        for _ in range(2):  # 80 seconds, with a request every 40
+            idle.sql(change, person.id)
+            assert httpx2.get(f"{strict.address}/tasks", headers=headers).status_code == 200
+            used = idle.sql("select now() - used_at as ago from longshore.sessions where user_id = $1", person.id)
+            assert used[0]["ago"].total_seconds() < 30
+    finally:
+        strict.stop()
+
+
+def test_user_keeps_the_hundred_sessions_that_were_used_last(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    many = """
+        insert into longshore.sessions (user_id, key_sha256, address, used_at)
+        select $1, sha256(convert_to($1::bigint || ' ' || n, 'UTF8')), '192.0.2.1', now() - n * interval '1 second'
+        from generate_series(10, 129) n
+    """
+    with person.client() as first:
+        idle.sql(many, person.id)
+        with person.client() as client:
+            listed = client.get("/auth/sessions").json()
+            assert len(listed) == 100
+            assert idle.sql("select count(*) from longshore.sessions where user_id = $1", person.id)[0][0] == 100
+            assert first.get("/tasks").status_code == 200
+
+
 def test_user_lists_and_ends_their_own_sessions_and_no_others(idle: Longshore) -> None:
     person, other = new_person(idle, _1764=Level.READ), new_person(idle, _1764=Level.READ)
     with person.client() as here, person.client() as there, other.client() as theirs:

@@ -122,3 +122,14 @@ def test_first_admin_is_created_by_the_command_line(idle: Longshore, database: d
     assert [row["action"] for row in done] == [
         "user.create", "login.success", "user.password", "user.totp_on", "login.success"
     ]  # fmt: skip
+
+
+def test_audit_entries_of_a_user_have_the_fields_of_the_request_but_the_password(waiting: httpx2.Client) -> None:
+    wanted = body()
+    id = waiting.post("/users", json=wanted).json()["id"]
+    waiting.patch(f"/users/{id}", json={"level": "write"})
+    waiting.patch(f"/users/{id}", json={"enabled": False})
+    entries = waiting.get("/audit", params={"object": f"user {id}"}).json()
+    assert [entry["details"] for entry in reversed(entries)] == [
+        {"username": wanted["username"], "level": "read"}, {"level": "write"}, {"enabled": False}
+    ]  # fmt: skip

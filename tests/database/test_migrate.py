@@ -277,6 +277,20 @@ def test_failed_migration_leaves_nothing_and_those_before_it_stay(
         in_own_loop(migrate.check_at(url))
 
 
+def test_migration_whose_connection_is_lost_ends_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded_server(tmp_path / "data") as url:
+        all_of_them = migrate.known()
+        ending = {999: ("ending", "select pg_terminate_backend(pg_backend_pid())")}
+        monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, **ending})
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError, match="administrator command"):
+            in_own_loop(migrate.migrate_at(url))
+        monkeypatch.setattr(migrate, "known", lambda: all_of_them)
+        assert in_own_loop(migrate.migrate_at(url)) == ["the job queue"]
+        in_own_loop(migrate.check_at(url))
+
+
 @pytest.mark.parametrize("command", ["api", "worker"])
 def test_api_and_worker_refuse_to_start_on_an_older_schema(tmp_path: Path, command: str) -> None:
     with embedded_server(tmp_path / "data") as url:

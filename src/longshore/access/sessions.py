@@ -18,20 +18,26 @@ from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.model import ChainId
 
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
+MAX_SESSIONS = 100  # of a user
+
 NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
+# Ends the sessions that are over, and those beyond the $6 that were used last.
 OPEN = """
 with ended as (
     delete from longshore.sessions
     where user_id = $1
-      and (used_at < now() - $4 * interval '1 second' or created_at < now() - $5 * interval '1 second')
+      and (used_at < now() - $4 * interval '1 second' or created_at < now() - $5 * interval '1 second'
+           or id in (
+               select id from longshore.sessions where user_id = $1 order by used_at desc, id offset $6::bigint - 1
+           ))
 )
 insert into longshore.sessions (user_id, key_sha256, address) values ($1, $2, $3)
 returning user_id, id as session_id, date_trunc('second', created_at) + $5 * interval '1 second' as expires
 """
 
 FIND = """
-select s.id, s.user_id, s.used_at < now() - interval '1 minute' as stale, l.level
+select s.id, s.user_id, s.used_at < now() - least(60, $4::float8 / 10) * interval '1 second' as stale, l.level
 from longshore.sessions s
 join longshore.users u on u.id = s.user_id
 left join longshore.user_levels l on l.user_id = u.id and l.chain_id = $3 and l.enabled
@@ -41,7 +47,8 @@ where s.key_sha256 = $2 and s.user_id = $1 and u.disabled_at is null
 
 # Of several requests of one session at once, one writes.
 USED = """
-update longshore.sessions set used_at = now() where id = $1 and used_at < now() - interval '1 minute'
+update longshore.sessions set used_at = now()
+where id = $1 and used_at < now() - least(60, $2::float8 / 10) * interval '1 second'
 """
 
 LIST = """
@@ -97,7 +104,7 @@ class Session(msgspec.Struct, frozen=True):
     """The address that it was opened from."""
     created: datetime
     used: datetime
-    """To the minute."""
+    """To the minute, or to a tenth of the idle time if that is shorter."""
 
 
 class Sessions:
@@ -110,7 +117,8 @@ class Sessions:
     async def open(self, connection: Connection, user: int, address: str) -> NewSession:
         """Open a session in the connection's transaction."""
         key = SECRET_PREFIX + secrets.token_urlsafe(32)
-        row = await connection.fetchrow(OPEN, user, _digest(key), address, self.lifetimes.idle, self.lifetimes.total)
+        ends = (self.lifetimes.idle, self.lifetimes.total, MAX_SESSIONS)
+        row = await connection.fetchrow(OPEN, user, _digest(key), address, *ends)
         assert row is not None
         return NewSession(session_key=key, **row)
 
@@ -144,7 +152,7 @@ class Sessions:
         if row is None:
             raise UnauthorizedError
         if row["stale"]:
-            await self._pool.execute(USED, row["id"])
+            await self._pool.execute(USED, row["id"], self.lifetimes.idle)
         return SignedIn(row["user_id"], row["id"]), row["level"]
 
 

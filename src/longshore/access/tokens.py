@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -162,6 +162,10 @@ class Scope(msgspec.Struct, frozen=True):
     expires: datetime | None = None
     user: int | None = None
     """The user whose profile file it is in: it ends with the user's right to the chain."""
+
+    def limits(self, level: str) -> dict[str, Any]:
+        """Return level and limits for the audit log of each chain that the token opens, without the chains."""
+        return {"level": level, "indexes": self.indexes, "hidden": self.hidden_columns, "expires": self.expires}
 
 
 class Token(msgspec.Struct, frozen=True):

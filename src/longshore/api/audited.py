@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from longshore.access import audit
 from longshore.api.guard import actor, signed_in_user
 from longshore.api.service import AnyRequest, Service
@@ -55,3 +57,8 @@ async def audited_user(request: AnyRequest, action: str) -> AsyncIterator[Connec
     async with service.pool.acquire() as connection, connection.transaction():
         yield connection
         await audit.record_of_user(connection, actor(request), user.user, action)
+
+
+def given(body: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of a body that change something, for the details of an audit entry."""
+    return {field: value for field, value in msgspec.structs.asdict(body).items() if value is not None}

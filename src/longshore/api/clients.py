@@ -11,7 +11,7 @@ from longshore.access import audit, clients, names, ongoing, tokens
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token
-from longshore.api.audited import audited
+from longshore.api.audited import audited, given
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import number_of, uuid_of
@@ -88,7 +88,7 @@ async def create_client(request: AnyRequest, value: Any) -> ServiceClient:
     """Create a service client from a body as a JSON value."""
     _, caller = admitted(request)
     new = check_body(ClientBody, value, _text_violations)
-    async with audited(request, "client.create") as change:
+    async with audited(request, "client.create", details={"name": new.name, "contact": new.contact}) as change:
         client = await clients.create(change.connection, caller.chain, new.name, new.contact)
         change.object = f"client {client.id}"
     return client
@@ -135,8 +135,8 @@ async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) ->
 
     new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
     still_ongoing = None
-    async with audited(request, "client.change", f"client {id}", {"enabled": new.enabled}) as change:
-        fields = ClientChange(new.name, new.contact, new.enabled)
+    fields = ClientChange(new.name, new.contact, new.enabled)
+    async with audited(request, "client.change", f"client {id}", given(new)) as change:
         changed = await clients.change(change.connection, caller.chain, number_of(id, "client-not-found"), fields)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
@@ -156,7 +156,8 @@ async def create_token(request: AnyRequest, value: Any) -> NewToken:
     service, caller = admitted(request)
     new = check_body(TokenBody, value)
     scope = await _scope(service, caller, new)
-    details = {"client": new.client_id, "level": new.level, "indexes": new.indexes, "hidden": new.hidden_columns}
+    limits = scope.limits(new.level)
+    details = {"client": new.client_id, "chains": [caller.chain, *scope.more_chains], **limits}
     async with audited(request, "token.create", details=details) as change:
         client = await clients.one_of_chain(
             change.connection, caller.chain, number_of(new.client_id, "client-not-found")
@@ -166,8 +167,7 @@ async def create_token(request: AnyRequest, value: Any) -> NewToken:
         change.object = f"token {id}"
         for chain in made.chains:
             if chain != caller.chain:  # each chain that the token opens has an entry
-                level = {"level": new.level}
-                await audit.record(change.connection, actor(request), chain, "token.create", change.object, level)
+                await audit.record(change.connection, actor(request), chain, "token.create", change.object, limits)
     return NewToken(**msgspec.structs.asdict(made), secret=secret)
 
 

@@ -9,7 +9,7 @@ from litestar.params import PathParameter, RawBody
 from longshore.access import names, passwords, users
 from longshore.access.tokens import Level
 from longshore.access.users import ChainUser
-from longshore.api.audited import audited
+from longshore.api.audited import audited, given
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import admitted
 from longshore.api.ids import number_of
@@ -55,7 +55,7 @@ async def create_member(request: AnyRequest, value: Any) -> ChainUser:
     """Create a user from a body as a JSON value."""
     _, caller = admitted(request)
     new = check_body(UserBody, value, _violations)
-    async with audited(request, "user.create", details={"level": new.level}) as change:
+    async with audited(request, "user.create", details={"username": new.username, "level": new.level}) as change:
         user = await users.create(change.connection, new.username, new.password)
         await users.grant(change.connection, user, caller.chain, Level[new.level.upper()])
         made = await users.one_of_chain(change.connection, caller.chain, user)
@@ -87,8 +87,7 @@ async def change_member(request: AnyRequest, id: int, value: Any) -> ChainUser:
     new = check_body(UserChangeBody, value)
     id = number_of(id, "user-not-found")
     level = Level[new.level.upper()] if new.level else None
-    details = {"level": new.level, "enabled": new.enabled}
-    async with audited(request, "user.change", f"user {id}", details) as change:
+    async with audited(request, "user.change", f"user {id}", given(new)) as change:
         await users.change(change.connection, id, caller.chain, level, new.enabled)
         return await users.one_of_chain(change.connection, caller.chain, id)
 

@@ -44,9 +44,11 @@ def client_create(
         if value and (expected := names.violation(value)) is not None:
             raise click.BadParameter(f"{option}: {expected}")
 
+    details = {"name": name, "contact": contact}
+
     async def run(connection: "Connection", actor: "Actor") -> int:
         client = await clients.create(connection, chain, name, contact)
-        await audit.record(connection, actor, chain, "client.create", f"client {client.id}")
+        await audit.record(connection, actor, chain, "client.create", f"client {client.id}", details)
         return client.id
 
     click.echo(f"client {with_connection(run)}: {name}")
@@ -147,8 +149,10 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     async def run(connection: "Connection", actor: "Actor") -> str:
         owner = await clients.get_or_create(connection, chain, client)
         id, secret = await tokens.create(connection, owner.id, tokens.Level[level.upper()], scope)
-        for each in (chain, *scope.more_chains):
-            await audit.record(connection, actor, each, "token.create", f"token {id}", {"level": level})
+        limits, chains = scope.limits(level), [chain, *scope.more_chains]
+        for each in chains:
+            details = {"client": owner.id, "chains": chains, **limits} if each == chain else limits
+            await audit.record(connection, actor, each, "token.create", f"token {id}", details)
         return f"{id}:{secret}"
 
     pair = with_connection(run)

@@ -43,7 +43,8 @@ def user_create(
         user = await users.create(connection, name, password)
         if chain is not None and level != "none":
             await users.grant(connection, user, chain, Level[level.upper()])
-            await audit.record(connection, actor, chain, "user.create", f"user {user}", {"level": level})
+            details = {"username": name, "level": level}
+            await audit.record(connection, actor, chain, "user.create", f"user {user}", details)
         return user
 
     click.echo(f"user {with_connection(run)}: {name}")

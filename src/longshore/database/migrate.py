@@ -18,6 +18,7 @@ import asyncpg
 from longshore.database.connect import Connection, Pool, connected
 from longshore.database.export_role import GRANTS
 from longshore.database.requirements import require_sessions, require_usable
+from longshore.database.retry import DATABASE_ERRORS
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
@@ -81,14 +82,16 @@ async def migrate(connection: Connection) -> list[str]:
         await connection.execute(GRANTS)
         return names
     finally:
-        await connection.execute("reset lock_timeout")
-        await connection.execute("select pg_advisory_unlock($1)", ADVISORY_LOCK)
+        # A lost connection has released the lock; the error to raise is the one that says why it was lost.
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await connection.execute("reset lock_timeout")
+            await connection.execute("select pg_advisory_unlock($1)", ADVISORY_LOCK)
 
 
 async def _apply(connection: Connection, number: int, name: str, sql: str) -> None:
-    async with connection.transaction():
-        await connection.execute(sql)
-        await connection.execute("insert into longshore.migrations (number, name) values ($1, $2)", number, name)
+    # PostgreSQL runs a script in one transaction. asyncpg's own hides why a connection was lost.
+    entry = f"insert into longshore.migrations (number, name) values ({number}, '{name}')"  # noqa: S608  # of a file name
+    await connection.execute(f"{sql};\n{entry}")
 
 
 def _queue(connection: Connection) -> "Queries":

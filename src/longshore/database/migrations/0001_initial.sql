@@ -850,7 +850,7 @@ create table longshore.sessions (
     key_sha256 bytea not null unique check (octet_length(key_sha256) = 32),
     address text not null,
     created_at timestamptz not null default now(),
-    -- Written at most once a minute.
+    -- Written at most once a minute, or once in a tenth of the idle time.
     used_at timestamptz not null default now()
 );
 
