@@ -39,7 +39,8 @@ def end_with_parent(grace_seconds: float) -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_CHECK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)  # before the log, whose reader may have ended with the parent
-        log.error("the parent process is gone, ending")
+        with contextlib.suppress(OSError, ValueError):
+            log.error("the parent process is gone, ending")
         time.sleep(grace_seconds + STOP_TIMEOUT_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -176,7 +177,7 @@ class Children:
         try:
             if restart_if_ended(self._settings.data, restart.is_due):
                 restart.started()
-        except LongshoreError as error:
+        except (LongshoreError, OSError) as error:
             restart.started()
             log.error("the database does not start", error=str(error))
 

@@ -53,3 +53,33 @@ def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
 
     asyncio.run(steps())
     assert len(file.content.splitlines()) == 6
+
+
+def test_source_that_ends_while_the_last_block_is_written_costs_nothing(
+    shop: Longshore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "KEEP_ALIVE_SECONDS", 0.2)
+    shop.sql("create table read_whole as select 1764 as chain_id, now() as at, 1 as id")
+    index = index_over("public.read_whole", id=FieldType.NUMBER)
+    end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'ends early'"
+
+    class EndingFile(SlowFile):
+        def write(self, data: bytes) -> None:
+            if b"1" in data:
+                shop.sql(end)
+            super().write(data)
+
+    file = EndingFile()
+
+    async def steps() -> None:
+        async with open_pool(shop.url, size=1, name="ends early", **SESSION) as pool:
+            readers = Readers(pool, 1)
+            async with readers.snapshot() as (connection, _):
+                columns = await columns_of(connection, index, choices(None, index))
+                form = formats.make("csv", FileSpec(columns, dialect(CsvOptions())))
+                rows = RowSource(readers, connection, [index.rows], (CHAIN,))
+                copied = await copy_rows(rows, RowWriter(form, file), ignore)
+                assert copied.rows == 1
+
+    asyncio.run(steps())
+    assert len(file.content.splitlines()) == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import Any
 import msgspec
 from pgqueuer import Job
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Pool, open_pool
 from longshore.destinations.kind import OpenDestination
 from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.deliveries import LOCK_TASK
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.queue import AnyMessage, Consumer, Message
+from longshore.tasks.queue import AnyMessage, Consumer, Message, RetryingDriver
 from longshore.worker.delivery_runner import DeliveryRunner
 from longshore.worker.runner import Runner
 from longshore.worker.under_way import UnderWay
 from tests.destinations.folder import FilesFolder
+from tests.service import Longshore
 from tests.tasks.test_delivery_ends import sent
 
 CHAIN = ChainId(501)
@@ -133,3 +135,16 @@ def test_worker_whose_listener_never_connects_stops_when_it_is_told_to(run: Any)
 
 async def _no_shard(_: object) -> None:
     raise AssertionError
+
+
+def test_worker_that_is_told_to_stop_in_the_pause_after_an_outage_claims_nothing(idle: Longshore) -> None:
+    async def steps() -> None:
+        async with open_pool(idle.url, size=1, name="test") as pool:
+            driver = RetryingDriver(pool, idle.url, timedelta(seconds=60))
+            assert await driver.fetch("select 1 as one") == [{"one": 1}]
+            driver._answered_at = time.monotonic() - 3600
+            asyncio.get_running_loop().call_later(0.2, driver.shutdown.set)
+            async with asyncio.timeout(10):
+                assert await driver.fetch("select 1 as one") == []
+
+    asyncio.run(steps())

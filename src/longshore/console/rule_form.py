@@ -1,6 +1,6 @@
 """The rules of a segment, as a form without scripts sends them: lines of a field, an operator and up to two values."""
 
-import csv
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +9,7 @@ from longshore.exports.segments.rules import OPERATORS
 
 MAX_LINES = 5
 """Rules of the form."""
+PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*)),')  # as in export_rules.js
 
 
 def choices(index: Index) -> list[str]:
@@ -46,8 +47,8 @@ def _rule(index: Index, field: str, operator: str, value: str, second: str) -> d
 
 def _parts(text: str) -> list[str]:
     """Return the values between commas; those in double quotes may have commas and blanks at their ends."""
-    parts = next(csv.reader([text], skipinitialspace=True), [""])
-    return [part if f'"{part}"' in text else part.strip() for part in parts]
+    found = PART.finditer(f"{text},")
+    return [part[2].strip() if part[1] is None else part[1].replace('""', '"') for part in found]
 
 
 def _typed(text: str, kind: str) -> Any:

@@ -127,7 +127,7 @@ async def _deliver_files(
     async def bring(named: NamedFile) -> None:
         path = path_of(delivery.place, named.name)
         if await place.write(path, named.file, write_id, overwrite=overwrite) != named.file.sha256:
-            await _read_back(place, path, named)
+            await _read_back(place, path, named, overwrite=overwrite)
 
     large = asyncio.Lock()
 
@@ -152,10 +152,10 @@ def _at_a_time(place: OpenDestination) -> int:
     return int(getattr(place, "files_at_a_time", 1))
 
 
-async def _read_back(place: FilePlace, path: str, named: NamedFile) -> None:
-    """Read a file that was written. Raises DestinationError where it has other bytes.
+async def _read_back(place: FilePlace, path: str, named: NamedFile, *, overwrite: bool) -> None:
+    """Read a file that was written. Raises an error where it has other bytes: a transient one if it may be replaced.
 
-    Where the place can delete such a file, it does, and DestinationUnavailableError is raised.
+    It is left there, as it may be another writer's by then.
     """
     digest, size = hashlib.sha256(), 0
     async for chunk in place.read(path):
@@ -169,13 +169,7 @@ async def _read_back(place: FilePlace, path: str, named: NamedFile) -> None:
         problem = f"{place.address(path)} has the SHA-256 {found}, and {named.name} has {expected.sha256.hex()}"
     else:
         return
-    if (delete := getattr(place, "delete", None)) is None:
-        raise DestinationError(problem)
-    try:
-        await delete(path)
-    except DestinationError as error:
-        raise DestinationError(f"{problem}; it is left there: {error}") from None
-    raise DestinationUnavailableError(f"{problem}; it was deleted")
+    raise (DestinationUnavailableError if overwrite else DestinationError)(problem)
 
 
 async def _deliver_table(delivery: DeliveryAttempt, contents: Contents, place: TablePlace, entry: Deliver) -> Delivered:

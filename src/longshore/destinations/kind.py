@@ -103,7 +103,6 @@ class FilePlace(Protocol):
     """An open destination that takes files. A `path` is relative to what its settings name, with `/` between parts.
 
     It may have `files_at_a_time`: for how many files its methods may be called at a time; 1 where it is left out.
-    It may have `delete(path)`, which removes a file that has other bytes than were written, so that it is written anew.
     """
 
     def address(self, path: str) -> str:

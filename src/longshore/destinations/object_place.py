@@ -104,9 +104,6 @@ class ObjectPlace:
     def read(self, path: str) -> AsyncIterator[bytes]:
         return self._objects.get(self.key(path))
 
-    async def delete(self, path: str) -> None:
-        await self._objects.delete(self.key(path))
-
     async def discard(self, path: str, attempt: str) -> None:  # noqa: ARG002  # uploads do not name it
         await self._objects.discard(self.key(path))
 

@@ -193,7 +193,8 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
         await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
     statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
     details = {row["attname"]: row for row in await connection.fetch(DETAILS, regclass(index.relation))}
-    is_unicode = connection.get_settings().server_encoding in ("UTF8", "SQL_ASCII")
+    encoding = await connection.fetchval("select pg_catalog.current_setting('server_encoding')")
+    is_unicode = encoding in ("UTF8", "SQL_ASCII")
     columns = []
     for (name, shown), expression, attribute in zip(chosen, expressions, statement.get_attributes(), strict=True):
         field = index.fields[name]

@@ -17,7 +17,7 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.formats import WHOLE, Format, Place
 from longshore.exports.formats.compression import Compressor
-from longshore.exports.snapshot import Readers, keep_alive, lock_tables
+from longshore.exports.snapshot import Readers, keep_alive, keep_alive_if_possible, lock_tables
 from longshore.exports.source_limits import Pace
 from longshore.results.store import Writable
 from longshore.telemetry import tracing
@@ -272,7 +272,7 @@ class _Copy:
             rows = await self._read_range(connection, number)
             self.sent += rows  # not in one line: Python would read `sent` before the wait
         if connection is self._rows.connection:  # of the others, nothing is asked any more
-            await keep_alive(connection, writing)
+            await keep_alive_if_possible(connection, writing)  # all rows have been read
 
     async def _read_range(self, connection: Connection, number: int) -> int:
         """Read a range into its queue. Return the number of rows that PostgreSQL reports."""

@@ -24,7 +24,7 @@ limit 1
 BETWEEN = """
 select second::float8
 from unnest($1::text::{}[]) bound, extract(epoch from bound) second
-where second > $2::float8::numeric and second < $3::float8::numeric
+where second::float8 > $2::float8 and second::float8 < $3::float8
 order by second
 """
 

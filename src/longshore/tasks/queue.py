@@ -137,14 +137,16 @@ class RetryingDriver(Driver):
     async def _fetch_after_outage(self, query: str, *args: object) -> Any:
         last = self._answered_at
         if last is not None and time.monotonic() - last > PROBE_AFTER_SECONDS:
-            # A server that stands still would run a claim as soon as it continues, so the outage has to end before.
-            await self._pool.execute("select 1")
+            # A server that stands still would run a claim as soon as it continues, so the outage has to end before. One
+            # that is read-only takes no heartbeats, and refuses this.
+            await self._pool.execute("select from longshore.pgqueuer limit 0 for update")
             if time.monotonic() - last > max(MIN_OUTAGE_SECONDS, self._beat_seconds):
                 # Each worker beats at this pace, and repeats a beat that failed after the longest pause.
                 pause = self._beat_seconds + QUEUE.longest
                 log.info("taking no jobs after an outage of the database", seconds=pause)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._shutdown.wait(), pause)
+                    return []  # a worker that stops takes no job, least of all one that only looks lost
         rows = await self._pool.fetch(query, *args)
         self._answered_at = time.monotonic()
         return rows

@@ -60,12 +60,17 @@ returning d.id, d.attempts, d.tries, d.task_id as task, d.payload, w.url, w.id a
           )) as sealed
 """
 
-# It is due again when its lease is over, for as long as deliveries are kept.
+# It is due again when its lease is over or, with a reason that an operator must mend, a while later, for as long as
+# deliveries are kept.
 NOT_TRIED = f"""
 update longshore.webhook_deliveries
 set tries = tries - 1, fault = coalesce($3, fault),
     state = case when created_at < now() - interval '{KEPT}' then 'failed' else state end,
-    due_at = case when created_at < now() - interval '{KEPT}' then null else due_at end
+    due_at = case
+        when created_at < now() - interval '{KEPT}' then null
+        when $3::text is null then due_at
+        else now() + interval '10 minutes'
+    end
 where id = $1 and attempts = $2 and tries > 0
 """  # noqa: S608
 

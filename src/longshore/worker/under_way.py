@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 M = TypeVar("M", bound=AnyMessage)
 
-# After the grace time, for writing the ends of the attempts; less than `processes.STOP_TIMEOUT_SECONDS`.
+# After the grace time, for writing the ends of the attempts; less than `children.STOP_TIMEOUT_SECONDS`.
 END_SECONDS = 5.0
 
 Newest = Callable[[Pool, Sequence[TaskId]], Awaitable[AbstractSet[M]]]

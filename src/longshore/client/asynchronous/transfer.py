@@ -52,6 +52,7 @@ async def fetch(
                 raise failure
         except (NotSentError, LostError) as error:
             failure = error
+        is_fresh = False
         await sleep(budget.pause(failure, delay))
 
 

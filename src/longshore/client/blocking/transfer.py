@@ -51,6 +51,7 @@ def fetch(transport: Transport, part: Part, content: Content, on_bytes: OnBytes 
                 raise failure
         except (NotSentError, LostError) as error:
             failure = error
+        is_fresh = False
         sleep(budget.pause(failure, delay))
 
 

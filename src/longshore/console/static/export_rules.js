@@ -95,9 +95,8 @@ const NUMBER = /^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$/;
 
 // Values between commas; those in double quotes may have commas, and blanks at their ends.
 function parts(text) {
-  const found = text.matchAll(/\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)/g);
-  const values = [...found].map(([, quoted, plain]) => (quoted === undefined ? plain.trim() : quoted.replaceAll('""', '"')));
-  return text.trimEnd().endsWith(",") ? values : values.slice(0, -1); // a match of nothing is at the end
+  const found = `${text},`.matchAll(/\s*(?:"((?:[^"]|"")*)"\s*|([^,]*)),/g);
+  return [...found].map(([, quoted, plain]) => (quoted === undefined ? plain.trim() : quoted.replaceAll('""', '"')));
 }
 
 const joined = (values) => values.map((each) => (/^$|^\s|\s$|[",]/.test(each) ? `"${each.replaceAll('"', '""')}"` : each)).join(", ");

@@ -95,7 +95,7 @@ async def _connected(settings: PostgresqlSettings, secret: PostgresqlSecret, add
 def _load() -> TableLoad:
     now = datetime.now(UTC)
     line = DeliveryLine(0, 0, None, now, None, None, 2, b"")
-    columns = [TableColumn("id", "number", "bigint"), TableColumn("value", "text", "text")]
+    columns = [TableColumn("id", "number", "int8"), TableColumn("value", "text", "text")]
     name = f"_longshore_test_{uuid4().hex}"
     return TableLoad(name, "merge", columns, ["id"], False, False, "csv", BytesFile(ROWS), None, line)
 
