@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from longshore.exports.formats.dialect import PROFILES, CsvOptions
 from tests.exports import test_formats
-from tests.exports.test_formats import INDEX, ROWS, Row, from_json, from_text, quick, run
+from tests.exports.test_formats import INDEX, ROWS, WIDEST, Row, from_json, from_text, quick, run
 
 things = test_formats.things
 
@@ -82,6 +82,8 @@ def test_pythons_csv_module_reads_every_profile(things: str, rows: list[Row], pr
 @quick
 @given(rows=ROWS, compression=st.sampled_from([None, "gzip", "zstd"]), form=st.sampled_from(["json", "jsonl"]))
 def test_duckdb_reads_json(things: str, folder: Path, rows: list[Row], compression: str | None, form: str) -> None:
+    for item in (item for row in rows for item in row["items"] or []):
+        item["price"] = None if item["price"] == WIDEST else item["price"]  # numbers of DuckDB's json are doubles
     path = folder / f"file.{form}"
     path.write_bytes(unpacked(run(things, rows, form, compression=compression), compression))
     kinds = "{number: 'integer', words: 'varchar', code: 'varchar', amount: 'decimal(14,4)', count: 'bigint',"

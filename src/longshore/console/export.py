@@ -69,7 +69,7 @@ async def new_export(
     export = None if like is None else await repeated_export(request, like)
     if export and export.indexes[0] not in catalog:
         export = None
-    segment = export.trigger.get("segment_id", "") if export else segment
+    segment = (export.trigger.get("segment_id") or "") if export else segment
     stored, _ = await stored_segments.list_segments(service.pool, caller.chain, Page(MAX_SEGMENTS))
     segment_label, segment_index = await _named_segment(request, segment)
     index = index or (export.indexes[0] if export else segment_index)

@@ -10,6 +10,7 @@ from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
 from longshore.api.visibility_checks import shown_task
+from longshore.exports.export import decode_definition
 from longshore.tasks import queries
 
 SHARED_KEYS = ("priority", "timeout_seconds", "result_days")
@@ -31,7 +32,7 @@ class RepeatedExport(msgspec.Struct, frozen=True):
     @property
     def indexes(self) -> list[str]:
         """Its indexes; the form shows the columns, rules and folders of the first."""
-        return self.target.get("export_indexes") or [self.target["export_index"]]
+        return self.target.get("export_indexes") or [self.target.get("export_index", "")]
 
     def of(self, key: str, index: str) -> Any:
         """Return the columns, folders (keys of the target) or `segment` of an index; None without them."""
@@ -63,16 +64,21 @@ class RepeatedExport(msgspec.Struct, frozen=True):
 
 
 async def repeated_export(request: AnyRequest, id: int) -> RepeatedExport | None:
-    """Return the export of a task; None for another action, or where the caller may not see its rules.
+    """Return the export of a task.
 
-    Raises NotFoundError.
+    None for another action, for a task that this version cannot read, or where the caller may not see its rules. Raises
+    NotFoundError.
     """
     service, caller = admitted(request)
     polled = await queries.reading(service.pool, caller.chain, task_id(id))
     assert polled.task is not None
     task = shown_task(caller, service.catalog, polled.task, polled.reads)
-    target, trigger = BODY.decode(task.target), BODY.decode(task.trigger)
-    if target.get("action") != "export" or trigger.get("segment", ()) is None:
+    try:
+        decode_definition(task.target, task.trigger)
+        target, trigger = BODY.decode(task.target), BODY.decode(task.trigger)
+    except (msgspec.MsgspecError, ArithmeticError, UnicodeDecodeError):
+        return None
+    if trigger.get("segment", ()) is None:
         return None
     return RepeatedExport(task.id, task.desc, target, trigger)
 
