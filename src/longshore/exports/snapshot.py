@@ -216,14 +216,11 @@ async def keep_alive(connection: Connection, work: Awaitable[object]) -> None:
 
 async def keep_alive_if_possible(connection: Connection, work: asyncio.Future[bytes]) -> None:
     """Use an idle connection until some work ends, which goes on without it where it is lost."""
-    while not work.done():
-        await asyncio.wait({work}, timeout=KEEP_ALIVE_SECONDS)
-        try:
-            await connection.fetchval("select 1")
-        except DATABASE_ERRORS as error:
-            if not is_transient(error):
-                raise
-            return
+    try:
+        await keep_alive(connection, asyncio.wait({work}))  # a wait that ends does not cancel the work
+    except DATABASE_ERRORS as error:
+        if not is_transient(error):
+            raise
 
 
 async def lock_tables(connection: Connection, query: str) -> None:
