@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
 from longshore.results.store import StoreError
+from longshore.tasks import scheduler
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queries import PolledTask
@@ -42,6 +44,10 @@ FORGOTTEN = "insert into longshore.sign_in_failures values ('isolated', 1, '2020
 PARKED = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, parked, waits_since)
 values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '', true, now()) returning id
+"""
+DUE = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at)
+values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '', now()) returning id
 """
 
 
@@ -143,6 +149,19 @@ def test_chain_whose_tasks_cannot_be_admitted_keeps_no_other_chain_waiting(idle:
             await admit_all(pool)
         rows = await pool.fetch("select id, parked from longshore.tasks where id = any($1)", [bad, good])
         assert {row["id"]: row["parked"] for row in rows} == {bad: True, good: False}
+
+    run(test)
+
+
+def test_due_task_that_can_never_be_sent_is_logged_once_and_not_at_each_tick(idle: Longshore, run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        bad, good = [await pool.fetchval(DUE, chain) for chain in (BAD, GOOD)]
+        with poisoned(idle, "tasks", "update", f"old.id = {bad}"), capture_logs() as logged:
+            for _ in range(3):
+                await scheduler.send_all_due(pool)
+        rows = await pool.fetch("select id, due_at from longshore.tasks where id = any($1)", [bad, good])
+        assert {row["id"]: row["due_at"] is None for row in rows} == {bad: False, good: True}
+        assert [(entry["event"], entry.get("task")) for entry in logged] == [("due task not sent", bad)]
 
     run(test)
 

@@ -11,7 +11,7 @@ import itertools
 import math
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -37,7 +37,7 @@ UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENE
 
 MAX_DOUBLINGS = 100  # of a pause; it is the longest one by then
 
-LOG_AGAIN_SECONDS = 60.0  # while the reason of an outage stays the same
+LOG_AGAIN_SECONDS = 60.0  # while an outage or an error stays the same
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -151,22 +151,47 @@ def ignore_outage(event: str, **facts: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def isolated(event: str, **facts: object) -> Iterator[None]:
-    """Log `event` and continue after an error of one item of several. Raises transient errors, which all would meet."""
+    """Log `event` and continue after an error of one item of several. Raises transient errors, which all would meet.
+
+    An error of the same kind is logged again after LOG_AGAIN_SECONDS, as an item may fail in each step of a loop.
+    """
     try:
         yield
     except Exception as error:
         if is_transient(error):
             raise
-        log.error(event, exc_info=error, **facts)
+        if _is_to_be_logged(event, facts, error):
+            log.error(event, exc_info=error, **facts)
 
 
 @contextlib.contextmanager
 def loop_step(loop: str, **facts: object) -> Iterator[None]:
-    """Log every error and continue, for a step that a loop repeats anyway. `loop`: its name in the log."""
+    """Log every error and continue, for a step that a loop repeats anyway. `loop`: its name in the log.
+
+    An error of the same kind is logged again after LOG_AGAIN_SECONDS.
+    """
     try:
         yield
     except Exception as error:
+        if not _is_to_be_logged(loop, facts, error):
+            return
         if is_transient(error):
             log.warning(f"{loop} cannot reach the database", error=str(error), **facts)
         else:
             log.error(f"{loop} failed", exc_info=error, **facts)
+
+
+_logged_at: dict[Hashable, float] = {}
+"""When each error was logged, oldest first, of the last LOG_AGAIN_SECONDS."""
+
+
+def _is_to_be_logged(event: str, facts: Mapping[str, object], error: Exception) -> bool:
+    """Return whether no such error was logged within LOG_AGAIN_SECONDS, and note that this one is."""
+    now = time.monotonic()
+    for old in list(itertools.takewhile(lambda key: now - _logged_at[key] > LOG_AGAIN_SECONDS, _logged_at)):
+        del _logged_at[old]
+    key = (event, tuple(facts.items()), type(error))
+    if key in _logged_at:
+        return False
+    _logged_at[key] = now
+    return True

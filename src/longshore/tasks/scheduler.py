@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.retry import isolated, loop_step
+from longshore.database.retry import is_transient, isolated, loop_step
 from longshore.tasks import backfills, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
@@ -157,10 +157,14 @@ async def send_due(pool: Pool) -> int:
     """Decide on due tasks, at most BATCH, and return their number.
 
     Their messages are sent as far as their chains have free slots. With the usual `catch_up` a run covers all runs
-    missed before it. If the transaction fails for all of them together, each task gets a transaction of its own.
+    missed before it. If the transaction fails for all of them together, each task gets a transaction of its own, and
+    the error is logged of those that fail alone.
     """
-    with isolated("due tasks not sent together"):
+    try:
         return await _send_due(pool, None)
+    except Exception as error:
+        if is_transient(error):
+            raise
     for row in await pool.fetch(DUE_ALONE, BATCH):
         with isolated("due task not sent", task=row["id"]):
             await _send_due(pool, TaskId(row["id"]))
