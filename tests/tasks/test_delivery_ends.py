@@ -52,14 +52,14 @@ MANIFEST = Manifest(
 ).encoded().decode()  # fmt: skip
 
 
-async def sent(pool: Pool, *names: str) -> list[DeliveryMessage]:
+async def sent(pool: Pool, *names: str, chain: ChainId = CHAIN) -> list[DeliveryMessage]:
     """The messages of the first attempts of a run's deliveries to destinations."""
-    task = await pool.fetchval(TASK, CHAIN)
-    await pool.execute(RUN, task, f"501/{task}/1/a.csv", MANIFEST)
+    task = await pool.fetchval(TASK, chain)
+    await pool.execute(RUN, task, f"{chain}/{task}/1/a.csv", MANIFEST)
     for number, name in enumerate(names, 1):
-        await pool.execute(DELIVERY, task, number, CHAIN, name)
+        await pool.execute(DELIVERY, task, number, chain, name)
     async with pool.acquire() as connection, connection.transaction():
-        await deliveries.admit(connection, CHAIN)
+        await deliveries.admit(connection, chain)
     return [DeliveryMessage(TaskId(task), 1, number, 1) for number in range(1, len(names) + 1)]
 
 

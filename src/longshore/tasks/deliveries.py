@@ -1,10 +1,9 @@
 """Deliveries of a run to destinations, up to their end: admit, begin, retry, lost worker. `delivery_ends` has the end.
 
 A delivery is a row; its message says "begin attempt K of it", as with tasks. A chain has a share of the deliveries
-under way, and so has each of its destinations, so that one that hangs delays no other of the chain; several chains
-whose destinations hang can take all that a worker has under way at a time, until they are given up. To one place (a
-table, or a path that several runs have) one delivery is under way at a time, and those of one task go there in the
-order of its runs.
+under way, and so has each of its destinations, so that one that hangs delays no other of the chain; a worker leaves
+room for other chains, see `worker.delivery_runner`. To one place (a table, or a path that several runs have) one
+delivery is under way at a time, and those of one task go there in the order of its runs.
 
 Locks are taken in one order: the task's row, the lock of the chain's deliveries, rows of deliveries.
 """
@@ -64,6 +63,8 @@ returning d.task_id, d.run, d.number, d.attempt
 """  # noqa: S608  # constants
 
 CHAINS = "select distinct chain_id from longshore.run_deliveries where due_at <= now()"
+
+CHAIN_OF = "select chain_id from longshore.run_deliveries where task_id = $1 and run = $2 and number = $3"
 
 # Watermarks are hashed as in the list of runs: one counts the transactions of the whole source.
 ATTEMPT = f"""
@@ -236,6 +237,12 @@ async def send_due(pool: Pool) -> None:
         with isolated("deliveries not admitted", chain=row["chain_id"]):
             async with pool.acquire() as connection, connection.transaction():
                 await admit(connection, ChainId(row["chain_id"]))
+
+
+async def chain_of(pool: Pool, message: DeliveryMessage) -> ChainId | None:
+    """Return the chain of a delivery; None if the delivery was deleted."""
+    chain = await pool.fetchval(CHAIN_OF, message.task, message.run, message.number)
+    return None if chain is None else ChainId(chain)
 
 
 async def begin(pool: Pool, message: DeliveryMessage, holder: UUID) -> DeliveryAttempt | None:

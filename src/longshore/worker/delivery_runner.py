@@ -5,13 +5,15 @@ Whatever happens to an attempt, its delivery has succeeded, is tried again, or h
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from uuid import uuid4
 
 import msgspec
 import structlog
-from pgqueuer import Job
+from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
 from longshore.database.retry import DELIVERY, loop_step, retry_until_available
@@ -30,6 +32,7 @@ log = structlog.get_logger()
 
 CONCURRENCY = 8
 """Deliveries of one worker at a time."""
+TURN_SECONDS = 1.0  # until the message of a delivery whose chain has to leave room for others is taken again
 DISCARD_SECONDS = 30.0  # that the removal of temporary files may take
 DISCARD_PAUSE_SECONDS = 10.0  # between two searches for deliveries that have left some
 
@@ -45,17 +48,30 @@ class DeliveryRunner:
         self._pool = pool
         self._open = open_destination
         self._store = store
+        self._of_chains: Counter[ChainId] = Counter()
         self.under_way = UnderWay(pool, deliveries.newest, grace)
 
     async def handle(self, job: Job) -> None:
-        """Run the attempt of a message to its end. Errors go to the task's log."""
+        """Run the attempt of a message to its end. Errors go to the task's log.
+
+        Raises RetryRequested to run it later, where its chain has as many of CONCURRENCY under way as are free: several
+        chains whose destinations hang leave room for others.
+        """
         message = decode(job.payload, DeliveryMessage)
         structlog.contextvars.bind_contextvars(task=message.task, run=message.run, delivery=message.number)
         with self.under_way.running():
+            chain = await retry_until_available(deliveries.chain_of, self._pool, message)
+            if chain is None:
+                return
+            if self._of_chains[chain] >= CONCURRENCY - self._of_chains.total():
+                raise RetryRequested(timedelta(seconds=TURN_SECONDS))
+            self._of_chains[chain] += 1
             try:
                 await self._handle(message)
             except StaleDeliveryError:
                 log.info("delivery outdated")
+            finally:
+                self._of_chains[chain] -= 1
 
     async def _handle(self, message: DeliveryMessage) -> None:
         delivery = await retry_until_available(deliveries.begin, self._pool, message, uuid4())
