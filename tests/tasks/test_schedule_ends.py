@@ -138,6 +138,23 @@ def test_changed_trigger_begins_a_cancelled_schedule_anew(
     assert waiting.delete(f"/tasks/{task}").status_code == 204
 
 
+@pytest.mark.parametrize(("catch_up", "runs_again"), [("one", True), ("none", False)])
+def test_queued_run_in_whose_place_an_execute_ran_is_a_missed_one(run: Any, catch_up: str, runs_again: bool) -> None:
+    async def test(pool: Pool) -> None:
+        time = await pool.fetchval("select date_trunc('second', now() - interval '2 minutes')")
+        task = await created(pool, new(once=time.isoformat(), repeat="daily", catch_up=catch_up))
+        assert (await row_of(pool, task))["due_at"] is None, "its run is queued"
+        async with pool.acquire() as connection, connection.transaction():
+            await requests.execute(connection, CHAIN, task)
+        await ran(pool, task)
+        assert (await row_of(pool, task))["due_at"] == time
+        await scheduler.send_all_due(pool)
+        due = (await row_of(pool, task))["due_at"]
+        assert due == (None if runs_again else time + timedelta(days=1))
+
+    run(test)
+
+
 def test_execute_keeps_the_planned_once_of_a_task(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(once="2126-01-01T00:00:00Z"))

@@ -85,8 +85,9 @@ where id = $1 and chain_id = $2 and state <> 'INPROGRESS' and origin = 'execute'
 """
 
 # The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated. The state stays
-# until the run begins, so the new revision and the log entry are how clients see that a run is to come. A run of the
-# schedule that was queued is due again after this one, as `planned_at` moves only when a run begins.
+# until the run begins, so the new revision and the log entry are how clients see that a run is to come. The time of a
+# queued run of the schedule is due again after this one, as `planned_at` moves only when a run begins; by then it may
+# be a missed one.
 EXECUTE = """
 with task as (
     update longshore.tasks
@@ -211,16 +212,7 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
     that sets target or trigger, such as `user 7`; None if neither changes.
     Raises ProblemError, ChangedMeanwhileError, ValidationError and NotFoundError.
     """
-    due = None
-    if planned_anew:
-        covered = await connection.fetchrow(COVERED, task, new.chain)
-        if covered is None:
-            raise NotFoundError("task-not-found")
-        due = first(new.schedule, *covered)
-        if due is None:
-            raise ValidationError([NEVER_DUE])
-        if due <= covered["now"]:
-            await _refuse_replacing(connection, new.chain, task)
+    due = await _first_due(connection, task, new) if planned_anew else None
     with refuse_taken_name():
         changed = await connection.fetchval(
             CHANGE,
@@ -247,11 +239,21 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
     await admit(connection, new.chain)
 
 
-async def _refuse_replacing(connection: Connection, chain: ChainId, task: TaskId) -> None:
-    """Raise ProblemError where an `execute` waits to start: a run at once would take its place, and answer for it."""
-    queued = await connection.fetchrow(QUEUED_EXECUTE, task, chain)
-    if queued is not None:
+async def _first_due(connection: Connection, task: TaskId, new: NewTask) -> datetime:
+    """Return when the new schedule of a task is first due.
+
+    Raises NotFoundError, ValidationError where it has no time, and ProblemError where an `execute` waits to start: a
+    run at once would take its place, and answer for it.
+    """
+    covered = await connection.fetchrow(COVERED, task, new.chain)
+    if covered is None:
+        raise NotFoundError("task-not-found")
+    due = first(new.schedule, *covered)
+    if due is None:
+        raise ValidationError([NEVER_DUE])
+    if due <= covered["now"] and await connection.fetchrow(QUEUED_EXECUTE, task, new.chain) is not None:
         raise ProblemError("run-queued", "A run that `execute` asked for waits to start; the trigger is due at once.")
+    return due
 
 
 async def execute(
