@@ -66,6 +66,13 @@ def test_sample_of_a_preview_has_the_requested_fields(client: httpx2.Client) -> 
     assert all(list(row) == ["kind", 'Worth "$1"'] for row in found["sample"])
 
 
+def test_preview_refuses_deletes_without_incremental_as_a_task_does(client: httpx2.Client) -> None:
+    answer = client.post("/segments/preview", json={"segment": segment_of(), "deletes": True})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"] == [{"detail": "needs `incremental`", "pointer": "/deletes"}]
+    previewed(client, incremental=True, deletes=True)
+
+
 def test_preview_warns_of_a_segment_that_matches_nothing(client: httpx2.Client) -> None:
     found = previewed(client, rule(value="nothing"))
     assert (found["rows"], found["rows_are"], found["sample"]) == (0, "exact", [])

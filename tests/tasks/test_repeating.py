@@ -209,6 +209,14 @@ def test_the_times_of_a_trigger_can_be_previewed(waiting: httpx2.Client) -> None
     assert answer.json() == {"times": ["2126-01-31T02:30:00Z", "2126-02-28T02:30:00Z", "2126-03-31T02:30:00Z"]}
 
 
+def test_preview_of_a_trigger_refuses_a_segment_as_it_does_not_count(waiting: httpx2.Client) -> None:
+    segment = {"entity": "people", "index": "users", "join": "all", "chain_id": 1764, "rules": []}
+    for unused in ({"segment": segment}, {"segment_id": "0198c7a5-0000-7000-8000-000000000000"}):
+        answer = waiting.post("/tasks/preview", json={"trigger": {"once": "2126-01-31T02:30:00Z", **unused}})
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["errors"] == [{"detail": "unknown key", "pointer": f"/trigger/{next(iter(unused))}"}]
+
+
 @pytest.mark.parametrize(
     ("trigger", "pointer"),
     [

@@ -66,6 +66,8 @@ def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
         violations += check_fields(choices(body.fields, index), index, "/fields")
     if body is not None and body.timezone is not None and not segments.is_zone(body.timezone):
         violations.append(Violation("expected an IANA time zone, such as Europe/Amsterdam", "/timezone"))
+    if body is not None and body.deletes and not body.incremental:
+        violations.append(Violation("needs `incremental`", "/deletes"))
     if violations or body is None:
         raise ValidationError(violations)
     return msgspec.structs.replace(body, segment=segments.in_zone(body.segment, body.timezone))

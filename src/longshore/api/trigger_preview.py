@@ -9,19 +9,23 @@ from litestar.params import RawBody
 
 from longshore.api.bodies import read_json
 from longshore.api.guard import admitted
-from longshore.api.new_task import Trigger, check_schedule
+from longshore.api.new_task import check_schedule
 from longshore.api.service import AnyRequest
 from longshore.tasks.requests import NEVER_DUE
-from longshore.tasks.schedule import preview
+from longshore.tasks.schedule import Schedule, preview
 from longshore.validation import ValidationError, Violation, check
 
 PREVIEWED_TIMES = 10
 
 
+class ScheduleBody(Schedule, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The times at which a task runs: a trigger without the segment, on which they do not depend."""
+
+
 class TriggerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /tasks/preview`."""
 
-    trigger: Trigger
+    trigger: ScheduleBody
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -31,10 +35,7 @@ class Times(msgspec.Struct, frozen=True):
     """The next ten at most, in UTC; the first is now where `once` has passed."""
 
 
-@post(
-    "/tasks/preview",
-    status_code=200,
-)
+@post("/tasks/preview", status_code=200)
 async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerBody]) -> Times:
     """Return the next ten times at most at which a task with this trigger would run."""
     service, _ = admitted(request)
