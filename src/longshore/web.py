@@ -1,9 +1,10 @@
 """The application: all endpoints behind the guard, with one handler of errors."""
 
 import gc
+from types import ModuleType
 
-from litestar import Litestar
-from litestar.types import ASGIApp, ControllerRouterHandler
+from litestar import Litestar, Router
+from litestar.types import ASGIApp
 
 from longshore import actions, console, settings_sources
 from longshore.api import (
@@ -38,6 +39,7 @@ from longshore.api.guard import guard
 from longshore.api.middleware import with_middleware
 from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
+from longshore.api.routes import endpoints_of
 from longshore.api.service import lifespan
 from longshore.console.pages import compile_templates, to_answer
 from longshore.destinations import registry as kinds
@@ -48,108 +50,33 @@ from longshore.telemetry import logs
 
 MAX_BODY_BYTES = 64 * 1024
 
-ENDPOINTS: list[ControllerRouterHandler] = [
-    tasks.create_task,
-    poll.get_task,
-    tasks.list_tasks,
-    execute.execute_task,
-    tasks.get_task_progress,
-    task_changes.change_task,
-    task_changes.cancel_task,
-    task_changes.delete_task,
-    trigger_preview.preview_trigger,
-    schedules.pause_task,
-    schedules.resume_task,
-    schedules.create_backfill,
-    schedules.list_backfills,
-    schedules.end_backfill,
-    results.get_run_download_url,
-    runs.list_runs,
-    runs.get_run,
-    events.stream_task_events,
-    segments.create_segment,
-    segments.list_segments,
-    segments.get_segment,
-    segments.replace_segment,
-    segments.delete_segment,
-    segments.preview_segment,
-    indexes.list_indexes,
-    indexes.get_index,
-    runs.get_manifest,
-    runs.get_manifest_signature,
-    keys.get_signing_keys,
-    run_files.list_run_files,
-    runs.acknowledge_run,
-    deliveries.deliver_run,
-    deliveries.list_run_deliveries,
-    results.get_download_url,
-    results.list_download_links,
-    results.revoke_download_link,
-    results.download,
-    auth.login,
-    auth.open_session,
-    auth.list_sessions,
-    auth.end_session,
-    auth.logout,
-    auth.change_password,
-    credential.get_credential,
-    users.create_user,
-    users.list_users,
-    users.change_user,
-    users.remove_user,
-    clients.create_service_client,
-    clients.list_service_clients,
-    clients.get_service_client,
-    clients.change_service_client,
-    clients.create_access_token,
-    clients.list_access_tokens,
-    clients.get_access_token,
-    clients.revoke_access_token,
-    audit.list_audit_entries,
-    profile.get_profile,
-    profile.create_profile,
-    profile.list_profiles,
-    profile.revoke_profile,
-    shares.list_shares,
-    shares.get_share,
-    shares.list_schemas,
-    shares.list_all_tables,
-    shares.list_tables,
-    tables.get_table,
-    tables.get_table_version,
-    tables.get_table_metadata,
-    tables.query_table,
-    tables.get_table_changes,
-    destinations.create_destination,
-    destinations.list_destinations,
-    destinations.test_new_destination,
-    destinations.get_destination,
-    destinations.change_destination,
-    destinations.delete_destination,
-    destinations.test_destination,
-    destinations.list_destination_kinds,
-    webhooks.create_webhook,
-    webhooks.list_webhooks,
-    webhooks.delete_webhook,
-    webhooks.list_webhook_deliveries,
-    webhooks.redeliver_webhook_delivery,
-    webhooks.rotate_webhook_secret,
-    webhooks.enable_webhook,
-    health.get_health,
-    health.get_readiness,
-    health.get_metrics,
-    health.get_problem,
-    docs_page.get_docs,
-    docs_page.assets,
-    console.router,
-]
+MODULES: dict[str, tuple[ModuleType, ...]] = {
+    "tasks": (tasks, poll, execute, task_changes, trigger_preview, events),
+    "schedules": (schedules,),
+    "runs": (runs, run_files, results, deliveries),
+    "indexes": (indexes,),
+    "segments": (segments,),
+    "destinations": (destinations,),
+    "sharing": (profile, shares, tables),
+    "webhooks": (webhooks,),
+    "sessions": (auth, credential),
+    "users": (users,),
+    "service_clients": (clients,),
+    "audit": (audit,),
+    "service": (health, keys, docs_page),
+}
+"""The modules of the API's endpoints, by the tag of their operations in the OpenAPI document."""
 
 
 def build(chosen: Settings) -> Litestar:
     """Return the application for settings with a `database_url`. Raises ActionLoadError and KindLoadError."""
     targets = {"export": ExportTarget} | {name: action.target for name, action in actions.load(chosen).items()}
     app = Litestar(
-        route_handlers=ENDPOINTS,
+        route_handlers=[
+            *(Router("/", route_handlers=endpoints_of(*modules), tags=[tag]) for tag, modules in MODULES.items()),
+            docs_page.assets,
+            console.router,
+        ],
         before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
         exception_handlers={Exception: to_answer},
         lifespan=[lifespan],

@@ -19,8 +19,7 @@ from longshore import web
 from longshore.access import clients, tokens
 from longshore.access.tokens import Level, Scope
 from longshore.api.problem_kinds import KINDS
-from longshore.api.route_entries import Check, Open
-from longshore.api.routes import CHECKS, NEEDED
+from longshore.api.routes import CHECKS, NEEDED, Check, Open
 from longshore.database.migrate import connected_if_current
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId

@@ -39,9 +39,7 @@ def _moment(name: str, text: str | None, violations: list[Violation]) -> datetim
     return None
 
 
-@get(
-    "/audit",
-)
+@get("/audit")
 async def list_audit_entries(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
     action: Annotated[str | None, _text("Only this action, such as `task.create`.")] = None,

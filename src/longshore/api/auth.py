@@ -49,11 +49,7 @@ class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PASSCODE_NEEDED = "The password is right, and a one-time code is needed: send it to `POST /auth/session`."
 
 
-@post(
-    "/auth/login",
-    status_code=200,
-    responses=answers(PasscodeChallenge, {202: PASSCODE_NEEDED}),
-)
+@post("/auth/login", status_code=200, responses=answers(PasscodeChallenge, {202: PASSCODE_NEEDED}))
 async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a one-time code is needed as well."""
     service = service_of(request)
@@ -68,10 +64,7 @@ async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Res
     return _answer(request, session, fields.cookie)
 
 
-@post(
-    "/auth/session",
-    status_code=200,
-)
+@post("/auth/session", status_code=200)
 async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
     """Complete a sign-in with a one-time code. Five wrong codes end the attempt."""
     service = service_of(request)
@@ -89,10 +82,7 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
     return await service.sessions.list(user)
 
 
-@delete(
-    "/auth/sessions/{id:str}",
-    status_code=204,
-)
+@delete("/auth/sessions/{id:str}", status_code=204)
 async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
     _, user = signed_in_user(request)
@@ -111,10 +101,7 @@ async def logout(request: AnyRequest) -> Response[None]:
     return Response(None, status_code=204, cookies=no_cookies(request))
 
 
-@post(
-    "/auth/password",
-    status_code=204,
-)
+@post("/auth/password", status_code=204)
 async def change_password(request: AnyRequest, body: Annotated[RawBody, PasswordBody]) -> None:
     """Change your password. All your sessions end, this one included."""
     await set_own_password(request, read_json(request, body))

@@ -111,10 +111,7 @@ async def get_service_client(request: AnyRequest, id: ClientId) -> ServiceClient
     return await clients.one_of_chain(service.pool, caller.chain, number_of(id, "client-not-found"))
 
 
-@patch(
-    "/service_clients/{id:str}",
-    responses=problems(409),
-)
+@patch("/service_clients/{id:str}", responses=problems(409))
 async def change_service_client(
     request: AnyRequest, id: ClientId, body: Annotated[RawBody, ClientChangeBody], stop: Stop = False
 ) -> ChangedClient:

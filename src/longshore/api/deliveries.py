@@ -44,10 +44,7 @@ async def list_run_deliveries(
 
 
 @post(
-    "/tasks/{id:str}/runs/{run:str}/deliver",
-    opt={"conditional": True},
-    status_code=202,
-    responses=problems(409, 410),
+    "/tasks/{id:str}/runs/{run:str}/deliver", opt={"conditional": True}, status_code=202, responses=problems(409, 410)
 )
 async def deliver_run(
     request: AnyRequest, id: Id, run: RunNumber, idempotency_key: Key = None

@@ -34,10 +34,7 @@ LAST_ID = re.compile(r"(\d{1,18})-(\d{1,9})")
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-@get(
-    "/tasks/{id:str}/events",
-    media_type="text/event-stream",
-)
+@get("/tasks/{id:str}/events", media_type="text/event-stream")
 async def stream_task_events(
     request: AnyRequest,
     id: Id,

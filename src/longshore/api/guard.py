@@ -19,8 +19,7 @@ from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_
 from longshore.api.conditional import refuse_malformed_conditions, require
 from longshore.api.middleware import bind_ids
 from longshore.api.parameters import non_decimal_parameters, unknown_parameters
-from longshore.api.route_entries import Open
-from longshore.api.routes import NEEDED
+from longshore.api.routes import NEEDED, Open
 from longshore.api.service import AnyRequest, Service
 from longshore.api.sharing_errors import is_sharing
 from longshore.database.fair_pool import use_connections_of

@@ -15,11 +15,10 @@ from litestar.routes import HTTPRoute
 from longshore import __version__
 from longshore.api.json_schemas import complete, make_portable, say_types, structs_in
 from longshore.api.new_task import Trigger
-from longshore.api.openapi_operations import TAGS, examples, operation_id, summary, tag
+from longshore.api.openapi_operations import TAGS, examples, operation_id, summary
 from longshore.api.openapi_responses import DESCRIPTIONS
 from longshore.api.problems import MEDIA_TYPE, Problem
-from longshore.api.route_entries import Open
-from longshore.api.routes import NEEDED, security
+from longshore.api.routes import NEEDED, Open, security
 from longshore.api.service import AnyRequest
 from longshore.api.sharing_errors import SharingError, is_sharing
 from longshore.destinations.kind import Kind
@@ -160,7 +159,6 @@ def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str,
     """Add to an operation of the document what the endpoint's signature and the table of routes say."""
     name = operation["operationId"] = operation_id(handler)
     operation["summary"] = summary(operation["description"])
-    operation["tags"] = [tag(handler)]
     if NEEDED[method, path] is not Open.PROBE:
         media_type, kind = ("application/json", SharingError) if is_sharing(path) else (MEDIA_TYPE, Problem)
         for status in _statuses(handler, method, path):

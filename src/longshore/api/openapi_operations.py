@@ -1,4 +1,4 @@
-"""The names of operations in the OpenAPI document, which programs are generated from: ids and tags, and examples."""
+"""The names of operations in the OpenAPI document, which programs are generated from: ids, tags and examples."""
 
 import json
 import re
@@ -27,27 +27,11 @@ TAGS = {
 }
 """The groups of operations, in the order in which they are shown."""
 
-MODULES = {
-    "audit": "audit", "auth": "sessions", "clients": "service_clients",
-    "credential": "sessions", "deliveries": "runs",
-    "destinations": "destinations", "events": "tasks", "execute": "tasks", "health": "service", "indexes": "indexes",
-    "keys": "service", "poll": "tasks", "results": "runs", "run_files": "runs", "runs": "runs",
-    "schedules": "schedules", "segments": "segments", "task_changes": "tasks", "tasks": "tasks",
-    "trigger_preview": "tasks", "users": "users", "webhooks": "webhooks",
-}  # fmt: skip
-"""The tag of the operations in each module."""
-
 
 def operation_id(handler: HTTPRouteHandler) -> str:
     """Return the id of an operation: the name of its function, as `createTask`, which generators make names of."""
     first, *others = handler.fn.__name__.split("_")
     return "".join([first, *map(str.capitalize, others)])
-
-
-def tag(handler: HTTPRouteHandler) -> str:
-    """Return the tag of an operation: that of its module, else the name of the module or of its room."""
-    _, room, *_, module = handler.fn.__module__.split(".")
-    return MODULES.get(module, str(module)) if room == "api" else str(room)
 
 
 def summary(description: str) -> str:

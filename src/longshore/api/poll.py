@@ -57,10 +57,7 @@ NO_VERSIONS: frozenset[Version] = frozenset()
 PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the address of another page
 
 
-@get(
-    "/tasks/{id:str}",
-    responses=answers(None, UNMODIFIED) | problems(412),
-)
+@get("/tasks/{id:str}", responses=answers(None, UNMODIFIED) | problems(412))
 async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     request: AnyRequest,
     id: Id,

@@ -3,12 +3,44 @@
 The guard, the OpenAPI document and a test read it. An endpoint that is not in the table is closed.
 """
 
+from enum import Enum
+from types import ModuleType
+
+from litestar.handlers import HTTPRouteHandler
+
 from longshore.access.tokens import Level
-from longshore.api import console_routes
-from longshore.api.route_entries import CHAIN, OWN_TOKEN, SERVICE, SHARE, Check, Open
 from longshore.api.sharing_errors import is_sharing
 
 READ, WRITE, ADMIN = Level
+
+
+class Open(Enum):
+    """The requirement of an endpoint that needs no level."""
+
+    PROBE = "monitoring; without rate limits"
+    ANYBODY = "no credential"
+    USER = "a signed-in user of any level"
+
+
+class Check(Enum):
+    """The check of `visibility_checks` that an endpoint makes of the task, run or segment."""
+
+    SEE_RUN = "`may_see_run`: 403 where the credential may not see all that the run has read"
+    SEE_TABLE = "`sees`: not listed, and 404, where the credential may not see all that the version's run has read"
+    SHOW_TASK = "`shown_task`: without the rules, counts and messages that it may not see"
+    CHANGE_TASK = "`may_change_task`: 403 where it may not see all that the task requests and has read"
+    MAKE_TASK = "`may_have`: 403 where the task requests data that is hidden from it"
+    SEGMENT = "`may_see_segment` or `shown_segment`: without rules of columns that it may not see"
+    INDEX = "`seen`: the part of the catalog that it may see"
+
+
+CHAIN = "an admin of the chain, whose tokens have no limits"
+SERVICE = "has nothing of the data that tasks read"
+OWN_TOKEN = "makes a read token, which sees no more than the user"  # noqa: S105
+SHARE = "names the chains of the token alone"
+PAGE = "scripts and forms; their requests go to endpoints of this table"
+OWN = "changes the signed-in user alone"
+
 
 ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Check | str]] = {
     ("GET", "/healthz"): Open.PROBE,
@@ -105,7 +137,58 @@ ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Check | str]] = {
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/metadata"): (READ, Check.SEE_TABLE),
     ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): (READ, Check.SEE_TABLE),
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): (READ, Check.SEE_TABLE),
-    **console_routes.ENDPOINTS,
+    # The console: forms call the functions of the endpoints that do the same.
+    ("GET", "/"): Open.ANYBODY,
+    ("GET", "/sign-in"): Open.ANYBODY,
+    ("POST", "/sign-in"): Open.ANYBODY,
+    ("POST", "/sign-in/passcode"): Open.ANYBODY,
+    ("POST", "/sign-out"): Open.ANYBODY,
+    ("GET", "/console/static/{name}"): Open.ANYBODY,
+    ("GET", "/console/{chain}"): (READ, PAGE),
+    ("GET", "/console/{chain}/tasks"): (READ, Check.SHOW_TASK),
+    ("POST", "/console/{chain}/tasks/selected"): (WRITE, Check.CHANGE_TASK),
+    ("GET", "/console/{chain}/tasks/{id}"): (READ, Check.SHOW_TASK),
+    ("GET", "/console/{chain}/tasks/{id}/download"): (READ, Check.SEE_RUN),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}"): (READ, Check.SEE_RUN),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/rows"): (READ, Check.SEE_RUN),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/files"): (READ, Check.SEE_RUN),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/manifest"): (READ, Check.SEE_RUN),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/download"): (READ, Check.SEE_RUN),
+    ("GET", "/console/{chain}/tasks/{id}/events"): (READ, Check.SHOW_TASK),
+    ("POST", "/console/{chain}/tasks/{id}/pause"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/console/{chain}/tasks/{id}/resume"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/console/{chain}/tasks/{id}/backfill"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/console/{chain}/tasks/{id}/backfills/{backfill}/end"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/console/{chain}/tasks/{id}/links/{link}/revoke"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/console/{chain}/tasks/{id}/runs/{run}/deliver"): (WRITE, Check.CHANGE_TASK),
+    ("GET", "/console/{chain}/new"): (WRITE, Check.SHOW_TASK),
+    ("POST", "/console/{chain}/forecast"): (WRITE, Check.SEGMENT),
+    ("POST", "/console/{chain}/new"): (WRITE, Check.MAKE_TASK),
+    ("POST", "/console/{chain}/profile"): (READ, OWN_TOKEN),
+    ("GET", "/console/{chain}/schedules"): (READ, "shows descriptions, indexes and times, and no data of the source"),
+    ("GET", "/console/{chain}/segments"): (READ, Check.SEGMENT),
+    ("POST", "/console/{chain}/segments"): (WRITE, Check.SEGMENT),
+    ("POST", "/console/{chain}/segments/{id}/delete"): (WRITE, Check.SEGMENT),
+    ("GET", "/console/{chain}/destinations"): (WRITE, Check.SEE_RUN),
+    ("GET", "/console/{chain}/destinations/new"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/destinations/new"): (ADMIN, CHAIN),
+    ("GET", "/console/{chain}/destinations/{id}"): (WRITE, Check.SEE_RUN),
+    ("POST", "/console/{chain}/destinations/{id}/test"): (ADMIN, CHAIN),
+    ("GET", "/console/{chain}/destinations/{id}/change"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/destinations/{id}/change"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/destinations/{id}/delete"): (ADMIN, CHAIN),
+    ("GET", "/console/{chain}/access"): (READ, PAGE),
+    ("POST", "/console/{chain}/access/clients"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/access/clients/{id}"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/access/tokens"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/access/tokens/{id}/revoke"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/access/profiles/{id}/revoke"): (READ, OWN),
+    ("POST", "/console/{chain}/access/users"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/access/users/{id}"): (ADMIN, CHAIN),
+    ("POST", "/console/{chain}/access/sessions/{id}/end"): (READ, OWN),
+    ("POST", "/console/{chain}/access/password"): (READ, OWN),
+    ("GET", "/console/{chain}/audit"): (ADMIN, CHAIN),
+    ("GET", "/console/{chain}/system"): (READ, "shows sums over all tasks of the chain"),
 }
 """What each endpoint needs: a level with the check beyond it, or the reason why there is none; or an `Open`."""
 
@@ -129,3 +212,10 @@ def security(method: str, path: str) -> list[dict[str, list[str]]]:
         role = [needed.name.lower()]
         return [{"accessToken": role}, {"sessionUserId": role, "sessionKey": role, "sessionChainId": role}]
     return [{"sessionUserId": [], "sessionKey": []}] if needed is Open.USER else []
+
+
+def endpoints_of(*modules: ModuleType) -> list[HTTPRouteHandler]:
+    """Return the endpoints that are defined in modules, in their order."""
+    found = [each for module in modules for each in vars(module).values() if isinstance(each, HTTPRouteHandler)]
+    names = {module.__name__ for module in modules}
+    return [each for each in found if each.fn.__module__ in names]

@@ -55,9 +55,7 @@ async def run_number(pool: Pool | Connection, caller: Caller, id: int, run: AnyR
     return found
 
 
-@get(
-    "/tasks/{id:str}/runs",
-)
+@get("/tasks/{id:str}/runs")
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
     """Return the runs of a task that the credential may see, newest first, with their results."""
     service, caller = admitted(request)
@@ -66,9 +64,7 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
     return paged(request, ([each.run for each in recorded if sees(caller, each.reads, service.catalog)], more), page)
 
 
-@get(
-    "/tasks/{id:str}/runs/{run:str}/manifest",
-)
+@get("/tasks/{id:str}/runs/{run:str}/manifest")
 async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest | FilesManifest]:
     """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
     _, text = await manifest_of(request, id, run)
@@ -113,12 +109,7 @@ async def get_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     return found.run
 
 
-@post(
-    "/tasks/{id:str}/runs/{run:str}/ack",
-    opt={"conditional": True},
-    status_code=200,
-    responses=problems(409),
-)
+@post("/tasks/{id:str}/runs/{run:str}/ack", opt={"conditional": True}, status_code=200, responses=problems(409))
 async def acknowledge_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     """Confirm that the increment of a run has arrived: the next run begins after it. Repeating this changes nothing."""
     service, caller = admitted(request)

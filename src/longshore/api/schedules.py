@@ -54,10 +54,7 @@ async def pause_task(request: AnyRequest, id: Id) -> Task:
 
 
 @post(
-    "/tasks/{id:str}/resume",
-    opt={"conditional": True, "optional_body": True},
-    status_code=200,
-    responses=problems(409),
+    "/tasks/{id:str}/resume", opt={"conditional": True, "optional_body": True}, status_code=200, responses=problems(409)
 )
 async def resume_task(request: AnyRequest, id: Id, body: Annotated[RawBody, ResumeBody]) -> Task:
     """Resume a paused schedule. `catch_up` decides on the runs that were missed meanwhile.
@@ -79,12 +76,7 @@ async def resume(request: AnyRequest, id: int, value: Any) -> Task:
     return await queries.get(service.pool, caller.chain, task)
 
 
-@post(
-    "/tasks/{id:str}/backfill",
-    opt={"conditional": True},
-    status_code=202,
-    responses=problems(409),
-)
+@post("/tasks/{id:str}/backfill", opt={"conditional": True}, status_code=202, responses=problems(409))
 async def create_backfill(
     request: AnyRequest, id: Id, body: Annotated[RawBody, BackfillRange], idempotency_key: Key = None
 ) -> Response[NewBackfill]:

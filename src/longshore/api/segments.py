@@ -47,10 +47,7 @@ log = structlog.get_logger()
 SLOW_RETRY_SECONDS = 10  # for a source that was too busy to plan a query
 
 
-@post(
-    "/segments",
-    responses=problems(404),
-)
+@post("/segments", responses=problems(404))
 async def create_segment(
     request: AnyRequest, body: Annotated[RawBody, SegmentBody], idempotency_key: Key = None
 ) -> Response[StoredSegment]:
@@ -89,9 +86,7 @@ async def _created(
     return Response(stored, status_code=201, headers=headers)
 
 
-@get(
-    "/segments",
-)
+@get("/segments")
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
     """Return the chain's stored segments, newest first. `segment` is null where its rules are hidden."""
     service, caller = admitted(request)
@@ -108,10 +103,7 @@ async def get_segment(request: AnyRequest, id: FromPath[str], _known: KnownTags 
     return tagged(request, stored, {"ETag": _tag(stored)})
 
 
-@put(
-    "/segments/{id:str}",
-    opt={"conditional": True},
-)
+@put("/segments/{id:str}", opt={"conditional": True})
 async def replace_segment(
     request: AnyRequest, id: FromPath[str], body: Annotated[RawBody, SegmentBody]
 ) -> Response[StoredSegment]:
@@ -137,11 +129,7 @@ async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
         await stored_segments.delete(change.connection, caller.chain, old.id)
 
 
-@post(
-    "/segments/preview",
-    status_code=200,
-    responses=problems(409),
-)
+@post("/segments/preview", status_code=200, responses=problems(409))
 async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewBody]) -> Preview:
     """Count the rows that match a segment now, return ten of them, and estimate size and time of their export."""
     return await previewed(request, read_json(request, body), shows_rows=True)

@@ -40,11 +40,7 @@ class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     debug: str | UnsetType = UNSET
 
 
-@patch(
-    "/tasks/{id:str}",
-    opt={"conditional": True},
-    responses=problems(409),
-)
+@patch("/tasks/{id:str}", opt={"conditional": True}, responses=problems(409))
 async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, TaskChange, MERGE_PATCH]) -> Response[Task]:
     """Change a task that does not run. A trigger with other times is planned like that of a new task.
 
@@ -146,12 +142,7 @@ def _merge_violations(patch: Any) -> list[Violation]:
     return violations
 
 
-@post(
-    "/tasks/{id:str}/cancel",
-    opt={"conditional": True},
-    status_code=200,
-    responses=problems(409),
-)
+@post("/tasks/{id:str}/cancel", opt={"conditional": True}, status_code=200, responses=problems(409))
 async def cancel_task(request: AnyRequest, id: Id) -> Task:
     """Cancel a task that waits or runs, and all its later runs.
 

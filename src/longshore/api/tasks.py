@@ -43,10 +43,7 @@ encode = msgspec.json.Encoder().encode
 Id = Annotated[int, PathParameter(ge=1, description="Number of the task.")]
 
 
-@post(
-    "/tasks",
-    responses=problems(404, 409),
-)
+@post("/tasks", responses=problems(404, 409))
 async def create_task(
     request: AnyRequest,
     body: Annotated[RawBody, NewTaskBody],
@@ -126,9 +123,7 @@ async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> quer
     return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
 
 
-@get(
-    "/tasks",
-)
+@get("/tasks")
 async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
     status: Annotated[Code | None, QueryParameter(description="Only tasks in this state.")] = None,

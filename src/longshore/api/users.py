@@ -40,11 +40,7 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the user may use the level."""
 
 
-@post(
-    "/users",
-    opt={"without_key": True},
-    responses=problems(409),
-)
+@post("/users", opt={"without_key": True}, responses=problems(409))
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
     """Create a user with a level for the chain. The user should change the password."""
     made = await create_member(request, read_json(request, body))
@@ -63,9 +59,7 @@ async def create_member(request: AnyRequest, value: Any) -> ChainUser:
     return made
 
 
-@get(
-    "/users",
-)
+@get("/users")
 async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
     """Return the users with a level for the chain, oldest first."""
     service, caller = admitted(request)
@@ -73,9 +67,7 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
     return paged(request, await users.of_chain(service.pool, caller.chain, page), page)
 
 
-@patch(
-    "/users/{id:str}",
-)
+@patch("/users/{id:str}")
 async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
     """Change, disable or enable a user's level for the chain. It holds from the user's next request."""
     return await change_member(request, id, read_json(request, body))

@@ -45,10 +45,7 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By default `task.done` and `task.error`."""
 
 
-@post(
-    "/webhooks",
-    responses=problems(404, 409),
-)
+@post("/webhooks", responses=problems(404, 409))
 async def create_webhook(
     request: AnyRequest, body: Annotated[RawBody, WebhookBody], idempotency_key: Key = None
 ) -> Response[NewWebhook]:
@@ -83,9 +80,7 @@ async def _created(
     return Response(webhook, status_code=201, headers={**headers, "Location": f"/webhooks/{webhook.id}/deliveries"})
 
 
-@get(
-    "/webhooks",
-)
+@get("/webhooks")
 async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
     """Return the chain's webhooks, newest first, without secrets."""
     service, caller = admitted(request)
@@ -120,9 +115,7 @@ async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
         return await registry.enable(change.connection, caller.chain, webhook)
 
 
-@get(
-    "/webhooks/{id:str}/deliveries",
-)
+@get("/webhooks/{id:str}/deliveries")
 async def list_webhook_deliveries(
     request: AnyRequest, id: FromPath[str], limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[Delivery]]:

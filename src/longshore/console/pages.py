@@ -17,9 +17,9 @@ from markupsafe import Markup, escape
 from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.console_routes import ENDPOINTS
 from longshore.api.guard import admitted
 from longshore.api.problems import problem, refusal_of, to_response
+from longshore.api.routes import ENDPOINTS
 from longshore.api.service import AnyRequest, Service
 from longshore.database.rows import Page
 
@@ -44,7 +44,11 @@ PAGES = (
 )
 
 CHAIN = re.compile(r"/console/([0-9]{1,18})(?:/|$)")
-PAGE_PATHS = [re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for method, path in ENDPOINTS if method == "GET"]
+PAGE_PATHS = [
+    re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
+    for method, path in ENDPOINTS
+    if method == "GET" and (path == "/" or path.startswith(("/console/", "/sign-in")))
+]
 CODE = re.compile(r"`([^`]+)`")
 UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 UNITS = ("B", "kB", "MB", "GB", "TB")
