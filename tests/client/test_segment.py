@@ -20,6 +20,7 @@ from longshore.client.errors import SegmentError
 from longshore.client.model import Index
 from longshore.client.segment import MAX_AMOUNTS, WINDOWS, Rules
 from longshore.exports import catalog
+from longshore.exports.segments import operators
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import ChainId
@@ -84,9 +85,9 @@ def test_every_operator_can_be_made(name: str, rule: Rules) -> None:
 
 
 def test_no_operator_is_left_out() -> None:
-    assert {name for name, _ in MADE} == set(segments.OPERATORS)
-    assert set(segments.WINDOWS) == WINDOWS
-    assert {unit.removesuffix("s"): most for unit, most in MAX_AMOUNTS.items()} == segments.FACTORS
+    assert {name for name, _ in MADE} == set(operators.OPERATORS)
+    assert set(operators.WINDOWS) == WINDOWS
+    assert {unit.removesuffix("s"): most for unit, most in MAX_AMOUNTS.items()} == operators.FACTORS
 
 
 def test_a_nested_field_is_named_with_its_path() -> None:

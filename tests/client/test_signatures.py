@@ -13,7 +13,7 @@ from longshore import AsyncLongshore, Longshore
 from longshore.api.openapi import document
 from longshore.client import AsyncTask, Task, words
 from longshore.exports.formats import FORMATS
-from longshore.exports.segments.rules import WINDOWS
+from longshore.exports.segments.operators import WINDOWS
 from longshore.settings import Settings
 from longshore.tasks.model import Code
 from longshore.web import build

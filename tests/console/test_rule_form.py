@@ -5,7 +5,8 @@ import pytest
 
 from longshore.console.rule_form import choices, segment_of
 from longshore.exports.catalog import load
-from longshore.exports.segments.rules import OPERATORS, Segment, check
+from longshore.exports.segments.operators import OPERATORS
+from longshore.exports.segments.rules import Segment, check
 
 CATALOG = load()
 FIELDS = {
@@ -22,7 +23,7 @@ VALUES = {
     "window": ("last month", ""),
     "time_factor": ("3", "days"),
 }
-PAIRS = [(operator, kind.value) for operator, (kinds, _) in OPERATORS.items() for kind in kinds]
+PAIRS = [(name, kind.value) for name, operator in OPERATORS.items() for kind in operator.types]
 
 
 def line(field: str, operator: str, value: str, second: str = "") -> list[tuple[str, str]]:
@@ -33,7 +34,7 @@ def line(field: str, operator: str, value: str, second: str = "") -> list[tuple[
 @pytest.mark.parametrize(("operator", "kind"), PAIRS)
 def test_line_becomes_a_valid_rule_of_each_operator_and_type(operator: str, kind: str) -> None:
     usual = {"date": "2026-05-01", "number": "5", "boolean": "true"}.get(kind, "x")
-    value, second = VALUES.get((*OPERATORS[operator][1], "value")[0], (usual, ""))
+    value, second = VALUES.get((*OPERATORS[operator].operands, "value")[0], (usual, ""))
     made = segment_of(line(FIELDS[kind], operator, value, second), "transactions", CATALOG["transactions"], 1764)
     assert check(msgspec.convert(made, Segment), CATALOG, "") == []
 

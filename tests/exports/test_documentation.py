@@ -9,7 +9,8 @@ from longshore.exports.catalog_check import TYPES
 from longshore.exports.export import ExportTarget
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES, SETTABLE
-from longshore.exports.segments.rules import OPERATORS, WINDOWS, Rule, Segment
+from longshore.exports.segments.operators import OPERATORS, WINDOWS
+from longshore.exports.segments.rules import Rule, Segment
 from longshore.exports.target_check import check_target
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -24,10 +25,10 @@ def test_every_operator_is_documented_with_its_field_types_and_keys() -> None:
         for match in re.finditer(r"^\| `(\w+)` \| ([a-z, ]+) \| (.*) \| (no|\*\*yes\*\*) \|$", PAGE, re.M)
     }
     assert set(lines) == set(OPERATORS)
-    for operator, (kinds, needed) in OPERATORS.items():
-        line = lines[operator]
-        assert line[2] == ("all" if len(kinds) == 5 else ", ".join(kind.value for kind in kinds))
-        assert all(f"`{key}`" in line[3] for key in needed), operator
+    for name, operator in OPERATORS.items():
+        line = lines[name]
+        assert line[2] == ("all" if len(operator.types) == 5 else ", ".join(kind.value for kind in operator.types))
+        assert all(f"`{key}`" in line[3] for key in operator.operands), name
 
 
 def test_every_key_of_targets_segments_and_rules_is_documented() -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from longshore.database.connect import connect
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.ranges import source_of
-from longshore.exports.segments.rules import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS, Segment, check_rules, is_zone
+from longshore.exports.segments.operators import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS
+from longshore.exports.segments.rules import Segment, check_rules, is_zone
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export
 from tests.exports.plain_reading import Row, moment, selects
@@ -64,7 +65,7 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
     fields = FIELDS["items"]["fields"] if nested else {name: f for name, f in FIELDS.items() if name != "items"}
     name = draw(st.sampled_from(sorted(fields)))
     kind = fields[name]["type"]
-    operator = draw(st.sampled_from(sorted(o for o, (kinds, _) in OPERATORS.items() if kind in kinds)))
+    operator = draw(st.sampled_from(sorted(name for name, each in OPERATORS.items() if kind in each.types)))
     shown = f"items.{name}" if nested and draw(st.booleans()) else name
     rule: dict[str, Any] = {"field_name": shown, "field_type": kind, "operator": operator}
     if nested:
@@ -199,14 +200,14 @@ def test_every_operator_compares_values_as_the_file_shows_them(table: Table, nam
     """For each value of a field in the file, and of another field, and for each operator that takes a value."""
     kind = FIELDS[name]["type"]
     shown = sorted({row[name] for row in table.rows if row[name] is not None}, key=str)
-    for operator, (kinds, needed) in OPERATORS.items():
-        if kind not in kinds or operator in ("is_in_window", "relative_less_than", "relative_more_than"):
+    for operator, use in OPERATORS.items():
+        if kind not in use.types or operator in ("is_in_window", "relative_less_than", "relative_more_than"):
             continue
-        for text in shown if needed else [""]:
+        for text in shown if use.operands else [""]:
             operand = usable(text, kind)
             if operand is None:
                 continue
-            more = {key: [operand] if operator == "is_one_of" else operand for key in needed}
+            more = {key: [operand] if operator == "is_one_of" else operand for key in use.operands}
             segment = one(operator, name, kind, **more)
             assert table.taken(segment)[0] == table.expected(segment), segment["rules"]
 

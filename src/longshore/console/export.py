@@ -30,7 +30,7 @@ from longshore.exports.formats.dialect import PROFILES
 from longshore.exports.preview import Preview
 from longshore.exports.segments import describe
 from longshore.exports.segments import stored as stored_segments
-from longshore.exports.segments.rules import FACTORS, OPERATORS, OPTIONAL, WINDOWS
+from longshore.exports.segments.operators import FACTORS, OPERATORS, WINDOWS
 
 PAGE_SIZE = 50
 MAX_SEGMENTS = 100
@@ -38,7 +38,7 @@ MAX_SEGMENTS = 100
 PHRASE_OPERANDS = re.compile(r"\{\w+\}( \{\w+\})?")
 
 
-LABELS = {name: PHRASE_OPERANDS.sub("…", describe.PHRASES[name]) for name in OPERATORS}
+LABELS = {name: PHRASE_OPERANDS.sub("…", operator.phrase) for name, operator in OPERATORS.items()}
 """The operators in words, such as `is less than … ago`."""
 
 
@@ -130,11 +130,12 @@ def _known(caller: Caller, catalog: Catalog, export: RepeatedExport | None) -> d
         "operators": {
             name: {
                 "label": LABELS[name],
-                "types": [kind.value for kind in types],
-                "needs": sorted(needs, key=lambda need: need == "time_factor"),  # an amount comes before its unit
-                "may": OPTIONAL.get(name, ()),
+                "types": [kind.value for kind in operator.types],
+                # An amount comes before its unit.
+                "needs": sorted(operator.operands, key=lambda need: need == "time_factor"),
+                "may": operator.optional_operands,
             }
-            for name, (types, needs) in OPERATORS.items()
+            for name, operator in OPERATORS.items()
         },
         "factors": list(FACTORS),
         "windows": list(WINDOWS),

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from longshore.exports.catalog import FieldType, Index
-from longshore.exports.segments.rules import OPERATORS
+from longshore.exports.segments.operators import OPERATORS
 
 MAX_LINES = 5
 """Rules of the form."""
@@ -32,7 +32,7 @@ def segment_of(pairs: list[tuple[str, str]], name: str, index: Index, chain: int
 def _rule(index: Index, field: str, operator: str, value: str, second: str) -> dict[str, Any]:
     path, name, kind = _fields(index).get(field, ("", field, ""))
     rule: dict[str, Any] = {"field_name": name, "field_type": kind, "operator": operator}
-    _, needs = OPERATORS.get(operator, ((), ()))
+    needs = OPERATORS[operator].operands if operator in OPERATORS else ()
     for need, text in zip(needs, (value.strip(), second.strip()), strict=False):
         if need == "time_factor":  # people say the amount before its unit
             rule |= {"time_amount": _number(value.strip()), "time_factor": second.strip().removesuffix("s")}

@@ -12,7 +12,8 @@ import msgspec
 from dateutil.relativedelta import relativedelta
 
 from longshore.exports.segments.operands import day_of, read_time
-from longshore.exports.segments.rules import WINDOWS, Rule
+from longshore.exports.segments.operators import WINDOWS
+from longshore.exports.segments.rules import Rule
 from longshore.tasks.model import Interval
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,30 +6,8 @@ from typing import Any
 
 import msgspec
 
+from longshore.exports.segments.operators import OPERATORS
 from longshore.exports.segments.rules import Rule, Segment
-
-PHRASES = {
-    "is": "is {value}",
-    "is_not": "is not {value}",
-    "is_one_of": "is one of {value}",
-    "is_empty": "is empty",
-    "is_not_empty": "is not empty",
-    "contains": "contains {value}",
-    "does_not_contain": "does not contain {value}",
-    "starts_with": "starts with {value}",
-    "is_date": "is on {value}",
-    "is_after_date": "is after {start_date}",
-    "is_before_date": "is before {end_date}",
-    "is_between_date": "is between {start_date} and {end_date}",
-    "is_in_window": "is in {window}",
-    "is_in_interval": "is in the data interval of the run",
-    "relative_less_than": "is less than {time_amount} {time_factor} ago",
-    "relative_more_than": "is more than {time_amount} {time_factor} ago",
-    "is_between_number": "is between {min} and {max}",
-    "is_greater_than": "is greater than {value}",
-    "is_less_than": "is less than {value}",
-}
-
 
 READ_RULE = msgspec.json.Decoder(Rule, float_hook=Decimal)
 
@@ -66,8 +44,10 @@ def of_rule(rule: Rule) -> str:
         "max": rule.max,
         "window": (rule.window or "").replace("_", " "),
     }
+    operator = OPERATORS.get(rule.operator)
+    phrase = operator.phrase.format(**operands) if operator else rule.operator
     zone = f" ({rule.timezone})" if rule.timezone else ""
-    return f"{_name(rule)} {PHRASES.get(rule.operator, rule.operator).format(**operands)}{zone}"
+    return f"{_name(rule)} {phrase}{zone}"
 
 
 def _name(rule: Rule) -> str:

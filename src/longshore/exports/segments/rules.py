@@ -13,71 +13,13 @@ from msgspec import Meta
 
 from longshore.exports.catalog import Catalog, Field, FieldType, Index
 from longshore.exports.segments.operands import day_of, read, read_list, read_time
+from longshore.exports.segments.operators import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS
 from longshore.validation import Violation, in_json, pointer, suggestion
 
 MAX_RULES = 100
 MAX_SEGMENT_VALUES = 2000  # of all rules together; a preview sends them to the source six times
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
-
-# The number of each unit in a thousand years; PostgreSQL's calendar does not reach much further back.
-FACTORS = {
-    "minute": 525_600_000,
-    "hour": 8_760_000,
-    "day": 365_000,
-    "week": 52_000,
-    "month": 12_000,
-    "year": 1_000,
-}
-
-# Calendar windows: the unit, and the number of units before the current one.
-WINDOWS = {
-    "today": ("day", 0),
-    "yesterday": ("day", 1),
-    "this_week": ("week", 0),
-    "last_week": ("week", 1),
-    "this_month": ("month", 0),
-    "last_month": ("month", 1),
-    "this_quarter": ("quarter", 0),
-    "last_quarter": ("quarter", 1),
-    "this_year": ("year", 0),
-    "last_year": ("year", 1),
-}
-
-
-DATE, KEYWORD, TEXT, NUMBER, BOOLEAN = (
-    FieldType.DATE,
-    FieldType.KEYWORD,
-    FieldType.TEXT,
-    FieldType.NUMBER,
-    FieldType.BOOLEAN,
-)
-EXACT = (KEYWORD, TEXT, NUMBER, BOOLEAN)
-WORDS = (KEYWORD, TEXT)
-ALL = (DATE, KEYWORD, TEXT, NUMBER, BOOLEAN)
-
-# Operator: the field types it can be used on, and the keys it needs.
-OPERATORS: dict[str, tuple[tuple[FieldType, ...], tuple[str, ...]]] = {
-    "is": (EXACT, ("value",)),
-    "is_not": (EXACT, ("value",)),
-    "is_one_of": (EXACT, ("value",)),
-    "is_empty": (ALL, ()),
-    "is_not_empty": (ALL, ()),
-    "contains": (WORDS, ("value",)),
-    "does_not_contain": (WORDS, ("value",)),
-    "starts_with": (WORDS, ("value",)),
-    "is_date": ((DATE,), ("value",)),
-    "is_after_date": ((DATE,), ("start_date",)),
-    "is_before_date": ((DATE,), ("end_date",)),
-    "is_between_date": ((DATE,), ("start_date", "end_date")),
-    "is_in_window": ((DATE,), ("window",)),
-    "is_in_interval": ((DATE,), ()),
-    "relative_less_than": ((DATE,), ("time_factor", "time_amount")),
-    "relative_more_than": ((DATE,), ("time_factor", "time_amount")),
-    "is_between_number": ((NUMBER,), ("min", "max")),
-    "is_greater_than": ((NUMBER,), ("value",)),
-    "is_less_than": ((NUMBER,), ("value",)),
-}
 
 ABOUT_OPERATORS = (
     "Relative operators and `is_in_window` count from the end of the run's data interval. `is_in_interval` takes the "
@@ -116,17 +58,6 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 OPERANDS = ("value", "start_date", "end_date", "time_factor", "time_amount", "min", "max", "window", "timezone")
-DATE_OPERATORS = (
-    "is_date",
-    "is_after_date",
-    "is_before_date",
-    "is_between_date",
-    "is_in_window",
-    "is_in_interval",
-    "relative_less_than",
-    "relative_more_than",
-)
-OPTIONAL = dict.fromkeys(DATE_OPERATORS, ("timezone",))
 
 
 def column_of(rule: Rule) -> str:
@@ -172,14 +103,13 @@ def check_rules(segment: Segment, index: Index, at: str) -> list[Violation]:
 def _check_rule(rule: Rule, index: Index, at: str, violations: list[Violation]) -> None:
     before = len(violations)
     field = _check_field(rule, index, at, violations)
-    known = OPERATORS.get(rule.operator)
-    if known is None:
+    operator = OPERATORS.get(rule.operator)
+    if operator is None:
         hint = suggestion(rule.operator, OPERATORS, violations)
         violations.append(Violation(f"unknown operator{hint}", pointer(at, "operator")))
         return
-    kinds, needed = known
-    if field is not None and field.type not in kinds:
-        usable = ", ".join(name for name, (types, _) in OPERATORS.items() if field.type in types)
+    if field is not None and field.type not in operator.types:
+        usable = ", ".join(name for name, other in OPERATORS.items() if field.type in other.types)
         hint = (
             f"use one of {usable}" if usable else "make a rule of a field inside it, with `nested` and `nesting_path`"
         )
@@ -187,9 +117,9 @@ def _check_rule(rule: Rule, index: Index, at: str, violations: list[Violation]) 
         return
     for name in OPERANDS:
         is_set = getattr(rule, name) is not None
-        if is_set and name not in needed and name not in OPTIONAL.get(rule.operator, ()):
+        if is_set and name not in (*operator.operands, *operator.optional_operands):
             violations.append(Violation(f"is not used by {in_json(rule.operator)}", pointer(at, name)))
-        elif not is_set and name in needed:
+        elif not is_set and name in operator.operands:
             violations.append(Violation(f"is required by {in_json(rule.operator)}", pointer(at, name)))
     if field is not None and len(violations) == before:
         _check_operands(rule, field.type, at, violations)
@@ -287,6 +217,6 @@ def _normalised(rule: Rule) -> Rule:
     changes = {}
     for name in ("value", "start_date", "end_date"):
         operand = getattr(rule, name)
-        if rule.field_type == DATE and isinstance(operand, str) and len(operand) > len("2026-05-26"):
+        if rule.field_type == FieldType.DATE and isinstance(operand, str) and len(operand) > len("2026-05-26"):
             changes[name] = read_time(operand).isoformat().replace("+00:00", "Z")
     return msgspec.structs.replace(rule, **changes) if changes else rule

@@ -17,23 +17,16 @@ from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import FLOATS, Column
 from longshore.exports.segments.date_spans import Edge, Span, day_text, moment_text, moving, span
 from longshore.exports.segments.operands import read, read_list
-from longshore.exports.segments.rules import (
-    BOOLEAN,
-    DATE,
-    KEYWORD,
-    NUMBER,
-    TEXT,
-    WORDS,
-    Rule,
-    Segment,
-    field_of,
-)
+from longshore.exports.segments.operators import OPERATORS, WORDS
+from longshore.exports.segments.rules import Rule, Segment, field_of
 from longshore.tasks.model import Interval
 
-CASTS = {KEYWORD: "text", TEXT: "text", NUMBER: "numeric", BOOLEAN: "boolean"}
-
-# Operators whose times depend on the data interval of the run.
-MOVING = frozenset({"relative_less_than", "relative_more_than", "is_in_window", "is_in_interval"})
+CASTS = {
+    FieldType.KEYWORD: "text",
+    FieldType.TEXT: "text",
+    FieldType.NUMBER: "numeric",
+    FieldType.BOOLEAN: "boolean",
+}
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -94,7 +87,7 @@ def _of_column(rule: Rule, column: Column, interval: Interval, bind: Bind) -> st
         return _of_text(rule, column.shown, kind, bind, exact=column.exact)
     if (empty := _empty(rule, column.expression)) is not None:
         return empty
-    if kind is DATE:
+    if kind is FieldType.DATE:
         return _within(span(rule, interval), column.expression, column.pg_type)
     # A result shows a float as the shortest decimal of it, which is another number than that of its bits.
     number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
@@ -159,7 +152,7 @@ def _of_text(rule: Rule, text: str, kind: FieldType, bind: Bind, *, exact: bool)
             return f"{text} is null or {same} = ''"
         case "is_not_empty":
             return f"{same} <> ''"
-    if kind is TEXT:  # compared without regard to case
+    if kind is FieldType.TEXT:  # compared without regard to case
 
         def folded(value: Any, cast: str) -> str:
             return f'lower({bind(value, cast)} collate pg_catalog."default")'
@@ -172,7 +165,7 @@ def _exact(rule: Rule, column: str, kind: FieldType, bind: Bind, bind_list: Bind
     cast = CASTS[kind]
     if rule.operator == "is_one_of":
         values = bind_list(read_list(rule.value, kind), f"{cast}[]")
-        one = 'lower(one collate pg_catalog."default")' if kind is TEXT else "one"
+        one = 'lower(one collate pg_catalog."default")' if kind is FieldType.TEXT else "one"
         return f"{column} in (select {one} from unnest({values}) one)"  # noqa: S608  # a placeholder
     if rule.operator == "is_between_number":
         return f"{column} >= {bind(read(rule.min, kind), cast)} and {column} <= {bind(read(rule.max, kind), cast)}"
@@ -213,6 +206,6 @@ def resolved(segment: Segment, interval: Interval) -> dict[str, Any]:
     """Return a segment for the manifest: rules that depend on the interval have their times, `from` and `to`."""
     record: dict[str, Any] = msgspec.to_builtins(segment, builtin_types=(Decimal,))
     for rule, shown in zip(segment.rules, record["rules"], strict=True):
-        if rule.operator in MOVING:
+        if OPERATORS[rule.operator].moves:
             shown["from"], shown["to"] = moving(rule, interval)
     return record
