@@ -344,7 +344,7 @@ NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
         (f'{INDEX}{FIELDS}x = {{ type = "text", description = "", colum = "y" }}\n', "codes.x.colum: unknown key; did"),
         (f'{INDEX}{FIELDS}x = {{ type = "text", description = 1 }}\n', "codes.x.description: expected a string"),
         (f'{INDEX}{FIELDS}x = "text"\n', "codes.x: expected an object, got a string"),
-        (f"{INDEX}fields = 3\n", "codes.fields: expected a table of fields"),
+        (f"{INDEX}fields = 3\n", "codes.fields: expected an object, got a number"),
         (f"{INDEX}", "codes.fields: is required"),
         (f'{INDEX}levl = "read"\n{FIELDS}', 'codes.levl: unknown key; did you mean "level"?'),
         (f'{INDEX}level = "root"\n{FIELDS}', 'codes.level: expected "read" or "write" or "admin"'),

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,8 +25,6 @@ MAX_FIELD_NAME_CHARACTERS = 63
 """PostgreSQL truncates longer names of columns."""
 MAX_DECIMALS = 38
 """Parquet's decimals of 128 bits have no more digits."""
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 class FieldType(StrEnum):
@@ -52,8 +50,8 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An expression over the columns of one row, in place of `column`."""
     fields: dict[str, "Field"] = {}
     """The fields of a nested field's objects."""
-    on_odd: Literal["error", "null"] = "error"
-    """For a nested field: whether a value that is not of its field's type ends the run, or is NULL and counted."""
+    on_odd: Literal["error", "null"] | None = None
+    """For a nested field: whether a value that is not of its field's type is NULL and counted, or else ends the run."""
     decimals: int | None = None
     """The decimals of a number whose column does not limit them; for formats with a fixed scale."""
 
@@ -143,38 +141,11 @@ def load(path: str = "") -> Catalog:
 
 def _index(name: str, table: Any) -> Index:
     """Return the index of a table. Raises LongshoreError for the first key of another type, by its name."""
-    fields = {key: _field(f"{name}.{key}", inner) for key, inner in _fields(name, table).items()}
-    index = _convert(Index, {**table, "fields": {}} if fields else table, name)
-    return msgspec.structs.replace(index, fields=fields)
-
-
-def _field(where: str, table: Any) -> Field:
-    tables = _fields(where, table)
-    fields = {name: _field(f"{where}.{name}", inner) for name, inner in tables.items()}
-    for name, inner in tables.items():
-        if key := next((key for key in ("column", "sql", "on_odd") if key in inner), None):
-            raise LongshoreError(
-                f"{where}.{name}: `{key}` is for the fields of an index, not for those inside a nested one"
-            )
-    field = _convert(Field, {**table, "fields": {}} if fields else table, where)
-    if "on_odd" in table and field.type is not FieldType.NESTED:
-        raise LongshoreError(f"{where}: `on_odd` is for nested fields alone")
-    return msgspec.structs.replace(field, fields=fields)
-
-
-def _fields(where: str, table: Any) -> dict[str, Any]:
-    fields: Any = table.get("fields", {}) if isinstance(table, dict) else {}
-    if not isinstance(fields, dict):
-        raise LongshoreError(f"{where}.fields: expected a table of fields")
-    return fields
-
-
-def _convert(kind: type[T], table: Any, where: str) -> T:
     violations: list[Violation] = []
-    if (struct := check(kind, table, "", violations)) is not None:
-        return struct
-    key = (violations[0].pointer or "").replace("/", ".")
-    raise LongshoreError(f"{where}{key}: {violations[0].detail}")
+    if (index := check(Index, table, "", violations)) is not None:
+        return index
+    key = (violations[0].pointer or "").replace("/fields/", "/").replace("/", ".")
+    raise LongshoreError(f"{name}{key}: {violations[0].detail}")
 
 
 def _check(name: str, index: Index) -> None:
@@ -207,8 +178,14 @@ def _check_field(where: str, name: str, field: Field) -> None:
         )
     if field.column and field.sql:
         raise LongshoreError(f"{where}: has `column` and `sql`; keep one, as `sql` stands in place of a column")
+    if field.on_odd and field.type is not FieldType.NESTED:
+        raise LongshoreError(f"{where}: `on_odd` is for nested fields alone")
     _check_decimals(where, "", field)
     for inner_name, inner in field.fields.items():
+        if key := next((key for key in ("column", "sql", "on_odd") if getattr(inner, key)), None):
+            raise LongshoreError(
+                f"{where}.{inner_name}: `{key}` is for the fields of an index, not for those inside a nested one"
+            )
         _check_decimals(where, f" of {inner_name}", inner)
     _check_sql(f"{where}: `sql`", field.sql)
     nested = field.type is FieldType.NESTED
