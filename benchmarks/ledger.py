@@ -91,7 +91,7 @@ def query(longshore: Longshore, kind: str | None = "csv", chain: int = CHAIN) ->
         if kind is None:
             named = (f"{column.expression} as {quoted_part(column.name)}" for column in found)
             return f"select {', '.join(named)} {source}"
-        return formats.make(kind, formats.FileSpec(found)).query(source)
+        return formats.new_format(kind, formats.FileSpec(found)).query(source)
 
     return asyncio.run(build())
 

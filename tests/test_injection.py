@@ -218,7 +218,7 @@ async def copies(url: str) -> None:
 
 
 async def copied(connection: Any, name: str, columns: Any, source: Any) -> list[dict[str, str]]:
-    form = formats.make(name, formats.FileSpec(columns))
+    form = formats.new_format(name, formats.FileSpec(columns))
     content = bytearray(form.begin())
 
     async def take(data: bytes) -> None:

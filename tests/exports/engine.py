@@ -40,7 +40,7 @@ async def export(
                 key = next(iter(index.key_columns), index.time)
                 row_key = RowKey(key, quoted_part(key)) if key else None
                 spec = FileSpec(columns, dialect(csv or CsvOptions()), compression, key=row_key)
-                form = formats.make(name, spec)
+                form = formats.new_format(name, spec)
                 cut = await plan(connection, index, form.query(source.sql), source)
                 with store.create(location) as file:
                     rows = RowSource(readers, connection, cut.clauses, source.values)

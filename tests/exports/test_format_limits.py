@@ -1,6 +1,7 @@
 """Formats lose no row and no value: a value that one cannot hold ends the export with column, row and value."""
 
 import asyncio
+import csv
 import io
 import json
 import zipfile
@@ -215,6 +216,45 @@ def test_record_that_spans_many_blocks_is_searched_once() -> None:
     pieces = [piece for block in blocks for piece in records.add(block)]
     assert [len(piece) for piece in pieces] == [201 * 50_000 + 3]
     assert records.rest() == b"next\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_rows_of_many_sizes_with_line_breaks_and_quotes_are_all_in_the_file(url: str, form: str) -> None:
+    data = content(url, of_many_sizes(url), form)
+    if form == "csv":
+        found = [record[0] for record in rfc4180.read(data)][1:]
+    else:
+        found = [json.loads(line)["value"] for line in data.splitlines()]
+    assert sorted(map(str, found), key=len) == ['"\r\n' * (number * number // 7) for number in range(300)]
+
+
+def test_postgresql_and_asyncpg_pass_on_whole_rows(url: str) -> None:
+    """No block ends inside a row, whatever the size of the rows: the formats rely on that."""
+    of_many_sizes(url)
+    blocks: list[bytes] = []
+
+    async def take(data: bytes) -> None:
+        blocks.append(bytes(data))
+
+    async def copy() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.copy_from_query("select value from limits.rows", output=take, format="csv")
+        finally:
+            await connection.close()
+
+    asyncio.run(copy())
+    assert len(blocks) > 10
+    assert all(block.endswith(b"\n") for block in blocks)
+    assert sum(len(list(csv.reader(io.StringIO(block.decode(), newline="")))) for block in blocks) == 300
+
+
+def of_many_sizes(url: str) -> Index:
+    """Return an index of 300 rows whose values have 0 to 38,000 characters, all of them quotes and line breaks."""
+    index = over(url, "text", [])
+    values = "repeat(E'\"\\r\\n', n * n / 7) from generate_series(0, 299) n"
+    asyncio.run(execute(url, f"insert into limits.rows select n, {CHAIN}, now(), {values}"))
+    return index
 
 
 ODD = [

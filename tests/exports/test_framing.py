@@ -1,4 +1,4 @@
-"""The framing of PostgreSQL's output: the same bytes wherever it is cut into blocks, and every row is counted."""
+"""The framing of PostgreSQL's output: the same bytes however its rows come in blocks, and every row is counted."""
 
 import json
 from decimal import Decimal
@@ -28,8 +28,8 @@ NAMES = ("first", 'odd "\n" name')
 CUTS = st.lists(st.integers(0, 10**6), max_size=12)
 
 
-def copied(records: list[list[str | None]]) -> bytes:
-    """Return the output of COPY … (format csv): quotes where they are needed, LF after each record."""
+def copied(records: list[list[str | None]]) -> list[bytes]:
+    """Return the rows of COPY … (format csv): quotes where they are needed, LF after each record."""
 
     def field(value: str | None) -> str:
         if value is None:
@@ -37,13 +37,13 @@ def copied(records: list[list[str | None]]) -> bytes:
         plain = value and value != "\\." and not any(mark in value for mark in ',"\r\n')
         return value if plain else '"' + value.replace('"', '""') + '"'
 
-    return "".join(",".join(map(field, record)) + "\n" for record in records).encode("utf-8", "replace")
+    return [(",".join(map(field, record)) + "\n").encode("utf-8", "replace") for record in records]
 
 
-def blocks(data: bytes, cuts: list[int]) -> list[bytes]:
-    """Return the data cut at these places, some of its blocks empty."""
-    places = sorted(cut % (len(data) + 1) for cut in cuts)
-    return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
+def blocks(rows: list[bytes], cuts: list[int]) -> list[bytes]:
+    """Return the rows in blocks, cut at these places."""
+    places = sorted({cut % (len(rows) + 1) for cut in cuts} - {0, len(rows)})
+    return [b"".join(rows[start:end]) for start, end in zip([0, *places], [*places, len(rows)], strict=True) if rows]
 
 
 def make(kind: type[Form]) -> Form:
@@ -53,14 +53,15 @@ def make(kind: type[Form]) -> Form:
 
 
 def framed(form: Format, parts: list[bytes]) -> bytes:
+    """Return the file of these blocks of rows."""
     return form.begin() + b"".join(form.frame(part) for part in parts) + b"".join(form.end())
 
 
 @given(RECORDS, CUTS)
-def test_csv_is_the_same_wherever_it_is_cut(records: list[list[str | None]], cuts: list[int]) -> None:
+def test_csv_is_the_same_however_its_rows_arrive(records: list[list[str | None]], cuts: list[int]) -> None:
     data = copied(records)
     whole, cut = make(Csv), make(Csv)
-    content = framed(whole, [data])
+    content = framed(whole, blocks(data, []))
     assert framed(cut, blocks(data, cuts)) == content
     assert whole.rows == cut.rows == len(records)
     expected = [[value and value.encode("utf-8", "replace").decode() for value in record] for record in records]
@@ -68,33 +69,33 @@ def test_csv_is_the_same_wherever_it_is_cut(records: list[list[str | None]], cut
 
 
 @given(RECORDS)
-def test_csv_that_arrives_byte_by_byte_is_the_same(records: list[list[str | None]]) -> None:
+def test_csv_that_arrives_row_by_row_is_the_same(records: list[list[str | None]]) -> None:
     data = copied(records)
     form = make(Csv)
-    assert framed(form, [data[at : at + 1] for at in range(len(data))]) == framed(make(Csv), [data])
+    assert framed(form, data) == framed(make(Csv), blocks(data, []))
     assert form.rows == len(records)
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(-(10**6), 10**6)), max_size=6), CUTS)
-def test_amounts_add_up_wherever_the_text_is_cut(records: list[tuple[str | None, int]], cuts: list[int]) -> None:
+def test_amounts_add_up_however_the_rows_arrive(records: list[tuple[str | None, int]], cuts: list[int]) -> None:
     form, expected = make(Csv), dict[str | None, tuple[int, Decimal]]()
     for word, amount in records:
         key = word and word.encode("utf-8", "replace").decode().rstrip(" ")
         rows, total = expected.get(key, (0, Decimal(0)))
         expected[key] = rows + 1, total + amount
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readback, "PIECE_BYTES", 1)  # so that each block with whole rows is added up by itself
+        patch.setattr(readback, "PIECE_BYTES", 1)  # so that each block is added up by itself
         text = TextSums(Layout("csv", NAMES, Dialect()), TotalColumns(amount=NAMES[1], per=NAMES[0], scale=0))
         for block in blocks(copied([[word, str(amount)] for word, amount in records]), cuts):
-            text.add(form.frame(block), complete=form.complete)
+            text.add(form.frame(block))
         assert text.end() == expected
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), VALUES | st.integers() | st.booleans(), max_size=3)), CUTS)
-def test_json_is_the_same_wherever_it_is_cut(records: list[dict[str, object]], cuts: list[int]) -> None:
-    data = "".join(json.dumps(record) + "\n" for record in records).encode()
+def test_json_is_the_same_however_its_rows_arrive(records: list[dict[str, object]], cuts: list[int]) -> None:
+    data = [(json.dumps(record) + "\n").encode() for record in records]
     whole, cut = make(Json), make(Json)
-    content = framed(whole, [data])
+    content = framed(whole, blocks(data, []))
     assert framed(cut, blocks(data, cuts)) == content
     assert whole.rows == cut.rows == len(records)
     assert json.loads(content) == records
@@ -105,16 +106,16 @@ INDENTED = st.lists(st.tuples(st.dictionaries(st.text(max_size=2), VALUES, max_s
 
 
 @given(INDENTED, CUTS)
-def test_json_with_line_breaks_inside_is_the_same_wherever_it_is_cut(
+def test_json_with_line_breaks_inside_is_the_same_however_its_rows_arrive(
     records: list[tuple[dict[str, object], bool]], cuts: list[int]
 ) -> None:
     lines = []
     for record, indented in records:
         text = json.dumps(record, indent="\r\n" if indented else None)
         lines.append(f"\x01{text}\x01" if "\n" in text or "\r" in text else text)
-    data = "".join(line + "\n" for line in lines).encode()
+    data = [(line + "\n").encode() for line in lines]
     whole, cut = make(Json), make(Json)
-    content = framed(whole, [data])
+    content = framed(whole, blocks(data, []))
     assert framed(cut, blocks(data, cuts)) == content
     assert whole.rows == cut.rows == len(records)
     assert json.loads(content) == [record for record, _ in records]

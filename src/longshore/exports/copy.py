@@ -26,16 +26,13 @@ BLOCK_BYTES = 256 << 10
 LOOKAHEAD_BLOCKS = 16  # of one range
 REPORT_SECONDS = 1.0
 
-COPY = {"db.system.name": "postgresql", "db.operation.name": "COPY"}
-"""The attributes of a COPY's span."""
+COPY = {"db.system.name": "postgresql", "db.operation.name": "COPY"}  # the attributes of a COPY's span
 
 T = TypeVar("T")
 
-Report = Callable[[int, int], Awaitable[None]]
-"""Takes rows and bytes written."""
+Report = Callable[[int, int], Awaitable[None]]  # takes rows and bytes written
 
-Blocks = asyncio.Queue[list[bytes] | None]
-"""The blocks of one range; None is its end."""
+Blocks = asyncio.Queue[list[bytes] | None]  # of one range; None is its end
 
 UNLIMITED = Pace(0)
 
@@ -98,10 +95,10 @@ class RowWriter:
         form: Format,
         file: Writable,
         compressor: Compressor | None = None,
-        observe: Callable[[bytes, bool], None] | None = None,
+        observe: Callable[[bytes], None] | None = None,
         place: Place = WHOLE,
     ) -> None:
-        """`observe`: is called with the text of rows before it is compressed, and whether it ends with a whole row."""
+        """`observe`: is called with the text of whole rows before it is compressed."""
         self.form = form
         self.size = 0
         self._file = file
@@ -132,7 +129,7 @@ class RowWriter:
             self._begin()
             framed = self.form.frame(block)
             if self._observe is not None:
-                self._observe(framed, self.form.complete)
+                self._observe(framed)
             self._put(framed)
 
     def end(self) -> bytes:
@@ -193,7 +190,7 @@ async def copy_blocks(
     options: Mapping[str, Any],
     take: Callable[[list[bytes]], Awaitable[None]],
 ) -> int:
-    """Copy the rows of a query to `take`, in blocks of PostgreSQL's chunks. Return the number that PostgreSQL reports.
+    """Copy the rows of a query to `take`, in blocks of chunks of whole rows. Return the number that PostgreSQL reports.
 
     `options`: of asyncpg's `copy_from_query`. Raises the errors of PostgreSQL and of `take`.
     """
@@ -202,6 +199,10 @@ async def copy_blocks(
 
     async def collect(data: bytes) -> None:
         nonlocal chunks, collected, size
+        # PostgreSQL sends each row as one message, and asyncpg passes on whole messages; formats rely on that. See
+        # CopyData in https://www.postgresql.org/docs/current/protocol-message-formats.html
+        if not data.endswith(b"\n"):
+            raise LongshoreError("the source sent a part of a row; connect to PostgreSQL itself or through PgBouncer")
         chunks.append(data)
         collected += len(data)
         size += len(data)

@@ -205,10 +205,10 @@ class Exporter:
 
     async def _shard_ranges(self, connection: Connection, query: ExportQuery, cut: Plan) -> list[list[Range]]:
         """Return the ranges of each shard; one or none where the export is written as one piece."""
-        joins = FORMATS[query.request.target.export_format].joins
+        is_concatenable = FORMATS[query.request.target.export_format].is_concatenable
         if query.changes is not None and query.changes.start is not None:
             return []
-        if not joins or not self._store.is_shared or (cut.expected or 0) <= self._policy.shard_rows:
+        if not is_concatenable or not self._store.is_shared or (cut.expected or 0) <= self._policy.shard_rows:
             return []
         return await groups(connection, query.index, query.source, cut, self._policy.shard_rows)
 

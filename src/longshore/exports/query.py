@@ -60,7 +60,7 @@ class ExportQuery(msgspec.Struct, frozen=True):
         target = self.request.target
         part_bytes = target.split.bytes if target.split else None
         spec = FileSpec(self.columns, self.layout.dialect, target.compression, place, self.key, part_bytes)
-        return formats.make(target.export_format, spec)
+        return formats.new_format(target.export_format, spec)
 
     def fingerprint(self, form: Format) -> str:
         """Return a hash that differs where another version or catalog would write other bytes for the same request."""

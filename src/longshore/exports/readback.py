@@ -140,14 +140,11 @@ class TextSums:
         self._bytes = 0
         self._sums: Sums = {}
 
-    def add(self, block: bytes, *, complete: bool = True) -> None:
-        """Take the next block of text. `complete`: whether it ends with a whole row.
-
-        Raises ValueError for a row that is not as the layout says.
-        """
+    def add(self, block: bytes) -> None:
+        """Take the next whole rows of the text. Raises ValueError for a row that is not as the layout says."""
         self._blocks.append(block)
         self._bytes += len(block)
-        if complete and self._bytes >= PIECE_BYTES:
+        if self._bytes >= PIECE_BYTES:
             self._take()
 
     def end(self) -> Sums:

@@ -65,10 +65,10 @@ class Reconciler:
             asked = await source_totals.in_source(connection, source, columns)
             totals.added(self._expected, totals.as_parts(asked.sums))
 
-    def add(self, text: bytes, complete: bool) -> None:
-        """Add up a block of the result's text. `complete`: whether it ends with a whole row. Blocking."""
+    def add(self, text: bytes) -> None:
+        """Add up whole rows of the result's text. Blocking."""
         if self._text is not None:
-            self._text.add(text, complete=complete)
+            self._text.add(text)
 
     def piece_sums(self) -> list[Sum]:
         """Return the sums of a piece; empty where there is nothing to add up. Blocking."""

@@ -35,8 +35,8 @@ def check_target(
     target = check(ExportTarget, value, at, [])
     if target is None:
         return violations
-    form = FORMATS.get(target.export_format)
-    if form and form.compression == "refused" and target.compression:
+    format = FORMATS.get(target.export_format)
+    if format and format.compression == "fixed" and target.compression:
         violations.append(Violation(f"{target.export_format} is compressed already", pointer(at, "compression")))
     if target.csv is not None:
         if target.export_format != "csv":

@@ -6,7 +6,7 @@ number. Complete files are synced, uploaded and read back in other threads, whil
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
@@ -168,7 +168,7 @@ class FilesWriter:
         text = TextSums(query.layout, columns) if columns and target.export_format in TEXT_FORMATS else None
         file = self._place.store.begin_file(self._place.prefix + path)
         compressor = formats.compressor(target.export_format, target.compression)
-        writer = RowWriter(query.format(), file, compressor, _adder(text))
+        writer = RowWriter(query.format(), file, compressor, text.add if text else None)
         self._file = _File(path, self._values, file, writer, text)
         writer.begin()
 
@@ -223,7 +223,3 @@ class FilesWriter:
         entry, sums = self._finishing.popleft().result()
         self.files.append(entry)
         totals.added(self._sums, totals.as_parts(sums))
-
-
-def _adder(text: TextSums | None) -> Callable[[bytes, bool], None] | None:
-    return None if text is None else lambda block, complete: text.add(block, complete=complete)

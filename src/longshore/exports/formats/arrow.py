@@ -103,6 +103,26 @@ class ArrowFile(io.RawIOBase):
         return len(chunk)
 
 
+def read_csv(records: bytes, names: Sequence[str], types: dict[str, pa.DataType]) -> pa.Table:
+    """Return some columns of the output of `COPY … (format csv)`; `types`: theirs, by name. Raises pa.ArrowInvalid."""
+    return pa_csv.read_csv(
+        pa.BufferReader(records),
+        # One block has all records, so `newlines_in_values` is not needed: it costs a second pass over the text, to
+        # find where blocks may end.
+        pa_csv.ReadOptions(column_names=names, block_size=len(records) + 1),
+        pa_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
+        pa_csv.ConvertOptions(
+            include_columns=list(types),
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["t"],
+            false_values=["f"],
+        ),
+    )
+
+
 class TableReader:
     """Makes Arrow tables of CSV records whose last column, where there is a `key`, names the row in errors."""
 
@@ -139,31 +159,13 @@ class TableReader:
         """Return some columns of the records; None where Arrow cannot read one as its type."""
         types = {self._names[number]: self._csv_type(number) for number in numbers}
         try:
-            table = self._parsed(records, types)
+            table = read_csv(records, self._names, types)
         except pa.ArrowInvalid:
             return None
         for number, values in zip(numbers, table.columns, strict=True):
             if number not in self._as_text and _overflows(values, self._columns[number]):
                 return None
         return table
-
-    def _parsed(self, records: bytes, types: dict[str, pa.DataType]) -> pa.Table:
-        return pa_csv.read_csv(
-            pa.BufferReader(records),
-            # One block has all records, so `newlines_in_values` is not needed: it costs a second pass over the text,
-            # to find where blocks may end.
-            pa_csv.ReadOptions(column_names=self._names, block_size=len(records) + 1),
-            pa_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
-            pa_csv.ConvertOptions(
-                include_columns=list(types),
-                column_types=types,
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                true_values=["t"],
-                false_values=["f"],
-            ),
-        )
 
     def _csv_type(self, number: int) -> pa.DataType:
         if number in self._as_text:
@@ -189,7 +191,7 @@ class TableReader:
     def _row(self, records: bytes, row: int) -> str:
         if self._key is None:
             return f"number {self._rows + row + 1}"
-        keys = self._parsed(records, {self._names[-1]: pa.string()})
+        keys = read_csv(records, self._names, {self._names[-1]: pa.string()})
         return f"{self._key.name} {keys.column(0)[row].as_py()}"
 
 

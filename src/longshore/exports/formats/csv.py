@@ -7,7 +7,7 @@ from typing import Any
 
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column, is_text
-from longshore.exports.formats.format import FileSpec, TextFormat
+from longshore.exports.formats.format import FileSpec, Format
 from longshore.exports.formats.nested import projected
 
 # All bytes but the quote and the line feed: without them, only the structure of a block is left.
@@ -22,7 +22,7 @@ FORMULA = r"^[=+\-@\t\r'']"
 CONVERTIBLE = r'(?i)^(?=.*[0-9]|#| *(true|false) *$)[^"]{1,255}$'
 
 
-class Csv(TextFormat):
+class Csv(Format):
     """Comma-separated values, in any dialect."""
 
     def __init__(self, spec: FileSpec) -> None:
@@ -30,18 +30,18 @@ class Csv(TextFormat):
         self._dialect = spec.dialect
 
     def query(self, source: str) -> str:
-        return f"select {', '.join(self._expression(column) for column in self._columns)} {source}"
+        return f"select {', '.join(self._expression(column) for column in self._spec.columns)} {source}"
 
     def options(self) -> dict[str, Any]:
         dialect = self._dialect
-        options = {"format": "csv", "encoding": "utf-8", "delimiter": dialect.delimiter, "null": dialect.null}
+        options = {**super().options(), "delimiter": dialect.delimiter, "null": dialect.null}
         return {**options, "force_quote": True} if dialect.quote_all else options
 
     def begin(self) -> bytes:
-        if not self._place.first:
+        if not self._spec.place.first:
             return b""
         dialect = self._dialect
-        header = dialect.delimiter.join(self._quoted(self._escaped(column.name)) for column in self._columns)
+        header = dialect.delimiter.join(self._quoted(self._escaped(column.name)) for column in self._spec.columns)
         line = header.encode() + dialect.line_end if dialect.header else b""
         return b"\xef\xbb\xbf" + line if dialect.bom else line
 
@@ -50,19 +50,14 @@ class Csv(TextFormat):
         # An escaped quote is two quotes, so a point is inside quotes if the number of quotes before it is odd.
         structure = block.translate(None, NOT_STRUCTURE)
         pieces = structure.split(b'"')
-        ends = sum(map(len, pieces[self._inside :: 2]))
+        ends = sum(map(len, pieces[::2]))
         self.rows += ends
-        all_ends = ends == len(structure) - len(pieces) + 1
         line_end = self._dialect.line_end
         if line_end == b"\n":
-            framed = block
-        elif all_ends:
-            framed = block.replace(b"\n", line_end)
-        else:
-            framed = line_end.join(_records(block, pieces, self._inside))
-        self._inside ^= len(pieces) % 2 == 0
-        self.complete = not self._inside and block.endswith(b"\n")
-        return framed
+            return block
+        if ends == len(structure) - len(pieces) + 1:
+            return block.replace(b"\n", line_end)
+        return line_end.join(_records(block, pieces))
 
     def _expression(self, column: Column) -> str:
         if column.field.type is FieldType.NESTED:
@@ -92,13 +87,13 @@ class Csv(TextFormat):
         return name
 
 
-def _records(block: bytes, pieces: list[bytes], inside: bool) -> list[bytes]:
+def _records(block: bytes, pieces: list[bytes]) -> list[bytes]:
     """Return a block, cut at those line feeds that end records. `pieces`: its line feeds, cut at its quotes."""
     lines = block.split(b"\n")
     seen = sum(map(len, pieces))
     for number in range(len(pieces) - 1, -1, -1):
         seen -= len(pieces[number])
-        if pieces[number] and number % 2 != inside:
+        if pieces[number] and number % 2:
             end = seen + len(pieces[number]) + 1
             lines[seen:end] = [b"\n".join(lines[seen:end])]
     return lines

@@ -1,7 +1,8 @@
 """The interface of a format: a query, COPY options, and the framing of the bytes that PostgreSQL makes of rows."""
 
+import abc
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -58,52 +59,36 @@ def cell_error(column: str, row: str, value: str, reason: str) -> LongshoreError
     return LongshoreError(f'column "{column}" of the row with {row} holds {shortened(value)!r}, {reason}')
 
 
-class Format(Protocol):
-    """Frames one file."""
+class Format(abc.ABC):
+    """Frames one file. Used by one thread at a time."""
 
-    complete: bool
-    """Whether the last block ended with a row, for the formats that are text."""
-
-    footer: Any
-    """After `end`, the metadata of the finished file where it is Parquet; else None."""
-
-    @property
-    def rows(self) -> int:
+    def __init__(self, spec: FileSpec) -> None:
+        self.rows = 0
         """Rows so far; after `end`, the rows counted in the finished file."""
+        self.footer: Any = None
+        """After `end`, the metadata of the finished file where it is Parquet; else None."""
+        self._spec = spec
 
+    @abc.abstractmethod
     def query(self, source: str) -> str:
         """Return the query whose rows are copied; `source` begins with `from`."""
 
     def options(self) -> dict[str, Any]:
         """Return the COPY options, as asyncpg's copy_from_query takes them. Rows only: no header."""
+        return {"format": "csv", "encoding": "utf-8"}
 
     def begin(self) -> bytes:
         """Return the bytes before the first row."""
+        return b""
 
+    @abc.abstractmethod
     def frame(self, block: bytes) -> bytes:
-        """Return the bytes of the file for a block of PostgreSQL's output, which is cut anywhere."""
+        """Return the bytes of the file for one or more whole rows of PostgreSQL's output."""
 
     def stored(self, size: int) -> int:
         """Return the bytes of the file so far, which depend on its rows alone. `size`: those that were handed out."""
-
-    def end(self) -> Iterator[bytes]:
-        """Yield the bytes after the last row."""
-
-
-class TextFormat:
-    """The state of a format of text whose values may be quoted, and the methods that such formats share."""
-
-    footer = None
-
-    def __init__(self, spec: FileSpec) -> None:
-        self.rows = 0
-        self.complete = True
-        self._place = spec.place
-        self._columns = spec.columns
-        self._inside = False  # a block may end inside quotes
-
-    def stored(self, size: int) -> int:
         return size
 
     def end(self) -> Iterator[bytes]:
+        """Yield the bytes after the last row."""
         yield b""

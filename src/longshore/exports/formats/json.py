@@ -14,7 +14,7 @@ from typing import Any
 
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
-from longshore.exports.formats.format import FileSpec, TextFormat
+from longshore.exports.formats.format import FileSpec, Format
 from longshore.exports.formats.nested import projected, sql_text
 
 QUOTE = b"\x01"
@@ -52,27 +52,22 @@ def _value(column: Column) -> str:
     return f"coalesce({text},'null')"
 
 
-class JsonLines(TextFormat):
+class JsonLines(Format):
     """An object on each line."""
 
     def query(self, source: str) -> str:
-        return f"select {object_of(self._columns)} {source}"
+        return f"select {object_of(self._spec.columns)} {source}"
 
     def options(self) -> dict[str, Any]:
-        return {"format": "csv", "quote": QUOTE.decode(), "delimiter": "\x02", "encoding": "utf-8"}
-
-    def begin(self) -> bytes:
-        return b""
+        return {**super().options(), "quote": QUOTE.decode(), "delimiter": "\x02"}
 
     def frame(self, block: bytes) -> bytes:
-        if self._inside or QUOTE in block:
+        if QUOTE in block:
             parts = block.split(QUOTE)
             # Between the tokens of JSON a space means the same as a line break; inside its strings there is none.
-            parts[not self._inside :: 2] = [part.translate(BREAKS_TO_SPACES) for part in parts[not self._inside :: 2]]
-            self._inside ^= len(parts) % 2 == 0
+            parts[1::2] = [part.translate(BREAKS_TO_SPACES) for part in parts[1::2]]
             block = b"".join(parts)
         self.rows += block.count(b"\n")
-        self.complete = not self._inside and block.endswith(b"\n")
         return block
 
 
@@ -82,18 +77,14 @@ class Json(JsonLines):
     def __init__(self, spec: FileSpec) -> None:
         super().__init__(spec)
         # The first of several pieces has rows: see `ranges.groups`.
-        self._pending = b"[\n" if spec.place.first else b",\n"
+        self._separator = b"[\n" if spec.place.first else b",\n"
 
     def frame(self, block: bytes) -> bytes:
-        if not block:
-            return b""
-        # A comma follows a row only once there is a next one, so the end of each block waits for the next block.
-        framed = self._pending + super().frame(block).replace(b"\n", b",\n")
-        self._pending = b""
-        if framed.endswith(b",\n"):
-            framed, self._pending = framed[:-2], b",\n"
+        # A comma follows a row only once there is a next one, so the line feed of the last row waits for that.
+        framed = self._separator + super().frame(block)[:-1].replace(b"\n", b",\n")
+        self._separator = b",\n"
         return framed
 
     def end(self) -> Iterator[bytes]:
-        if self._place.last:
-            yield b"\n]\n" if self.rows or not self._place.first else b"[]\n"
+        if self._spec.place.last:
+            yield b"\n]\n" if self.rows or not self._spec.place.first else b"[]\n"

@@ -7,13 +7,12 @@ another encodes and compresses the row group before, so that both of two cores h
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longshore.exports.formats.arrow import ArrowFile, TableReader
-from longshore.exports.formats.format import FileSpec
+from longshore.exports.formats.format import FileSpec, Format
 from longshore.exports.formats.nested import projected, select
 from longshore.exports.formats.records import Records
 
@@ -22,15 +21,11 @@ GROUP_ROWS = 128 * 1024
 GROUP_BYTES = 64 << 20  # of CSV; a row group with long values has fewer rows
 
 
-class Parquet:
+class Parquet(Format):
     """Apache Parquet, in row groups of about GROUP_ROWS rows."""
 
-    complete = True
-
     def __init__(self, spec: FileSpec) -> None:
-        self.rows = 0
-        self.footer: Any = None
-        self._spec = spec
+        super().__init__(spec)
         self._reader = TableReader(spec.columns, spec.key)
         self._max_group_bytes = min(GROUP_BYTES, max(1, (spec.part_bytes or 4 * GROUP_BYTES) // 4))
         self._records = Records(min(PIECE_BYTES, self._max_group_bytes))
@@ -49,12 +44,6 @@ class Parquet:
 
     def query(self, source: str) -> str:
         return select(self._spec, [projected(column) for column in self._spec.columns], source)
-
-    def options(self) -> dict[str, Any]:
-        return {"format": "csv", "encoding": "utf-8"}
-
-    def begin(self) -> bytes:
-        return b""
 
     def frame(self, block: bytes) -> bytes:
         for piece in self._records.add(block):

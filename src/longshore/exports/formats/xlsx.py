@@ -20,7 +20,7 @@ from xlsxwriter.worksheet import Worksheet
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import FLOATS, INTEGERS, Column
-from longshore.exports.formats.format import FileSpec, cell_error
+from longshore.exports.formats.format import FileSpec, Format, cell_error
 from longshore.exports.formats.nested import projected, select
 from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, count_rows
 
@@ -40,17 +40,13 @@ ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
-class Xlsx:
+class Xlsx(Format):
     """A workbook of one sheet, written to a temporary file row by row."""
-
-    complete = True
-    footer = None
 
     def __init__(self, spec: FileSpec) -> None:
         if len(spec.columns) > MAX_COLUMNS:
             raise LongshoreError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
-        self.rows = 0
-        self._spec = spec
+        super().__init__(spec)
         self._folder = tempfile.TemporaryDirectory(prefix="longshore-")
         self._path = Path(self._folder.name) / "export.xlsx"
         self._book = xlsxwriter.Workbook(str(self._path), {"constant_memory": True, "tmpdir": self._folder.name})
@@ -59,7 +55,6 @@ class Xlsx:
         self._time = self._book.add_format({"num_format": TIME_FORMAT})
         self._day = self._book.add_format({"num_format": DAY_FORMAT})
         self._sheet: Worksheet = self._book.add_worksheet("Export")
-        self._pieces: list[bytes] = []  # of a record whose end has not come yet
         for position, column in enumerate(spec.columns):
             self._write_text(position, column.name)
 
@@ -71,29 +66,19 @@ class Xlsx:
         return select(self._spec, expressions, source)
 
     def options(self) -> dict[str, Any]:
-        return {"format": "text", "encoding": "utf-8"}
-
-    def begin(self) -> bytes:
-        return b""
+        return {**super().options(), "format": "text"}
 
     def frame(self, block: bytes) -> bytes:
-        *lines, rest = block.split(b"\n")
         with _temporary_files():
-            for line in lines:
-                self._pieces.append(line)
-                self._write(b"".join(self._pieces).split(b"\t"))
-                self._pieces.clear()
+            for line in block.split(b"\n")[:-1]:
+                self._write(line.split(b"\t"))
             # The sheet alone is in the folder before `end`. A block adds less than the limit leaves.
             if sum(file.stat().st_size for file in self._path.parent.iterdir()) > MAX_SHEET_BYTES:
                 raise LongshoreError(
                     f"a worksheet ends after {MAX_SHEET_BYTES:,} bytes of XML; choose another format, fewer fields, or"
                     " a segment"
                 )
-        self._pieces.append(rest)
         return b""
-
-    def stored(self, size: int) -> int:
-        return size
 
     def end(self) -> Iterator[bytes]:
         with _temporary_files():

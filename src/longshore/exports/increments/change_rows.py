@@ -242,4 +242,4 @@ def _form(query: ExportQuery, columns: Sequence[Column]) -> Format:
     """Return the format of deletes, which only makes their query; `columns`: theirs."""
     key = query.key and RowKey(query.key.name, f"{ALIAS}.k1")
     spec = formats.FileSpec(columns, query.layout.dialect, query.request.target.compression, key=key)
-    return formats.make(query.request.target.export_format, spec)
+    return formats.new_format(query.request.target.export_format, spec)

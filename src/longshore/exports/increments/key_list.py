@@ -11,16 +11,13 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from longshore.errors import LongshoreError
-from longshore.exports.formats.arrow import ArrowFile
+from longshore.exports.formats.arrow import ArrowFile, read_csv
 from longshore.exports.formats.format import shortened
-from longshore.exports.formats.records import Records
 from longshore.results.store import Writable
 
-PIECE_BYTES = 1 << 20  # of CSV that are parsed at once
 GROUP_ROWS = 1 << 17
 BATCH_ROWS = 1 << 16
 ENCODINGS = {True: "DELTA_BINARY_PACKED", False: "DELTA_BYTE_ARRAY"}
@@ -34,7 +31,6 @@ class KeyListWriter:
         self.rows = 0
         self._name = name
         self._type = pa.int64() if integers else pa.binary()
-        self._records = Records(PIECE_BYTES)
         self._file: Writable | None = file
         self._hash = hashlib.sha256()
         self._sink = ArrowFile(self._put)
@@ -51,14 +47,28 @@ class KeyListWriter:
         self._waiting_rows = 0
 
     def add(self, block: bytes) -> None:
-        """Take the next block of keys, cut anywhere. Raises LongshoreError for a key that is NULL or occurs twice."""
-        for piece in self._records.add(block):
-            self._take(piece)
+        """Take the next whole records. Raises LongshoreError for a key that is NULL or occurs twice."""
+        if not block:
+            return
+        keys = read_csv(block, ["key"], {"key": self._type}).column(0).combine_chunks()
+        if keys.null_count:
+            raise LongshoreError(
+                f"the key {self._name} is NULL in a row; with `deletes` every row needs a key: exclude such rows by"
+                " `filter` in the catalog, or declare another key"
+            )
+        joined = keys if self._last is None else pa.concat_arrays([self._last, keys])
+        rising = pc.greater(joined[1:], joined[:-1])
+        if not pc.all(rising, min_count=0).as_py():
+            raise LongshoreError(self._disorder(joined, pc.index(rising, False).as_py()))
+        self._last = keys[-1:]
+        self.rows += len(keys)
+        self._waiting.append(keys)
+        self._waiting_rows += len(keys)
+        if self._waiting_rows >= GROUP_ROWS:
+            self._write()
 
     def end(self) -> None:
         """Write the rest."""
-        if rest := self._records.rest():
-            self._take(rest)
         self._write()
         self._writer.close()
 
@@ -80,24 +90,6 @@ class KeyListWriter:
         if self._file is not None:
             self._file.write(data)
         self._hash.update(data)
-
-    def _take(self, piece: bytes) -> None:
-        keys = _parsed(piece, self._type)
-        if keys.null_count:
-            raise LongshoreError(
-                f"the key {self._name} is NULL in a row; with `deletes` every row needs a key: exclude such rows by"
-                " `filter` in the catalog, or declare another key"
-            )
-        joined = keys if self._last is None else pa.concat_arrays([self._last, keys])
-        rising = pc.greater(joined[1:], joined[:-1])
-        if not pc.all(rising, min_count=0).as_py():
-            raise LongshoreError(self._disorder(joined, pc.index(rising, False).as_py()))
-        self._last = keys[-1:]
-        self.rows += len(keys)
-        self._waiting.append(keys)
-        self._waiting_rows += len(keys)
-        if self._waiting_rows >= GROUP_ROWS:
-            self._write()
 
     def _disorder(self, keys: pa.Array, at: int) -> str:
         one, other = (keys[number].as_py() for number in (at, at + 1))
@@ -154,18 +146,3 @@ class _Reader:
     def _advance(self) -> None:
         batch = next((batch for batch in self._batches if len(batch)), None)
         self.keys = None if batch is None else batch.column(0)
-
-
-def _parsed(records: bytes, kind: pa.DataType) -> pa.Array:
-    table = pa_csv.read_csv(
-        pa.BufferReader(records),
-        pa_csv.ReadOptions(column_names=["key"], block_size=len(records) + 1, use_threads=False),
-        pa_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
-        pa_csv.ConvertOptions(
-            column_types={"key": kind},
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    return table.column(0).combine_chunks()
