@@ -1,6 +1,6 @@
 """Plays the worker's part on a service that has none: each step of a run, as its lifecycle writes it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from longshore.database.connect import open_pool
 from longshore.tasks import attempts, run_ends
@@ -30,6 +30,6 @@ def play(service: Longshore, task: int, *steps: str) -> None:
                     case "finish":
                         location = f"{task}-{attempt}"
                         outcome = RunResult("a.csv", location, 3, 3, 30, bytes(32), SNAPSHOT, "{}")
-                        await run_ends.finish(pool, message, outcome)
+                        await run_ends.finish(pool, message, outcome, timedelta(days=7))
 
     in_own_loop(run())

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,7 @@ class ChangingTask:
 
     async def finish(self, attempt: Attempt, result: attempts.RunResult) -> None:
         """End a run as DONE."""
-        await run_ends.finish(self._pool, attempt.message, result)
+        await run_ends.finish(self._pool, attempt.message, result, timedelta(days=7))
 
     async def run(self) -> tuple[dict[str, Any], list[Row]]:
         """Run once. Return the manifest and the rows of the result."""

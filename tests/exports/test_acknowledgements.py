@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -292,12 +293,12 @@ def test_an_acknowledgement_during_a_redelivery_counts_for_it_too(
             task = TaskId(await pool.fetchval(INSERT_TASK))
 
             first = await begin(pool, task)
-            await run_ends.finish(pool, first.message, await exporter.run(first))
+            await run_ends.finish(pool, first.message, await exporter.run(first), timedelta(days=7))
             second = await begin(pool, task)
             outcome = await exporter.run(second)
             await watermarks.acknowledge(pool, chain, task, 1)
             await pool.execute("insert into shop.entries (id) values (2)")
-            await run_ends.finish(pool, second.message, outcome)
+            await run_ends.finish(pool, second.message, outcome, timedelta(days=7))
             acknowledged = await pool.fetch("select acknowledged from longshore.runs order by run")
             assert [row["acknowledged"] for row in acknowledged] == [True, True]
             third = await begin(pool, task)
@@ -360,7 +361,7 @@ def test_a_cancelled_redelivery_copies_nothing_more_and_holds_no_thread_that_oth
                 "update longshore.tasks set target = target::jsonb || $1::text::jsonb", json.dumps(files)
             )
             first = await begin(pool, task)
-            await run_ends.finish(pool, first.message, await exporter.run(first))
+            await run_ends.finish(pool, first.message, await exporter.run(first), timedelta(days=7))
             second = await begin(pool, task)
             running = asyncio.create_task(exporter.run(second))
             while store.chunks < 3 and not running.done():  # noqa: ASYNC110  # a thread counts them

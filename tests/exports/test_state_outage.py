@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -68,7 +69,7 @@ def test_a_copy_goes_on_during_an_outage_of_the_services_database_and_ends_when_
             async with AsyncExitStack() as away, held(pool, service.url, tmp_path / "results", attempt) as running:
                 away.enter_context(without_database(state, signal.SIGQUIT))
             assert running.result().success == rows
-            await run_ends.finish(pool, attempt.message, running.result())
+            await run_ends.finish(pool, attempt.message, running.result(), timedelta(days=7))
 
             attempt = await begun(pool)
             async with held(pool, service.url, tmp_path / "results", attempt) as running:

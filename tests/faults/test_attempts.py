@@ -31,7 +31,7 @@ OUTCOME = RunResult(
 
 STEPS: dict[str, Callable[[Pool, Message], Awaitable[None]]] = {
     "report": lambda pool, message: attempts.report(pool, message, 1, 10, 3, exact=True),
-    "finish": lambda pool, message: run_ends.finish(pool, message, outcome(message)),
+    "finish": lambda pool, message: run_ends.finish(pool, message, outcome(message), timedelta(days=7)),
     "retry": lambda pool, message: attempts.retry(pool, message, "failed: a test", 0, failed=True),
     "fail": lambda pool, message: run_ends.fail(pool, message, "failed: a test"),
 }
@@ -198,7 +198,7 @@ def test_a_done_task_executed_again_has_a_second_run(by_hand: Longshore) -> None
     async def run(pool: Pool) -> None:
         first = await created(pool)
         assert await attempts.begin(pool, first)
-        await run_ends.finish(pool, first, outcome(first))
+        await run_ends.finish(pool, first, outcome(first), timedelta(days=7))
         again = await executed(pool, first.task)
         begun = await attempts.begin(pool, again)
         assert begun is not None
@@ -223,7 +223,7 @@ def test_last_modified_never_goes_back(by_hand: Longshore) -> None:
         assert await attempts.begin(pool, message)
         await attempts.retry(pool, message, "failed: a test", 0, failed=True)
         assert await attempts.begin(pool, Message(message.task, 2))
-        await run_ends.finish(pool, Message(message.task, 2), outcome(message))
+        await run_ends.finish(pool, Message(message.task, 2), outcome(message), timedelta(days=7))
         row = await pool.fetchrow("select modified_at, last_run_at from longshore.tasks where id = $1", message.task)
         assert row is not None
         assert row["modified_at"] >= ahead

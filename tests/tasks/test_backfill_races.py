@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def test_backfill_that_is_created_while_a_run_of_another_one_begins_runs_after_i
 
         attempt = await meanwhile(pool, task, lambda: attempts.begin(pool, message), create)
         while attempt is not None:
-            await run_ends.finish(pool, attempt.message, DONE)
+            await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
             await tick(pool)
             attempt = await begun(pool, task)
         assert await runs_of(pool, task, first) == tiles(times[:count])
@@ -77,7 +78,7 @@ def test_backfill_that_is_ended_while_a_run_of_another_one_begins_does_not_run(r
             lambda connection: backfills.end(connection, CHAIN, task, second, "a test"),
         )
         assert attempt is not None
-        await run_ends.finish(pool, attempt.message, DONE)
+        await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         await tick(pool)
         assert await begun(pool, task) is None
         assert await runs_of(pool, task, second) == []

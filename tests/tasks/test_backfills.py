@@ -84,7 +84,7 @@ def test_backfill_runs_its_times_oldest_first_and_one_at_a_time(run: Any) -> Non
             assert (attempt.due, attempt.interval) == (times[done], tiles(times)[done])
             await tick(pool)
             assert await begun(pool, task) is None, "one at a time"
-            await run_ends.finish(pool, attempt.message, DONE)
+            await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         await tick(pool)
         assert await begun(pool, task) is None
         assert await runs_of(pool, task, number) == tiles(times)
@@ -124,7 +124,7 @@ def test_run_of_the_schedule_that_is_due_goes_before_a_queued_run_of_a_backfill(
         assert await attempts.begin(pool, old) is None
         attempt = await begun(pool, task)
         assert attempt is not None
-        await run_ends.finish(pool, attempt.message, DONE)
+        await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         assert await runs_of(pool, task, number) == []
         await tick(pool)
         attempt = await begun(pool, task)
@@ -149,7 +149,7 @@ def test_backfill_waits_while_its_task_is_paused_and_goes_on_afterwards(run: Any
             await tick(pool)
             attempt = await begun(pool, task)
             assert attempt is not None
-            await run_ends.finish(pool, attempt.message, DONE)
+            await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         assert await runs_of(pool, task, number) == tiles(times)
 
     run(test)
@@ -167,7 +167,7 @@ def test_ended_backfill_lets_a_run_that_has_begun_finish_and_begins_no_other(run
                 assert await backfills.end(connection, CHAIN, task, first, "a test") is not again
         (_, ended), _ = await backfills.of_task(pool, CHAIN, task, Page(10))
         assert (ended.state, ended.left) == ("INPROGRESS", 0)
-        await run_ends.finish(pool, attempt.message, DONE)
+        await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         (_, ended), _ = await backfills.of_task(pool, CHAIN, task, Page(10))
         assert (ended.state, ended.done, ended.left, ended.next) == ("CANCELLED", 1, 0, None)
         await tick(pool)
@@ -199,7 +199,7 @@ def test_backfill_goes_on_after_the_last_time_of_its_schedule(run: Any) -> None:
             await tick(pool)
             attempt = await begun(pool, task)
             assert attempt is not None
-            await run_ends.finish(pool, attempt.message, DONE)
+            await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         assert await runs_of(pool, task, number) == tiles(times)
         row = await pool.fetchrow(ROW, task)
         assert row is not None
@@ -215,7 +215,7 @@ def test_backfill_runs_the_interval_that_was_recorded_for_a_time(run: Any) -> No
         await tick(pool)
         attempt = await begun(pool, task)
         assert attempt is not None
-        await run_ends.finish(pool, attempt.message, DONE)
+        await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         await pool.execute(
             "update longshore.runs set interval_start = $2 where task_id = $1", task, times[0] - timedelta(9)
         )
@@ -224,7 +224,7 @@ def test_backfill_runs_the_interval_that_was_recorded_for_a_time(run: Any) -> No
             await tick(pool)
             attempt = await begun(pool, task)
             assert attempt is not None
-            await run_ends.finish(pool, attempt.message, DONE)
+            await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
         expected = tiles(times)
         assert await runs_of(pool, task, number) == [
             expected[0], Interval(times[0] - timedelta(9), times[1]), expected[2],
@@ -309,7 +309,7 @@ async def _walked(pool: Pool, task: TaskId, steps: list[str]) -> None:
             case "begin" if not running:
                 attempt = await begun(pool, task)
             case "finish" if attempt is not None:
-                await run_ends.finish(pool, attempt.message, DONE)
+                await run_ends.finish(pool, attempt.message, DONE, timedelta(days=7))
             case "fail" if attempt is not None:
                 await run_ends.fail(pool, attempt.message, "failed: a test")
             case "lost" if attempt is not None:
@@ -353,7 +353,7 @@ async def _drained(pool: Pool, task: TaskId) -> None:
         row = await pool.fetchrow(ROW, task)
         assert row is not None
         if row["state"] == "INPROGRESS" and row["attempt_began_at"] is not None:
-            await run_ends.finish(pool, Message(task, row["attempt"]), DONE)
+            await run_ends.finish(pool, Message(task, row["attempt"]), DONE, timedelta(days=7))
         elif row["backfill"] is None and row["due_at"] is not None:
             return
         await tick(pool)

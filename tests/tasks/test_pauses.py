@@ -128,7 +128,7 @@ def test_run_that_has_begun_ends_as_usual_while_its_schedule_is_paused(run: Any)
         await attempts.retry(pool, begun.message, "once more", 0, failed=True)
         again = await attempts.begin(pool, Message(task, 2))
         assert again is not None
-        await run_ends.finish(pool, again.message, DONE)
+        await run_ends.finish(pool, again.message, DONE, timedelta(days=7))
         row = await pool.fetchrow(ROW, task)
         assert row is not None
         assert (row["state"], row["paused"], row["run"]) == ("DONE", True, 1)

@@ -12,11 +12,12 @@ import pytest
 
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
-from longshore.tasks import attempts, cancellation, requests, run_ends, scheduler
+from longshore.tasks import attempts, cancellation, requests, retention, run_ends, scheduler
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.requests import NewTask
+from longshore.tasks.retention import ExpiredResult
 from longshore.tasks.schedule import Schedule
 from longshore.worker.cleanup import Cleanup
 from tests.faults.held import until
@@ -46,7 +47,7 @@ async def ran(pool: Pool, task: TaskId) -> Attempt:
     """Play a run of a task whose message has been sent."""
     begun = await attempts.begin(pool, Message(task, await pool.fetchval(NEWEST, task)))
     assert begun is not None
-    await run_ends.finish(pool, begun.message, DONE)
+    await run_ends.finish(pool, begun.message, DONE, timedelta(days=7))
     return begun
 
 
@@ -192,6 +193,23 @@ def test_cleanup_removes_expired_results_and_files_without_a_task(run: Any, tmp_
         await pool.execute("update longshore.tasks set modified_at = now() - interval '2 years' where id = $1", task)
         assert (await cleanup.run(begun)).note == "removed 0 expired results, 1 old tasks, 0 files that nothing named"
         assert await pool.fetchrow(NEWEST, task) is None
+
+    run(test)
+
+
+def test_an_attempt_reads_the_locations_of_the_results_that_are_kept_and_no_others(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = await created(pool, new(repeat="daily"))
+        for location in ("a", "b"):
+            begun = await attempts.begin(pool, Message(task, await pool.fetchval(NEWEST, task)))
+            assert begun is not None
+            result = msgspec.structs.replace(DONE, location=location)
+            await run_ends.finish(pool, begun.message, result, timedelta(days=7))
+            async with pool.acquire() as connection, connection.transaction():
+                await requests.execute(connection, CHAIN, task)
+        assert sorted(await attempts.locations(pool, task)) == ["a", "b"]
+        await retention.forget_result(pool, ExpiredResult(task, 1, "a"))
+        assert await attempts.locations(pool, task) == ["b"]
 
     run(test)
 

@@ -118,7 +118,7 @@ select id, log_length - 1, modified_at, $3 from task
 returning task_id
 """
 
-LOCATIONS = "select location from longshore.runs where task_id = $1 and location is not null"
+LOCATIONS = "select location from longshore.runs where task_id = $1 and expires_at is not null"
 
 RETRY = """
 with before as (
@@ -284,7 +284,7 @@ async def note(pool: Pool, message: Message, text: str) -> None:
 
 
 async def locations(pool: Pool, task: TaskId) -> list[str]:
-    """Return the locations of the results of a task's runs, which no later attempt may remove."""
+    """Return the locations of the results of a task that are kept, which no later attempt may remove."""
     return [row["location"] for row in await pool.fetch(LOCATIONS, task)]
 
 

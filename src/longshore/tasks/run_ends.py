@@ -181,12 +181,12 @@ where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.stat
 """
 
 
-async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta | None = None) -> None:
+async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta) -> None:
     """End a run as DONE, or begin its deliveries, where it has any. Raises StaleAttemptError.
 
     State, result, log entries and run record are one statement. The attempt ends in either case.
 
-    `keep`: how long the result is stored; None without limit.
+    `keep`: how long the result is stored.
     """
     increment = outcome.increment
     async with pool.acquire() as connection, connection.transaction():
