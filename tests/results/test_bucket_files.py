@@ -58,11 +58,12 @@ def test_files_of_an_attempt_without_a_manifest_are_found_and_removed(bucket: An
     store = BucketStore(f"s3://{BUCKET}/some/prefix")
     for attempt in (1, 2, 3):
         for name in ("a/k=Den%20Haag/part-00001.csv", "b/part-00001.csv"):
-            file = store.begin_file(f"1/2/{attempt}/{name}")
-            file.write(b"x" * (9 << 20 if attempt == 2 else 1))
-            file.end()
-            file.close()
-    store.publish_files("1/2/2/A.manifest.json", json.dumps({}).encode())
+            with store.create(f"1/2/{attempt}/{name}", is_part=True) as file:
+                file.write(b"x" * (9 << 20 if attempt == 2 else 1))
+                file.publish()
+    with store.create("1/2/2/A.manifest.json") as manifest:
+        manifest.write(json.dumps({}).encode())
+        manifest.publish()
     assert {file.attempt for file in store.attempts(2**40)} == {1, 2, 3}
     store.remove_abandoned(ChainId(1), TaskId(2), 2, ["1/2/2/A.manifest.json"])
     assert {key.split("/")[4] for key in keys(bucket)} == {"2", "3"}
@@ -79,7 +80,7 @@ def test_files_of_an_attempt_without_a_manifest_are_found_and_removed(bucket: An
 def test_a_file_that_is_given_up_leaves_nothing(bucket: Any) -> None:
     store = BucketStore(f"s3://{BUCKET}/some/prefix")
     for size in (1, 20 << 20):
-        file = store.begin_file("1/2/3/a/part-00001.csv")
+        file = store.create("1/2/3/a/part-00001.csv", is_part=True)
         file.write(bytes(size))
         file.close()
     assert (keys(bucket), unfinished(bucket)) == ([], [])

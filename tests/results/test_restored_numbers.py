@@ -47,11 +47,12 @@ def test_an_attempt_of_many_files_has_none_of_a_lost_one_of_its_number(store: St
     for lost, written in ((True, parts), (False, parts[:1])):
         store.remove_abandoned(CHAIN, TASK, 3, [])
         for location in written:
-            file = store.begin_file(location)
-            file.write(b"lost" if lost else b"new")
-            file.end()
-            file.close()
-        store.publish_files(f"{CHAIN}/{TASK}/3/A.manifest.json", b"{}", {".jws": b"signature"})
+            with store.create(location, is_part=True) as file:
+                file.write(b"lost" if lost else b"new")
+                file.publish()
+        with store.create(f"{CHAIN}/{TASK}/3/A.manifest.json") as manifest:
+            manifest.write(b"{}")
+            manifest.publish({".jws": b"signature"})
     assert b"".join(store.read(parts[0]) or ()) == b"new"
     assert store.read(parts[1]) is None
 

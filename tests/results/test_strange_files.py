@@ -23,12 +23,14 @@ def test_folder_that_is_no_attempt_keeps_no_other_from_being_cleaned_up(tmp_path
 def test_a_partition_folder_named_like_an_unfinished_file_stays_and_what_writers_left_goes(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for folder in ("spare.part", "keys", "pieces"):
-        file = store.begin_file(f"1/1/1/items/sku={folder}/part-00001.csv")
-        file.write(b"id\n1\n")
-        file.end()
+        with store.create(f"1/1/1/items/sku={folder}/part-00001.csv", is_part=True) as file:
+            file.write(b"id\n1\n")
+            file.publish()
     left = tmp_path / "1/1/1/items/sku=spare.part/part-00002.csv.0badcafe.part"
     left.write_bytes(b"id")
-    store.publish_files("1/1/1/A.manifest.json", b"{}")
+    with store.create("1/1/1/A.manifest.json") as manifest:
+        manifest.write(b"{}")
+        manifest.publish()
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(files) == [
         "1/1/1/A.manifest.json",

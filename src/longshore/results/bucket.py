@@ -23,20 +23,16 @@ from longshore.results.bucket_client import BucketClient, Unfinished
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import (
     ObjectFile,
-    ObjectResultFile,
     first_line,
     open_object,
-    put_beside,
     translated_errors,
 )
 from longshore.results.store import (
     KEYS,
     LEVELS,
-    NOTHING,
     NUMBER,
     OF_TASK,
     AttemptFiles,
-    Beside,
     PieceNumber,
     StoreError,
     StoreUnavailableError,
@@ -79,17 +75,8 @@ class BucketStore:
         """Whether several workers can write one result: on S3 only."""
         return self.bucket is not None
 
-    def create(self, location: str) -> ObjectFile:
+    def create(self, location: str, *, is_part: bool = False) -> ObjectFile:  # noqa: ARG002  # of the protocol
         return ObjectFile(self._store, location)
-
-    def begin_file(self, location: str) -> ObjectResultFile:
-        return ObjectResultFile(self._store, location)
-
-    def publish_files(self, location: str, manifest: bytes, beside: Beside = NOTHING) -> None:
-        put_beside(self._store, location, beside)
-        with ObjectFile(self._store, location) as file:
-            file.write(manifest)
-            file.publish()
 
     def assemble(self, location: str) -> ObjectAssembly:
         assert self.bucket is not None, "not a shared store"

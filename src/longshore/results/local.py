@@ -11,16 +11,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from longshore.results.local_files import PART, LocalAssembly, LocalFile, LocalPiece, LocalResultFile, chunks, sync
+from longshore.results.local_files import LocalAssembly, LocalFile, LocalPiece, chunks
 from longshore.results.store import (
     KEY_LIST,
     KEY_LIST_FOLDER,
     KEYS,
     LEVELS,
-    NOTHING,
     NUMBER,
     AttemptFiles,
-    Beside,
     PieceNumber,
     StoreError,
     place_of,
@@ -37,22 +35,8 @@ class LocalStore:
     is_shared = True
     presigns = False
 
-    def create(self, location: str) -> LocalFile:
-        return LocalFile(self.path(location))
-
-    def begin_file(self, location: str) -> LocalResultFile:
-        return LocalResultFile(self.path(location))
-
-    def publish_files(self, location: str, manifest: bytes, beside: Beside = NOTHING) -> None:
-        path = self.path(location)
-        for left in path.parent.rglob(f"*{PART}"):  # of writers that were given up
-            if not left.is_dir():  # the folder of a partition may have such a name
-                left.unlink(missing_ok=True)
-        for folder, _, _ in os.walk(path.parent):
-            sync(Path(folder))
-        with LocalFile(path) as file:
-            file.write(manifest)
-            file.publish(beside)
+    def create(self, location: str, *, is_part: bool = False) -> LocalFile:
+        return LocalFile(self.path(location), is_part=is_part)
 
     def open(self, location: str) -> IO[bytes]:
         return self.path(location).open("rb")

@@ -45,11 +45,13 @@ class PartFile:
 
 
 class LocalFile:
-    """A result that one worker writes, under another name until it is published."""
+    """A result that one worker writes, or one of its many files, under another name until it is published."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_part: bool = False) -> None:
         self._path = path
-        self._part = path.with_name(path.name + PART)
+        self._is_part = is_part
+        writer = f".{secrets.token_hex(4)}" if is_part else ""  # the worker of a lost shard may still write the file
+        self._part = path.with_name(path.name + writer + PART)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = PartFile(self._part)
         self.write = self._file.write
@@ -63,7 +65,7 @@ class LocalFile:
         return self._part.open("rb")
 
     def publish(self, beside: Beside = NOTHING) -> None:
-        """Sync the file and the files beside it, give the file its final name, and sync the folders."""
+        """Sync the file and the files beside it, and give the file its final name. With a result, sync all folders."""
         self._file.sync()
         self._file.close()
         for suffix, content in beside.items():
@@ -72,9 +74,19 @@ class LocalFile:
                 file.flush()
                 os.fsync(file.fileno())
         self._part.rename(self._path)
-        for folder in self._path.parents[:LEVELS]:
-            sync(folder)
+        if not self._is_part:
+            self._sync_folders()
         self._published = True
+
+    def _sync_folders(self) -> None:
+        """Sync the folders of the result's files and those above, without the files of writers that were given up."""
+        for folder, _, names in os.walk(self._path.parent):
+            for path in (Path(folder, name) for name in names):
+                if path.name.endswith(PART) and path != self._path:
+                    path.unlink(missing_ok=True)
+            sync(Path(folder))
+        for above in self._path.parents[1:LEVELS]:
+            sync(above)
 
     def __enter__(self) -> "LocalFile":
         return self
@@ -87,29 +99,12 @@ class LocalFile:
     def close(self) -> None:
         """Remove the file unless it was published."""
         self._file.close()
-        if not self._published:
+        if self._published:
+            return
+        if self._is_part:
+            self._part.unlink(missing_ok=True)
+        else:
             shutil.rmtree(self._path.parent, ignore_errors=True)
-
-
-class LocalResultFile:
-    """One of the many files of a result, under a name of the writer's own until it is complete."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path = path
-        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
-        self._file = PartFile(self._part)
-        self.write = self._file.write
-
-    def end(self) -> None:
-        """Sync the file and give it its name; publishing the result syncs the folders."""
-        self._file.sync()
-        self._file.close()
-        self._part.rename(self._path)
-
-    def close(self) -> None:
-        self._file.close()
-        self._part.unlink(missing_ok=True)
 
 
 class LocalPiece:

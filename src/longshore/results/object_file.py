@@ -65,8 +65,11 @@ class ObjectFile:
     def publish(self, beside: Beside = NOTHING) -> None:
         """Complete the upload, put the objects beside it, and keep all of them."""
         self.finish()
-        self._beside = [self._key + suffix for suffix in beside]
-        put_beside(self._store, self._key, beside)
+        for suffix, content in beside.items():
+            key = self._key + suffix
+            self._beside.append(key)
+            with translated_errors():
+                obstore.put(self._store, key, content, attributes={"Content-Type": media_type(key)})
         self._published = True
 
     def close(self) -> None:
@@ -123,29 +126,6 @@ class ObjectFile:
             if isinstance(block, StoreError):
                 raise block
             yield block
-
-
-def put_beside(store: ObjectStore, key: str, beside: Beside) -> None:
-    """Put the objects beside a result. Raises StoreError."""
-    for suffix, content in beside.items():
-        with translated_errors():
-            obstore.put(store, key + suffix, content, attributes={"Content-Type": media_type(suffix)})
-
-
-class ObjectResultFile:
-    """One of the many files of a result, as an object of its own."""
-
-    def __init__(self, store: ObjectStore, key: str) -> None:
-        self._file = ObjectFile(store, key)
-        self.write = self._file.write
-
-    def end(self) -> None:
-        """Complete the upload."""
-        self._file.publish()
-
-    def close(self) -> None:
-        """Abort the upload unless it is complete."""
-        self._file.close()
 
 
 class _Reader(io.RawIOBase):

@@ -122,15 +122,6 @@ class PieceWriter(Writable, Protocol):
     def close(self) -> None: ...
 
 
-class FileWriter(Writable, Protocol):
-    """One of the many files of a result. `close` removes it unless `end` was called."""
-
-    def end(self) -> None:
-        """Complete the file. It can be read, and nothing names it until the result is published."""
-
-    def close(self) -> None: ...
-
-
 class Result(Protocol):
     """A result that is not published yet. `close` removes it unless it was published."""
 
@@ -144,7 +135,7 @@ class Result(Protocol):
 
 
 class ResultWriter(Writable, Result, Protocol):
-    """A result that one worker writes."""
+    """A result that one worker writes, or one of the many files of a result."""
 
     def finish(self) -> None:
         """End writing. The result can be read, and is not visible yet. May be called again."""
@@ -181,17 +172,10 @@ class Store(Protocol):
     def presigns(self) -> bool:
         """Whether the store itself serves downloads, at presigned addresses."""
 
-    def create(self, location: str) -> ResultWriter:
-        """Begin a result."""
+    def create(self, location: str, *, is_part: bool = False) -> ResultWriter:
+        """Begin a result. `is_part`: begin one of its many files, which nothing names until the result is published.
 
-    def begin_file(self, location: str) -> FileWriter:
-        """Begin one of the many files of a result, in a folder of its attempt."""
-
-    def publish_files(self, location: str, manifest: bytes, beside: Beside = NOTHING) -> None:
-        """Publish a result of many files, which are all complete.
-
-        `location`, `manifest`: of the file that names them; `beside`: the files beside that one. A crash of the machine
-        afterwards loses none of them.
+        The result is published last; a crash of the machine afterwards loses none of its files.
         """
 
     def open(self, location: str) -> IO[bytes]:

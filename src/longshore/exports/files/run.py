@@ -122,7 +122,7 @@ class FilesExport:
         text = manifest.encoded()
         signature = naming.key.sign(text)
         with tracing.span("publish"):
-            await asyncio.to_thread(self._store.publish_files, naming.location, text, {SIGNATURE: signature.encode()})
+            await asyncio.to_thread(_publish, self._store, naming.location, text, signature)
         on_ack = parts[0][1].target.incremental == "on_ack"
         return RunResult(
             result=naming.name,
@@ -251,6 +251,12 @@ def described(
         indexes=indexes,
         files=[file for index in done for file in index.files],
     )
+
+
+def _publish(store: Store, location: str, manifest: bytes, signature: str) -> None:
+    with store.create(location) as file:
+        file.write(manifest)
+        file.publish({SIGNATURE: signature.encode()})
 
 
 def _added(report: Report, done: Sequence[WrittenIndex]) -> Report:

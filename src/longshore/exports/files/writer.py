@@ -21,7 +21,7 @@ from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery
 from longshore.exports.readback import TEXT_FORMATS, TextSums
 from longshore.exports.totals import Sum, Sums
-from longshore.results.store import FileWriter, Store
+from longshore.results.store import ResultWriter, Store
 
 PIECE_BYTES = 256 << 10  # of records that are written at once
 PIECES_OF_PART = 8  # in the bytes of a part at least, so that it is hardly larger than requested
@@ -45,7 +45,7 @@ class _File(msgspec.Struct, frozen=True):
 
     path: str
     values: Sequence[str | None]
-    file: FileWriter
+    file: ResultWriter
     writer: RowWriter
     text: TextSums | None
 
@@ -166,7 +166,7 @@ class FilesWriter:
         path = f"{below}/{part_name(self._part, extension, self._place.slice_number)}"
         columns = query.total_columns
         text = TextSums(query.layout, columns) if columns and target.export_format in TEXT_FORMATS else None
-        file = self._place.store.begin_file(self._place.prefix + path)
+        file = self._place.store.create(self._place.prefix + path, is_part=True)
         compressor = formats.compressor(target.export_format, target.compression)
         writer = RowWriter(query.format(), file, compressor, text.add if text else None)
         self._file = _File(path, self._values, file, writer, text)
@@ -196,7 +196,7 @@ class FilesWriter:
     def _stored(self, done: _File, digest: bytes) -> tuple[FileEntry, list[Sum]]:
         """Complete a file in the store. Return its entry of the manifest, and its sums."""
         try:
-            done.file.end()
+            done.file.publish()
         finally:
             done.file.close()
         partition = dict(zip(self._place.keys, (value or None for value in done.values), strict=False))

@@ -15,7 +15,7 @@ from longshore.database.connect import Pool
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, beside, is_files
 from longshore.exports.publication import ResultName
 from longshore.results.own_thread import in_own_thread, refuse_cancelled
-from longshore.results.store import AttemptFiles, Beside, Store, copy_hashed
+from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed
 from longshore.tasks import run_queries
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
@@ -59,10 +59,16 @@ def _copy_result(
     signature = naming.key.sign(manifest)
     if isinstance(written, FilesManifest):
         if not _copy_files(store, pending, location, written.files, cancelled):
+            store.remove(location)
             return None
-        store.publish_files(location, manifest, {SIGNATURE: signature.encode()})
-    elif not _copy(store, pending, location, beside(manifest, signature), cancelled):
-        return None
+        with store.create(location) as new:
+            new.write(manifest)
+            new.publish({SIGNATURE: signature.encode()})
+    else:
+        with store.create(location) as new:
+            if not _copy(store, pending.location, new, pending.sha256, cancelled):
+                return None
+            new.publish(beside(manifest, signature))
     return RunResult(
         result=name,
         location=location,
@@ -90,17 +96,6 @@ def _first(pending: Sequence[Pending]) -> int:
     return pending[-1].run
 
 
-def _copy(store: Store, pending: Pending, location: str, files: Beside, cancelled: threading.Event) -> bool:
-    chunks = store.read(pending.location)
-    if chunks is None:
-        return False
-    with store.create(location) as new:
-        if copy_hashed(chunks, new.write, cancelled) != pending.sha256:
-            return False
-        new.publish(files)
-    return True
-
-
 def _copy_files(
     store: Store, pending: Pending, location: str, files: Sequence[FileEntry], cancelled: threading.Event
 ) -> bool:
@@ -108,21 +103,14 @@ def _copy_files(
     source, target = (place.rpartition("/")[0] + "/" for place in (pending.location, location))
     for entry in files:
         refuse_cancelled(cancelled)
-        if not _copy_file(store, source + entry.path, target + entry.path, entry.sha256, cancelled):
-            store.remove(location)
-            return False
+        with store.create(target + entry.path, is_part=True) as new:
+            if not _copy(store, source + entry.path, new, bytes.fromhex(entry.sha256), cancelled):
+                return False
+            new.publish()
     return True
 
 
-def _copy_file(store: Store, source: str, target: str, sha256: str, cancelled: threading.Event) -> bool:
-    chunks = store.read(source)
-    if chunks is None:
-        return False
-    new = store.begin_file(target)
-    try:
-        if copy_hashed(chunks, new.write, cancelled).hex() != sha256:
-            return False
-        new.end()
-    finally:
-        new.close()
-    return True
+def _copy(store: Store, location: str, new: ResultWriter, sha256: bytes | None, cancelled: threading.Event) -> bool:
+    """Copy a file into a new one. Return whether it is as it was written."""
+    chunks = store.read(location)
+    return chunks is not None and copy_hashed(chunks, new.write, cancelled) == sha256
