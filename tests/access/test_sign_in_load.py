@@ -10,7 +10,7 @@ import pytest
 from longshore.access import passwords
 from longshore.access.audit import Actor
 from longshore.access.sessions import Lifetimes, Sessions
-from longshore.access.sign_in import LoginError, PasscodeChallenge, SignIn
+from longshore.access.sign_in import LoginError, PasscodeChallenge, SignIn, forget_failures
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool, open_pool
 from longshore.errors import OverloadError
@@ -49,6 +49,56 @@ def test_known_account_signs_in_while_guesses_from_many_addresses_wait(idle: Lon
     assert all(each.seconds >= 1 and "sign-ins failed" not in each.detail for each in refused)
     assert all(isinstance(answer, OverloadError | LoginError) for answer in answers)
     assert waited < 20
+
+
+def test_failures_of_strangers_slow_neither_a_known_network_nor_an_open_session(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    wait = "update longshore.sign_in_failures set failures = 30, until = now() + interval '5 minutes'"
+
+    async def run() -> None:
+        async with open_pool(idle.url, size=5, name="test") as pool:
+            door = sign_in_of(idle, pool)
+            await door.login(person.name, PASSWORD, HOME)
+            stranger, traveler = Actor("address", "", "203.0.113.5"), Actor("address", "", "192.0.2.7")
+            await pool.execute("delete from longshore.sign_in_failures")
+            with pytest.raises(LoginError):
+                await door.login(person.name, "wrong", stranger)
+            await pool.execute(f"{wait} where failures = 1")
+            with pytest.raises(OverloadError, match="Too many sign-ins failed"):
+                await door.login(person.name, PASSWORD, traveler)
+            assert not isinstance(await door.login(person.name, PASSWORD, HOME), PasscodeChallenge)
+            await door.confirm(person.id, PASSWORD, stranger)
+            with pytest.raises(OverloadError, match="Too many sign-ins failed"):
+                await door.login(person.name, PASSWORD, traveler)
+
+            with pytest.raises(LoginError):
+                await door.login(person.name, "wrong", HOME)
+            await pool.execute(wait)
+            with pytest.raises(OverloadError, match="Too many sign-ins failed"):
+                await door.login(person.name, PASSWORD, HOME)
+            async with pool.acquire() as connection:
+                await forget_failures(connection, person.name.upper())
+            await pool.execute("update longshore.sign_in_failures set until = now() where octet_length(key) = 32")
+            assert not isinstance(await door.login(person.name, PASSWORD, HOME), PasscodeChallenge)
+            assert not isinstance(await door.login(person.name, PASSWORD, traveler), PasscodeChallenge)
+
+    asyncio.run(run())
+
+
+def test_spellings_of_a_name_that_find_one_account_are_counted_together(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    idle.sql("update longshore.users set name = 'idil-' || id where id = $1", person.id)
+
+    async def run() -> int:
+        async with open_pool(idle.url, size=2, name="test") as pool:
+            door = sign_in_of(idle, pool)
+            await pool.execute("delete from longshore.sign_in_failures")
+            for name in ("idil", "IDIL", "\u0130d\u0130l"):  # İ is i in PostgreSQL and two characters in Python
+                with pytest.raises(LoginError):
+                    await door.login(f"{name}-{person.id}", "wrong", HOME)
+            return int(await pool.fetchval("select count(*) from longshore.sign_in_failures"))
+
+    assert asyncio.run(run()) == 2, "the address and the account"
 
 
 def test_address_that_has_to_wait_leaves_no_rows_for_the_names_it_invents(idle: Longshore) -> None:

@@ -1,8 +1,9 @@
 """Signing in: user name and password, then a one-time code if the user has them.
 
-Guessing is slowed by account and by address. Each try counts as failed before it is checked, so that many tries at once
-gain nothing; a successful one is subtracted. An unknown user, a disabled user and a wrong password run the same
-statements and the same hash, and get the same answer.
+Guessing is slowed by account and by address. Tries from a network that the account signed in from lately are counted
+apart, and so are those of its open sessions: failures of strangers slow strangers alone. Each try counts as failed
+before it is checked, so that many tries at once gain nothing; a successful one is subtracted. An unknown user, a
+disabled user and a wrong password run the same statements and the same hash, and get the same answer.
 """
 
 import hashlib
@@ -22,13 +23,16 @@ from longshore.vault import Vault
 
 FREE_ACCOUNT_FAILURES = 5  # before a wait begins; then 1 s, 2 s, 4 s, …
 FREE_ADDRESS_FAILURES = 20
-MAX_WAIT_SECONDS = 300  # a longer wait would let a stranger lock an account out
+MAX_WAIT_SECONDS = 300
 MAX_CODES = 5  # wrong codes that end an attempt
 CODE_SECONDS = 300  # in which the code has to follow the password
 KNOWN_DAYS = 30  # that an account counts as known in a network after a sign-in from it
 
 # A check takes tenths of a second, so a waiting request is answered within seconds, if only by a refusal.
 SIGN_IN_LIMITS = QueueLimits(running=1, running_of_key=1, waiting=16, waiting_of_key=4, seconds=15.0)
+
+# The database folds names for the lookup, so it folds them for the counters, too.
+FOLD = "select lower($1::text)"
 
 # A day without a failure resets the count. No row is returned while a wait lasts.
 TRY = """
@@ -49,7 +53,7 @@ select greatest(1, ceil(extract(epoch from until - now())))::int from longshore.
 FIND = """
 select id, password, totp_secret is not null as passcode
 from longshore.users
-where lower(name) = lower($1) and disabled_at is null
+where lower(name) = $1 and disabled_at is null
 """
 
 # The lock waits for a change of the password that is under way; the condition then refuses the old password.
@@ -57,13 +61,15 @@ STILL = """
 select id from longshore.users where id = $1 and password = $2 and disabled_at is null for share
 """
 
-OF_USER = "select name, password from longshore.users where id = $1 and disabled_at is null"
+OF_USER = "select lower(name) as name, password from longshore.users where id = $1 and disabled_at is null"
 
 REHASH = "update longshore.users set password = $3 where id = $1 and password = $2 returning id"
 
 HASH = "select password from longshore.users where id = $1"
 
 FORGET = "delete from longshore.sign_in_failures where key = $1"
+# The counters of an account begin with its digest.
+FORGET_ALL = "delete from longshore.sign_in_failures where substr(key, 1, length($1::bytea)) = $1"
 TAKE_BACK = "update longshore.sign_in_failures set failures = failures - 1, until = now() where key = $1"
 COUNT = "update longshore.sign_in_failures set failures = failures + 1, at = now() where key = $1"
 DELETE_OLD_FAILURES = """
@@ -91,7 +97,7 @@ update longshore.sign_in_attempts a
 set codes = codes + 1
 from longshore.users u
 where a.id = $1 and u.id = a.user_id and a.codes < $2 and a.created_at > now() - $3 * interval '1 second'
-returning u.id, u.name, u.totp_secret, extract(epoch from now())::float8 as now
+returning u.id, lower(u.name) as name, u.totp_secret, extract(epoch from now())::float8 as now
 """
 
 END_ATTEMPT = "delete from longshore.sign_in_attempts where id = $1 returning id"
@@ -132,18 +138,18 @@ class SignIn:
 
         `at`: address and id of the request. Raises LoginError and OverloadError.
         """
-        account, address = _account(name), _address(at.address)
-        known = await self._pool.fetchrow(KNOWN, _known(name, at), KNOWN_DAYS) is not None
-        queue = self._known if known else self._others
+        name = await self._pool.fetchval(FOLD, name)
+        counter, address = await _counter(self._pool, name, at), _address(at.address)
+        queue = self._known if counter == _known(name, at) else self._others
         async with queue.turn(address):
             # The address first: while it has to wait, the names that it invents leave no rows.
             await self._count_try(address, FREE_ADDRESS_FAILURES)
-            await self._count_try(account, FREE_ACCOUNT_FAILURES)
+            await self._count_try(counter, FREE_ACCOUNT_FAILURES)
             row = await self._pool.fetchrow(FIND, name)
             matched = await passwords.matches(password, row["password"] if row else None)
         if not matched:
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(TOUCH, account)
+                await connection.execute(TOUCH, counter)
                 user = row["id"] if row else 0
                 await audit.record_of_user(connection, _named(at, user), user, "login.failure")
             raise LoginError
@@ -186,7 +192,7 @@ class SignIn:
             ):
                 return await self._open(connection, row["id"], row["name"], at)
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(COUNT, _account(row["name"]))
+            await connection.execute(COUNT, await _counter(connection, row["name"], at))
             await audit.record_of_user(connection, _named(at, row["id"]), row["id"], "login.failure")
         raise LoginError
 
@@ -195,14 +201,15 @@ class SignIn:
         row = await self._pool.fetchrow(OF_USER, user)
         if row is None:
             raise LoginError
-        await self._count_try(_account(row["name"]), FREE_ACCOUNT_FAILURES)
+        counter = _account(row["name"]) + b"sessions"
+        await self._count_try(counter, FREE_ACCOUNT_FAILURES)
         if not await passwords.matches(password, row["password"]):
             await audit.record_of_user(self._pool, _named(at, user), user, "login.failure")
             raise LoginError
-        await self._pool.execute(FORGET, _account(row["name"]))
+        await self._pool.execute(FORGET, counter)
 
     async def _open(self, connection: Connection, user: int, name: str, at: Actor) -> NewSession:
-        await connection.execute(FORGET, _account(name))
+        await connection.execute(FORGET, await _counter(connection, name, at))
         await connection.execute(REMEMBER, _known(name, at))
         opened = await self._sessions.open(connection, user, at.address)
         await audit.record_of_user(connection, _named(at, user), user, "login.success")
@@ -216,7 +223,7 @@ class SignIn:
 
 async def forget_failures(connection: Connection, name: str) -> None:
     """Reset the failures of a user, so that no wait is left."""
-    await connection.execute(FORGET, _account(name))
+    await connection.execute(FORGET_ALL, _account(await connection.fetchval(FOLD, name)))
 
 
 @lru_cache(maxsize=10_000)
@@ -237,12 +244,18 @@ def _named(at: Actor, user: int) -> Actor:
     return msgspec.structs.replace(at, kind="user", id=str(user))
 
 
+async def _counter(connection: Connection | Pool, name: str, at: Actor) -> bytes:
+    """Return the key of the counter of an account's tries: that of a network where it is known, or of all others."""
+    known = _known(name, at)
+    return _account(name) if await connection.fetchrow(KNOWN, known, KNOWN_DAYS) is None else known
+
+
 def _known(name: str, at: Actor) -> bytes:
-    return hashlib.sha256(_account(name) + _address(at.address)).digest()
+    return _account(name) + _address(at.address)
 
 
 def _account(name: str) -> bytes:
-    return hashlib.sha256(b"account\n" + name.lower().encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(b"account\n" + name.encode()).digest()
 
 
 def _address(address: str) -> bytes:

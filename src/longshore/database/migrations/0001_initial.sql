@@ -865,7 +865,8 @@ create table longshore.sign_in_attempts (
     codes integer not null default 0
 );
 
--- Failed sign-ins, by account and by address; both are hashed, as people type passwords into the wrong field.
+-- Failed sign-ins, by address, by account, and apart by account and known network; all are hashed, as people type
+-- passwords into the wrong field.
 create table longshore.sign_in_failures (
     key bytea primary key,
     failures integer not null,
@@ -876,7 +877,7 @@ create table longshore.sign_in_failures (
 
 -- Accounts that signed in lately, each with its network: they have a share of password checks of their own.
 create table longshore.known_sign_ins (
-    -- SHA-256 of account and network.
+    -- SHA-256 of the account, and then of the network.
     key bytea primary key,
     at timestamptz not null default now()
 );
