@@ -16,8 +16,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
-from longshore.errors import LongshoreError
-
 MIN_LENGTH, MAX_LENGTH = 12, 1024  # characters
 MAX_HASHES = 2  # of one process at a time, 64 MiB each
 NICENESS = 5  # of their threads, which still get a third of the processor time of other threads
@@ -45,12 +43,6 @@ def violation(password: str) -> str | None:
     if MIN_LENGTH <= len(password) <= MAX_LENGTH:
         return None
     return f"expected a password of {MIN_LENGTH} to {MAX_LENGTH} characters"
-
-
-def check_new(password: str) -> None:
-    """Raise LongshoreError if a password is too short or too long."""
-    if expected := violation(password):
-        raise LongshoreError(expected)
 
 
 async def hashed(password: str) -> str:

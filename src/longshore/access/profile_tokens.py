@@ -31,19 +31,11 @@ select count(*) from longshore.access_tokens
 where client_id = $1 and user_id = $2 and revoked_at is null and expires_at > now()
 """
 
-# $3: the user who revokes it; else $4: the token that revokes itself. A token that was revoked stays as it is.
-REVOKE = """
-with own as (
-    select id, revoked_at
-    from longshore.access_tokens
-    where id = $1 and chain_id = $2 and user_id is not null and (user_id = $3 or id = $4)
-), revoked as (
-    update longshore.access_tokens t set revoked_at = now()
-    from own
-    where t.id = own.id and t.revoked_at is null
-    returning t.id
-)
-select exists (select from revoked) from own
+# $4: the user whose token it is; of a token ($3) that revokes itself, its own id.
+IS_OWN = """
+select from longshore.access_tokens
+where id = $1 and chain_id = $2 and user_id is not null
+  and case $3 when 'user' then user_id::text else id::text end = $4
 """
 
 EXPIRES = "select date_trunc('second', now()) + $1 * interval '1 second'"
@@ -79,9 +71,7 @@ async def revoke(connection: Connection, caller: Caller, token: UUID) -> bool:
 
     Raises NotFoundError where it is neither of the caller, a user, nor the caller itself.
     """
-    user, itself = (int(caller.id), None) if caller.kind == "user" else (None, UUID(caller.id))
-    revoked: bool | None = await connection.fetchval(REVOKE, token, caller.chain, user, itself)
-    if revoked is None:
+    if await connection.fetchrow(IS_OWN, token, caller.chain, caller.kind, caller.id) is None:
         said = "You have no profile file with this token; an admin of the chain revokes tokens of service clients."
         raise NotFoundError("token-not-found", said)
-    return revoked
+    return await tokens.revoke(connection, token, caller.chain) is not None

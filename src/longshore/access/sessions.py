@@ -129,9 +129,7 @@ class Sessions:
 
     async def caller(self, credential: Credential, needed: Level) -> Caller:
         """Return the caller, for the chain that the request names. Raises UnauthorizedError and ForbiddenError."""
-        text = credential.chain or ""
-        # Chain 0, and a number beyond PostgreSQL's range, is a chain that no user has a level for.
-        chain = int(text) if NUMBER.fullmatch(text) and int(text) <= MAX_BIGINT else 0
+        chain = _number(credential.chain or "")
         user, level = await self._find(credential, chain)
         if level is None or Level[level.upper()] < needed:
             raise level_too_low(needed)
@@ -143,11 +141,10 @@ class Sessions:
         return [Session(current=row["id"] == signed_in.session, **row) for row in rows]
 
     async def _find(self, credential: Credential, chain: int | None) -> tuple[SignedIn, str | None]:
-        user = _number(credential.user)
         if not KEY.fullmatch(credential.key):
             raise UnauthorizedError
         row = await self._pool.fetchrow(
-            FIND, user, _digest(credential.key), chain, self.lifetimes.idle, self.lifetimes.total
+            FIND, _number(credential.user), _digest(credential.key), chain, self.lifetimes.idle, self.lifetimes.total
         )
         if row is None:
             raise UnauthorizedError
@@ -162,9 +159,8 @@ async def end(connection: Connection, user: int, session: UUID) -> bool:
 
 
 def _number(text: str) -> int:
-    if not NUMBER.fullmatch(text) or int(text) > MAX_BIGINT:
-        raise UnauthorizedError
-    return int(text)
+    """Return the number of a user or a chain; 0, which no user has a session or a level for, if it cannot be one."""
+    return int(text) if NUMBER.fullmatch(text) and int(text) <= MAX_BIGINT else 0
 
 
 def _digest(key: str) -> bytes:

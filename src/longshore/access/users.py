@@ -4,18 +4,22 @@ Promise 5: an admin sees the users of one chain, and of them only what belongs t
 and whether a user may sign in at all are for the user and for the command line.
 """
 
+import re
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 import msgspec
 
-from longshore.access import names, passwords
+from longshore.access import passwords
 from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, structs
 from longshore.errors import LongshoreError, NotFoundError, ProblemError
 from longshore.vault import SHARED_CHAIN, SealedValues
+
+NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
+EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or control characters"
 
 CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
 
@@ -105,16 +109,15 @@ class AnyUser(msgspec.Struct, frozen=True):
     """Chain, level, and whether the level is enabled."""
 
 
-def check_name(name: str) -> None:
-    """Raise LongshoreError for a name that is empty, too long, padded with spaces or has control characters."""
-    if (expected := names.violation(name)) is not None:
-        raise LongshoreError(expected)
+def name_violation(name: str, what: str = "a name") -> str | None:
+    """Return what was expected instead of a name of a user or a service client; None if the name is valid."""
+    return None if NAME.fullmatch(name) else EXPECTED.format(what)
 
 
 async def create(connection: Connection, name: str, password: str) -> int:
     """Create a user without any level and return its id. Raises LongshoreError."""
-    check_name(name)
-    passwords.check_new(password)
+    if expected := name_violation(name) or passwords.violation(password):
+        raise LongshoreError(expected)
     hashed = await passwords.hashed(password)
     try:
         return int(await connection.fetchval(CREATE, name, hashed))
@@ -176,7 +179,8 @@ async def find(connection: Connection, name: str) -> int:
 
 async def set_password(connection: Connection, user: int, password: str) -> None:
     """Change a password and end all sessions of the user. Raises LongshoreError."""
-    passwords.check_new(password)
+    if expected := passwords.violation(password):
+        raise LongshoreError(expected)
     await connection.execute(SET_PASSWORD, user, await passwords.hashed(password))
     await end_all(connection, user)
 

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, PathParameter, QueryParameter, RawBody
 
-from longshore.access import audit, clients, names, ongoing, tokens
+from longshore.access import audit, clients, ongoing, tokens, users
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token
@@ -268,7 +268,7 @@ def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hi
 
 def _text_violations(new: ClientBody | ClientChangeBody) -> list[Violation]:
     expected = {
-        "/name": None if new.name is None else names.violation(new.name),
-        "/contact": names.violation(new.contact, "text") if new.contact else None,
+        "/name": None if new.name is None else users.name_violation(new.name),
+        "/contact": users.name_violation(new.contact, "text") if new.contact else None,
     }
     return [Violation(text, at) for at, text in expected.items() if text]

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import PathParameter, RawBody
 
-from longshore.access import names, passwords, users
+from longshore.access import passwords, users
 from longshore.access.tokens import Level
 from longshore.access.users import ChainUser
 from longshore.api.audited import audited, given
@@ -94,5 +94,5 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
 
 
 def _violations(new: UserBody) -> list[Violation]:
-    expected = {"/username": names.violation(new.username), "/password": passwords.violation(new.password)}
+    expected = {"/username": users.name_violation(new.username), "/password": passwords.violation(new.password)}
     return [Violation(text, at) for at, text in expected.items() if text]

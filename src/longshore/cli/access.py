@@ -38,10 +38,10 @@ def client_create(
     contact: Annotated[str, Option(help="Whom to contact about it.")] = "",
 ) -> None:
     """Create a service client; `longshore token create` creates its tokens."""
-    from longshore.access import audit, clients, names
+    from longshore.access import audit, clients, users
 
     for value, option in ((name, "name"), (contact, "contact")):
-        if value and (expected := names.violation(value)) is not None:
+        if value and (expected := users.name_violation(value)) is not None:
             raise click.BadParameter(f"{option}: {expected}")
 
     details = {"name": name, "contact": contact}
@@ -133,12 +133,12 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     days: Annotated[int | None, Option(help="Days until it expires.", min=1, max=36500)] = None,
 ) -> None:
     """Create a token and print its id:secret, which cannot be shown again."""
-    from longshore.access import audit, clients, names, tokens
+    from longshore.access import audit, clients, tokens, users
     from longshore.api.clients import scope_violations
     from longshore.exports import catalog
     from longshore.settings_sources import load
 
-    if (expected := names.violation(client)) is not None:
+    if (expected := users.name_violation(client)) is not None:
         raise click.BadParameter(f"client: {expected}")
     violations = scope_violations(catalog.load(load().settings.catalog), level, index or None, hide or [])
     if violations:

@@ -32,12 +32,10 @@ def user_create(
     level: Annotated[LevelName, Option(help="Level for the chain.")] = "read",
 ) -> None:
     """Create a user. The password is prompted for, or read from standard input."""
-    from longshore.access import audit, passwords, users
+    from longshore.access import audit, users
     from longshore.access.tokens import Level
 
-    users.check_name(name)
     password = _new_password()
-    passwords.check_new(password)
 
     async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.create(connection, name, password)
@@ -89,10 +87,9 @@ def user_level(
 @user_app.command("password", epilog="Example: longshore user password anna")
 def user_password(name: Name) -> None:
     """Set the password of a user, which is prompted for or read from standard input. All their sessions end."""
-    from longshore.access import audit, passwords, sign_in, users
+    from longshore.access import audit, sign_in, users
 
     password = _new_password()
-    passwords.check_new(password)
 
     async def run(connection: "Connection", actor: "Actor") -> None:
         user = await users.find(connection, name)
