@@ -20,7 +20,7 @@ from benchmarks import ledger
 from benchmarks.options import Options
 from benchmarks.table import Case
 from longshore.access.tokens import Level
-from longshore.database.embedded import programs
+from longshore.database.embedded_server import programs
 
 ROUNDS = 5
 MOST = 1.3  # of the time of the pipe

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 from tests.service import Longshore, database_in, ended, export_body
 
-from longshore.database.embedded import programs
+from longshore.database.embedded_server import programs
 from longshore.demo.seed import CHAIN, seed
 from longshore.exports import catalog, formats
 from longshore.exports.catalog import quoted_part

@@ -27,7 +27,7 @@ from longshore.access import clients
 from longshore.access.tokens import Level, Scope, create
 from longshore.database.connect import Pool
 from longshore.database.embedded import embedded_server
-from longshore.database.migrate import connected_if_current, migrate_at
+from longshore.database.migrate import connected_if_current, migrate
 from longshore.demo.seed import seed
 from longshore.exports.manifest import SIGNATURE, SUFFIX
 from longshore.settings import Settings
@@ -212,7 +212,7 @@ def _stopped(rows: int) -> Path:
     if rows:
         _copy(_stopped(0), folder)
     with embedded_server(folder) as url:
-        in_own_loop(seed(url, rows, lambda _: None) if rows else migrate_at(url))
+        in_own_loop(seed(url, rows, lambda _: None) if rows else migrate(url))
     return folder
 
 

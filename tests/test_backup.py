@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx2
 
 from longshore.access.tokens import Level
-from longshore.database.embedded import embedded_server, programs
+from longshore.database.embedded import embedded_server
+from longshore.database.embedded_server import programs
 from longshore.demo.seed import seed
 from tests.service import Longshore, ended, export_body, in_own_loop
 

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import structlog
 
-from longshore.database.embedded import restart_if_ended
 from longshore.errors import LongshoreError
 from longshore.processes import browsable
+from longshore.restart import Restart
 from longshore.settings import Settings
 
 log = structlog.get_logger()
 
 START_WARNING_SECONDS = 60.0
-EARLY_EXIT_SECONDS = 10.0
-MAX_RESTART_PAUSE_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 15.0  # after the grace time of running tasks
 PARENT_CHECK_SECONDS = 1.0
 PARENT_VARIABLE = "_LONGSHORE_PARENT"  # not a setting: the process id of the parent of a child
@@ -48,34 +46,11 @@ def end_with_parent(grace_seconds: float) -> None:
         threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
-class _Restart:
-    """When a process that has exited is started again: after growing pauses if it exits soon after its start."""
-
-    def __init__(self, process: str) -> None:
-        self._process = process
-        self._pause = 0.0
-        self.started()
-
-    def started(self) -> None:
-        """Record that the process was started, or that this was tried."""
-        self._started = time.monotonic()
-        self._due: float | None = None
-
-    def is_due(self, code: int | None = None) -> bool:
-        """Return whether the process, which has exited, is to be started now. Its exit is logged once."""
-        now = time.monotonic()
-        if self._due is None:
-            quickly = now - self._started < EARLY_EXIT_SECONDS
-            self._pause = min(MAX_RESTART_PAUSE_SECONDS, max(1.0, self._pause * 2)) if quickly else 0.0
-            self._due = now + self._pause
-            log.error("process exited, restarting it", process=self._process, code=code, again_in=self._pause)
-        return now >= self._due
-
-
 class Children:
     """The API and the worker as child processes, which are restarted when they exit.
 
-    Without a configured database, each child uses the embedded one by itself, so that it runs until the last has ended.
+    Without a configured database, each child uses the embedded one by itself: it starts it again if it ends, and the
+    last child to end stops it.
     """
 
     def __init__(self, settings: Settings, log_file: Path | None = None) -> None:
@@ -90,7 +65,7 @@ class Children:
         }
         self._log_file = log_file
         self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._restarts = {name: _Restart(name) for name in ("worker", "api", "database")}
+        self._restarts = {name: Restart(name) for name in ("worker", "api")}
 
     def __enter__(self) -> "Children":
         try:
@@ -155,31 +130,18 @@ class Children:
                 with opener.open(f"{address}/readyz", timeout=2):
                     return address
             except (urllib.error.URLError, OSError):
-                self._restart_database()
                 time.sleep(0.05)
             if time.monotonic() - said > START_WARNING_SECONDS:
                 said = time.monotonic()
                 log.warning("the API is not ready yet", address=address)
 
     def watch(self) -> None:
-        """Restart processes and an embedded database that exit, until interrupted."""
+        """Restart processes that exit, until interrupted."""
         while True:
-            self._restart_database()
             for name, child in tuple(self._children.items()):
                 if child.poll() is not None and self._restarts[name].is_due(child.returncode):
                     self._start(name)
             time.sleep(1)
-
-    def _restart_database(self) -> None:
-        if self._settings.database_url:
-            return
-        restart = self._restarts["database"]
-        try:
-            if restart_if_ended(self._settings.data, restart.is_due):
-                restart.started()
-        except (LongshoreError, OSError) as error:
-            restart.started()
-            log.error("the database does not start", error=str(error))
 
     def _where(self) -> str:
         return f"; {self._log_file} says why" if self._log_file else ""

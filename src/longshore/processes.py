@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from longshore.database.embedded import embedded_server, has_database
-from longshore.database.migrate import migrate_at
+from longshore.database.embedded import embedded_server, has_database, restarted_if_ended
+from longshore.database.migrate import migrate
 from longshore.errors import LongshoreError
 from longshore.settings import Settings
 from longshore.tasks.waiters import RELEASE_SIGNAL
@@ -30,11 +30,17 @@ MAX_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
 
 @contextlib.contextmanager
 def database(settings: Settings) -> Iterator[str]:
-    """Yield the address of the service's database; the embedded one is migrated, and runs while the context is open."""
+    """Yield the address of the service's database.
+
+    The embedded one is migrated, runs while the context is open, and is started again if it ends meanwhile.
+    """
     with database_as_it_is(settings) as url:
-        if not settings.database_url:
-            asyncio.run(migrate_at(url))  # an embedded database is migrated without a command
-        yield url
+        if settings.database_url:
+            yield url
+            return
+        asyncio.run(migrate(url))  # an embedded database is migrated without a command
+        with restarted_if_ended(settings.data):
+            yield url
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from longshore.access import totp
 from longshore.access.tokens import Level
-from longshore.database.embedded import programs
+from longshore.database.embedded_server import programs
 from tests.access.users import headers_of, new_person
 from tests.receiver import receiving
 from tests.service import CHAIN, Longshore, ended, export_body

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from longshore.database.address import parse
-from longshore.database.embedded import embedded_server, programs
+from longshore.database.embedded import embedded_server
+from longshore.database.embedded_server import programs
 from longshore.database.server_user import server_user
 from longshore.errors import LongshoreError
 from tests.command import failed, run

@@ -17,6 +17,7 @@ import pytest
 
 import longshore
 from longshore.database import migrate
+from longshore.database.connect import connected_to_read
 from longshore.database.embedded import embedded_server
 from longshore.errors import LongshoreError
 from tests.command import environment, failed, run
@@ -211,6 +212,12 @@ def test_this_version_serves_while_and_after_a_later_one_migrates_and_only_refus
         process.communicate(timeout=30)
 
 
+async def pending(url: str) -> list[str]:
+    """The migrations that would run on the database at an address."""
+    async with connected_to_read(url, "test") as connection:
+        return await migrate.pending(connection)
+
+
 def test_two_migrations_at_once_take_turns(tmp_path: Path) -> None:
     with embedded_server(tmp_path / "data") as url, ExitStack() as stack:
         held = ExitStack()
@@ -248,12 +255,12 @@ def test_migration_of_a_table_that_stays_in_use_ends_with_the_reason(
     monkeypatch.setattr(migrate, "MAX_LOCK_WAIT_SECONDS", 1.0)
     with embedded_server(tmp_path / "data") as url:
         all_of_them = migrate.known()
-        in_own_loop(migrate.migrate_at(url))
+        in_own_loop(migrate.migrate(url))
         monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, 999: ("later", LATER)})
         with in_use(url), pytest.raises(LongshoreError, match="longshore migrate"):
-            in_own_loop(migrate.migrate_at(url))
-        assert in_own_loop(migrate.pending_at(url)) == ["0999 later"]
-        assert in_own_loop(migrate.migrate_at(url)) == ["0999 later"]
+            in_own_loop(migrate.migrate(url))
+        assert in_own_loop(pending(url)) == ["0999 later"]
+        assert in_own_loop(migrate.migrate(url)) == ["0999 later"]
 
 
 def test_failed_migration_leaves_nothing_and_those_before_it_stay(
@@ -267,13 +274,13 @@ def test_failed_migration_leaves_nothing_and_those_before_it_stay(
         all_of_them = migrate.known()
         monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, **faulty})
         with pytest.raises(asyncpg.PostgresSyntaxError):
-            in_own_loop(migrate.migrate_at(url))
+            in_own_loop(migrate.migrate(url))
         # The queue comes last, so it is missing too.
-        assert in_own_loop(migrate.pending_at(url)) == ["0999 bad", "the job queue"]
+        assert in_own_loop(pending(url)) == ["0999 bad", "the job queue"]
         monkeypatch.setattr(migrate, "known", lambda: all_of_them | {998: faulty[998]})
         with pytest.raises(LongshoreError, match="longshore migrate"):
             in_own_loop(migrate.check_at(url))
-        assert in_own_loop(migrate.migrate_at(url)) == ["the job queue"]
+        assert in_own_loop(migrate.migrate(url)) == ["the job queue"]
         in_own_loop(migrate.check_at(url))
 
 
@@ -285,9 +292,9 @@ def test_migration_whose_connection_is_lost_ends_with_the_reason(
         ending = {999: ("ending", "select pg_terminate_backend(pg_backend_pid())")}
         monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, **ending})
         with pytest.raises(asyncpg.ConnectionDoesNotExistError, match="administrator command"):
-            in_own_loop(migrate.migrate_at(url))
+            in_own_loop(migrate.migrate(url))
         monkeypatch.setattr(migrate, "known", lambda: all_of_them)
-        assert in_own_loop(migrate.migrate_at(url)) == ["the job queue"]
+        assert in_own_loop(migrate.migrate(url)) == ["the job queue"]
         in_own_loop(migrate.check_at(url))
 
 
@@ -295,6 +302,6 @@ def test_migration_whose_connection_is_lost_ends_with_the_reason(
 def test_api_and_worker_refuse_to_start_on_an_older_schema(tmp_path: Path, command: str) -> None:
     with embedded_server(tmp_path / "data") as url:
         failed(run(command, folder=tmp_path, database_url=url, port=str(free_port())), "run `longshore migrate`")
-        in_own_loop(migrate.migrate_at(url))
+        in_own_loop(migrate.migrate(url))
         in_own_loop(asked(url, "delete from longshore.migrations where number = 1"))
         failed(run(command, folder=tmp_path, database_url=url, port=str(free_port())), "run `longshore migrate`")

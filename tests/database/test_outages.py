@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from longshore.database.migrate import migrate_at
+from longshore.database.migrate import migrate
 from longshore.database.retry import DATABASE_ERRORS, is_transient
 from longshore.demo.seed import seed
 from longshore.exports.catalog import Field, FieldType
@@ -31,7 +31,7 @@ def server() -> Iterator[DebianPostgres]:
         server.sql("create role longshore login")
         server.sql("create database longshore owner longshore")
         url = server.url("longshore", "longshore")
-        in_own_loop(migrate_at(url))
+        in_own_loop(migrate(url))
         in_own_loop(seed(url, 2000, lambda _: None))
         yield server
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from longshore.database.connect import connected, open_pool
-from longshore.database.migrate import migrate_at
+from longshore.database.migrate import migrate
 from longshore.database.requirements import require_sessions
 from longshore.database.session_settings import SESSION
 from longshore.errors import LongshoreError
@@ -141,7 +141,7 @@ def test_a_pooler_in_transaction_mode_is_refused_in_one_line(server: DebianPostg
 def test_an_export_works_as_a_plain_role_through_pgbouncer(server: DebianPostgres, tmp_path: Path) -> None:
     with pgbouncer(server, {"longshore": PASSWORD}) as port:
         url = server.tcp("longshore", PASSWORD, "longshore").replace(str(server.port), str(port))
-        assert asyncio.run(migrate_at(url))
+        assert asyncio.run(migrate(url))
         done = run("seed", "--rows", "2000", folder=tmp_path, database_url=url)
         assert done.returncode == 0, done.stderr
         service = Longshore(tmp_path, server.url("longshore", "longshore"), database_url=url)
@@ -190,7 +190,7 @@ def test_a_statement_timeout_of_a_role_that_is_too_short_for_anything_is_lifted(
 
 
 def test_a_source_that_refuses_the_worker_is_named(server: DebianPostgres, tmp_path: Path) -> None:
-    asyncio.run(migrate_at(server.url("longshore", "longshore")))
+    asyncio.run(migrate(server.url("longshore", "longshore")))
     server.sql("create role locked_out login; revoke connect on database longshore from public")
     source = server.url("locked_out", "longshore")
     done = run("worker", folder=tmp_path, database_url=server.url("longshore", "longshore"), source_url=source)
@@ -201,6 +201,6 @@ def test_role_that_owns_an_existing_schema_can_migrate(server: DebianPostgres) -
     server.sql("create role guest login")
     server.sql("create database shared locale 'C.UTF-8' template template0")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        asyncio.run(migrate_at(server.url("guest", "shared")))
+        asyncio.run(migrate(server.url("guest", "shared")))
     server.sql("create schema longshore authorization guest", database="shared")
-    assert asyncio.run(migrate_at(server.url("guest", "shared")))
+    assert asyncio.run(migrate(server.url("guest", "shared")))

@@ -17,7 +17,8 @@ import pytest
 
 from longshore.database.address import parse
 from longshore.database.connect import Connection, open_pool
-from longshore.database.embedded import embedded_server, programs
+from longshore.database.embedded import embedded_server
+from longshore.database.embedded_server import programs
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import columns_of

@@ -9,7 +9,8 @@ from pathlib import Path
 import asyncpg
 
 from longshore.database.connect import Connection
-from longshore.database.embedded import embedded_server, programs
+from longshore.database.embedded import embedded_server
+from longshore.database.embedded_server import programs
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.increments import transactions
 from tests.exports.engine import index_over

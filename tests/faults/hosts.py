@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import boto3
 
-from longshore.database.embedded import programs
+from longshore.database.embedded_server import programs
 from tests.faults.held import CATALOG, LEDGER, ROWS, until, write_catalog, write_source
 from tests.faults.network import NET, Network
 from tests.service import Longshore, database_in, listens

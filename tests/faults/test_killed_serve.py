@@ -1,4 +1,4 @@
-"""`serve` whose parent process or embedded PostgreSQL is killed recovers, and leaves no process behind (promise 7)."""
+"""Processes whose parent or embedded PostgreSQL is killed recover, and leave no process behind (promise 7)."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+import asyncpg
 import httpx2
 import psutil
 import pytest
@@ -132,6 +133,39 @@ def test_embedded_database_that_ends_under_serve_is_started_again(
         until(stopped.answers, "the database to be back")
         assert_whole(stopped, client, ended(client, task))
         assert process.poll() is None
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_embedded_database_that_ends_under_a_single_process_is_started_again(stopped: Longshore, command: str) -> None:
+    data, port, catalog = str(stopped.data), str(stopped.port), str(stopped.data / "catalog.toml")
+    process = start(command, folder=stopped.data, data=data, catalog=catalog, port=port, log_format="json")
+    try:
+        if command == "api":
+            until(stopped.answers, "the API to answer")
+        else:
+            line_with(process, "worker ready")
+        first = postmaster(stopped)
+        first.send_signal(signal.SIGQUIT)
+        until(lambda: has_another_postmaster(stopped, first), "the database to be back")
+        if command == "api":
+            until(stopped.answers, "the API to answer again")
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        try:
+            assert process.wait(40) == 0
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def has_another_postmaster(service: Longshore, first: psutil.Process) -> bool:
+    """Whether the service's PostgreSQL runs and answers as another process than the first one."""
+    with contextlib.suppress(OSError, IndexError, psutil.NoSuchProcess, asyncpg.PostgresError):
+        return postmaster(service).pid != first.pid and service.sql("select 1")[0][0] == 1
+    return False
 
 
 def test_embedded_database_that_cannot_start_again_is_tried_until_it_can(stopped: Longshore, serve: Serve) -> None:

@@ -37,7 +37,7 @@ def load_settings() -> "Settings":
 def serve() -> None:
     """Start the API and a worker, with the embedded database if none is configured."""
     from longshore.children import Children
-    from longshore.database.migrate import migrate_at
+    from longshore.database.migrate import migrate
     from longshore.database.retry import when_served
     from longshore.exports import catalog
     from longshore.processes import (
@@ -54,7 +54,7 @@ def serve() -> None:
     catalog.load(settings.catalog)  # an error is one line here, before any process starts
     try:
         with database_as_it_is(settings) as url:
-            asyncio.run(when_served(migrate_at, url))
+            asyncio.run(when_served(migrate, url))
             with Children(settings) as children:
                 address = children.wait_until_ready()
                 click.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
@@ -100,20 +100,26 @@ def migrate(
     ] = False,
 ) -> None:
     """Migrate the schema of the database to this version."""
-    from longshore.database.export_role import why_unused_at
-    from longshore.database.migrate import migrate_at, pending_at
+    from longshore.database import migrate as schema
+    from longshore.database.connect import connected_to_read
+    from longshore.database.export_role import why_unused
     from longshore.processes import database_as_it_is
 
+    async def run(url: str) -> tuple[list[str], str | None]:
+        """Return the migrations that are pending or ran, and why row-level security does not apply to exports."""
+        if not check:
+            made = await schema.migrate(url)
+        async with connected_to_read(url, "longshore migrate") as connection:
+            return (await schema.pending(connection), None) if check else (made, await why_unused(connection))
+
     with database_as_it_is(load_settings()) as url:
-        if check:
-            missing = asyncio.run(pending_at(url))
-            for name in missing or ["the schema is this version's"]:
-                click.echo(name)
-            raise click.exceptions.Exit(1 if missing else 0)
-        for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
-            click.echo(name)
-        if (problem := asyncio.run(why_unused_at(url))) is not None:
-            click.echo(f"warning: {problem}", err=True)
+        names, problem = asyncio.run(run(url))
+    for name in names or ["the schema is this version's" if check else "nothing to do"]:
+        click.echo(name)
+    if problem is not None:
+        click.echo(f"warning: {problem}", err=True)
+    if check and names:
+        raise click.exceptions.Exit(1)
 
 
 def seed(rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:

@@ -1,6 +1,6 @@
 """The role that exports read as, so that PostgreSQL's row-level security applies to them (promise 5)."""
 
-from longshore.database.connect import Connection, connected_to_read
+from longshore.database.connect import Connection
 
 ROLE = "longshore_export"
 
@@ -45,9 +45,3 @@ async def why_unused(connection: Connection) -> str | None:
     if not row["granted"]:
         return f"the role {ROLE} may not read longshore.audit; run `longshore migrate` as the owner of that table"
     return None
-
-
-async def why_unused_at(url: str) -> str | None:
-    """Run `why_unused` on the database at an address."""
-    async with connected_to_read(url, "longshore migrate") as connection:
-        return await why_unused(connection)

@@ -18,7 +18,6 @@ import asyncpg
 from longshore.database.connect import Connection, Pool, connected
 from longshore.database.export_role import GRANTS
 from longshore.database.requirements import require_sessions, require_usable
-from longshore.database.retry import DATABASE_ERRORS
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
@@ -57,15 +56,17 @@ def known() -> dict[int, tuple[str, str]]:
     return dict(sorted(migrations.items()))
 
 
-async def migrate(connection: Connection) -> list[str]:
-    """Bring the schema to this version and return the names of the migrations that ran.
+async def migrate(url: str) -> list[str]:
+    """Bring the schema of a database to this version and return the names of the migrations that ran.
 
     A second process waits for the first. Raises LongshoreError if the server is unusable, if the database is newer than
     this version, or if a table stays locked (the migrations before it stay applied).
     """
-    await require_usable(connection)
-    await connection.execute("select pg_advisory_lock($1)", ADVISORY_LOCK)
-    try:
+    await require_sessions(url)
+    async with connected(url, APPLICATION_NAME) as connection:
+        await require_usable(connection)
+        # This lock, and the limit for all others, hold until the connection is closed.
+        await connection.execute("select pg_advisory_lock($1)", ADVISORY_LOCK)
         await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_SECONDS * 1000:.0f}")
         await connection.execute(SCHEMA)
         await connection.execute(MIGRATIONS)
@@ -81,11 +82,6 @@ async def migrate(connection: Connection) -> list[str]:
             names.append(step)
         await connection.execute(GRANTS)
         return names
-    finally:
-        # A lost connection has released the lock; the error to raise is the one that says why it was lost.
-        with contextlib.suppress(*DATABASE_ERRORS):
-            await connection.execute("reset lock_timeout")
-            await connection.execute("select pg_advisory_unlock($1)", ADVISORY_LOCK)
 
 
 async def _apply(connection: Connection, number: int, name: str, sql: str) -> None:
@@ -163,19 +159,6 @@ async def check_at(url: str) -> None:
     async with connected_if_current(url):
         pass
     await require_sessions(url)
-
-
-async def migrate_at(url: str) -> list[str]:
-    """Run `migrate` on the database at an address."""
-    await require_sessions(url)
-    async with connected(url, APPLICATION_NAME) as connection:
-        return await migrate(connection)
-
-
-async def pending_at(url: str) -> list[str]:
-    """Run `pending` on the database at an address."""
-    async with connected(url, APPLICATION_NAME) as connection:
-        return await pending(connection)
 
 
 async def _applied(connection: Connection | Pool) -> set[int]:

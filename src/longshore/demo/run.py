@@ -19,7 +19,7 @@ from longshore.access import clients
 from longshore.access.tokens import Level, create
 from longshore.children import Children
 from longshore.client.model import Progress as TaskProgress
-from longshore.database.migrate import connected_if_current, migrate_at
+from longshore.database.migrate import connected_if_current, migrate
 from longshore.demo.seed import CHAIN, seed
 from longshore.errors import LongshoreError
 from longshore.processes import database, refuse_taken_port
@@ -34,7 +34,7 @@ def run_demo(loaded: LoadedSettings, rows: int) -> None:
     settings = _with_free_port(loaded)
     out = Console(highlight=False, soft_wrap=True)
     with database(settings) as url:
-        asyncio.run(migrate_at(url))
+        asyncio.run(migrate(url))
         token = asyncio.run(_prepare(settings, url, rows, out))
         log_file = settings.data / "demo.log"
         log_file.unlink(missing_ok=True)
