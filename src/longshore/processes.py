@@ -34,7 +34,7 @@ def database(settings: Settings) -> Iterator[str]:
 
     The embedded one is migrated, runs while the context is open, and is started again if it ends meanwhile.
     """
-    with database_as_it_is(settings) as url:
+    with unmigrated_database(settings) as url:
         if settings.database_url:
             yield url
             return
@@ -44,7 +44,7 @@ def database(settings: Settings) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def database_as_it_is(settings: Settings) -> Iterator[str]:
+def unmigrated_database(settings: Settings) -> Iterator[str]:
     """Yield the address of the service's database without a migration.
 
     A new embedded database is reported on standard error, because a command in the wrong folder makes one.
@@ -98,7 +98,7 @@ def interrupt_on_sigterm() -> None:
     def interrupt(number: int, _frame: object) -> None:
         raise TerminatedError(number)
 
-    def again(unraisable: "sys.UnraisableHookArgs") -> None:
+    def resend_dropped_signal(unraisable: "sys.UnraisableHookArgs") -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             value = unraisable.exc_value
             number = value.args[0] if isinstance(value, TerminatedError) else signal.SIGINT
@@ -106,7 +106,7 @@ def interrupt_on_sigterm() -> None:
         else:
             sys.__unraisablehook__(unraisable)
 
-    sys.unraisablehook = again
+    sys.unraisablehook = resend_dropped_signal
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP
             signal.signal(number, interrupt)

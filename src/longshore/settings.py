@@ -88,7 +88,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         int, Meta(ge=0, le=604_800, description="seconds that a replica may be behind for exports; 0: any number")
     ] = 0
     export_megabytes_per_second: Annotated[
-        float, Meta(ge=0, le=100_000, description="what one export may write, in MB a second; 0: any")
+        float, Meta(ge=0, le=100_000, description="MB that one export may write in a second; 0: any number")
     ] = 0.0
     worker_metrics_port: Annotated[
         int, Meta(ge=0, le=65535, description="port on `host` that a worker tells Prometheus at; 0: none")
@@ -100,10 +100,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         float, Meta(ge=0, le=3600, description="seconds that a worker which is told to stop lets its tasks run on")
     ] = 30.0
     session_idle: Annotated[
-        float, Meta(ge=60, le=31_536_000, description="seconds without a request after which a person's session ends")
+        float, Meta(ge=60, le=31_536_000, description="seconds without a request after which a user's session ends")
     ] = 3600.0
     session_life: Annotated[
-        float, Meta(ge=60, le=31_536_000, description="seconds after which a person's session ends in any case")
+        float, Meta(ge=60, le=31_536_000, description="seconds after which a user's session ends in any case")
     ] = 43_200.0
     secret: Annotated[
         str,
@@ -163,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     @cached_property
     def chain_slots(self) -> int:
         """How many tasks of one chain run at the same time."""
-        return self.chain_tasks or max(1, min(MOST_USUAL_SLOTS, (os.cpu_count() or 1) // 2))
+        return self.chain_tasks or max(1, min(MAX_DEFAULT_CHAIN_TASKS, (os.cpu_count() or 1) // 2))
 
     @cached_property
     def result_time_of_chains(self) -> dict[int, timedelta]:
@@ -227,7 +227,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
 URLS = ("database_url", "source_url")
 SECRETS = frozenset({*URLS, "secret"})
-MOST_USUAL_SLOTS = 2
+MAX_DEFAULT_CHAIN_TASKS = 2
 
 
 def _parts(text: str) -> list[str]:

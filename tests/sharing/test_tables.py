@@ -180,14 +180,14 @@ def test_client_that_takes_only_delta_gets_the_actions_of_a_log(reader: Reader, 
 
 
 def test_capabilities_that_the_server_lacks_are_answered_in_parquet(reader: Reader, ledger: tuple[int, str]) -> None:
-    for wishes in (
+    for capabilities in (
         "responseformat=delta,parquet;readerfeatures=x",
         "responseformat=parquet",
         "asyncquery=true",
         "x",
         ";=",
     ):
-        answer = reader.query(ledger[1], {"delta-sharing-capabilities": wishes})
+        answer = reader.query(ledger[1], {"delta-sharing-capabilities": capabilities})
         assert answer.headers["delta-sharing-capabilities"] == "responseformat=parquet"
         assert len(answer.lines) == 3
     answer = reader.query(ledger[1], {"delta-sharing-capabilities": "includeEndStreamAction=true"})

@@ -1,7 +1,7 @@
 """Sessions of users: they begin with a sign-in and end with a sign-out, after idle time, or after their lifetime.
 
 The key is 32 random bytes, of which the SHA-256 is stored, as with tokens. Nothing is cached, so the end of a session
-holds at once; people do not poll so often that the query for each request would matter.
+holds at once; users do not poll so often that the query for each request would matter.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ class Session(msgspec.Struct, frozen=True):
     """The address that it was opened from."""
     created: datetime
     used: datetime
-    """To the minute, or to a tenth of the idle time if that is shorter."""
+    """Time of the last request; lags by up to a minute, or by a tenth of the idle time if that is shorter."""
 
 
 class Sessions:

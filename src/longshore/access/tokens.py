@@ -4,7 +4,7 @@ Promise 5: a request is for exactly one chain. The chain of a token's request is
 the token's scope if the request names it.
 
 The secret is 32 random bytes, so its SHA-256 is as hard to invert as the secret is to guess. A slow hash would add
-milliseconds to each poll and no protection; passwords, which people choose, need one.
+milliseconds to each poll and no protection; passwords, which users choose, need one.
 """
 
 import hashlib
@@ -189,7 +189,7 @@ class Token(msgspec.Struct, frozen=True):
     created: datetime
     expires: datetime | None
     used: datetime | None
-    """Time of the last use, to the minute."""
+    """Time of the last use; lags by up to two minutes."""
     revoked: datetime | None
     state: TokenState
     """`active`, or why it is not accepted: `revoked`; `expired`; its client is turned off; its user is, or has no level

@@ -7,10 +7,10 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, PathParameter, QueryParameter, RawBody
 
-from longshore.access import audit, clients, ongoing, tokens, users
+from longshore.access import audit, clients, tokens, users, work_of_credentials
 from longshore.access.clients import ClientChange, ServiceClient
-from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token
+from longshore.access.work_of_credentials import Ongoing
 from longshore.api.audited import audited, given
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import actor, admitted
@@ -137,7 +137,8 @@ async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) ->
         changed = await clients.change(change.connection, caller.chain, number_of(id, "client-not-found"), fields)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
-            still_ongoing = await _ongoing(request, connection, await ongoing.tokens_of(connection, changed.id), stop)
+            makers = await work_of_credentials.tokens_of(connection, changed.id)
+            still_ongoing = await _ongoing(request, connection, makers, stop)
     return ChangedClient(**msgspec.structs.asdict(changed), ongoing=still_ongoing)
 
 
@@ -211,8 +212,8 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
 async def _ongoing(request: AnyRequest, connection: Connection, makers: list[str], stop: bool) -> Ongoing:
     _, caller = admitted(request)
     if stop:
-        return await ongoing.stop(connection, actor(request), makers, caller.chain)
-    return await ongoing.made_by(connection, makers, caller.chain)
+        return await work_of_credentials.stop(connection, actor(request), makers, caller.chain)
+    return await work_of_credentials.made_by(connection, makers, caller.chain)
 
 
 async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:

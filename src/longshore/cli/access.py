@@ -14,8 +14,8 @@ from longshore.errors import LongshoreError
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
     from longshore.access.clients import ServiceClient
-    from longshore.access.ongoing import Ongoing
     from longshore.access.tokens import Token
+    from longshore.access.work_of_credentials import Ongoing
     from longshore.database.connect import Connection
 
 client_app = Commands(
@@ -71,11 +71,11 @@ def client_list() -> None:
 @client_app.command("disable", epilog="Example: longshore client disable 3")
 def client_disable(id: ClientId, stop: StopOption = False) -> None:
     """Disable all tokens of a client, within two seconds. Lists the active tasks and webhooks that they created."""
-    from longshore.access import ongoing
+    from longshore.access import work_of_credentials
 
     async def disable(connection: "Connection", actor: "Actor") -> list[str]:
         await _enable(connection, actor, id, False)
-        return await ongoing.tokens_of(connection, id)
+        return await work_of_credentials.tokens_of(connection, id)
 
     makers = with_connection(disable)
     click.echo(f"client {id} is disabled")
@@ -103,12 +103,12 @@ async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bo
 
 def _show_ongoing(makers: list[str], stop: bool) -> None:
     """Print the work of credentials that goes on, or that was stopped."""
-    from longshore.access import ongoing
+    from longshore.access import work_of_credentials
 
     async def run(connection: "Connection", actor: "Actor") -> "Ongoing":
         if stop:
-            return await ongoing.stop(connection, actor, makers, None)
-        return await ongoing.made_by(connection, makers, None)
+            return await work_of_credentials.stop(connection, actor, makers, None)
+        return await work_of_credentials.made_by(connection, makers, None)
 
     work = with_connection(run, one_transaction=False)
     state = "stopped" if work.stopped else "goes on"

@@ -43,9 +43,9 @@ def serve() -> None:
     from longshore.processes import (
         PORT_TIMEOUT_SECONDS,
         TerminatedError,
-        database_as_it_is,
         interrupt_on_sigterm,
         refuse_taken_port,
+        unmigrated_database,
     )
 
     settings = load_settings()
@@ -53,7 +53,7 @@ def serve() -> None:
     refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
     catalog.load(settings.catalog)  # an error is one line here, before any process starts
     try:
-        with database_as_it_is(settings) as url:
+        with unmigrated_database(settings) as url:
             asyncio.run(when_served(migrate, url))
             with Children(settings) as children:
                 address = children.wait_until_ready()
@@ -103,7 +103,7 @@ def migrate(
     from longshore.database import migrate as schema
     from longshore.database.connect import connected_to_read
     from longshore.database.export_role import why_unused
-    from longshore.processes import database_as_it_is
+    from longshore.processes import unmigrated_database
 
     async def run(url: str) -> tuple[list[str], str | None]:
         """Return the migrations that are pending or ran, and why row-level security does not apply to exports."""
@@ -112,7 +112,7 @@ def migrate(
         async with connected_to_read(url, "longshore migrate") as connection:
             return (await schema.pending(connection), None) if check else (made, await why_unused(connection))
 
-    with database_as_it_is(load_settings()) as url:
+    with unmigrated_database(load_settings()) as url:
         names, problem = asyncio.run(run(url))
     for name in names or ["the schema is this version's" if check else "nothing to do"]:
         click.echo(name)
@@ -152,7 +152,7 @@ def doctor() -> None:
     from longshore.database.embedded import embedded_url
     from longshore.doctor.examine import examine
     from longshore.doctor.finding import Finding, wrong
-    from longshore.processes import database_as_it_is
+    from longshore.processes import unmigrated_database
     from longshore.settings_sources import load
     from longshore.telemetry import logs
 
@@ -176,7 +176,7 @@ def doctor() -> None:
     try:
         if not settings.database_url:
             embedded_url(settings.data)  # raises where there is none: a check makes no database
-        with database_as_it_is(settings) as url:
+        with unmigrated_database(settings) as url:
             asyncio.run(run(url))
     except LongshoreError as error:
         show(wrong("database", str(error)))

@@ -54,7 +54,7 @@ def position_of(token: str | None) -> str:
     return match[1]
 
 
-def page(items: list[Any], last: str | None) -> Response[Items]:
+def list_answer(items: list[Any], last: str | None) -> Response[Items]:
     """Return the answer with a page. `last`: the name that the next one begins after; None where there is none."""
     token = None if last is None else base64.urlsafe_b64encode(f"after:{last}".encode()).decode()
     return Response(Items(items, token), media_type=JSON)

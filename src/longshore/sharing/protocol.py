@@ -53,7 +53,7 @@ class ListedTable(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """The wishes of a client."""
+    """The form of an answer that a client asks for."""
 
     format: Format
     end_action: bool

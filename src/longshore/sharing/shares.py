@@ -11,7 +11,7 @@ from longshore.api.guard import admitted_leniently
 from longshore.api.service import AnyRequest, Service
 from longshore.errors import NotFoundError
 from longshore.exports.rights import sees
-from longshore.sharing.pages import MAX_PAGE, Items, MaxResults, PageToken, page, position_of, size_of
+from longshore.sharing.pages import MAX_PAGE, Items, MaxResults, PageToken, list_answer, position_of, size_of
 from longshore.sharing.protocol import ACCESS_MODES, JSON, ListedTable, Schema, Share, table_id
 from longshore.tasks import shared_tables
 from longshore.tasks.shared_tables import Table
@@ -39,7 +39,7 @@ async def list_shares(
     found = sorted({str(caller.chain) for caller in callers.values()})
     following = [name for name in found if name > after]
     shown = following[:size]
-    return page([Share(name) for name in shown], (shown or [after])[-1] if len(following) > size else None)
+    return list_answer([Share(name) for name in shown], (shown or [after])[-1] if len(following) > size else None)
 
 
 @get("/delta-sharing/shares/{share:str}")
@@ -57,7 +57,7 @@ async def list_schemas(
     admitted_leniently(request)
     after = position_of(page_token)
     found = [Schema(SCHEMA, share)] if after < SCHEMA else []
-    return page(found, None) if size_of(max_results) else page([], after if found else None)
+    return list_answer(found, None) if size_of(max_results) else list_answer([], after if found else None)
 
 
 @get("/delta-sharing/shares/{share:str}/all-tables")
@@ -104,4 +104,4 @@ async def _tables(
         begin = found[-1].key
     last = None if len(visible) <= size else visible[size - 1].key if size else after
     shown = [ListedTable(table.name, SCHEMA, share, table_id(table), ACCESS_MODES) for table in visible[:size]]
-    return page(shown, last)
+    return list_answer(shown, last)

@@ -38,7 +38,7 @@ StartingTimestamp = Annotated[
 ]
 VersionNumber = Annotated[int | None, QueryParameter(ge=0, le=MAX_BIGINT, description="The version: a run's number.")]
 Timestamp = Annotated[str | None, QueryParameter(description="The version of this time, in ISO 8601.")]
-Wishes = Annotated[str, HeaderParameter(name=CAPABILITIES, description="Such as `responseformat=parquet`.")]
+CapabilitiesHeader = Annotated[str, HeaderParameter(name=CAPABILITIES, description="Such as `responseformat=parquet`.")]
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -100,14 +100,14 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     table: TableName,
     version: VersionNumber = None,
     timestamp: Timestamp = None,
-    wishes: Wishes = "",
+    capabilities: CapabilitiesHeader = "",
 ) -> Response[bytes] | Stream:
     """Return two lines of JSON: the protocol, and the schema of the table in a version, by default that of now."""
     moment = moment_of(timestamp, "timestamp")
     if version is not None and moment is not None:
         raise ValidationError([Violation("expected either `version` or `timestamp`, got both", parameter="timestamp")])
     found = await _version(request, Place(share, schema, table), version, moment)
-    wanted = msgspec.structs.replace(protocol.capabilities(wishes), end_action=False)
+    wanted = msgspec.structs.replace(protocol.capabilities(capabilities), end_action=False)
     travels = version is not None or moment is not None
     return _answer(found, wanted, protocol.lines(protocol.head(found, wanted, travels=travels)), {})
 
@@ -126,7 +126,7 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     schema: SchemaName,
     table: TableName,
     body: Annotated[RawBody, TableQuery],
-    wishes: Wishes = "",
+    capabilities: CapabilitiesHeader = "",
 ) -> Response[bytes] | Stream:
     """Return the files of a version, by default that of now, as lines of JSON, each with a signed address.
 
@@ -136,7 +136,7 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     service, caller = admitted_leniently(request)
     query, headers = read_query(body), _id_scheme(request)
     found = await _version(request, Place(share, schema, table), query.number, query.moment)
-    wanted = protocol.capabilities(wishes)
+    wanted = protocol.capabilities(capabilities)
     listing = Listing(service.pool, found, wanted, query)
     signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, listing.run_files)
     authorization = request.headers.get("authorization")

@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from longshore.access import ongoing
+from longshore.access import work_of_credentials
 from longshore.access.audit import Actor
-from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Level
+from longshore.access.work_of_credentials import Ongoing
 from longshore.database.connect import open_pool
 from longshore.tasks.model import ChainId
 from tests import command
@@ -25,7 +25,7 @@ select $1, '', 'export', '{}', '{}', '', '2126-01-01', $2 from generate_series(1
 def stop(service: Longshore, maker: str) -> Ongoing:
     async def run() -> Ongoing:
         async with open_pool(service.url, size=1, name="test") as pool, pool.acquire() as connection:
-            return await ongoing.stop(connection, Actor("command", "me"), [maker], CHAIN)
+            return await work_of_credentials.stop(connection, Actor("command", "me"), [maker], CHAIN)
 
     return asyncio.run(run())
 
@@ -50,7 +50,7 @@ def test_task_with_only_runs_of_a_backfill_left_is_listed_and_stopped(idle: Long
 def test_all_tasks_are_stopped_where_they_are_more_than_a_page(
     idle: Longshore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ongoing, "MAX_LISTED", 2)
+    monkeypatch.setattr(work_of_credentials, "MAX_LISTED", 2)
     maker = f"token {uuid4()}"
     idle.sql(ADDED, CHAIN, maker, 5)
     stopped = stop(idle, maker)
