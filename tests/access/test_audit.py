@@ -70,7 +70,7 @@ def test_audit_entries_are_filtered_and_paged_and_belong_to_their_chain(
     service: Longshore, admin: httpx2.Client
 ) -> None:
     person = new_person(service, _1764=Level.READ, _1765=Level.READ)
-    person.login("wrong horse battery staple")
+    person.sign_in("wrong horse battery staple")
     person.session()
     for chain in (1764, 1765):
         with service.client(Level.ADMIN, chain) as each:

@@ -537,7 +537,7 @@ def test_endpoint_for_users_accepts_any_valid_session_and_no_token(
     for kind in refused:
         assert asked(service, endpoint, cell, cell.make(site), credentials[kind]) == 401, kind
     person = new_person(service)
-    for headers in (person.session(), headers_of(person.login().json(), OTHER)):
+    for headers in (person.session(), headers_of(person.sign_in().json(), OTHER)):
         assert asked(service, endpoint, cell, cell.make(site), headers) == cell.right
 
 

@@ -14,7 +14,7 @@ import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from longshore.access import totp
+from longshore.access import one_time_codes
 from longshore.access.tokens import Level
 from longshore.database.embedded_server import programs
 from tests.access.users import headers_of, new_person
@@ -168,12 +168,12 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
     mine = headers_of(opened)
     assert httpx2.post(f"{service.address}/auth/password", json=change, headers=mine).status_code == 204
     other = new_person(service, totp=False, _1764=Level.READ)
-    secret = totp.new_secret()
-    sealed = totp.seal(service.vault, other.id, secret)
+    secret = one_time_codes.new_secret()
+    sealed = one_time_codes.seal(service.vault, other.id, secret)
     service.sql("update longshore.users set totp_secret = $2 where id = $1", other.id, sealed)
     made["a passcode's secret"] = secret
     made["its bytes"] = base64.b32decode(secret)
-    attempt = other.login().json()["attempt_id"]
+    attempt = other.sign_in().json()["attempt_id"]
     answer = {"attempt_id": attempt, "passcode": pyotp.TOTP(secret).now()}
     made["another session key"] = httpx2.post(f"{service.address}/auth/session", json=answer).json()["session_key"]
 

@@ -22,7 +22,7 @@ def anna(idle: Longshore) -> Person:
 
 @pytest.mark.parametrize("prefix", ["X-Session-", "X-Spaaza-Session-"])
 def test_a_session_does_what_its_level_for_the_chain_allows(idle: Longshore, anna: Person, prefix: str) -> None:
-    opened = anna.login().json()
+    opened = anna.sign_in().json()
     with httpx2.Client(base_url=idle.address) as client:
         mine = headers_of(opened, 1764, prefix)
         body = export_body(once="2126-05-26T12:00:00Z")
@@ -151,8 +151,8 @@ def test_a_change_of_password_ends_all_sessions(idle: Longshore) -> None:
         assert here.post("/auth/password", json=good).status_code == 204
         for client in (here, there):
             assert_unauthorized(client.get("/tasks"))
-    assert person.login().status_code == 401
-    assert person.login(NEW).status_code == 200
+    assert person.sign_in().status_code == 401
+    assert person.sign_in(NEW).status_code == 200
 
 
 def test_token_is_refused_as_a_session(waiting: httpx2.Client) -> None:

@@ -13,7 +13,7 @@ import pyotp
 import pytest
 from argon2 import PasswordHasher
 
-from longshore.access import passwords, sign_in, totp
+from longshore.access import one_time_codes, passwords, sign_in
 from longshore.access.tokens import Level
 from longshore.settings import Settings
 from longshore.vault import VaultError, open_vault
@@ -28,7 +28,7 @@ def forgotten(idle: Longshore) -> None:
     idle.sql("delete from longshore.sign_in_failures")
 
 
-def passcode(person: Person, attempt: str, code: str) -> httpx2.Response:
+def send_code(person: Person, attempt: str, code: str) -> httpx2.Response:
     body = {"attempt_id": attempt, "passcode": code}
     return httpx2.post(f"{person.service.address}/auth/session", json=body, timeout=60)
 
@@ -47,7 +47,7 @@ def wrong_code(person: Person) -> str:
 def test_sign_in_ignores_case_of_the_name_and_unicode_form_of_the_password(idle: Longshore) -> None:
     person = new_person(idle, password="café au lait, s'il vous plaît", _1764=Level.READ)
     person.name = person.name.upper()
-    opened = person.login("cafe\u0301 au lait, s'il vous plai\u0302t").json()
+    opened = person.sign_in("cafe\u0301 au lait, s'il vous plai\u0302t").json()
     assert opened["user_id"] == person.id
     assert opened["session_key"].startswith("longshore_")
     assert httpx2.get(f"{idle.address}/tasks", headers=headers_of(opened)).status_code == 200
@@ -57,9 +57,9 @@ def test_a_wrong_password_an_unknown_user_and_a_disabled_one_have_the_same_answe
     person, disabled = new_person(idle, _1764=Level.ADMIN), new_person(idle, _1764=Level.ADMIN)
     idle.sql("update longshore.users set disabled_at = now() where id = $1", disabled.id)
     answers = [
-        person.login("wrong horse battery staple"),
-        disabled.login(),
-        Person(idle, 0, "nobody", "correct horse battery staple", None).login(),
+        person.sign_in("wrong horse battery staple"),
+        disabled.sign_in(),
+        Person(idle, 0, "nobody", "correct horse battery staple", None).sign_in(),
     ]
     bodies = [problem(answer, "login-failed") for answer in answers]
     for body in bodies:
@@ -97,7 +97,7 @@ def test_simultaneous_sign_ins_replace_an_outdated_hash_and_all_of_them_succeed(
     outdated = PasswordHasher(time_cost=1, memory_cost=1024).hash(person.password)
     idle.sql("update longshore.users set password = $2 where id = $1", person.id, outdated)
     with ThreadPoolExecutor(3) as threads:
-        answers = [each.result().status_code for each in [threads.submit(person.login) for _ in range(3)]]
+        answers = [each.result().status_code for each in [threads.submit(person.sign_in) for _ in range(3)]]
     assert answers == [200] * 3
     kept = idle.sql("select password from longshore.users where id = $1", person.id)[0]["password"]
     assert not passwords.is_outdated(kept)
@@ -105,7 +105,7 @@ def test_simultaneous_sign_ins_replace_an_outdated_hash_and_all_of_them_succeed(
 
 def test_other_requests_are_answered_while_passwords_are_hashed(idle: Longshore) -> None:
     people = [new_person(idle, _1764=Level.READ) for _ in range(6)]
-    threads = [threading.Thread(target=person.login) for person in people]
+    threads = [threading.Thread(target=person.sign_in) for person in people]
     for thread in threads:
         thread.start()
     answered = 0
@@ -117,39 +117,39 @@ def test_other_requests_are_answered_while_passwords_are_hashed(idle: Longshore)
 
 def test_guesses_of_a_password_are_slowed_by_account_and_the_right_one_has_to_wait_too(idle: Longshore) -> None:
     person = new_person(idle, _1764=Level.READ)
-    seen = [person.login("wrong horse battery staple").status_code for _ in range(6)]
+    seen = [person.sign_in("wrong horse battery staple").status_code for _ in range(6)]
     assert seen[:5] == [401] * 5
     account = "update longshore.sign_in_failures set until = now() + interval '40 seconds' where key = $1"
     idle.sql(account, sign_in._account(person.name))
-    slowed = person.login()
+    slowed = person.sign_in()
     assert problem(slowed, "too-many-requests")["status"] == 429
     assert 30 <= int(slowed.headers["retry-after"]) <= 40
     unknown = Person(idle, 0, person.name + "x", "correct horse battery staple", None)
-    assert unknown.login().status_code == 401, "another account is not slowed"
+    assert unknown.sign_in().status_code == 401, "another account is not slowed"
     idle.sql("update longshore.sign_in_failures set until = now()")
-    assert person.login().status_code == 200
-    assert person.login("wrong horse battery staple").status_code == 401, "the slate is clean again"
+    assert person.sign_in().status_code == 200
+    assert person.sign_in("wrong horse battery staple").status_code == 401, "the slate is clean again"
 
 
 def test_unknown_account_is_slowed_like_a_known_one(idle: Longshore) -> None:
     unknown = Person(idle, 0, f"nobody-{uuid.uuid4()}", "correct horse battery staple", None)
-    seen = [unknown.login().status_code for _ in range(7)]
+    seen = [unknown.sign_in().status_code for _ in range(7)]
     assert seen[:5] == [401] * 5
     assert 429 in seen
 
 
 def test_guesses_of_passwords_are_slowed_by_address(idle: Longshore) -> None:
     idle.sql("delete from longshore.sign_in_failures")
-    new_person(idle).login("wrong horse battery staple")
+    new_person(idle).sign_in("wrong horse battery staple")
     assert idle.sql("select count(*) from longshore.sign_in_failures")[0][0] == 2
     idle.sql("update longshore.sign_in_failures set failures = 25, until = now() + interval '1 minute'")
     person = new_person(idle, _1764=Level.READ)
-    assert person.login().status_code == 429
+    assert person.sign_in().status_code == 429
 
 
 def test_each_of_many_concurrent_guesses_of_a_password_counts(idle: Longshore) -> None:
     person = new_person(idle, _1764=Level.READ)
-    threads = [threading.Thread(target=person.login, args=("wrong horse battery staple",)) for _ in range(12)]
+    threads = [threading.Thread(target=person.sign_in, args=("wrong horse battery staple",)) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -160,26 +160,26 @@ def test_each_of_many_concurrent_guesses_of_a_password_counts(idle: Longshore) -
 
 def test_one_time_code_is_required_if_turned_on_and_accepted_once(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
-    first, second = person.login(), person.login()
+    first, second = person.sign_in(), person.sign_in()
     assert (first.status_code, set(first.json())) == (202, {"attempt_id"})
     code = code_of(person)
-    opened = passcode(person, first.json()["attempt_id"], code)
+    opened = send_code(person, first.json()["attempt_id"], code)
     assert opened.status_code == 200
     assert httpx2.get(f"{idle.address}/tasks", headers=headers_of(opened.json())).status_code == 200
-    problem(passcode(person, second.json()["attempt_id"], code), "login-failed")
-    problem(passcode(person, first.json()["attempt_id"], code_of(person, 1)), "login-failed")
-    assert passcode(person, second.json()["attempt_id"], code_of(person, 1)).status_code == 200
-    third = person.login().json()["attempt_id"]
-    problem(passcode(person, third, code), "login-failed")
+    problem(send_code(person, second.json()["attempt_id"], code), "login-failed")
+    problem(send_code(person, first.json()["attempt_id"], code_of(person, 1)), "login-failed")
+    assert send_code(person, second.json()["attempt_id"], code_of(person, 1)).status_code == 200
+    third = person.sign_in().json()["attempt_id"]
+    problem(send_code(person, third, code), "login-failed")
 
 
 def test_one_code_in_many_requests_at_once_opens_one_session(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
-    attempts = [person.login().json()["attempt_id"] for _ in range(3)]
+    attempts = [person.sign_in().json()["attempt_id"] for _ in range(3)]
     code, seen = code_of(person), []
 
     def send(attempt: str) -> None:
-        seen.append(passcode(person, attempt, code).status_code)
+        seen.append(send_code(person, attempt, code).status_code)
 
     threads = [threading.Thread(target=send, args=(attempt,)) for attempt in attempts]
     for thread in threads:
@@ -191,27 +191,27 @@ def test_one_code_in_many_requests_at_once_opens_one_session(idle: Longshore) ->
 
 def test_right_code_is_refused_after_five_wrong_ones(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
-    attempt = person.login().json()["attempt_id"]
+    attempt = person.sign_in().json()["attempt_id"]
     for _ in range(5):
-        problem(passcode(person, attempt, wrong_code(person)), "login-failed")
-    problem(passcode(person, attempt, code_of(person)), "login-failed")
+        problem(send_code(person, attempt, wrong_code(person)), "login-failed")
+    problem(send_code(person, attempt, code_of(person)), "login-failed")
     idle.sql("update longshore.sign_in_failures set until = now()")
-    again = person.login().json()["attempt_id"]
-    assert passcode(person, again, code_of(person)).status_code == 200
+    again = person.sign_in().json()["attempt_id"]
+    assert send_code(person, again, code_of(person)).status_code == 200
 
 
 def test_code_is_refused_five_minutes_after_the_password(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
-    attempt = person.login().json()["attempt_id"]
-    idle.sql("update longshore.sign_in_attempts set created_at = created_at - interval '301 seconds'")
-    problem(passcode(person, attempt, code_of(person)), "login-failed")
+    attempt = person.sign_in().json()["attempt_id"]
+    idle.sql("update longshore.pending_sign_ins set created_at = created_at - interval '301 seconds'")
+    problem(send_code(person, attempt, code_of(person)), "login-failed")
 
 
 def test_code_may_be_one_time_step_off_and_no_more() -> None:
-    secret = totp.new_secret()
+    secret = one_time_codes.new_secret()
     made = pyotp.TOTP(secret)
     now = 1_790_000_015.0
-    found = [totp.step_of(secret, made.at(int(now) + 30 * off), now) for off in (-2, -1, 0, 1, 2)]
+    found = [one_time_codes.step_of(secret, made.at(int(now) + 30 * off), now) for off in (-2, -1, 0, 1, 2)]
     current = int(now) // 30
     assert found == [None, current - 1, current, current + 1, None]
 
@@ -220,15 +220,15 @@ def test_codes_are_those_of_rfc_6238() -> None:
     """The values of its appendix B, for SHA-1, cut to six digits."""
     secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
     for at, code in ((59, "287082"), (1111111109, "081804"), (20000000000, "353130")):
-        assert totp.step_of(secret, code, at) == at // 30
+        assert one_time_codes.step_of(secret, code, at) == at // 30
 
 
 def test_sealed_secret_opens_only_for_its_user() -> None:
     vault = open_vault(Settings(secret="x" * 32))
-    sealed = totp.seal(vault, 7, "SECRET")
-    assert totp.unseal(vault, 7, sealed) == "SECRET"
+    sealed = one_time_codes.seal(vault, 7, "SECRET")
+    assert one_time_codes.unseal(vault, 7, sealed) == "SECRET"
     with pytest.raises(VaultError):
-        totp.unseal(vault, 8, sealed)
+        one_time_codes.unseal(vault, 8, sealed)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from longshore.access import passwords
 from longshore.access.audit import Actor
 from longshore.access.sessions import Lifetimes, Sessions
-from longshore.access.sign_in import LoginError, PasscodeChallenge, SignIn, forget_failures
+from longshore.access.sign_in import OneTimeCodeChallenge, SignIn, SignInError, forget_failures
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool, open_pool
 from longshore.errors import OverloadError
@@ -30,16 +30,16 @@ def test_known_account_signs_in_while_guesses_from_many_addresses_wait(idle: Lon
     async def run() -> tuple[float, list[BaseException | object]]:
         async with open_pool(idle.url, size=5, name="test") as pool:
             door = sign_in_of(idle, pool)
-            assert not isinstance(await door.login(person.name, PASSWORD, HOME), PasscodeChallenge)
+            assert not isinstance(await door.with_password(person.name, PASSWORD, HOME), OneTimeCodeChallenge)
             guesses = [
                 asyncio.create_task(
-                    door.login(f"nobody-{number}", "wrong", Actor("address", "", f"203.0.113.{number}"))
+                    door.with_password(f"nobody-{number}", "wrong", Actor("address", "", f"203.0.113.{number}"))
                 )
                 for number in range(60)
             ]
             await asyncio.sleep(0.2)
             began = time.monotonic()
-            await door.login(person.name, PASSWORD, HOME)
+            await door.with_password(person.name, PASSWORD, HOME)
             waited = time.monotonic() - began
             return waited, await asyncio.gather(*guesses, return_exceptions=True)
 
@@ -47,7 +47,7 @@ def test_known_account_signs_in_while_guesses_from_many_addresses_wait(idle: Lon
     refused = [answer for answer in answers if isinstance(answer, OverloadError)]
     assert len(refused) >= 30, "the queue has a bound"
     assert all(each.seconds >= 1 and "sign-ins failed" not in each.detail for each in refused)
-    assert all(isinstance(answer, OverloadError | LoginError) for answer in answers)
+    assert all(isinstance(answer, OverloadError | SignInError) for answer in answers)
     assert waited < 20
 
 
@@ -58,29 +58,29 @@ def test_failures_of_strangers_slow_neither_a_known_network_nor_an_open_session(
     async def run() -> None:
         async with open_pool(idle.url, size=5, name="test") as pool:
             door = sign_in_of(idle, pool)
-            await door.login(person.name, PASSWORD, HOME)
+            await door.with_password(person.name, PASSWORD, HOME)
             stranger, traveler = Actor("address", "", "203.0.113.5"), Actor("address", "", "192.0.2.7")
             await pool.execute("delete from longshore.sign_in_failures")
-            with pytest.raises(LoginError):
-                await door.login(person.name, "wrong", stranger)
+            with pytest.raises(SignInError):
+                await door.with_password(person.name, "wrong", stranger)
             await pool.execute(f"{wait} where failures = 1")
             with pytest.raises(OverloadError, match="Too many sign-ins failed"):
-                await door.login(person.name, PASSWORD, traveler)
-            assert not isinstance(await door.login(person.name, PASSWORD, HOME), PasscodeChallenge)
+                await door.with_password(person.name, PASSWORD, traveler)
+            assert not isinstance(await door.with_password(person.name, PASSWORD, HOME), OneTimeCodeChallenge)
             await door.confirm(person.id, PASSWORD, stranger)
             with pytest.raises(OverloadError, match="Too many sign-ins failed"):
-                await door.login(person.name, PASSWORD, traveler)
+                await door.with_password(person.name, PASSWORD, traveler)
 
-            with pytest.raises(LoginError):
-                await door.login(person.name, "wrong", HOME)
+            with pytest.raises(SignInError):
+                await door.with_password(person.name, "wrong", HOME)
             await pool.execute(wait)
             with pytest.raises(OverloadError, match="Too many sign-ins failed"):
-                await door.login(person.name, PASSWORD, HOME)
+                await door.with_password(person.name, PASSWORD, HOME)
             async with pool.acquire() as connection:
                 await forget_failures(connection, person.name.upper())
             await pool.execute("update longshore.sign_in_failures set until = now() where octet_length(key) = 32")
-            assert not isinstance(await door.login(person.name, PASSWORD, HOME), PasscodeChallenge)
-            assert not isinstance(await door.login(person.name, PASSWORD, traveler), PasscodeChallenge)
+            assert not isinstance(await door.with_password(person.name, PASSWORD, HOME), OneTimeCodeChallenge)
+            assert not isinstance(await door.with_password(person.name, PASSWORD, traveler), OneTimeCodeChallenge)
 
     asyncio.run(run())
 
@@ -94,8 +94,8 @@ def test_spellings_of_a_name_that_find_one_account_are_counted_together(idle: Lo
             door = sign_in_of(idle, pool)
             await pool.execute("delete from longshore.sign_in_failures")
             for name in ("idil", "IDIL", "\u0130d\u0130l"):  # İ is i in PostgreSQL and two characters in Python
-                with pytest.raises(LoginError):
-                    await door.login(f"{name}-{person.id}", "wrong", HOME)
+                with pytest.raises(SignInError):
+                    await door.with_password(f"{name}-{person.id}", "wrong", HOME)
             return int(await pool.fetchval("select count(*) from longshore.sign_in_failures"))
 
     assert asyncio.run(run()) == 2, "the address and the account"
@@ -107,12 +107,12 @@ def test_address_that_has_to_wait_leaves_no_rows_for_the_names_it_invents(idle: 
             door = sign_in_of(idle, pool)
             guess = Actor("address", "", "192.0.2.99")
             await pool.execute("delete from longshore.sign_in_failures")
-            with pytest.raises(LoginError):
-                await door.login("made-up", "wrong", guess)
+            with pytest.raises(SignInError):
+                await door.with_password("made-up", "wrong", guess)
             await pool.execute("update longshore.sign_in_failures set until = now() + interval '1 hour'")
             for number in range(10):
                 with pytest.raises(OverloadError, match="Too many sign-ins failed"):
-                    await door.login(f"made-up-{number}", "wrong", guess)
+                    await door.with_password(f"made-up-{number}", "wrong", guess)
             return int(await pool.fetchval("select count(*) from longshore.sign_in_failures"))
 
     assert asyncio.run(run()) == 2, "the address and the one name that was looked at"

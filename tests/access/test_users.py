@@ -36,7 +36,7 @@ def test_admin_creates_a_user_who_can_sign_in_and_changes_the_level(idle: Longsh
         "id": user["id"], "name": wanted["username"], "level": "read", "enabled": True, "passcode": False, "created": ""
     }  # fmt: skip
     assert listed(waiting)[user["id"]] == user
-    headers = headers_of(Person(idle, user["id"], wanted["username"], wanted["password"], None).login().json())
+    headers = headers_of(Person(idle, user["id"], wanted["username"], wanted["password"], None).sign_in().json())
     with httpx2.Client(base_url=idle.address, headers=headers) as theirs:
         path = f"/users/{user['id']}"
         assert theirs.get("/tasks").status_code == 200
@@ -110,7 +110,7 @@ def test_first_admin_is_created_by_the_command_line(idle: Longshore, database: d
     person.password = new
     on = run("user", "totp", name, "on", **options)  # type: ignore[arg-type]
     secret = pyotp.parse_uri(on.stdout.strip()).secret
-    attempt = person.login().json()["attempt_id"]
+    attempt = person.sign_in().json()["attempt_id"]
     sent = {"attempt_id": attempt, "passcode": pyotp.TOTP(secret).now()}
     assert httpx2.post(f"{idle.address}/auth/session", json=sent).status_code == 200
     assert run("user", "level", name, "--chain", "1765", "read", **options).returncode == 0  # type: ignore[arg-type]

@@ -6,8 +6,7 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from longshore.access import totp as one_time_codes
-from longshore.access import users
+from longshore.access import one_time_codes, users
 from longshore.access.tokens import Level
 from tests.service import CHAIN, Longshore, in_own_loop
 
@@ -20,13 +19,13 @@ class Person:
     def __init__(self, service: Longshore, id: int, name: str, password: str, totp: str | None) -> None:
         self.service, self.id, self.name, self.password, self.totp = service, id, name, password, totp
 
-    def login(self, password: str | None = None, **more: Any) -> httpx2.Response:
+    def sign_in(self, password: str | None = None, **more: Any) -> httpx2.Response:
         body = {"username": self.name, "password": password or self.password, **more}
         return httpx2.post(f"{self.service.address}/auth/login", json=body, timeout=60)
 
     def session(self, chain: int = CHAIN, prefix: str = "X-Session-") -> dict[str, str]:
         """The headers of a new session."""
-        answer = self.login()
+        answer = self.sign_in()
         assert answer.status_code == 200, answer.text
         return headers_of(answer.json(), chain, prefix)
 
@@ -55,7 +54,7 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
             for chain, level in levels.items():
                 await users.grant(connection, user, int(chain.lstrip("_")), level)
             if secret:
-                await users.set_totp(connection, user, one_time_codes.seal(service.vault, user, secret))
+                await users.set_one_time_codes(connection, user, one_time_codes.seal(service.vault, user, secret))
             return user
         finally:
             await connection.close()

@@ -177,7 +177,7 @@ def people(examples: Examples, service: Longshore) -> None:
     ask("removeUser", id=user)
     person, other = new_person(service, _1764=Level.READ), new_person(service, totp=True, _1764=Level.READ)
     opened = ask("login", change={"username": person.name})
-    attempt = other.login().json()["attempt_id"]
+    attempt = other.sign_in().json()["attempt_id"]
     ask("openSession", change={"attempt_id": attempt, "passcode": pyotp.TOTP(str(other.totp)).now()})
     session = headers_of(opened, CHAIN)
     further = person.session()

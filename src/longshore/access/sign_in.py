@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from longshore.access import audit, passwords, totp
+from longshore.access import audit, one_time_codes, passwords
 from longshore.access.audit import Actor
 from longshore.access.sessions import NewSession, Sessions
 from longshore.database.connect import Connection, Pool
@@ -24,7 +24,7 @@ from longshore.vault import Vault
 FREE_ACCOUNT_FAILURES = 5  # before a wait begins; then 1 s, 2 s, 4 s, …
 FREE_ADDRESS_FAILURES = 20
 MAX_WAIT_SECONDS = 300
-MAX_CODES = 5  # wrong codes that end an attempt
+MAX_CODES = 5  # wrong codes that end a pending sign-in
 CODE_SECONDS = 300  # in which the code has to follow the password
 KNOWN_DAYS = 30  # that an account counts as known in a network after a sign-in from it
 
@@ -35,7 +35,7 @@ SIGN_IN_LIMITS = QueueLimits(running=1, running_of_key=1, waiting=16, waiting_of
 FOLD = "select lower($1::text)"
 
 # A day without a failure resets the count. No row is returned while a wait lasts.
-TRY = """
+COUNT_TRY = """
 insert into longshore.sign_in_failures as f (key, failures, until) values ($1, 1, now())
 on conflict (key) do update
 set failures = case when f.at < now() - interval '1 day' then 1 else f.failures + 1 end,
@@ -46,61 +46,59 @@ where f.until <= now()
 returning failures
 """
 
-WAIT = """
+SECONDS_TO_WAIT = """
 select greatest(1, ceil(extract(epoch from until - now())))::int from longshore.sign_in_failures where key = $1
 """
 
 FIND = """
-select id, password, totp_secret is not null as passcode
+select id, password, totp_secret is not null as has_codes
 from longshore.users
 where lower(name) = $1 and disabled_at is null
 """
 
 # The lock waits for a change of the password that is under way; the condition then refuses the old password.
-STILL = """
+IS_UNCHANGED = """
 select id from longshore.users where id = $1 and password = $2 and disabled_at is null for share
 """
 
-OF_USER = "select lower(name) as name, password from longshore.users where id = $1 and disabled_at is null"
+FIND_BY_ID = "select password, lower(name) as name from longshore.users where id = $1 and disabled_at is null"
 
 REHASH = "update longshore.users set password = $3 where id = $1 and password = $2 returning id"
 
-HASH = "select password from longshore.users where id = $1"
-
-FORGET = "delete from longshore.sign_in_failures where key = $1"
+RESET_COUNTER = "delete from longshore.sign_in_failures where key = $1"
 # The counters of an account begin with its digest.
-FORGET_ALL = "delete from longshore.sign_in_failures where substr(key, 1, length($1::bytea)) = $1"
-TAKE_BACK = "update longshore.sign_in_failures set failures = failures - 1, until = now() where key = $1"
-COUNT = "update longshore.sign_in_failures set failures = failures + 1, at = now() where key = $1"
+RESET_COUNTERS_OF_ACCOUNT = "delete from longshore.sign_in_failures where substr(key, 1, length($1::bytea)) = $1"
+SUBTRACT_TRY = "update longshore.sign_in_failures set failures = failures - 1, until = now() where key = $1"
+ADD_FAILURE = "update longshore.sign_in_failures set failures = failures + 1, at = now() where key = $1"
 DELETE_OLD_FAILURES = """
 delete from longshore.sign_in_failures where at < now() - interval '1 day' and until < now()
 """
 
-KNOWN = "select from longshore.known_sign_ins where key = $1 and at > now() - $2 * interval '1 day'"
+IS_KNOWN = "select from longshore.known_sign_ins where key = $1 and at > now() - $2 * interval '1 day'"
 
-REMEMBER = """
+REMEMBER_NETWORK = """
 insert into longshore.known_sign_ins (key) values ($1) on conflict (key) do update set at = excluded.at
 """
 
 DELETE_OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"  # noqa: S608
 
 # Written for unknown users, too, as a commit that writes takes longer than one that does not.
-TOUCH = "update longshore.sign_in_failures set at = now() where key = $1"
+TOUCH_COUNTER = "update longshore.sign_in_failures set at = now() where key = $1"
 
-ATTEMPT = """
-with old as (delete from longshore.sign_in_attempts where created_at < now() - $2 * interval '1 second')
-insert into longshore.sign_in_attempts (user_id) values ($1) returning id
+CREATE_PENDING = """
+with old as (delete from longshore.pending_sign_ins where created_at < now() - $2 * interval '1 second')
+insert into longshore.pending_sign_ins (user_id) values ($1) returning id
 """
 
-PASSCODE = """
-update longshore.sign_in_attempts a
+COUNT_CODE = """
+update longshore.pending_sign_ins a
 set codes = codes + 1
 from longshore.users u
 where a.id = $1 and u.id = a.user_id and a.codes < $2 and a.created_at > now() - $3 * interval '1 second'
 returning u.id, lower(u.name) as name, u.totp_secret, extract(epoch from now())::float8 as now
 """
 
-END_ATTEMPT = "delete from longshore.sign_in_attempts where id = $1 returning id"
+END_PENDING = "delete from longshore.pending_sign_ins where id = $1 returning id"
 
 USE_STEP = """
 update longshore.users set totp_step = $2
@@ -109,14 +107,14 @@ returning id
 """
 
 
-class LoginError(ProblemError):
+class SignInError(ProblemError):
     """Name, password or one-time code is wrong."""
 
     def __init__(self) -> None:
         super().__init__("login-failed", headers={"WWW-Authenticate": "Bearer"})
 
 
-class PasscodeChallenge(msgspec.Struct, frozen=True):
+class OneTimeCodeChallenge(msgspec.Struct, frozen=True):
     """The password was right; a one-time code has to follow within five minutes."""
 
     attempt_id: UUID
@@ -133,14 +131,14 @@ class SignIn:
         self._known = FairQueue("sign-ins", SIGN_IN_LIMITS)
         self._others = FairQueue("sign-ins", SIGN_IN_LIMITS)
 
-    async def login(self, name: str, password: str, at: Actor) -> NewSession | PasscodeChallenge:
+    async def with_password(self, name: str, password: str, at: Actor) -> NewSession | OneTimeCodeChallenge:
         """Check name and password; return a session, or a challenge if the user has one-time codes.
 
-        `at`: address and id of the request. Raises LoginError and OverloadError.
+        `at`: address and id of the request. Raises SignInError and OverloadError.
         """
         name = await self._pool.fetchval(FOLD, name)
         counter, address = await _counter(self._pool, name, at), _address(at.address)
-        queue = self._known if counter == _known(name, at) else self._others
+        queue = self._known if counter == _account_in_network(name, at) else self._others
         async with queue.turn(address):
             # The address first: while it has to wait, the names that it invents leave no rows.
             await self._count_try(address, FREE_ADDRESS_FAILURES)
@@ -149,18 +147,18 @@ class SignIn:
             matched = await passwords.matches(password, row["password"] if row else None)
         if not matched:
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(TOUCH, counter)
+                await connection.execute(TOUCH_COUNTER, counter)
                 user = row["id"] if row else 0
                 await audit.record_of_user(connection, _named(at, user), user, "login.failure")
-            raise LoginError
+            raise SignInError
         assert row is not None
         stored = await self._rehashed(row["id"], row["password"], password)
         async with self._pool.acquire() as connection, connection.transaction():
-            if await connection.fetchval(STILL, row["id"], stored) is None:
-                raise LoginError
-            await connection.execute(TAKE_BACK, address)
-            if row["passcode"]:  # the account's try is subtracted once the code is right, too
-                return PasscodeChallenge(await connection.fetchval(ATTEMPT, row["id"], CODE_SECONDS))
+            if await connection.fetchval(IS_UNCHANGED, row["id"], stored) is None:
+                raise SignInError
+            await connection.execute(SUBTRACT_TRY, address)
+            if row["has_codes"]:  # the account's try is subtracted once the code is right, too
+                return OneTimeCodeChallenge(await connection.fetchval(CREATE_PENDING, row["id"], CODE_SECONDS))
             return await self._open(connection, row["id"], name, at)
 
     async def _rehashed(self, user: int, stored: str, password: str) -> str:
@@ -171,59 +169,59 @@ class SignIn:
         if await self._pool.fetchval(REHASH, user, stored, new) is not None:
             return new
         # Another sign-in has replaced it meanwhile, or the password was changed.
-        current = await self._pool.fetchval(HASH, user)
+        current = await self._pool.fetchval(FIND_BY_ID, user)
         return current if await passwords.matches(password, current) else stored
 
-    async def passcode(self, attempt: UUID, code: str, at: Actor) -> NewSession:
-        """Check the one-time code of an attempt and return a session. Raises LoginError."""
-        row = await self._pool.fetchrow(PASSCODE, attempt, MAX_CODES, CODE_SECONDS)
+    async def with_one_time_code(self, pending: UUID, code: str, at: Actor) -> NewSession:
+        """Check the one-time code of a sign-in that is pending and return a session. Raises SignInError."""
+        row = await self._pool.fetchrow(COUNT_CODE, pending, MAX_CODES, CODE_SECONDS)
         if row is None:
-            raise LoginError
+            raise SignInError
         step = None
         if row["totp_secret"] is not None:
-            secret = totp.unseal(self._vault, row["id"], row["totp_secret"])
-            step = totp.step_of(secret, code, row["now"])
+            secret = one_time_codes.unseal(self._vault, row["id"], row["totp_secret"])
+            step = one_time_codes.step_of(secret, code, row["now"])
         async with self._pool.acquire() as connection, connection.transaction():
-            # Of two requests with one code, one takes its step; of two for one attempt, one ends it.
+            # Of two requests with one code, one takes its step; of two for one sign-in, one ends it.
             if (
                 step is not None
                 and await connection.fetchval(USE_STEP, row["id"], step) is not None
-                and await connection.fetchval(END_ATTEMPT, attempt) is not None
+                and await connection.fetchval(END_PENDING, pending) is not None
             ):
                 return await self._open(connection, row["id"], row["name"], at)
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(COUNT, await _counter(connection, row["name"], at))
+            await connection.execute(ADD_FAILURE, await _counter(connection, row["name"], at))
             await audit.record_of_user(connection, _named(at, row["id"]), row["id"], "login.failure")
-        raise LoginError
+        raise SignInError
 
     async def confirm(self, user: int, password: str, at: Actor) -> None:
-        """Check the password of a signed-in user. Raises LoginError and OverloadError."""
-        row = await self._pool.fetchrow(OF_USER, user)
+        """Check the password of a signed-in user. Raises SignInError and OverloadError."""
+        row = await self._pool.fetchrow(FIND_BY_ID, user)
         if row is None:
-            raise LoginError
+            raise SignInError
         counter = _account(row["name"]) + b"sessions"
         await self._count_try(counter, FREE_ACCOUNT_FAILURES)
         if not await passwords.matches(password, row["password"]):
             await audit.record_of_user(self._pool, _named(at, user), user, "login.failure")
-            raise LoginError
-        await self._pool.execute(FORGET, counter)
+            raise SignInError
+        await self._pool.execute(RESET_COUNTER, counter)
 
     async def _open(self, connection: Connection, user: int, name: str, at: Actor) -> NewSession:
-        await connection.execute(FORGET, await _counter(connection, name, at))
-        await connection.execute(REMEMBER, _known(name, at))
+        await connection.execute(RESET_COUNTER, await _counter(connection, name, at))
+        await connection.execute(REMEMBER_NETWORK, _account_in_network(name, at))
         opened = await self._sessions.open(connection, user, at.address)
         await audit.record_of_user(connection, _named(at, user), user, "login.success")
         return opened
 
     async def _count_try(self, key: bytes, free: int) -> None:
-        if await self._pool.fetchval(TRY, key, free, MAX_WAIT_SECONDS) is None:
+        if await self._pool.fetchval(COUNT_TRY, key, free, MAX_WAIT_SECONDS) is None:
             detail = "Too many sign-ins failed, of this account or from this address."
-            raise OverloadError(detail, await self._pool.fetchval(WAIT, key) or 1)
+            raise OverloadError(detail, await self._pool.fetchval(SECONDS_TO_WAIT, key) or 1)
 
 
 async def forget_failures(connection: Connection, name: str) -> None:
     """Reset the failures of a user, so that no wait is left."""
-    await connection.execute(FORGET_ALL, _account(await connection.fetchval(FOLD, name)))
+    await connection.execute(RESET_COUNTERS_OF_ACCOUNT, _account(await connection.fetchval(FOLD, name)))
 
 
 @lru_cache(maxsize=10_000)
@@ -246,11 +244,11 @@ def _named(at: Actor, user: int) -> Actor:
 
 async def _counter(connection: Connection | Pool, name: str, at: Actor) -> bytes:
     """Return the key of the counter of an account's tries: that of a network where it is known, or of all others."""
-    known = _known(name, at)
-    return _account(name) if await connection.fetchrow(KNOWN, known, KNOWN_DAYS) is None else known
+    known = _account_in_network(name, at)
+    return _account(name) if await connection.fetchrow(IS_KNOWN, known, KNOWN_DAYS) is None else known
 
 
-def _known(name: str, at: Actor) -> bytes:
+def _account_in_network(name: str, at: Actor) -> bytes:
     return _account(name) + _address(at.address)
 
 

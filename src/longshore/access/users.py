@@ -66,13 +66,13 @@ where u.id = $1
 
 FIND = "select id from longshore.users where lower(name) = lower($1)"
 SET_PASSWORD = "update longshore.users set password = $2 where id = $1"  # noqa: S105
-SET_TOTP = "update longshore.users set totp_secret = $2 where id = $1"
+SET_ONE_TIME_CODES = "update longshore.users set totp_secret = $2 where id = $1"
 
 DISABLE = """
 update longshore.users set disabled_at = case when $2 then coalesce(disabled_at, now()) end where id = $1
 """
 END_SESSIONS = "delete from longshore.sessions where user_id = $1"
-END_ATTEMPTS = "delete from longshore.sign_in_attempts where user_id = $1"
+END_PENDING_SIGN_INS = "delete from longshore.pending_sign_ins where user_id = $1"
 
 SEALED = SealedValues(
     "one-time codes",
@@ -185,9 +185,9 @@ async def set_password(connection: Connection, user: int, password: str) -> None
     await end_all(connection, user)
 
 
-async def set_totp(connection: Connection, user: int, sealed: bytes | None) -> None:
+async def set_one_time_codes(connection: Connection, user: int, sealed: bytes | None) -> None:
     """Set the encrypted secret of a user's one-time codes; None turns them off. Ends all sessions."""
-    await connection.execute(SET_TOTP, user, sealed)
+    await connection.execute(SET_ONE_TIME_CODES, user, sealed)
     await end_all(connection, user)
 
 
@@ -200,7 +200,7 @@ async def set_enabled(connection: Connection, user: int, enabled: bool) -> None:
 async def end_all(connection: Connection, user: int) -> None:
     """End all sessions of a user, and sign-ins that wait for a one-time code."""
     await connection.execute(END_SESSIONS, user)
-    await connection.execute(END_ATTEMPTS, user)
+    await connection.execute(END_PENDING_SIGN_INS, user)
 
 
 def _any_user(levels: str, **columns: Any) -> AnyUser:

@@ -10,7 +10,7 @@ from litestar.params import FromPath, RawBody
 
 from longshore.access import passwords, sessions, users
 from longshore.access.sessions import NewSession, Session
-from longshore.access.sign_in import PasscodeChallenge
+from longshore.access.sign_in import OneTimeCodeChallenge
 from longshore.api.audited import audited_user
 from longshore.api.bodies import check_body, read_body, read_json
 from longshore.api.guard import COOKIES, actor, refuse_other_site, service_of, signed_in_user
@@ -46,10 +46,10 @@ class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new_password: str
 
 
-PASSCODE_NEEDED = "The password is right, and a one-time code is needed: send it to `POST /auth/session`."
+ONE_TIME_CODE_NEEDED = "The password is right, and a one-time code is needed: send it to `POST /auth/session`."
 
 
-@post("/auth/login", status_code=200, responses=answers(PasscodeChallenge, {202: PASSCODE_NEEDED}))
+@post("/auth/login", status_code=200, responses=answers(OneTimeCodeChallenge, {202: ONE_TIME_CODE_NEEDED}))
 async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a one-time code is needed as well."""
     service = service_of(request)
@@ -58,20 +58,20 @@ async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Res
         raise ValidationError([Violation("expected a string without U+0000", "/username")])
     if fields.cookie:
         refuse_other_site(request)
-    session = await service.sign_in.login(fields.username, fields.password, actor(request))
-    if isinstance(session, PasscodeChallenge):
+    session = await service.sign_in.with_password(fields.username, fields.password, actor(request))
+    if isinstance(session, OneTimeCodeChallenge):
         return Response(session, status_code=202)  # type: ignore[arg-type]  # the other answer, documented beside it
     return _answer(request, session, fields.cookie)
 
 
 @post("/auth/session", status_code=200)
 async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
-    """Complete a sign-in with a one-time code. Five wrong codes end the attempt."""
+    """Complete a sign-in with a one-time code. Five wrong codes end the sign-in."""
     service = service_of(request)
     fields = read_body(PasscodeBody, request, body)
     if fields.cookie:
         refuse_other_site(request)
-    session = await service.sign_in.passcode(fields.attempt_id, fields.passcode, actor(request))
+    session = await service.sign_in.with_one_time_code(fields.attempt_id, fields.passcode, actor(request))
     return _answer(request, session, fields.cookie)
 
 

@@ -107,19 +107,19 @@ def user_totp(
     turn: Annotated[Literal["on", "off"], Argument(help="on (with a new secret) or off.")],
 ) -> None:
     """Require one-time codes of a user, and print the address for authenticator apps. All their sessions end."""
-    from longshore.access import audit, totp, users
+    from longshore.access import audit, one_time_codes, users
     from longshore.settings_sources import load
     from longshore.vault import open_vault
 
     settings = load().settings
-    secret = totp.new_secret() if turn == "on" else None
+    secret = one_time_codes.new_secret() if turn == "on" else None
 
     async def run(connection: "Connection", actor: "Actor") -> None:
         user = await users.find(connection, name)
         sealed = None
         if secret is not None:
-            sealed = totp.seal(open_vault(settings), user, secret)
-        await users.set_totp(connection, user, sealed)
+            sealed = one_time_codes.seal(open_vault(settings), user, secret)
+        await users.set_one_time_codes(connection, user, sealed)
         await audit.record_of_user(connection, actor, user, f"user.totp_{turn}")
 
     with_connection(run)
@@ -127,7 +127,7 @@ def user_totp(
         click.echo(f"{name} signs in without a one-time code now")
     else:
         click.echo("Keep this secret; it cannot be shown again.", err=True)
-        click.echo(totp.address(secret, name))
+        click.echo(one_time_codes.address(secret, name))
 
 
 @user_app.command("disable", epilog="Example: longshore user disable anna")

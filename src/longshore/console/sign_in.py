@@ -9,7 +9,7 @@ from litestar.response import Redirect
 
 from longshore.access import users
 from longshore.access.sessions import NewSession
-from longshore.access.sign_in import LoginError, PasscodeChallenge
+from longshore.access.sign_in import OneTimeCodeChallenge, SignInError
 from longshore.access.tokens import UnauthorizedError
 from longshore.api.auth import cookie_of, logout, no_cookies
 from longshore.api.guard import actor, refuse_other_site, shown_session
@@ -51,19 +51,21 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
     form = form_of(body)
     next_path, name = _local(form.get("next", "")), form.get("username", "")
     try:
-        session = await service.sign_in.login(name.replace("\x00", ""), form.get("password", ""), actor(request))
-    except LoginError:
+        session = await service.sign_in.with_password(
+            name.replace("\x00", ""), form.get("password", ""), actor(request)
+        )
+    except SignInError:
         return html("sign_in.html", 401, next=next_path, violation=WRONG_CREDENTIALS, name=name)
     except OverloadError as error:
         violation = f"{error.detail} Try again in {error.seconds} seconds."
         return html("sign_in.html", KINDS[error.kind].status, next=next_path, violation=violation, name=name)
-    if isinstance(session, PasscodeChallenge):
-        return html("passcode.html", next=next_path, attempt=str(session.attempt_id))
+    if isinstance(session, OneTimeCodeChallenge):
+        return html("one_time_code.html", next=next_path, attempt=str(session.attempt_id))
     return _signed_in(request, session, next_path)
 
 
 @post("/sign-in/passcode", status_code=200, include_in_schema=False)
-async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
+async def one_time_code(request: AnyRequest, body: RawBody) -> Response[str]:
     """Check the one-time code."""
     service: Service = request.app.state.service
     refuse_other_site(request)
@@ -71,8 +73,8 @@ async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
     next_path = _local(form.get("next", ""))
     try:
         attempt = UUID(form.get("attempt", ""))
-        session = await service.sign_in.passcode(attempt, form.get("passcode", ""), actor(request))
-    except (LoginError, ValueError):
+        session = await service.sign_in.with_one_time_code(attempt, form.get("passcode", ""), actor(request))
+    except (SignInError, ValueError):
         return html("sign_in.html", 401, next=next_path, violation=WRONG_CODE, name="")
     return _signed_in(request, session, next_path)
 

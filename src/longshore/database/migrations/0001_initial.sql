@@ -857,7 +857,7 @@ create table longshore.sessions (
 create index sessions_of_user on longshore.sessions (user_id);
 
 -- Sign-ins whose password was right and whose one-time code is still to come.
-create table longshore.sign_in_attempts (
+create table longshore.pending_sign_ins (
     id uuid primary key default gen_random_uuid(),
     user_id bigint not null references longshore.users on delete cascade,
     created_at timestamptz not null default now(),
