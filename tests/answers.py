@@ -23,7 +23,7 @@ def problem(answer: httpx2.Response, kind: str) -> dict[str, Any]:
 
 
 def violations(answer: httpx2.Response) -> dict[str, str]:
-    """The faults that a 400 names: where (a pointer or a parameter) to what was expected."""
+    """The violations that a 400 names: where (a pointer or a parameter) to what was expected."""
     found: dict[str, str] = {}
     for violation in problem(answer, "bad-request")["errors"]:
         where = violation["pointer"] if "pointer" in violation else violation["parameter"]

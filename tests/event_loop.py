@@ -56,7 +56,7 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
     web.prepare(built)
     async with built.lifespan():
         gc.collect()
-        gc.freeze()  # as `app.create` does
+        gc.freeze()  # as `web.create` does
         try:
             yield with_middleware(refuse_malformed(built))
         finally:

@@ -1,4 +1,4 @@
-"""Plays the worker's part on a service that has none: each step of a run, as its lifecycle writes it."""
+"""Plays the worker's part on a service that has none: each step of a run, as `tasks/` writes it."""
 
 from datetime import UTC, datetime, timedelta
 

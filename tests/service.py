@@ -64,7 +64,7 @@ def free_port() -> int:
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether somebody takes connections there."""
+    """Whether a process takes connections there."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
         return True
     return False

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from longshore.console.destination_form import faults_of, fields_of, label_of, shown, texts_of, values_of, where
+from longshore.console.destination_form import fields_of, form_violations, label_of, shown, texts_of, values_of, where
 from longshore.destinations import registry
 from longshore.settings import Settings
 from longshore.validation import Violation
@@ -66,8 +66,8 @@ def test_settings_are_shown_with_labels_and_without_those_that_are_empty() -> No
 def test_violations_are_sorted_to_the_fields_that_they_are_about() -> None:
     fields = fields_of("settings", schemas("s3")[0], {})
     places = ["/settings/bucket", "/settings/bucket/0", "/settings/bucketx", "/secret/x", "/name", "/kind", None]
-    faults = faults_of([Violation("wrong", place) for place in places], fields)
-    assert {name: len(found) for name, found in faults.beside.items()} == {
+    violations = form_violations([Violation("wrong", place) for place in places], fields)
+    assert {name: len(found) for name, found in violations.beside.items()} == {
         "/settings/bucket": 2, "/settings": 1, "/secret": 1, "/name": 1,
     }  # fmt: skip
-    assert faults.others == ["/kind wrong", "wrong"]
+    assert violations.others == ["/kind wrong", "wrong"]

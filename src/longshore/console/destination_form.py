@@ -41,7 +41,7 @@ class Field(msgspec.Struct, frozen=True):
     """The text that it begins with; of a secret none."""
 
 
-class Faults(msgspec.Struct, frozen=True):
+class FormViolations(msgspec.Struct, frozen=True):
     """The violations of a body, each where the form shows it."""
 
     beside: dict[str, list[str]]
@@ -103,18 +103,18 @@ def where(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str,
     return [(label, text) for label, text in shown(schema, own) if len(text) <= SHORT_CHARACTERS]
 
 
-def faults_of(violations: Sequence[Violation], fields: Sequence[Field]) -> Faults:
+def form_violations(violations: Sequence[Violation], fields: Sequence[Field]) -> FormViolations:
     """Return the violations of a body, each where the form shows it."""
     names = ["/name", *(field.name for field in fields), "/settings", "/secret"]
-    faults = Faults({}, [])
+    found = FormViolations({}, [])
     for violation in violations:
         at = violation.pointer or ""
         name = next((name for name in names if f"{at}/".startswith(f"{name}/")), None)
         if name is None:
-            faults.others.append(f"{at} {violation.detail}".strip())
+            found.others.append(f"{at} {violation.detail}".strip())
         else:
-            faults.beside.setdefault(name, []).append(violation.detail)
-    return faults
+            found.beside.setdefault(name, []).append(violation.detail)
+    return found
 
 
 def label_of(name: str) -> str:

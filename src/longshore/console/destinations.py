@@ -17,7 +17,7 @@ from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
-from longshore.console.destination_form import KIND_NAMES, faults_of, fields_of, shown, texts_of, values_of, where
+from longshore.console.destination_form import KIND_NAMES, fields_of, form_violations, shown, texts_of, values_of, where
 from longshore.console.pages import form_of, page, paging, redirect
 from longshore.database.rows import Page
 from longshore.destinations import stored
@@ -206,7 +206,7 @@ async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Res
         form=form,
         kind_name=KIND_NAMES.get(form.kind.kind, form.kind.kind),
         parts=[("settings", "Settings", settings), ("secret", "Secret", secret)],
-        faults=faults_of(violations, settings + secret),
+        violations=form_violations(violations, settings + secret),
         **_outcome(outcome),
     )
     return _with_status(request, answer, outcome)
