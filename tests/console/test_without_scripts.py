@@ -92,7 +92,7 @@ def test_refused_form_of_access_comes_back_with_what_was_typed_but_for_passwords
 ) -> None:
     go(plain, "access")
     plain.get_by_text("New user").click()
-    taken = plain.locator("section[aria-labelledby=people] tbody th").first.inner_text()
+    taken = plain.locator("section[aria-labelledby=users] tbody th").first.inner_text()
     plain.locator("#user-name").fill(taken)
     plain.locator("#user-password").fill("correct horse battery staple")
     plain.locator("#user-level").select_option("write")

@@ -108,7 +108,7 @@ async def _caller(connection: AnyConnection, service: Service, level: Level) -> 
     if is_sharing(connection.scope["path"]):
         return await _sharing_caller(connection, service, level)
     authorization = connection.headers.get("authorization")
-    if authorization is not None and "chain" not in connection.path_params:  # the console is for people
+    if authorization is not None and "chain" not in connection.path_params:  # the console is for users
         return await service.token_auth.caller(authorization, _chain(connection), level)
     session = shown_session(connection)
     if session.chain is None:

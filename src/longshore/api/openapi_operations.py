@@ -20,7 +20,7 @@ TAGS = {
     "sharing": "Results as tables, by the Delta Sharing protocol.",
     "webhooks": "Addresses that the service calls when a run or a delivery has ended.",
     "sessions": "Signing in, sessions, and the password.",
-    "users": "The people who may sign in for a chain.",
+    "users": "The users who may sign in for a chain.",
     "service_clients": "Other systems and their access tokens.",
     "audit": "Who changed or read what.",
     "service": "The service itself: health, and the keys that it signs with.",

@@ -55,16 +55,16 @@ async def show_access(request: AnyRequest) -> Response[str]:
 async def _access(request: AnyRequest, refused: Refused = NOTHING, made: NewToken | None = None) -> Response[str]:
     """Return the page, with a form that was refused or the secret of a new token."""
     service, caller = admitted(request)
-    person: SignedIn = await service.sessions.signed_in(shown_session(request))
+    user: SignedIn = await service.sessions.signed_in(shown_session(request))
     content: dict[str, Any] = {"refused": refused, "made": made, "zone": zone_of(request, "")}
-    content["sessions"] = await service.sessions.list(person)
+    content["sessions"] = await service.sessions.list(user)
     content["profiles"], content["more_profiles"] = await tokens.of_user(
-        service.pool, caller.chain, person.user, FIRST_PAGE
+        service.pool, caller.chain, user.user, FIRST_PAGE
     )
     if caller.level >= Level.ADMIN:
         content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, FIRST_PAGE)
         content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, FIRST_PAGE)
-        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
+        content["users"], content["more_users"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
         content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
         content["indexes"] = list(service.catalog)
     answer = await page(request, "access.html", "access", "Access", **content)
@@ -156,7 +156,7 @@ async def turn_user(request: AnyRequest, id: UserId, body: RawBody) -> Redirect:
 async def end_session(request: AnyRequest, id: FromPath[str]) -> Redirect:
     """End one of your sessions; after this one the page leads to the sign-in page."""
     back = redirect(request, "access")
-    await _as_person(request)
+    await _as_user(request)
     await auth.end_session.fn(request, id)
     return back
 
@@ -167,7 +167,7 @@ async def set_password(request: AnyRequest, body: RawBody) -> Response[str]:
     caller = request.scope["user"]
 
     async def change(fields: dict[str, str]) -> None:
-        await _as_person(request)
+        await _as_user(request)
         try:
             await auth.set_own_password(request, fields)
         finally:
@@ -176,7 +176,7 @@ async def set_password(request: AnyRequest, body: RawBody) -> Response[str]:
     return await _sent(request, body, "password", change)
 
 
-async def _as_person(request: AnyRequest) -> None:
+async def _as_user(request: AnyRequest) -> None:
     """Make the signed-in user, and not their level for a chain, that of the request."""
     service, _ = admitted(request)
     request.scope["user"] = await service.sessions.signed_in(shown_session(request))

@@ -27,10 +27,10 @@ async def home(request: AnyRequest) -> Response[str]:
     """Redirect to the tasks of the user's first chain, or to the sign-in page."""
     service: Service = request.app.state.service
     try:
-        person = await service.sessions.signed_in(shown_session(request))
+        user = await service.sessions.signed_in(shown_session(request))
     except UnauthorizedError:
         return Redirect("/sign-in", status_code=303)
-    name, levels = await users.name_and_levels(service.pool, person.user)
+    name, levels = await users.name_and_levels(service.pool, user.user)
     if not levels:
         detail = f"{name} has no level for any chain. An admin of a chain can give one."
         return html("problem.html", 403, title="No chain", detail=detail, request_id="", violations=[], chain=None)

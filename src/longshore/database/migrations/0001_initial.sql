@@ -865,7 +865,7 @@ create table longshore.pending_sign_ins (
     codes integer not null default 0
 );
 
--- Failed sign-ins, by address, by account, and apart by account and known network; all are hashed, as people type
+-- Failed sign-ins, by address, by account, and apart by account and known network; all are hashed, as users type
 -- passwords into the wrong field.
 create table longshore.sign_in_failures (
     key bytea primary key,
