@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from longshore.errors import LongshoreError
-from longshore.processes import browsable
+from longshore.processes import local_url
 from longshore.restart import Restart
 from longshore.settings import Settings
 
@@ -119,13 +119,15 @@ class Children:
 
         Both processes may wait for the database, and log that. Raises LongshoreError when one exits.
         """
-        address = browsable(self._settings.host, self._settings.port)
+        address = local_url(self._settings.host, self._settings.port)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the environment
         said = time.monotonic()
         while True:
             for name, child in self._children.items():
                 if child.poll() is not None:
-                    raise LongshoreError(f"the {name} process ended at once" + self._where())
+                    raise LongshoreError(
+                        f"the {name} process ended at once" + (f"; {self._log_file} says why" if self._log_file else "")
+                    )
             try:
                 with opener.open(f"{address}/readyz", timeout=2):
                     return address
@@ -142,6 +144,3 @@ class Children:
                 if child.poll() is not None and self._restarts[name].is_due(child.returncode):
                     self._start(name)
             time.sleep(1)
-
-    def _where(self) -> str:
-        return f"; {self._log_file} says why" if self._log_file else ""

@@ -59,7 +59,7 @@ def unmigrated_database(settings: Settings) -> Iterator[str]:
         yield url
 
 
-def browsable(host: str, port: int) -> str:
+def local_url(host: str, port: int) -> str:
     """Return the address of the API for a program on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

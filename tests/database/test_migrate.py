@@ -279,9 +279,9 @@ def test_failed_migration_leaves_nothing_and_those_before_it_stay(
         assert in_own_loop(pending(url)) == ["0999 bad", "the job queue"]
         monkeypatch.setattr(migrate, "known", lambda: all_of_them | {998: faulty[998]})
         with pytest.raises(LongshoreError, match="longshore migrate"):
-            in_own_loop(migrate.check_at(url))
+            in_own_loop(migrate.check_database(url))
         assert in_own_loop(migrate.migrate(url)) == ["the job queue"]
-        in_own_loop(migrate.check_at(url))
+        in_own_loop(migrate.check_database(url))
 
 
 def test_migration_whose_connection_is_lost_ends_with_the_reason(
@@ -295,7 +295,7 @@ def test_migration_whose_connection_is_lost_ends_with_the_reason(
             in_own_loop(migrate.migrate(url))
         monkeypatch.setattr(migrate, "known", lambda: all_of_them)
         assert in_own_loop(migrate.migrate(url)) == ["the job queue"]
-        in_own_loop(migrate.check_at(url))
+        in_own_loop(migrate.check_database(url))
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

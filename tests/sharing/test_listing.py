@@ -68,7 +68,7 @@ def test_list_that_breaks_off_ends_with_a_line_that_makes_the_client_fail() -> N
         raise OSError("the database is away")
 
     async def whole() -> list[Any]:
-        return [json.loads(part) async for part in listing.unbroken(lines())]
+        return [json.loads(part) async for part in listing.with_error_line(lines())]
 
     found = asyncio.run(whole())
     assert found[0] == {"protocol": {}}
@@ -90,7 +90,7 @@ def test_list_breaks_off_once_its_token_is_revoked(idle: Longshore) -> None:
         async with open_pool(idle.url, size=2, name="a test") as pool:
             auth = TokenAuth(pool)
             caller = (await auth.callers(bearer))[""]
-            async for part in listing.unbroken(listing.while_valid(auth, bearer, caller, lines())):
+            async for part in listing.with_error_line(listing.while_valid(auth, bearer, caller, lines())):
                 found.append(json.loads(part))
                 if len(found) == 1:
                     id = token.partition(":")[0]

@@ -103,7 +103,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         open_fair_pool(settings.database_url, POOL_LIMITS, size=POOL_SIZE, name="longshore api", **slots) as pool,
         open_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **read_only) as source,
     ):
-        await retry_until_available(migrate.check, pool)
+        await retry_until_available(migrate.check_schema, pool)
         stack.enter_context(of_pools(api=pool, preview=source))
         vault = open_vault(settings)
         lifetimes = Lifetimes(settings.session_idle, settings.session_life)

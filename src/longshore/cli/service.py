@@ -38,7 +38,7 @@ def serve() -> None:
     """Start the API and a worker, with the embedded database if none is configured."""
     from longshore.children import Children
     from longshore.database.migrate import migrate
-    from longshore.database.retry import when_served
+    from longshore.database.retry import retry_while_refused
     from longshore.exports import catalog
     from longshore.processes import (
         PORT_TIMEOUT_SECONDS,
@@ -54,7 +54,7 @@ def serve() -> None:
     catalog.load(settings.catalog)  # an error is one line here, before any process starts
     try:
         with unmigrated_database(settings) as url:
-            asyncio.run(when_served(migrate, url))
+            asyncio.run(retry_while_refused(migrate, url))
             with Children(settings) as children:
                 address = children.wait_until_ready()
                 click.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
@@ -66,8 +66,8 @@ def serve() -> None:
 def api() -> None:
     """Start the API alone."""
     from longshore.children import end_with_parent
-    from longshore.database.migrate import check_at
-    from longshore.database.retry import when_served
+    from longshore.database.migrate import check_database
+    from longshore.database.retry import retry_while_refused
     from longshore.exports import catalog
     from longshore.processes import PORT_TIMEOUT_SECONDS, database, refuse_taken_port, run_api
 
@@ -76,7 +76,7 @@ def api() -> None:
     refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
     catalog.load(settings.catalog)
     with database(settings) as url:
-        asyncio.run(when_served(check_at, url))
+        asyncio.run(retry_while_refused(check_database, url))
         run_api(settings, url)
 
 

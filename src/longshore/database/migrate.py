@@ -128,7 +128,7 @@ async def _retry_locked(step: Callable[..., Awaitable[None]], *args: Any) -> Non
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def check(connection: Connection | Pool) -> None:
+async def check_schema(connection: Connection | Pool) -> None:
     """Raise LongshoreError if the schema is not exactly this version's."""
     applied = await _applied(connection)
     _refuse_newer(applied)
@@ -150,12 +150,12 @@ async def pending(connection: Connection) -> list[str]:
 async def connected_if_current(url: str) -> AsyncIterator[Connection]:
     """A connection to a database whose schema is this version's. Raises LongshoreError."""
     async with connected(url, APPLICATION_NAME) as connection:
-        await check(connection)
+        await check_schema(connection)
         yield connection
 
 
-async def check_at(url: str) -> None:
-    """Run `check` on the database at an address, and check the server."""
+async def check_database(url: str) -> None:
+    """Raise LongshoreError if the schema is not this version's, or a pooler shares server sessions between clients."""
     async with connected_if_current(url):
         pass
     await require_sessions(url)

@@ -103,7 +103,7 @@ async def retry_until_available(step: Callable[P, Awaitable[T]], *args: P.args, 
     return await retry(partial(step, *args, **options), DATABASE)
 
 
-async def when_served(step: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
+async def retry_while_refused(step: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
     """Run a step at the start of a process; while the server refuses temporarily, retry it.
 
     Such refusals are: too many connections, starting up, shutting down, read-only. All other errors are raised at once,

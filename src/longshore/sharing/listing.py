@@ -29,7 +29,7 @@ class Listing:
         self._pool = pool
         self._version = version
         self._wanted = wanted
-        self._travels = query.travels
+        self._names_version = query.names_version
         self._limit = query.limit_hint
         self._refreshes = bool(query.include_refresh_token)
 
@@ -45,10 +45,10 @@ class Listing:
 
         `signing`: None where no file is wanted.
         """
-        yield protocol.lines(protocol.head(self._version, self._wanted, travels=self._travels))
+        yield protocol.lines(protocol.head_lines(self._version, self._wanted, names_version=self._names_version))
         if signing is not None:
             async for files in self._pages():
-                yield await asyncio.to_thread(self._written, signing, files)
+                yield await asyncio.to_thread(self._file_lines, signing, files)
         if self._wanted.end_action or self._refreshes:
             expires = None if signing is None else signing.expires
             yield protocol.lines([protocol.end_line(self._version, expires, refreshes=self._refreshes)])
@@ -61,13 +61,13 @@ class Listing:
                 return
             shown = page
             if left is not None:
-                shown, left = _first(page, left)
+                shown, left = _files_for(page, left)
             yield shown
             offset += len(page)
             if len(page) < PAGE or left == 0:
                 return
 
-    def _written(self, signing: Addresses, files: Sequence[TableFile]) -> bytes:
+    def _file_lines(self, signing: Addresses, files: Sequence[TableFile]) -> bytes:
         if self._wanted.format == "delta":  # the Python client fails on a table whose files have no row
             files = [file for file in files if file.rows]
         folder = self._version.location.rpartition("/")[0]
@@ -80,7 +80,7 @@ class Listing:
                 self._version,
                 FileUrl(file, _id(location, file), url, signing.expires),
                 self._wanted,
-                travels=self._travels,
+                names_version=self._names_version,
             )
             for file, location, url in zip(files, locations, urls, strict=True)
         )
@@ -99,8 +99,8 @@ async def while_valid(
         yield part
 
 
-async def unbroken(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield lines; where they break off, a last one that makes a client fail, as the status was sent long before.
+async def with_error_line(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield lines; after an error, a last one that makes a client fail, as the status was sent long before.
 
     https://github.com/delta-io/delta-sharing/blob/main/PROTOCOL.md#endstreamaction
     """
@@ -109,10 +109,10 @@ async def unbroken(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield part
     except Exception as error:
         log.error("list of files broken off", exc_info=error)
-        yield protocol.lines([protocol.BROKEN_OFF])
+        yield protocol.lines([protocol.ERROR_LINE])
 
 
-def _first(files: list[TableFile], rows: int) -> tuple[list[TableFile], int]:
+def _files_for(files: list[TableFile], rows: int) -> tuple[list[TableFile], int]:
     """Return the first files that have so many rows together, and the rows that are still wanted."""
     for number, file in enumerate(files, 1):
         rows = max(0, rows - file.rows)

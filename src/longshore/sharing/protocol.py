@@ -25,7 +25,7 @@ TABLES = uuid.UUID("5d4bb6a1-6e8f-4f5c-9a52-3f1d6d0f6a10")
 
 Format = Literal["parquet", "delta"]
 
-BROKEN_OFF = {"endStreamAction": {"errorMessage": "The service failed while it listed the files. Try again."}}
+ERROR_LINE = {"endStreamAction": {"errorMessage": "The service failed while it listed the files. Try again."}}
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -96,9 +96,9 @@ def lines(values: Iterable[Any]) -> bytes:
     return msgspec.json.Encoder().encode_lines(values)
 
 
-def head(version: Version, wanted: Capabilities, *, travels: bool) -> list[dict[str, Any]]:
-    """Return the first two lines of an answer about a version. `travels`: whether the client asked for a version."""
-    kept = {"version": version.run} if travels else {}
+def head_lines(version: Version, wanted: Capabilities, *, names_version: bool) -> list[dict[str, Any]]:
+    """Return the first two lines of an answer about a version. `names_version`: whether the request names one."""
+    kept = {"version": version.run} if names_version else {}
     sizes = {"size": version.size, "numFiles": version.files or 1, "accessModes": ACCESS_MODES}
     about: dict[str, Any] = {
         "id": table_id(version),
@@ -119,11 +119,11 @@ def head(version: Version, wanted: Capabilities, *, travels: bool) -> list[dict[
     ]
 
 
-def file_line(version: Version, found: FileUrl, wanted: Capabilities, *, travels: bool) -> dict[str, Any]:
+def file_line(version: Version, found: FileUrl, wanted: Capabilities, *, names_version: bool) -> dict[str, Any]:
     """Return the line of a file."""
     timestamp = _milliseconds(version.ended)
     about: dict[str, Any] = {"id": found.id, "expirationTimestamp": found.expires * 1000}
-    about |= {"version": version.run, "timestamp": timestamp} if travels else {}
+    about |= {"version": version.run, "timestamp": timestamp} if names_version else {}
     stats = {"stats": found.file.stats} if found.file.stats is not None else {}
     if wanted.format == "parquet":
         file = {"url": found.url, "partitionValues": {}, "size": found.file.size, **about, **stats}

@@ -38,10 +38,10 @@ class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def moment(self) -> datetime | None:
         """Return the time whose version is wanted. Raises ValidationError."""
-        return moment_of(self.timestamp, "timestamp")
+        return time_of(self.timestamp, "timestamp")
 
     @property
-    def travels(self) -> bool:
+    def names_version(self) -> bool:
         """Return whether the query names a version."""
         return self.version is not None or self.timestamp is not None
 
@@ -67,7 +67,7 @@ def read_query(body: bytes) -> TableQuery:
         raise ValidationError(violations)
     if query.version is not None and query.timestamp is not None:
         violations.append(Violation("expected either `version` or `timestamp`, got both", parameter="timestamp"))
-    if query.travels and query.refresh_token is not None:
+    if query.names_version and query.refresh_token is not None:
         said = "expected no `version` or `timestamp` beside it"
         violations.append(Violation(said, parameter="refreshToken"))
     if query.starting_version is not None:
@@ -87,7 +87,7 @@ def _members(body: bytes) -> Any:
     return {key: msgspec.json.decode(members[key]) for key in members if key in KEYS}
 
 
-def moment_of(text: str | None, parameter: str) -> datetime | None:
+def time_of(text: str | None, parameter: str) -> datetime | None:
     """Return a time of a request; `parameter`: its name. Raises ValidationError."""
     if text is None:
         return None

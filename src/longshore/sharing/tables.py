@@ -21,9 +21,9 @@ from longshore.errors import NotFoundError
 from longshore.exports.export import TABLE_NAME
 from longshore.exports.rights import sees
 from longshore.sharing import protocol
-from longshore.sharing.listing import PAGE, Listing, unbroken, while_valid
+from longshore.sharing.listing import PAGE, Listing, while_valid, with_error_line
 from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, Capabilities
-from longshore.sharing.query import MAX_QUERY_BYTES, TableQuery, moment_of, read_query
+from longshore.sharing.query import MAX_QUERY_BYTES, TableQuery, read_query, time_of
 from longshore.sharing.shares import SchemaName, ShareName, refuse_other_schema
 from longshore.tasks import shared_tables
 from longshore.tasks.shared_tables import Version
@@ -41,8 +41,8 @@ Timestamp = Annotated[str | None, QueryParameter(description="The version of thi
 CapabilitiesHeader = Annotated[str, HeaderParameter(name=CAPABILITIES, description="Such as `responseformat=parquet`.")]
 
 
-class Place(msgspec.Struct, frozen=True):
-    """The names of a table in a path."""
+class TablePath(msgspec.Struct, frozen=True):
+    """A table, by the names in the path of a request."""
 
     share: str
     schema: str
@@ -60,7 +60,7 @@ NUMBER = ResponseHeader(name=VERSION_HEADER, documentation_only=True, descriptio
 )
 async def get_table(request: AnyRequest, share: ShareName, schema: SchemaName, table: TableName) -> Response[None]:
     """Return the version of a table in the header `Delta-Table-Version`; the protocol's former request, as HEAD."""
-    found = await _version(request, Place(share, schema, table))
+    found = await _version(request, TablePath(share, schema, table))
     return Encoded(b"", {VERSION_HEADER: str(found.run)})
 
 
@@ -78,13 +78,13 @@ async def get_table_version(
 ) -> Response[None]:
     """Return the version of a table in the header `Delta-Table-Version`; by a time, the earliest one since then."""
     service, caller = admitted_leniently(request)
-    moment = moment_of(starting_timestamp, "startingTimestamp")
-    number = (await _version(request, Place(share, schema, table))).run
+    moment = time_of(starting_timestamp, "startingTimestamp")
+    number = (await _version(request, TablePath(share, schema, table))).run
     if moment is not None:
         first = await shared_tables.first_version_from(service.pool, caller.chain, table, moment)
         if first is None:
             raise ValidationError([Violation("lies after the newest version", parameter="startingTimestamp")])
-        number = (await _version(request, Place(share, schema, table), first)).run
+        number = (await _version(request, TablePath(share, schema, table), first)).run
     return Encoded(b"", {VERSION_HEADER: str(number)})
 
 
@@ -103,13 +103,13 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     capabilities: CapabilitiesHeader = "",
 ) -> Response[bytes] | Stream:
     """Return two lines of JSON: the protocol, and the schema of the table in a version, by default that of now."""
-    moment = moment_of(timestamp, "timestamp")
+    moment = time_of(timestamp, "timestamp")
     if version is not None and moment is not None:
         raise ValidationError([Violation("expected either `version` or `timestamp`, got both", parameter="timestamp")])
-    found = await _version(request, Place(share, schema, table), version, moment)
+    found = await _version(request, TablePath(share, schema, table), version, moment)
     wanted = msgspec.structs.replace(protocol.capabilities(capabilities), end_action=False)
-    travels = version is not None or moment is not None
-    return _answer(found, wanted, protocol.lines(protocol.head(found, wanted, travels=travels)), {})
+    names_version = version is not None or moment is not None
+    return _answer(found, wanted, protocol.lines(protocol.head_lines(found, wanted, names_version=names_version)), {})
 
 
 @post(
@@ -135,45 +135,45 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     """
     service, caller = admitted_leniently(request)
     query, headers = read_query(body), _id_scheme(request)
-    found = await _version(request, Place(share, schema, table), query.number, query.moment)
+    found = await _version(request, TablePath(share, schema, table), query.number, query.moment)
     wanted = protocol.capabilities(capabilities)
     listing = Listing(service.pool, found, wanted, query)
     signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, listing.run_files)
     authorization = request.headers.get("authorization")
     lines = while_valid(service.token_auth, authorization, caller, listing.lines(signing))
     if (found.files or 1) > PAGE:
-        return _answer(found, wanted, unbroken(lines), headers)
+        return _answer(found, wanted, with_error_line(lines), headers)
     return _answer(found, wanted, b"".join([part async for part in lines]), headers)
 
 
 @get("/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/changes")
 async def get_table_changes(request: AnyRequest, share: ShareName, schema: SchemaName, table: TableName) -> None:
     """Answer the error of tables without a change data feed: a version has all rows, and no changes."""
-    found = await _version(request, Place(share, schema, table))
+    found = await _version(request, TablePath(share, schema, table))
     said = f"the change data feed is not enabled on table {share}.{schema}.{table}; read version {found.run} as a whole"
     raise ValidationError([Violation(said)])
 
 
 async def _version(
-    request: AnyRequest, place: Place, number: int | None = None, moment: datetime | None = None
+    request: AnyRequest, path: TablePath, number: int | None = None, moment: datetime | None = None
 ) -> Version:
     """Return a version of a table that the caller may see. Raises NotFoundError.
 
     A table whose version of now is hidden has no other version either.
     """
     service, caller = admitted_leniently(request)
-    refuse_other_schema(place.schema)
+    refuse_other_schema(path.schema)
     absent = NotFoundError(
         "table-not-found",
-        f"There is no table {place.share}.{place.schema}.{place.table}, or no such version of it, "
+        f"There is no table {path.share}.{path.schema}.{path.table}, or no such version of it, "
         "or the token may not see all of it.",
     )
-    if not NAME.fullmatch(place.table):
+    if not NAME.fullmatch(path.table):
         raise absent
-    found = await shared_tables.version(service.pool, caller.chain, place.table)
+    found = await shared_tables.version(service.pool, caller.chain, path.table)
     shown = found is None or sees(caller, found.reads, service.catalog)
     if shown and (number is not None or moment is not None):
-        found = await shared_tables.version(service.pool, caller.chain, place.table, number, moment)
+        found = await shared_tables.version(service.pool, caller.chain, path.table, number, moment)
     if not shown or found is None or not sees(caller, found.reads, service.catalog):
         raise absent
     return found

@@ -21,7 +21,7 @@ from longshore.database import migrate
 from longshore.database.connect import Pool, open_pool
 from longshore.database.listener import Listener
 from longshore.database.requirements import require_sessions
-from longshore.database.retry import retry_until_available, when_served
+from longshore.database.retry import retry_until_available, retry_while_refused
 from longshore.destinations.stored import Destinations
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
@@ -120,9 +120,9 @@ class _Pools(msgspec.Struct, frozen=True):
 
 
 async def _require_databases(settings: Settings, url: str) -> None:
-    await when_served(migrate.check_at, url)
+    await retry_while_refused(migrate.check_database, url)
     try:
-        await when_served(require_sessions, settings.source_url or url)
+        await retry_while_refused(require_sessions, settings.source_url or url)
     except asyncpg.PostgresError as refusal:
         which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
         raise LongshoreError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
