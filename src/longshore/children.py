@@ -125,9 +125,8 @@ class Children:
         while True:
             for name, child in self._children.items():
                 if child.poll() is not None:
-                    raise LongshoreError(
-                        f"the {name} process ended at once" + (f"; {self._log_file} says why" if self._log_file else "")
-                    )
+                    hint = f"; {self._log_file} says why" if self._log_file else ""
+                    raise LongshoreError(f"the {name} process ended at once{hint}")
             try:
                 with opener.open(f"{address}/readyz", timeout=2):
                     return address
