@@ -15,7 +15,7 @@ from tests.service import Longshore, database_in, ended, export_body
 from longshore.database.embedded_server import programs
 from longshore.demo.seed import CHAIN, seed
 from longshore.exports import catalog, formats
-from longshore.exports.catalog import quoted_part
+from longshore.exports.catalog import quoted_identifier
 from longshore.exports.columns import choices, columns_of
 
 MAX_EXPORT_SECONDS = 600.0
@@ -80,7 +80,7 @@ def query(longshore: Longshore, kind: str | None = "csv", chain: int = CHAIN) ->
     `kind`: None for the values as PostgreSQL stores them.
     """
     index = catalog.load()["wallet-ledger"]
-    source = index.rows.replace("$1", str(chain))
+    source = index.from_clause.replace("$1", str(chain))
 
     async def build() -> str:
         connection = await asyncpg.connect(longshore.url)
@@ -89,7 +89,7 @@ def query(longshore: Longshore, kind: str | None = "csv", chain: int = CHAIN) ->
         finally:
             await connection.close()
         if kind is None:
-            named = (f"{column.expression} as {quoted_part(column.name)}" for column in found)
+            named = (f"{column.expression} as {quoted_identifier(column.name)}" for column in found)
             return f"select {', '.join(named)} {source}"
         return formats.new_format(kind, formats.FileSpec(found)).query(source)
 

@@ -50,7 +50,7 @@ PAYLOADS = [
     "%",
     "_",
     "{0}",
-    "{index.rows}",
+    "{index.from_clause}",
     "%(chain)s",
     ":1",
     "?",

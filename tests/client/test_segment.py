@@ -36,7 +36,7 @@ def taken(rules: Rules, index: Index) -> words.Segment:
     """The segment, which the service must find nothing wrong with."""
     found = rules.segment(index, 1)
     read = BODY.decode(SENT.encode(found))
-    assert segments.check(msgspec.convert(read, Segment), CATALOG, "") == []
+    assert segments.check_index_and_rules(msgspec.convert(read, Segment), CATALOG, "") == []
     return found
 
 

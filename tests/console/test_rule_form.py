@@ -6,7 +6,7 @@ import pytest
 from longshore.console.rule_form import choices, segment_of
 from longshore.exports.catalog import load
 from longshore.exports.segments.operators import OPERATORS
-from longshore.exports.segments.rules import Segment, check
+from longshore.exports.segments.rules import Segment, check_index_and_rules
 
 CATALOG = load()
 FIELDS = {
@@ -36,7 +36,7 @@ def test_line_becomes_a_valid_rule_of_each_operator_and_type(operator: str, kind
     usual = {"date": "2026-05-01", "number": "5", "boolean": "true"}.get(kind, "x")
     value, second = VALUES.get((*OPERATORS[operator].operands, "value")[0], (usual, ""))
     made = segment_of(line(FIELDS[kind], operator, value, second), "transactions", CATALOG["transactions"], 1764)
-    assert check(msgspec.convert(made, Segment), CATALOG, "") == []
+    assert check_index_and_rules(msgspec.convert(made, Segment), CATALOG, "") == []
 
 
 def test_value_in_double_quotes_has_a_comma() -> None:
@@ -58,4 +58,5 @@ def test_lines_without_a_field_are_no_rules() -> None:
 @pytest.mark.parametrize("text", ["1e9999999", "1e-9999999", "1e999999999999999999", "1e9999999999999999999", "nan"])
 def test_number_of_a_line_that_no_rule_can_have_is_left_to_the_api_to_refuse(text: str) -> None:
     made = segment_of(line("total", "is", text), "transactions", CATALOG["transactions"], 1764)
-    assert [violation.pointer for violation in check(msgspec.convert(made, Segment), CATALOG, "")] == ["/rules/0/value"]
+    violations = check_index_and_rules(msgspec.convert(made, Segment), CATALOG, "")
+    assert [violation.pointer for violation in violations] == ["/rules/0/value"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from longshore.database.connect import open_pool
 from longshore.exports import formats, row_security
-from longshore.exports.catalog import Field, FieldType, Index, quoted_part
+from longshore.exports.catalog import Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import CopyResult, RowSource, RowWriter, copy_rows
 from longshore.exports.formats import Compression, FileSpec, RowKey
@@ -33,12 +33,12 @@ async def export(
         location = AttemptFiles(ChainId(CHAIN), TaskId(1), 1).location("result")
         async with open_pool(url, size=connections, name="test", **SESSION) as pool:
             readers = Readers(pool, connections - 1)
-            source = Source(index.rows, (CHAIN,))
+            source = Source(index.from_clause, (CHAIN,))
             async with readers.snapshot() as (connection, _):
                 await row_security.restrict(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
                 key = next(iter(index.key_columns), index.time)
-                row_key = RowKey(key, quoted_part(key)) if key else None
+                row_key = RowKey(key, quoted_identifier(key)) if key else None
                 spec = FileSpec(columns, dialect(csv or CsvOptions()), compression, key=row_key)
                 form = formats.new_format(name, spec)
                 cut = await plan(connection, index, form.query(source.sql), source)

@@ -101,7 +101,7 @@ async def taken(
     """Return ids and next watermark of an increment from a watermark, read without the service."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         found = await transactions.bounds(connection, index, start, end, first=2)
-        sql = f"select id {index.rows} and ({found.condition.sql}) order by id"
+        sql = f"select id {index.from_clause} and ({found.condition.sql}) order by id"
         rows = await connection.fetch(sql, CHAIN, *found.condition.values)
     return [row["id"] for row in rows], found.end
 

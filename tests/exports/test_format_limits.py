@@ -306,7 +306,7 @@ def test_odd_values_are_counted_or_named_as_the_catalog_says(url: str, kind: str
         connection = await asyncpg.connect(url)
         try:
             columns = await columns_of(connection, of, choices(None, of))
-            return await odd_values.count(connection, Source(of.rows, (CHAIN,)), columns, RowKey("id", '"id"'))
+            return await odd_values.count(connection, Source(of.from_clause, (CHAIN,)), columns, RowKey("id", '"id"'))
         finally:
             await connection.close()
 

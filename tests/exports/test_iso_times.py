@@ -27,7 +27,7 @@ FRACTIONS = [0, 1, 5, 9, 10, 15, 50, 95, 99, 100, 250, 500_000, 999_990, 999_995
 def test_times_have_six_decimals_and_a_z_whatever_their_decimals_are(idle: Longshore, kind: str, sql: str) -> None:
     times = [*TIMES, *(datetime(2024, 5, 6, 7, 8, 59) + timedelta(microseconds=fraction) for fraction in FRACTIONS)]
     column = Column("moment", Field(FieldType.DATE, "When.", sql=sql), "moment", kind)
-    statement = f"select {column.as_text} from unnest($1::text[]::{kind}[]) as given (moment)"
+    statement = f"select {column.copy_sql} from unnest($1::text[]::{kind}[]) as given (moment)"
     expected = [f"{time.isoformat(timespec='microseconds')}Z" for time in times]
 
     async def spelled() -> list[str]:

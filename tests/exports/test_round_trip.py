@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from longshore.exports import catalog
-from longshore.exports.catalog import quoted_part
+from longshore.exports.catalog import quoted_identifier
 from longshore.exports.columns import columns_of
 from longshore.exports.formats.json import object_of
 from tests.exports import rfc4180
@@ -169,8 +169,8 @@ def test_objects_are_what_row_to_json_makes_of_the_same_values(own_catalog: Long
         connection = await asyncpg.connect(own_catalog.url)
         try:
             columns = await columns_of(connection, index, names)
-            texts = [column.as_text if "timestamp" in column.pg_type else column.expression for column in columns]
-            named = (f"{text} as {quoted_part(column.name)}" for column, text in zip(columns, texts, strict=True))
+            texts = [column.copy_sql if "timestamp" in column.pg_type else column.expression for column in columns]
+            named = (f"{text} as {quoted_identifier(column.name)}" for column, text in zip(columns, texts, strict=True))
             plain = f"select {', '.join(named)} from odd.values order by id"
             theirs = f"select row_to_json(line)::text from ({plain}) line"
             made = await connection.fetch(f"select {object_of(columns)} from odd.values order by id")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from longshore.exports.catalog import quoted
+from longshore.exports.catalog import quoted_relation
 from longshore.exports.segments.date_spans import moving
 from longshore.exports.segments.rules import Rule
 from longshore.tasks.model import Interval
@@ -45,10 +45,10 @@ def test_a_window_begins_and_ends_at_its_zones_midnights(
 
 def test_dollar_signs_of_a_quoted_identifier_are_escaped() -> None:
     # Within U&"…" a backslash is doubled and \0024 is the dollar sign.
-    assert quoted('public."$1\\') == '"public".U&"""\\00241\\\\"'
+    assert quoted_relation('public."$1\\') == '"public".U&"""\\00241\\\\"'
 
 
 def test_a_relation_in_double_quotes_may_have_dots_in_its_name() -> None:
-    assert quoted("shop.orders") == '"shop"."orders"'
-    assert quoted('shop."a.b"') == '"shop"."a.b"'
-    assert quoted('"a.b"."say ""hi"""') == '"a.b"."say ""hi"""'
+    assert quoted_relation("shop.orders") == '"shop"."orders"'
+    assert quoted_relation('shop."a.b"') == '"shop"."a.b"'
+    assert quoted_relation('"a.b"."say ""hi"""') == '"a.b"."say ""hi"""'

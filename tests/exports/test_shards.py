@@ -187,7 +187,7 @@ def test_ranges_of_time_are_grouped_by_their_rows_and_each_row_is_in_one_group(
     index = msgspec.structs.replace(index, time="timestamp")
 
     async def counts() -> list[int]:
-        source = Source(index.rows, (CHAIN,))
+        source = Source(index.from_clause, (CHAIN,))
         async with open_pool(services[0].url, size=1, name="test", enable_seqscan="off") as pool, pool.acquire() as one:
             cut = await plan(one, index, f"select id {source.sql}", source)
             assert {part.of for part in cut.ranges} == {"times", "no time"}

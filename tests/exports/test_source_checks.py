@@ -230,6 +230,26 @@ def test_a_column_has_a_name_that_the_encoding_of_the_source_lacks(debian: Debia
         assert "é 🚢".encode() in found
 
 
+def test_a_field_inside_a_nested_one_whose_name_the_encoding_of_the_source_lacks_is_a_finding(
+    debian: DebianPostgres,
+) -> None:
+    debian.sql("create database latin_nested encoding 'LATIN1' locale 'C' template template0")
+    table = "create table public.lists (id int, chain_id int, at timestamptz, items jsonb)"
+    value = f'insert into public.lists values (1, {CHAIN}, now(), \'[{{"é": "a"}}]\')'
+    debian.sql(f"{table}; create index on public.lists (chain_id); {value}", database="latin_nested")
+    url = debian.url(database="latin_nested")
+
+    def items(name: str) -> Index:
+        return index_over("public.lists", items=Field(FieldType.NESTED, "", fields={name: Field(KEYWORD, "")}))
+
+    ((what, warning),) = findings(url, items("🚢"))
+    assert '`fields` has "🚢", of which the encoding of the source lacks a character' in what
+    assert not warning
+    assert [what for what, warning in findings(url, items("é")) if not warning] == []
+    found, _, _ = asyncio.run(export(url, items("é"), "jsonl"))
+    assert json.loads(found) == {"items": [{"é": "a"}]}
+
+
 def test_text_of_a_nondeterministic_collation_is_exported_for_spreadsheets(source: DebianPostgres) -> None:
     source.sql(
         f"""

@@ -170,9 +170,9 @@ def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(
     async def watermark(connection: Connection) -> str:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             columns = await columns_of(connection, KEYED, [("id", "id")])
-            copy = ReaderCopy(columns, Source(KEYED.rows, (1764,)), key_of(KEYED, columns, "csv"))
+            copy = ReaderCopy(columns, Source(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
             found = await changes.resolve(connection, KEYED, None, copy)
-            return found.watermark(KeyList("", 0, "", 0, found.form))
+            return found.watermark(KeyList("", 0, "", 0, found.definition_hash))
 
     async def steps() -> None:
         primary = await asyncpg.connect(url)

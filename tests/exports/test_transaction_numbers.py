@@ -20,9 +20,9 @@ def mark(xid: int) -> Watermark:
     return Watermark(system=1, timeline=1, database=1, relation=1, xid=xid)
 
 
-def taken(url: str, began: int | None, ended: int, following: int, xids: list[int]) -> list[int]:
+def taken(url: str, began: int | None, ended: int, next_xid: int, xids: list[int]) -> list[int]:
     """Return the transactions whose rows PostgreSQL takes, by the 32 bits of `xmin`."""
-    found = condition(began if began is None else mark(began), mark(ended), following, first=2)
+    found = condition(began if began is None else mark(began), mark(ended), next_xid, first=2)
 
     async def ask() -> list[int]:
         connection = await asyncpg.connect(url)

@@ -40,7 +40,7 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) 
     """Copy rows by a format of the test. Return the number of rows."""
     index = catalog.load(str(catalog_file))["wallet-ledger"]
     readers = Readers(pool, 1)
-    source = Source(index.rows, (CHAIN,))
+    source = Source(index.from_clause, (CHAIN,))
 
     async def report(_rows: int, _size: int) -> None:
         pass

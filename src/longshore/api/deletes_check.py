@@ -28,7 +28,7 @@ async def refuse_unsuited(service: Service, caller: Caller, new: NewTask) -> Non
         return
     part = target.of(target.export_index)
     index = service.catalog[part.export_index]
-    pool = service.pool if index.own else service.source
+    pool = service.pool if index.in_service_database else service.source
     async with service.previews.turn(caller.chain):
         try:
             await changes.refuse_unsuited(pool, index, choices(part.fields, index), new.chain)

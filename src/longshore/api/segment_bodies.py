@@ -46,7 +46,7 @@ def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
             )
         segment = body.segment if body is not None else _segment_in(value)
         if segment is not None:
-            violations += segments.check(segment, catalog, "/segment")
+            violations += segments.check_index_and_rules(segment, catalog, "/segment")
             if isinstance(chain, int) and segment.chain_id != chain:
                 violations.append(Violation(f"expected {chain}, the body's chain", "/segment/chain_id"))
     if violations or body is None:
@@ -60,7 +60,7 @@ def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
     body = check(PreviewBody, value, "", violations)
     segment = body.segment if body is not None else _segment_in(value)
     if segment is not None:
-        violations += segments.check(segment, catalog, "/segment")
+        violations += segments.check_index_and_rules(segment, catalog, "/segment")
     if body is not None and body.segment.index in catalog:
         index = catalog[body.segment.index]
         violations += check_fields(choices(body.fields, index), index, "/fields")

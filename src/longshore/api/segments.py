@@ -149,7 +149,7 @@ async def previewed(request: AnyRequest, value: Any, *, shows_rows: bool) -> Pre
     if shows_rows:  # so its audit entry is written before the answer
         about = f"index {wanted.segment.index}"
         await audit.record(service.pool, actor(request), caller.chain, "segment.preview", about)
-    source = service.pool if index.own else service.source
+    source = service.pool if index.in_service_database else service.source
     try:
         async with service.previews.turn(caller.chain):
             found = await preview(source, index, choices(fields, index), wanted.segment, caller.chain)

@@ -22,7 +22,7 @@ def catalog_check() -> None:
     whole = known = catalog.load(settings.catalog)
 
     if settings.source_url:  # the service's own tables are in another database, and are not the user's to check
-        known = {name: index for name, index in known.items() if not index.own}
+        known = {name: index for name, index in known.items() if not index.in_service_database}
 
     async def run(url: str) -> bool:
         async with connected_to_read(url, "longshore catalog check") as connection:

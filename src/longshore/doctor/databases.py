@@ -10,7 +10,7 @@ import asyncpg
 from longshore.database import export_role, migrate
 from longshore.database.connect import Connection, connect
 from longshore.doctor.finding import Finding, first_line, wrong
-from longshore.exports.catalog import Catalog, regclass
+from longshore.exports.catalog import Catalog
 from longshore.exports.catalog_check import check as check_catalog
 from longshore.exports.source_limits import LAG
 from longshore.settings import Settings
@@ -176,7 +176,7 @@ async def of_source(settings: Settings, connection: Connection, known: Catalog) 
     for finding in findings or [Finding("source", f"PostgreSQL {row['version']}, snapshots can be shared")]:
         yield finding
     # The service's own tables are in its own database.
-    those = {name: index for name, index in known.items() if not (settings.source_url and index.own)}
+    those = {name: index for name, index in known.items() if not (settings.source_url and index.in_service_database)}
     catalog_findings = await check_catalog(connection, those)
     for one in catalog_findings:
         yield Finding("catalog", f"{one.where}: {one.what}", "warning" if one.warning else "wrong")
@@ -189,7 +189,7 @@ async def of_source(settings: Settings, connection: Connection, known: Catalog) 
 async def _row_security(connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
     protected = 0
     for name, index in known.items():
-        row = await connection.fetchrow(POLICIES, regclass(index.relation))
+        row = await connection.fetchrow(POLICIES, index.regclass)
         if row is None or not row["has_policies"]:
             continue
         protected += 1

@@ -22,7 +22,7 @@ PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """The start of a result file's name."""
 
 MAX_FIELD_NAME_CHARACTERS = 63
-"""PostgreSQL truncates longer names of columns."""
+"""A column of PostgreSQL has as many, if they are ASCII: it truncates names after 63 bytes."""
 MAX_DECIMALS = 38
 """Parquet's decimals of 128 bits have no more digits."""
 
@@ -84,7 +84,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Schemas in which unqualified names of `filter`, `sql` and the functions of views are looked up."""
     level: Literal["read", "write", "admin"] = "read"
     """The level that a credential needs to see its rows."""
-    own: bool = False
+    in_service_database: bool = msgspec.field(default=False, name="own")
     """Whether it lies in the service's own database, even if the source is another one."""
     totals: TotalFields | None = None
     """The control totals of a result."""
@@ -92,7 +92,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def expression(self, name: str) -> str:
         """Return the SQL of a field as PostgreSQL stores it."""
         field = self.fields[name]
-        return f"({field.sql})" if field.sql else quoted_part(field.column or name)
+        return f"({field.sql})" if field.sql else quoted_identifier(field.column or name)
 
     @property
     def key_columns(self) -> list[str]:
@@ -107,15 +107,31 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found if len(found) == len(self.key_columns) else []
 
     @property
-    def schemas(self) -> str:
+    def quoted_relation(self) -> str:
+        """The name of its relation, quoted for SQL."""
+        return quoted_relation(self.relation)
+
+    @property
+    def quoted_alias(self) -> str:
+        """The name of its relation without a schema, quoted for SQL."""
+        return quoted_identifier(_parts(self.relation)[-1])
+
+    @property
+    def regclass(self) -> str:
+        """The name of its relation as PostgreSQL's type `regclass` reads it from a parameter's value."""
+        return ".".join(_double_quoted(part) for part in _parts(self.relation))
+
+    @property
+    def search_path_setting(self) -> str:
         """The value of PostgreSQL's setting `search_path`."""
         return ", ".join(_double_quoted(schema) for schema in self.search_path)
 
     @property
-    def rows(self) -> str:
+    def from_clause(self) -> str:
         """The `from` clause of one chain's rows; the chain is its parameter `$1`."""
         # The cast allows a chain that the column's own type cannot hold; an index serves the condition all the same.
-        return f"from {quoted(self.relation)} where {quoted_part(self.chain)} = $1::bigint and ({self.filter})"
+        is_of_chain = f"{quoted_identifier(self.chain)} = $1::bigint"
+        return f"from {self.quoted_relation} where {is_of_chain} and ({self.filter})"
 
 
 Catalog = dict[str, Index]
@@ -226,19 +242,9 @@ def _shape(field: Field) -> str:
     return f"{field.type.value}({inner})" if inner else field.type.value
 
 
-def quoted(relation: str) -> str:
+def quoted_relation(relation: str) -> str:
     """Return the name of a relation, qualified or not, quoted for SQL. A part in double quotes may have dots in it."""
-    return ".".join(quoted_part(part) for part in _parts(relation))
-
-
-def unqualified(relation: str) -> str:
-    """Return the last part of the name of a relation, quoted for SQL."""
-    return quoted_part(_parts(relation)[-1])
-
-
-def regclass(relation: str) -> str:
-    """Return the name of a relation as PostgreSQL's type `regclass` reads it from a parameter's value."""
-    return ".".join(_double_quoted(part) for part in _parts(relation))
+    return ".".join(quoted_identifier(part) for part in _parts(relation))
 
 
 def _double_quoted(part: str) -> str:
@@ -251,7 +257,7 @@ def _parts(relation: str) -> list[str]:
     return [inside.replace('""', '"') or plain for inside, plain in parts]
 
 
-def quoted_part(part: str) -> str:
+def quoted_identifier(part: str) -> str:
     """Return an identifier of any characters, quoted for SQL.
 
     asyncpg's copy_from_query puts the parameters' values where the query's text has $1, $2 and so on, even inside a

@@ -10,11 +10,11 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports import search_path
-from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted, quoted_part, regclass
+from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
 from longshore.exports.ranges import explain, is_one_statement, nodes
 from longshore.exports.row_security import SEARCH_PATH
-from longshore.validation import suggestion
+from longshore.validation import in_json, suggestion
 
 RELATION = """
 select c.relkind, has_table_privilege(c.oid, 'select') as whole,
@@ -57,7 +57,6 @@ TYPES = {
     FieldType.NESTED: frozenset({"json", "jsonb"}),
 }
 NO_TEXT = frozenset({"json", "jsonb", "bytea", "xml", "tsvector", "record"})
-
 
 # The columns of a relation that the role of exports may read; no row if exports read as the service's own role.
 EXPORT_ROLE = """
@@ -116,7 +115,7 @@ async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
             )
             findings.append(Finding("server_encoding", what, True))
         for name, index in catalog.items():
-            await connection.fetchval(SEARCH_PATH, index.schemas)
+            await connection.fetchval(SEARCH_PATH, index.search_path_setting)
             findings += await _check_index(connection, name, index)
     return findings
 
@@ -145,19 +144,19 @@ async def check_tokens(connection: Connection, catalog: Catalog) -> list[Finding
 async def _check_index(connection: Connection, name: str, index: Index) -> list[Finding]:
     try:
         async with connection.transaction():  # so that an error here does not end the check of other indexes
-            relation = await connection.fetchrow(RELATION, regclass(index.relation))
+            relation = await connection.fetchrow(RELATION, index.regclass)
     except asyncpg.PostgresError as error:
         return [Finding(name, f"{index.relation} cannot be looked up: {_message(error)}")]
     if relation is None:
         return [Finding(name, f"there is no table or view {index.relation}")]
     if not relation["readable"]:
         return [Finding(name, f"{index.relation} may not be read by this user; it needs GRANT SELECT")]
-    columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, regclass(index.relation))}
+    columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, index.regclass)}
     findings = list(_check_keys(name, index, columns))
     if not relation["whole"]:
         what = (
             f"only some columns of {index.relation} may be read, so a large table is read by one connection and"
-            f" incremental exports are refused; GRANT SELECT ON {quoted(index.relation)} lifts both"
+            f" incremental exports are refused; GRANT SELECT ON {index.quoted_relation} lifts both"
         )
         findings.append(Finding(name, what, True))
     if index.chain in columns and all(finding.warning for finding in findings):
@@ -165,13 +164,10 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         if relation["relkind"] in (b"r", b"p"):  # others have no index, or one that `deletes` never needs
             findings += await _check_unique(connection, name, index)
     findings += await _check_export_role(connection, name, index)
-    wrong_fields = []
-    for field_name, field in index.fields.items():
-        wrong = await _check_field(connection, index, field_name, field, columns)
-        wrong_fields += [Finding(f"{name}.{field_name}", wrong)] if wrong else []
-    findings += wrong_fields
+    wrong = {key: await _check_field(connection, index, key, field, columns) for key, field in index.fields.items()}
+    findings += [Finding(f"{name}.{key}", what) for key, what in wrong.items() if what]
     if all(finding.warning for finding in findings):
-        query = f"select {', '.join(map(index.expression, index.fields))} {index.rows}"
+        query = f"select {', '.join(map(index.expression, index.fields))} {index.from_clause}"
         if await is_one_statement(connection, await explain(connection, query, (0,), verbose=True)):
             what = (
                 "is read by one connection in one statement, as each statement could see other rows: it has a foreign"
@@ -203,14 +199,14 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
 
 async def _check_export_role(connection: Connection, name: str, index: Index) -> list[Finding]:
     """Return findings if the role of row-level security may not read everything that exports of this index need."""
-    role = await connection.fetchrow(EXPORT_ROLE, regclass(index.relation))
+    role = await connection.fetchrow(EXPORT_ROLE, index.regclass)
     if role is None:
         return []
     findings = []
-    if (policies := await connection.fetchval(LOST_POLICIES, regclass(index.relation))) is not None:
+    if (policies := await connection.fetchval(LOST_POLICIES, index.regclass)) is not None:
         what = (
             f"exports read {index.relation} as longshore_export, for which these policies of this role do not hold:"
-            f" {policies}; run ALTER POLICY … ON {quoted(index.relation)} TO longshore_export; for each"
+            f" {policies}; run ALTER POLICY … ON {index.quoted_relation} TO longshore_export; for each"
         )
         findings.append(Finding(name, what, True))
     if role["whole"]:
@@ -218,7 +214,7 @@ async def _check_export_role(connection: Connection, name: str, index: Index) ->
     missing = f" (not {', '.join(role['missing'])})" if role["missing"] else ""
     what = (
         f"longshore_export may read only some columns of {index.relation}{missing}: exports that read others, and"
-        f" incremental ones, end in an error; run GRANT SELECT ON {quoted(index.relation)} TO longshore_export;"
+        f" incremental ones, end in an error; run GRANT SELECT ON {index.quoted_relation} TO longshore_export;"
     )
     return [*findings, Finding(name, what, True)]
 
@@ -228,7 +224,7 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
     try:
         async with connection.transaction():
             await connection.execute("set local enable_seqscan = off")
-            plan = list(nodes(await explain(connection, f"select 1 {index.rows}", (0,))))
+            plan = list(nodes(await explain(connection, f"select 1 {index.from_clause}", (0,))))
             await connection.execute("set local enable_seqscan = on")
     except asyncpg.PostgresError as error:
         return [Finding(name, f"`filter` does not work: {_message(error)}{await search_path.hint(connection, index)}")]
@@ -236,8 +232,8 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
         return []
     if any(node["Node Type"] == "Foreign Scan" for node in plan):  # indexes of the foreign server are not visible
         return []
-    keys = ", ".join(quoted_part(column) for column in dict.fromkeys((index.chain, index.time)) if column)
-    create = f"CREATE INDEX CONCURRENTLY ON {quoted(index.relation)} ({keys});"
+    keys = ", ".join(quoted_identifier(column) for column in dict.fromkeys((index.chain, index.time)) if column)
+    create = f"CREATE INDEX CONCURRENTLY ON {index.quoted_relation} ({keys});"
     advice = create if is_table else f"on the tables behind the view, as in {create}"
     return [Finding(name, f"no index serves the chain filter, so each export reads all chains; run {advice}", True)]
 
@@ -245,9 +241,10 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
 async def _check_unique(connection: Connection, name: str, index: Index) -> list[Finding]:
     """Return a finding if the source may hold a key twice in a chain."""
     columns = list(dict.fromkeys([index.chain, *index.key_columns]))
-    if not index.key or await connection.fetchval(HAS_UNIQUE_INDEX, regclass(index.relation), columns):
+    if not index.key or await connection.fetchval(HAS_UNIQUE_INDEX, index.regclass, columns):
         return []
-    create = f"CREATE UNIQUE INDEX CONCURRENTLY ON {quoted(index.relation)} ({', '.join(map(quoted_part, columns))});"
+    keys = ", ".join(map(quoted_identifier, columns))
+    create = f"CREATE UNIQUE INDEX CONCURRENTLY ON {index.quoted_relation} ({keys});"
     what = (
         f"`key`: no unique index is over {', '.join(columns[:-1])} and {columns[-1]} or some of them, so a key may"
         f" occur twice, which `deletes` notices within the rows of a copy alone; run {create}"
@@ -260,7 +257,7 @@ async def _check_field(
 ) -> str | None:
     if not field.sql and (field.column or name) not in columns:
         return _missing(index, field.column or name, columns)
-    query = f"select {index.expression(name)} as value from {quoted(index.relation)}"  # noqa: S608  # the catalog's
+    query = f"select {index.expression(name)} as value from {index.quoted_relation}"  # noqa: S608  # the catalog's
     try:
         async with connection.transaction():
             await connection.prepare(one_row_each(index, [name]))
@@ -277,7 +274,15 @@ async def _check_field(
     else:
         fits = kind not in ("array", "composite") and pg_type not in NO_TEXT
         expected = "a type that reads as words; for an array, `sql` with array_to_string makes one"
-    return None if fits else f"is {pg_type} in the source, which is no {field.type.value}; expected {expected}"
+    if not fits:
+        return f"is {pg_type} in the source, which is no {field.type.value}; expected {expected}"
+    for inner in field.fields:
+        try:
+            async with connection.transaction():
+                await connection.fetchval("select $1::text", inner)
+        except asyncpg.UntranslatableCharacterError:
+            return f"`fields` has {in_json(inner)}, of which the encoding of the source lacks a character: leave it out"
+    return None
 
 
 def _message(error: asyncpg.PostgresError) -> str:

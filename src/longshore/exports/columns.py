@@ -14,9 +14,7 @@ from longshore.exports.catalog import (
     FieldType,
     Index,
     Shape,
-    quoted,
-    quoted_part,
-    regclass,
+    quoted_identifier,
     shape,
 )
 from longshore.validation import Violation, in_json, pointer, suggestion
@@ -46,7 +44,7 @@ FLOATS = frozenset({"float4", "float8"})
 
 # Types whose cast to text is the text in a result. Casts of others may leave something out (the blanks at the end of a
 # `char`) or add something (the mask of an `inet`).
-CAST_AS_SHOWN = frozenset({"text", "varchar", "citext", "name", "uuid", "int2", "int4", "int8", "numeric"})
+PLAIN_CASTS = frozenset({"text", "varchar", "citext", "name", "uuid", "int2", "int4", "int8", "numeric"})
 
 
 class FieldChoice(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -83,7 +81,7 @@ class Column(msgspec.Struct, frozen=True):
         """SQL of its type, without a limit of its length or digits; text in place of an array."""
         if self.pg_type.endswith("[]"):
             return "text"
-        return f"{quoted_part(self.type_schema)}.{quoted_part(self.pg_type)}"
+        return f"{quoted_identifier(self.type_schema)}.{quoted_identifier(self.pg_type)}"
 
     @property
     def declared_type(self) -> str:
@@ -95,17 +93,17 @@ class Column(msgspec.Struct, frozen=True):
         return f"{name}{limits}{self.pg_type[len(name) :]}"
 
     @property
-    def shown(self) -> str:
+    def text_sql(self) -> str:
         """SQL of the value as a string, spelled as in a text format."""
-        if self.pg_type in CAST_AS_SHOWN:
+        if self.pg_type in PLAIN_CASTS:
             return f"({self.expression})::text"
         if self.pg_type in ("timestamptz", "timestamp", "bool", "json", "jsonb"):
-            return f"({self.as_text})"
+            return f"({self.copy_sql})"
         # A composite with a NULL in it is neither `is null` nor `is not null`.
         return f"(case when ({self.expression}) is distinct from null then format('%s', {self.expression}) end)"
 
     @property
-    def as_text(self) -> str:
+    def copy_sql(self) -> str:
         """SQL of the value for a text format: times in ISO 8601 with a Z, booleans as words, all else unchanged."""
         match self.pg_type:
             case "timestamptz":
@@ -179,7 +177,7 @@ def one_row_each(index: Index, names: Sequence[str]) -> str:
     """
     expressions = [index.expression(name) for name in names if index.fields[name].sql] or ["true"]
     conditions = " and ".join(f"({expression}) is null" for expression in expressions)
-    return f"select from {quoted(index.relation)} where {conditions}"  # the catalog's
+    return f"select from {index.quoted_relation} where {conditions}"  # the catalog's
 
 
 async def columns_of(connection: Connection, index: Index, chosen: Sequence[tuple[str, str]]) -> list[Column]:
@@ -191,8 +189,8 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
     numbered = ", ".join(f"{expression} as c{number}" for number, expression in enumerate(expressions))
     if any(index.fields[name].sql for name, _ in chosen):
         await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
-    statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
-    details = {row["attname"]: row for row in await connection.fetch(DETAILS, regclass(index.relation))}
+    statement = await connection.prepare(f"select {numbered} from {index.quoted_relation}")  # noqa: S608  # the catalog's
+    details = {row["attname"]: row for row in await connection.fetch(DETAILS, index.regclass)}
     encoding = await connection.fetchval("select pg_catalog.current_setting('server_encoding')")
     is_unicode = encoding in ("UTF8", "SQL_ASCII")
     columns = []

@@ -67,7 +67,7 @@ class RowSource(msgspec.Struct, frozen=True):
 class Writer(Protocol):
     """Writes rows, into one file or several. Blocking; used by one thread at a time."""
 
-    form: Format
+    format: Format
 
     @property
     def size(self) -> int:
@@ -92,14 +92,14 @@ class RowWriter:
 
     def __init__(
         self,
-        form: Format,
+        format: Format,
         file: Writable,
         compressor: Compressor | None = None,
         observe: Callable[[bytes], None] | None = None,
         place: Place = WHOLE,
     ) -> None:
         """`observe`: is called with the text of whole rows before it is compressed."""
-        self.form = form
+        self.format = format
         self.size = 0
         self._file = file
         self._compressor = compressor
@@ -111,12 +111,12 @@ class RowWriter:
     @property
     def rows(self) -> int:
         """Rows written; after `end`, the rows counted in the finished file."""
-        return self.form.rows
+        return self.format.rows
 
     @property
-    def stored(self) -> int:
+    def complete_bytes(self) -> int:
         """Bytes of the file so far, which depend on its rows alone."""
-        return self.form.stored(self.size)
+        return self.format.complete_bytes(self.size)
 
     def begin(self) -> None:
         """Write the bytes before the first row, if this is the first piece."""
@@ -127,7 +127,7 @@ class RowWriter:
         """Write the rows in PostgreSQL's chunks."""
         if block := b"".join(chunks):
             self._begin()
-            framed = self.form.frame(block)
+            framed = self.format.frame(block)
             if self._observe is not None:
                 self._observe(framed)
             self._put(framed)
@@ -137,7 +137,7 @@ class RowWriter:
         if self._place.last:
             self._begin()
         if self._begun:  # a piece in the middle without rows has no byte, not even the header of a compression
-            for data in self.form.end():
+            for data in self.format.end():
                 self._put(data)
             if self._compressor is not None:
                 self._put_raw(self._compressor.flush())
@@ -145,7 +145,7 @@ class RowWriter:
 
     def _begin(self) -> None:
         if not self._begun:
-            self._put(self.form.begin())
+            self._put(self.format.begin())
             self._begun = True
 
     def _put(self, data: bytes) -> None:
@@ -262,7 +262,7 @@ class _Copy:
         self, connection: Connection, first: Callable[[], Awaitable[None]] | None, writing: asyncio.Future[bytes]
     ) -> None:
         """Read ranges in their turn, and keep the snapshot until all are written."""
-        await lock_tables(connection, self._writer.form.query(self._rows.clauses[0]))
+        await lock_tables(connection, self._writer.format.query(self._rows.clauses[0]))
         if first is not None and connection is self._rows.connection:
             await first()
         while True:
@@ -277,9 +277,9 @@ class _Copy:
 
     async def _read_range(self, connection: Connection, number: int) -> int:
         """Read a range into its queue. Return the number of rows that PostgreSQL reports."""
-        form, blocks = self._writer.form, self._queues[number]
-        query = form.query(self._rows.clauses[number])
-        rows = await copy_blocks(connection, query, self._rows.values, form.options(), blocks.put)
+        format, blocks = self._writer.format, self._queues[number]
+        query = format.query(self._rows.clauses[number])
+        rows = await copy_blocks(connection, query, self._rows.values, format.options(), blocks.put)
         await blocks.put(None)
         return rows
 

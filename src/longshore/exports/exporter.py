@@ -175,9 +175,9 @@ class Exporter:
                 query = await prepare(connection, index, request)
                 table_files.schema_of(query)  # refuses what cannot be shared, before it is written
                 reconciler = Reconciler(query)
-                form = query.format()
+                format = query.format()
                 with tracing.span("plan"):
-                    statement = form.query(query.source.sql)
+                    statement = format.query(query.source.sql)
                     cut = await plan(connection, index, statement, query.source, count=not reconciler.counts)
                     await refuse_outdated(connection)
                     shard_ranges = await self._shard_ranges(connection, query, cut)
@@ -187,7 +187,7 @@ class Exporter:
                     message=message,
                     location=naming.location,
                     query=query,
-                    form=form,
+                    format=format,
                     plan=cut,
                     readers=readers,
                     connection=connection,

@@ -35,19 +35,19 @@ class FirstRows(msgspec.Struct, frozen=True):
     why_not: str | None = None
 
 
-def first_rows(store: Store, location: str, form: str, options: CsvOptions, count: int) -> FirstRows:
+def first_rows(store: Store, location: str, format: str, options: CsvOptions, count: int) -> FirstRows:
     """Return the first rows of a file in a format.
 
     A row that does not fit MAX_BYTES is left out. Raises StoreError.
     """
-    if form in WHY_NOT:
-        return FirstRows([], [], WHY_NOT[form])
+    if format in WHY_NOT:
+        return FirstRows([], [], WHY_NOT[format])
     chunks = store.read(location)
     if chunks is None:
         return FirstRows([], [], "The file has expired or was deleted.")
     head, complete = _head(chunks, location)
     text = head.decode("utf-8", "replace")
-    if form == "csv":
+    if format == "csv":
         return _of_csv(text, options, count, complete=complete)
     return _of_json(text, count, complete=complete)
 

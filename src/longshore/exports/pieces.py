@@ -31,7 +31,7 @@ class ExportJob(msgspec.Struct, frozen=True):
     location: str
     """Of the result, in the store."""
     query: ExportQuery
-    form: Format
+    format: Format
     plan: Plan
     readers: Readers
     connection: Connection
@@ -54,22 +54,22 @@ class WrittenResult(msgspec.Struct, frozen=True):
 
 
 def row_writer(
-    query: ExportQuery, form: Format, reconciler: Reconciler, file: Writable, place: Place = WHOLE
+    query: ExportQuery, format: Format, reconciler: Reconciler, file: Writable, place: Place = WHOLE
 ) -> RowWriter:
     """Return the writer of a piece, whose text the reconciler adds up."""
     target = query.request.target
     compressor = formats.compressor(target.export_format, target.compression)
-    return RowWriter(form, file, compressor, reconciler.add, place)
+    return RowWriter(format, file, compressor, reconciler.add, place)
 
 
 async def write_alone(stack: AsyncExitStack, job: ExportJob, store: Store, pace: Pace) -> WrittenResult:
     """Write an export as one piece. `stack`: removes the result on leaving, unless it was published."""
     file, thread = await stack.enter_async_context(open_result(store.create, job.location))
-    writer = row_writer(job.query, job.form, job.reconciler, file)
+    writer = row_writer(job.query, job.format, job.reconciler, file)
     sent = 0
     if job.changes is not None:
         writing = job.changes.write(job.connection, writer, job.reconciler, pace)
-        sent = await reporting(writing, lambda: job.report(writer.form.rows, writer.size))
+        sent = await reporting(writing, lambda: job.report(writer.format.rows, writer.size))
     rows = RowSource(job.readers, job.connection, job.plan.clauses, job.query.source.values, sent)
     ask = functools.partial(job.reconciler.ask, job.connection)
     copied = await copy_rows(rows, writer, job.report, ask, pace)

@@ -129,24 +129,24 @@ async def _sample(connection: Connection, columns: list[Column], source: Source)
 
 async def _measured_copy(connection: Connection, columns: list[Column], source: Source, limit: int) -> MeasuredCopy:
     """Copy the first rows as an export would, and drop them."""
-    form = Csv(FileSpec(columns))
-    header = len(form.begin())
+    format = Csv(FileSpec(columns))
+    header = len(format.begin())
     size = 0
 
     async def take(data: bytes) -> None:
         nonlocal size
-        size += len(form.frame(data))
+        size += len(format.frame(data))
 
     began = time.monotonic()
     complete = False
     try:
         async with connection.transaction():
-            query = form.query(f"{source.sql} limit {limit}")
-            await connection.copy_from_query(query, *source.values, output=take, **form.options())
-            complete = form.rows < limit
+            query = format.query(f"{source.sql} limit {limit}")
+            await connection.copy_from_query(query, *source.values, output=take, **format.options())
+            complete = format.rows < limit
     except asyncpg.QueryCanceledError:
         pass
-    return MeasuredCopy(form.rows, size, header, time.monotonic() - began, complete)
+    return MeasuredCopy(format.rows, size, header, time.monotonic() - began, complete)
 
 
 def _forecast(measured: MeasuredCopy | None, expected: int) -> tuple[int | None, float | None]:
@@ -166,7 +166,7 @@ async def _is_served(connection: Connection, index: Index, source: Source, expec
     The planner is asked without sequential scans: the index conditions of the segment, without those of the chain
     alone, show whether an index serves the rules.
     """
-    chain_alone = Source(index.rows, source.values[:1])
+    chain_alone = Source(index.from_clause, source.values[:1])
     await connection.execute("set local enable_seqscan = off")
     of_chain = await explain(connection, f"select 1 {chain_alone.sql}", chain_alone.values)
     of_segment = await explain(connection, f"select 1 {source.sql}", source.values)

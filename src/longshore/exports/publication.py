@@ -65,7 +65,7 @@ async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -
         note=None if change_rows is None else change_rows.note,
         column_types=msgspec.json.encode({column.name: column.declared_type for column in job.query.columns}).decode(),
         table_schema=table_files.schema_of(job.query),
-        table_stats=[table_files.statistics(job.form.footer)] if job.query.request.target.share_as else [],
+        table_stats=[table_files.statistics(job.format.footer)] if job.query.request.target.share_as else [],
     )
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports import formats, row_security, source_totals
-from longshore.exports.catalog import Index, quoted_part
+from longshore.exports.catalog import Index, quoted_identifier
 from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.export import IndexTarget
 from longshore.exports.formats import WHOLE, FileSpec, Format, Place, RowKey
@@ -62,9 +62,9 @@ class ExportQuery(msgspec.Struct, frozen=True):
         spec = FileSpec(self.columns, self.layout.dialect, target.compression, place, self.key, part_bytes)
         return formats.new_format(target.export_format, spec)
 
-    def fingerprint(self, form: Format) -> str:
+    def fingerprint(self, format: Format) -> str:
         """Return a hash that differs where another version or catalog would write other bytes for the same request."""
-        text = repr((form.query(self.source.sql), self.source.values, form.options(), self.layout.names))
+        text = repr((format.query(self.source.sql), self.source.values, format.options(), self.layout.names))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -109,5 +109,5 @@ def row_key(index: Index, columns: Sequence[Column]) -> RowKey | None:
     A log is shown to credentials by the columns that the run read, so an error names no value of another column.
     """
     exported = {column.expression for column in columns}
-    names = [name for name in (*index.key_columns, index.time) if quoted_part(name) in exported]
-    return RowKey(names[0], quoted_part(names[0])) if names else None
+    names = [name for name in (*index.key_columns, index.time) if quoted_identifier(name) in exported]
+    return RowKey(names[0], quoted_identifier(names[0])) if names else None

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Index, quoted, quoted_part, regclass
+from longshore.exports.catalog import Index, quoted_identifier
 from longshore.exports.columns import columns_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.sql import Condition, columns_read, condition
@@ -83,7 +83,7 @@ async def source_of(
     Raises asyncpg.PostgresError where the source lacks a column of a rule.
     """
     # The chain is bound here and nowhere else: whatever a request asks for, its rows are those of its own chain.
-    source = Source(index.rows, (chain,))
+    source = Source(index.from_clause, (chain,))
     if segment is None:
         return source
     read = columns_read(segment)
@@ -102,7 +102,7 @@ class Range(msgspec.Struct, frozen=True):
 
     def condition(self, index: Index) -> str:
         """Return SQL of the condition that its rows meet."""
-        time = quoted_part(index.time)
+        time = quoted_identifier(index.time)
         if self.of == "no time":
             return f"{time} is null"
         name, value = ("ctid", "'({},0)'") if self.of == "blocks" else (time, "'{}'")
@@ -133,7 +133,7 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
     leaf = explained
     while below := [node for node in leaf.get("Plans", ()) if node["Parent Relationship"] not in ASIDE]:
         leaf = below[0]
-    table = await connection.fetchrow(TABLE, regclass(index.relation))
+    table = await connection.fetchrow(TABLE, index.regclass)
     ranges: list[Range] = []
     if one_statement := await is_one_statement(connection, explained):
         pass
@@ -162,7 +162,7 @@ async def groups(connection: Connection, index: Index, source: Source, plan: Pla
     if not ranges:
         return []
     if ranges[0].of == "blocks":
-        table_rows = await connection.fetchval(TABLE_ROWS, regclass(index.relation))
+        table_rows = await connection.fetchval(TABLE_ROWS, index.regclass)
         count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MAX_GROUPS)
         cuts = [len(ranges) * number // count for number in range(count + 1)]
         grouped = [ranges[start:end] for start, end in pairwise(cuts)]
@@ -250,11 +250,11 @@ async def _time_ranges(connection: Connection, index: Index, source: Source, exp
     count = min(MAX_RANGES, -(-expected // RANGE_ROWS))
     if not index.time or count < 2:
         return []
-    time = quoted_part(index.time)
+    time = quoted_identifier(index.time)
     finite = f"{time} > '-infinity' and {time} < 'infinity'"
     extent = (
         f"select extract(epoch from min({time}))::numeric, extract(epoch from max({time}))::numeric "  # noqa: S608
-        f"from {quoted(index.relation)} where {quoted_part(index.chain)} = $1::bigint and {finite}"
+        f"from {index.quoted_relation} where {quoted_identifier(index.chain)} = $1::bigint and {finite}"
     )
     if (await explain(connection, extent, source.values[:1]))["Total Cost"] > cost / 100:
         return []

@@ -8,7 +8,7 @@ https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Index, regclass
+from longshore.exports.catalog import Index
 
 RESTRICT = """
 select set_config('longshore.chain', $1::bigint::text, true),
@@ -38,8 +38,8 @@ async def restrict(connection: Connection, index: Index, chain: int) -> None:
 
     Set its search path to that of the index.
     """
-    await connection.fetchval(SEARCH_PATH, index.schemas)
-    await connection.fetchrow(RESTRICT, chain, regclass(index.relation))
+    await connection.fetchval(SEARCH_PATH, index.search_path_setting)
+    await connection.fetchrow(RESTRICT, chain, index.regclass)
 
 
 async def switch_index(connection: Connection, index: Index, chain: int) -> None:

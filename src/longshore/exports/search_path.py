@@ -32,7 +32,7 @@ EXPRESSIONS = (
 
 async def differences(connection: Connection, index: Index) -> list[str]:
     """Return a warning where the SQL of an index means something else under the role's own search path."""
-    plan, usual = await _plan_under(connection, index, index.schemas), await _usual_path(connection)
+    plan, usual = await _plan_under(connection, index, index.search_path_setting), await _usual_path(connection)
     if plan == await _plan_under(connection, index, usual):
         return []
     return [
@@ -57,7 +57,7 @@ async def _usual_path(connection: Connection) -> str:
 async def _plan_under(connection: Connection, index: Index, path: str) -> str | None:
     """Return PostgreSQL's reading of an index's SQL under a search path, without schemas; None for an error."""
     values = ", ".join(index.expression(name) for name in index.fields)
-    query = f"select {values} {index.rows}"
+    query = f"select {values} {index.from_clause}"
     before = await connection.fetchval("select current_setting('search_path')")
     try:
         async with connection.transaction():

@@ -179,7 +179,7 @@ class Sources(msgspec.Struct, frozen=True):
 
     def of(self, index: Index) -> Readers:
         """Return the readers of the database that an index lies in."""
-        return self.own if index.own and self.own is not None else self.readers
+        return self.own if index.in_service_database and self.own is not None else self.readers
 
 
 async def export_snapshot(connection: Connection) -> ExportedSnapshot:

@@ -31,7 +31,7 @@ def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns
     if amount is None or per is None or amount.pg_type not in EXACT_TYPES or per.pg_type in UNSUITED_KEY_TYPES:
         return None
     scale = 0 if amount.pg_type in INTEGERS else amount.digits[1] if amount.digits else amount.field.decimals
-    return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.shown)
+    return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.text_sql)
 
 
 async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Totals:

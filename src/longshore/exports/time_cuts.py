@@ -5,7 +5,7 @@ They follow PostgreSQL's histogram of the column where it has one, and the calen
 """
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Index, regclass
+from longshore.exports.catalog import Index
 
 LAST_SECOND = 9e12  # after 1970, of a `timestamp`; a `date` reaches further
 
@@ -48,7 +48,7 @@ async def time_cuts(connection: Connection, index: Index, first: float, last: fl
 
 async def _between(connection: Connection, index: Index, first: float, last: float) -> list[float]:
     """Return the bounds of the column's histogram between two times, in order; none without a histogram."""
-    histogram = await connection.fetchrow(HISTOGRAM, regclass(index.relation), index.time)
+    histogram = await connection.fetchrow(HISTOGRAM, index.regclass, index.time)
     if histogram is None:
         return []
     rows = await connection.fetch(BETWEEN.format(histogram["type"]), histogram["bounds"], first, last)

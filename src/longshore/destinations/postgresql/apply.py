@@ -11,7 +11,7 @@ from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import DestinationError, TableEvidence, TableLoad
 from longshore.destinations.postgresql.table import Target
 from longshore.destinations.postgresql.types import quoted
-from longshore.exports.columns import CAST_AS_SHOWN
+from longshore.exports.columns import PLAIN_CASTS
 from longshore.exports.export import CHANGE
 from longshore.exports.manifest import Mirror
 from longshore.exports.totals import Totals, added, as_list
@@ -48,7 +48,7 @@ def _totals_sql(target: Target, totals: Totals, alias: str = "") -> TotalsSql:
     name = f"{alias}{quoted(column.name)}"
     value = name if column.type == column.want else f"{name}::{column.want.sql}"
     shown = f"case when {value} is not null then format('%s', {value}) end"
-    if column.want.name in CAST_AS_SHOWN:  # a cast takes less time
+    if column.want.name in PLAIN_CASTS:  # a cast takes less time
         shown = f"{value}::text"
     return TotalsSql(totals, shown, f"{alias}{quoted(totals.amount)}::numeric")
 

@@ -11,7 +11,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
-from longshore.exports.catalog import FieldType, Index, quoted, regclass
+from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import Column, columns_of
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.formats.nested import sql_text
@@ -115,14 +115,14 @@ async def partition_query(
     columns = await columns_of(connection, index, [(key.field, key.field) for key in keys])
     sql = [_key_sql(key, column, zone) for key, column in zip(keys, columns, strict=True)]
     order = [key.value for key in sql]
-    if await connection.fetchval(IN_TABLE_ORDER, regclass(index.relation)):
-        order.append(f"{quoted(index.relation)}.ctid")
+    if await connection.fetchval(IN_TABLE_ORDER, index.regclass):
+        order.append(f"{index.quoted_relation}.ctid")
     return PartitionQuery([key.name for key in keys], sql, f"order by {', '.join(order)}")
 
 
 def _key_sql(key: PartitionKey, column: Column, zone: str) -> KeySql:
     if key.by is None:
-        return KeySql(f"nullif(({column.shown}) collate pg_catalog.\"C\", '')", "text", None)
+        return KeySql(f"nullif(({column.text_sql}) collate pg_catalog.\"C\", '')", "text", None)
     match column.pg_type:
         case "timestamptz":
             local = f"({column.expression}) at time zone {sql_text(zone)}"

@@ -55,7 +55,7 @@ class FilesWriter:
 
     def __init__(self, query: ExportQuery, place: FilesPlace, partitions: Sequence[Partition] | None) -> None:
         """`partitions`: those of the slice, in the order of the rows; None: all rows are of one."""
-        self.form = query.format()
+        self.format = query.format()
         self.rows = self.size = 0
         self._done_rows = self._done_size = 0  # of complete files
         self._query = query
@@ -65,7 +65,7 @@ class FilesWriter:
         self._left: int | None = None if partitions is None else 0  # rows of the partition; None: any number
         split = query.request.target.split
         self._max_rows, self._max_bytes = (split.rows, split.bytes) if split else (None, None)
-        self._quote = str(self.form.options().get("quote", '"')).encode()
+        self._quote = str(self.format.options().get("quote", '"')).encode()
         piece = PIECE_BYTES if self._max_bytes is None else min(PIECE_BYTES, self._max_bytes // PIECES_OF_PART)
         self._records = Records(max(1, piece), self._quote)
         self._file: _File | None = None
@@ -145,7 +145,7 @@ class FilesWriter:
         self._in_part += count
         if self._left is not None:
             self._left -= count
-        if self._room() == 0 or (self._max_bytes is not None and writer.stored >= self._max_bytes):
+        if self._room() == 0 or (self._max_bytes is not None and writer.complete_bytes >= self._max_bytes):
             self._end_file()
 
     def _next_file(self) -> None:
@@ -185,7 +185,7 @@ class FilesWriter:
             self._collect()
         self._finishing.append(self._threads.submit(self._stored, done, digest))
         if self._query.request.target.share_as is not None:
-            self.stats.append(table_files.statistics(done.writer.form.footer))
+            self.stats.append(table_files.statistics(done.writer.format.footer))
         self._file = None
 
     def _count(self, writer: RowWriter) -> None:

@@ -1,7 +1,8 @@
 """Arrow tables of CSV records, with the Arrow type of each PostgreSQL type.
 
-Arrow parses the records in its own threads. It knows the years 1 to 9999 and decimals of 38 digits alone, and its
-errors name no row, so a column that it refuses is read as text and converted here, value by value.
+Arrow parses the records in its own threads. Its reader of CSV knows no nested values, no years but 1 to 9999 and no
+decimals of more than 38 digits, and its errors name no row: so columns that have others are read as text, and converted
+here value by value where Arrow cannot cast them.
 """
 
 import contextlib

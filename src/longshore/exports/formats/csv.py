@@ -62,13 +62,13 @@ class Csv(Format):
     def _expression(self, column: Column) -> str:
         if column.field.type is FieldType.NESTED:
             return projected(column)
-        text = column.as_text
+        text = column.copy_sql
         dialect = self._dialect
         if dialect.decimal_comma and column.field.type is FieldType.NUMBER:
             return f"replace(({text})::text, '.', ',')"
         if not is_text(column):
             return text
-        cases, shown = "", column.shown
+        cases, shown = "", column.text_sql
         bytewise = f'({shown} collate pg_catalog."C")'  # PostgreSQL refuses patterns under nondeterministic collations
         if dialect.escape_formulas:
             cases += f" when {bytewise} ~ '{FORMULA}' then '''' || {shown}"

@@ -85,7 +85,7 @@ class Format(abc.ABC):
     def frame(self, block: bytes) -> bytes:
         """Return the bytes of the file for one or more whole rows of PostgreSQL's output."""
 
-    def stored(self, size: int) -> int:
+    def complete_bytes(self, size: int) -> int:
         """Return the bytes of the file so far, which depend on its rows alone. `size`: those that were handed out."""
         return size
 

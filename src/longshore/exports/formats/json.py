@@ -40,13 +40,13 @@ def _value(column: Column) -> str:
         case "int2" | "int4" | "int8" | "json" | "jsonb":
             text = f"{sql}::text"
         case "bool":
-            text = column.as_text
+            text = column.copy_sql
         case "numeric" if not column.field.sql:  # PostgreSQL would evaluate an expression of the catalog four times
             # JSON has no number for the others: https://www.rfc-editor.org/rfc/rfc8259#section-6
             finite = f"{sql} > '-Infinity' and {sql} < 'Infinity'"
             text = f"case when {finite} then {sql}::text else '\"'||{sql}::text||'\"' end"
         case "timestamptz" | "timestamp":
-            text = f"'\"'||{column.as_text}||'\"'"
+            text = f"'\"'||{column.copy_sql}||'\"'"
         case _:
             text = f"to_json({sql})::text"
     return f"coalesce({text},'null')"

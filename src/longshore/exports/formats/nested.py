@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from longshore.exports.catalog import Field, FieldType, quoted_part
+from longshore.exports.catalog import Field, FieldType, quoted_identifier
 from longshore.exports.columns import Column
 from longshore.exports.formats.format import FileSpec
 from longshore.exports.segments.sql import is_number
@@ -97,12 +97,12 @@ class Nested:
         )
         if not self._as_record:
             return one_by_one
-        columns = ", ".join(f"{quoted_part(name)} jsonb" for name in self._fields)
+        columns = ", ".join(f"{quoted_identifier(name)} jsonb" for name in self._fields)
         at_once = sql(
             Elements(
                 source=f"jsonb_to_recordset({self._value}) as item({columns})",
                 are_objects="true",
-                inner=lambda name: f"item.{quoted_part(name)}",
+                inner=lambda name: f"item.{quoted_identifier(name)}",
             )
         )
         return f"case when {self._others(repr('object'))} then {one_by_one} else {at_once} end"
@@ -151,6 +151,6 @@ def select(spec: FileSpec, expressions: Sequence[str], source: str) -> str:
 
 def sql_text(text: str) -> str:
     """Return a string constant of SQL."""
-    # asyncpg's copy_from_query would read a dollar sign as the start of a parameter; see catalog.quoted_part.
+    # asyncpg's copy_from_query would read a dollar sign as the start of a parameter; see catalog.quoted_identifier.
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\x24")
     return f"E'{escaped}'"

@@ -29,7 +29,7 @@ class Parquet(Format):
         self._reader = TableReader(spec.columns, spec.key)
         self._max_group_bytes = min(GROUP_BYTES, max(1, (spec.part_bytes or 4 * GROUP_BYTES) // 4))
         self._records = Records(min(PIECE_BYTES, self._max_group_bytes))
-        self._stored = 0  # bytes of the row groups before the one that is written
+        self._complete_bytes = 0  # bytes of the row groups before the one that is written
         self._chunks: deque[bytes] = deque()  # that were written and not handed out
         self._file = ArrowFile(self._chunks.append)
         schema = self._reader.schema
@@ -50,8 +50,8 @@ class Parquet(Format):
             self._take(piece)
         return self._drained()
 
-    def stored(self, size: int) -> int:  # noqa: ARG002  # the thread may have handed out more, or less
-        return self._stored
+    def complete_bytes(self, size: int) -> int:  # noqa: ARG002  # the thread may have handed out more, or less
+        return self._complete_bytes
 
     def end(self) -> Iterator[bytes]:
         if rest := self._records.rest():
@@ -85,7 +85,7 @@ class Parquet(Format):
             return
         if self._writing is not None:
             self._writing.result()
-            self._stored = self._file.tell()
+            self._complete_bytes = self._file.tell()
         group = pa.concat_tables(self._tables)
         self._tables.clear()
         self._group_rows = self._group_bytes = 0

@@ -60,7 +60,7 @@ class Xlsx(Format):
 
     def query(self, source: str) -> str:
         expressions = [
-            projected(column) if column.field.type is FieldType.NESTED else column.as_text
+            projected(column) if column.field.type is FieldType.NESTED else column.copy_sql
             for column in self._spec.columns
         ]
         return select(self._spec, expressions, source)

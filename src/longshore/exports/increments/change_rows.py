@@ -83,9 +83,8 @@ class Changes:
     @property
     def watermark(self) -> str:
         """The next watermark, with the key list that belongs to it."""
-        written = self._list
-        keys = KeyList(self._baseline.location, written.size, written.sha256, written.rows, self._changes.form)
-        return self._changes.watermark(keys)
+        location, written, changes = self._baseline.location, self._list, self._changes
+        return changes.watermark(KeyList(location, written.size, written.sha256, written.rows, changes.definition_hash))
 
     async def list_keys(self, connection: Connection, report: Callable[[], Awaitable[None]]) -> None:
         """Read the keys of the copy into a new list. `connection`: holds the snapshot. Raises LongshoreError."""
@@ -150,9 +149,9 @@ class _Rows:
         self._reconciler = reconciler
         self._unwritten = changes.everything.where(Condition(f"not ({changes.changed.sql})", changes.changed.values))
         self._columns = _deleted(changes.key, query.columns)
-        self._deleted_form = _form(query, self._columns)
+        self._deleted_format = _delete_format(query, self._columns)
         self._may_have_left = bool(query.request.segment and query.request.segment.rules)
-        self._visible = Source(query.index.rows, changes.everything.values[:1])
+        self._visible = Source(query.index.from_clause, changes.everything.values[:1])
         self._index = query.index
 
     async def delete(self, keys: Sequence[Any]) -> None:
@@ -162,7 +161,7 @@ class _Rows:
         left = await self._left(texts)
         reasons = [LEFT if one in left else DELETED for one in keys]
         source = Source(f"from {key.asked(1, 'reason')}", (*texts, reasons))
-        await self._copy(self._deleted_form, source)
+        await self._copy(self._deleted_format, source)
         self.deletes += len(keys)
         await self._reconciler.ask_deleted(
             self._connection, source, source_totals.total_columns(self._index, self._columns)
@@ -172,7 +171,7 @@ class _Rows:
         """Write those rows of some keys that were not written since the watermark."""
         key = self._changes.key
         source = self._unwritten.where(key.among(key.split(keys), len(self._unwritten.values) + 1))
-        if await self._copy(self._writer.form, source):
+        if await self._copy(self._writer.format, source):
             await self._reconciler.ask_of(self._connection, source)
 
     async def _left(self, texts: Sequence[Sequence[str]]) -> set[Any]:
@@ -184,8 +183,8 @@ class _Rows:
         rows = await self._connection.fetch(f"select {key.sql} {there.sql}", *there.values)
         return {row[0] if key.is_integer else row[0].encode() for row in rows}
 
-    async def _copy(self, form: Format, source: Source) -> int:
-        query, options = form.query(source.sql), form.options()
+    async def _copy(self, format: Format, source: Source) -> int:
+        query, options = format.query(source.sql), format.options()
         sent = await copy_blocks(self._connection, query, source.values, options, self._write)
         self.sent += sent
         return sent
@@ -238,7 +237,7 @@ def _deleted(key: Key, columns: Sequence[Column]) -> list[Column]:
     ]
 
 
-def _form(query: ExportQuery, columns: Sequence[Column]) -> Format:
+def _delete_format(query: ExportQuery, columns: Sequence[Column]) -> Format:
     """Return the format of deletes, which only makes their query; `columns`: theirs."""
     key = query.key and RowKey(query.key.name, f"{ALIAS}.k1")
     spec = formats.FileSpec(columns, query.layout.dialect, query.request.target.compression, key=key)

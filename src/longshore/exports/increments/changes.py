@@ -6,8 +6,8 @@ full export of the snapshot. Its watermark is the oldest transaction that was op
 later are taken later, and rows that were committed before may be taken twice.
 
 Some changes write no row: of a field's expression in the catalog, of a column that is another one under the old name,
-of a partition that is replaced by another one with the same keys. The form of a key list has the first two in it, the
-watermark the tables that the relation had.
+of a partition that is replaced by another one with the same keys. The definition hash of a key list covers the first
+two, the watermark has the tables that the relation had.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports import row_security
-from longshore.exports.catalog import Field, FieldType, Index, quoted, regclass, shape, unqualified
+from longshore.exports.catalog import Field, FieldType, Index, shape
 from longshore.exports.columns import Column, columns_of
 from longshore.exports.export import CHANGE, CHANGE_NAMES, REASON
 from longshore.exports.increments import transactions
@@ -31,28 +31,18 @@ from longshore.exports.segments.sql import Condition
 
 CHECK_SECONDS = 3  # of a statement, while a request waits
 
-TABLES = """
-with recursive tables as (
-    select $1::text::regclass::oid as id
-    union
-    select i.inhrelid from tables join pg_catalog.pg_inherits i on i.inhparent = tables.id
-)
-select id::bigint from tables order by id
-"""
+TABLES = f"{transactions.WITH_TABLES} select id::bigint from tables order by id"  # noqa: S608  # a constant
 
 LSN = """
 select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
 """
 
 # $1, $2, $3: a watermark's server, history and position. A server of another one is not behind: it cannot go on.
-IS_BEHIND = """
+IS_BEHIND = f"""
 select pg_is_in_recovery() and pg_last_wal_replay_lsn() < $3::text::pg_lsn
        and (select system_identifier from pg_control_system()) = $1
-       and (
-           select greatest(c.timeline_id, r.min_recovery_end_timeline)
-           from pg_control_checkpoint() c, pg_control_recovery() r
-       ) = $2
-"""
+       and {transactions.STANDBY_TIMELINE} = $2
+"""  # noqa: S608  # a constant
 REPLAY_SECONDS = 10.0  # to wait for a standby
 REPLAY_POLL_SECONDS = 0.1
 
@@ -72,7 +62,7 @@ class KeyList(msgspec.Struct, frozen=True):
     size: int = msgspec.field(name="bytes")
     sha256: str
     rows: int
-    form: str
+    definition_hash: str
     """A hash of everything that, where it changes, makes the next run a full one."""
 
 
@@ -106,7 +96,7 @@ class ChangeQuery(msgspec.Struct, frozen=True):
     position: Position
     lsn: str
     tables: Sequence[int]
-    form: str
+    definition_hash: str
     start: str | None
     """The watermark that the run goes on from; None for a full run."""
     why_full: str | None
@@ -147,19 +137,19 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
     await refuse_outside(connection, index, columns)
     position = await transactions.position(connection, index)
     lsn = await connection.fetchval(LSN)
-    tables = [row["id"] for row in await connection.fetch(TABLES, regclass(index.relation))]
-    form = await _form(connection, index, columns, key)
+    tables = [row["id"] for row in await connection.fetch(TABLES, index.regclass)]
+    definition_hash = await _definition_hash(connection, index, columns, key)
     watermark = read_watermark(start)
     why_full = None
     if watermark is not None:
         why_full = position.difference(watermark)
-        if why_full is None and watermark.keys.form != form:
+        if why_full is None and watermark.keys.definition_hash != definition_hash:
             why_full = "the index, its fields or its key have changed"
     if watermark is None or why_full is not None:
         changed, start = Condition("true", ()), None
     else:
         changed = _changed(watermark, position, tables, first=len(everything.values) + 1)
-    return ChangeQuery(key, everything, changed, position, lsn, tables, form, start, why_full)
+    return ChangeQuery(key, everything, changed, position, lsn, tables, definition_hash, start, why_full)
 
 
 async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, str]], chain: int) -> None:
@@ -173,19 +163,19 @@ async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, 
 
 def _changed(watermark: ChangeWatermark, here: Position, tables: Sequence[int], first: int) -> Condition:
     """Return the condition of the rows that were written since a watermark, or lie in a table that was added since."""
-    until = msgspec.structs.replace(here.watermark, xid=here.following)
-    written = transactions.condition(watermark, until, here.following, first)
+    until = msgspec.structs.replace(here.watermark, xid=here.next_xid)
+    written = transactions.condition(watermark, until, here.next_xid, first)
     added = ", ".join(str(table) for table in tables if table not in set(watermark.tables))
     return Condition(f"({written.sql}) or tableoid in ({added})", written.values) if added else written
 
 
-async def _form(connection: Connection, index: Index, columns: Sequence[Column], key: Key) -> str:
+async def _definition_hash(connection: Connection, index: Index, columns: Sequence[Column], key: Key) -> str:
     parts = [
         (column.name, column.expression, column.type_schema, column.pg_type, shape([(column.name, column.field)]))
         for column in columns
     ]
     names = [column.field.column or name for name, column in _plain(index, columns)]
-    attributes = await connection.fetch(ATTRIBUTES, regclass(index.relation), names)
+    attributes = await connection.fetch(ATTRIBUTES, index.regclass, names)
     text = repr((index.relation, key.sql, parts, [tuple(attribute) for attribute in attributes]))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -218,8 +208,8 @@ async def refuse_outside(connection: Connection, index: Index, columns: Sequence
         if not column.field.sql:
             continue
         # Over a row that is read from nowhere: what else the plan reads is not of the row.
-        row = f"select null::{quoted(index.relation)} as r offset 0"
-        rows = f"(select (r).* from ({row}) one offset 0) as {unqualified(index.relation)}"  # noqa: S608  # the catalog's
+        row = f"select null::{index.quoted_relation} as r offset 0"
+        rows = f"(select (r).* from ({row}) one offset 0) as {index.quoted_alias}"  # noqa: S608  # the catalog's
         query = f"select {column.expression} from {rows}"  # noqa: S608  # the catalog's
         plan = await explain(connection, query, (), verbose=True)
         if any("Relation Name" in node for node in nodes(plan)) or await calls_unstable(connection, plan):

@@ -86,7 +86,7 @@ class Key(msgspec.Struct, frozen=True):
     def _text(self, column: Column) -> str:
         if column.pg_type == "numeric" and self.format in NUMERIC_VALUES:
             return f"pg_catalog.trim_scale({column.expression})::text"
-        return column.shown
+        return column.text_sql
 
 
 def key_of(index: Index, columns: Sequence[Column], format: str) -> Key | None:

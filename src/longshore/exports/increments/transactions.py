@@ -17,7 +17,7 @@ import structlog
 
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError, TransientError
-from longshore.exports.catalog import Index, regclass
+from longshore.exports.catalog import Index
 from longshore.exports.segments.sql import Condition
 
 log = structlog.get_logger()
@@ -27,42 +27,50 @@ ROUND = 2**32  # transaction numbers until `xmin` looks the same again
 SETTLE_SECONDS = 1.0  # to wait for transactions that are open when a run begins
 
 NOW = """
-select pg_snapshot_xmin(now.snapshot)::text::bigint as oldest, pg_snapshot_xmax(now.snapshot)::text::bigint as next
+select pg_snapshot_xmin(now.snapshot)::text::bigint as oldest, pg_snapshot_xmax(now.snapshot)::text::bigint as next_xid
 from (select pg_current_snapshot() as snapshot) now
 """
 
+# Of a standby. A new timeline is in the control file after a delay.
+STANDBY_TIMELINE = """(
+    select greatest(c.timeline_id, r.min_recovery_end_timeline)
+    from pg_control_checkpoint() c, pg_control_recovery() r
+)"""
+
 # The identity of the server, its history and the relation, and the open transactions of the snapshot. A new timeline is
-# in a server's control file after a delay, in the name of its log at once; but only a primary has the latter.
-HERE = """
+# in the name of the log at once; but only a primary has that.
+HERE = f"""
 select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
-       pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_xid,
        (select system_identifier from pg_control_system()) as system,
        case
-           when pg_is_in_recovery() then (
-               select greatest(c.timeline_id, r.min_recovery_end_timeline)
-               from pg_control_checkpoint() c, pg_control_recovery() r
-           )
+           when pg_is_in_recovery() then {STANDBY_TIMELINE}
            else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
        end as timeline,
        (select oid::bigint from pg_database where datname = current_database()) as database,
        $1::text::regclass::oid::bigint as relation,
        pg_is_in_recovery() as standby
+"""  # noqa: S608  # a constant
+
+# The relation and its partitions.
+WITH_TABLES = """
+with recursive tables as (
+    select $1::text::regclass::oid as id
+    union
+    select i.inhrelid from tables join pg_inherits i on i.inhparent = tables.id
+)
 """
 
 # Only PostgreSQL's own tables have `xmin`; every partition must be one.
-UNSUITED = """
-with recursive relation as (
-    select $1::text::regclass::oid as id
-    union
-    select i.inhrelid from relation join pg_inherits i on i.inhparent = relation.id
-)
+UNSUITED = f"""
+{WITH_TABLES}
 select c.relkind::text
-from relation
-join pg_class c on c.oid = relation.id
+from tables
+join pg_class c on c.oid = tables.id
 left join pg_am a on a.oid = c.relam
 where not (c.relkind = 'p' or c.relkind = 'r' and a.amname = 'heap')
 limit 1
-"""
+"""  # noqa: S608  # a constant
 
 READABLE = "select has_table_privilege($1::text::regclass, 'select')"
 
@@ -106,7 +114,7 @@ class Position(msgspec.Struct, frozen=True):
 
     watermark: Watermark
     """At the oldest transaction that was open."""
-    following: int
+    next_xid: int
     """The first transaction after the snapshot."""
     standby: bool
     relation: str
@@ -123,9 +131,9 @@ class Position(msgspec.Struct, frozen=True):
             )
         if watermark.relation != now.relation:
             return f"{self.relation} is another table than that of the watermark"
-        if watermark.xid > self.following and not self.standby:
+        if watermark.xid > self.next_xid and not self.standby:
             return "the source is older than the watermark, as after the restore of a copy"
-        if self.following - watermark.xid >= ROUND:
+        if self.next_xid - watermark.xid >= ROUND:
             return f"the watermark is more than {ROUND:,} transactions old"
         return None
 
@@ -136,12 +144,12 @@ async def wait_for_open_transactions(connection: Connection) -> None:
     So short transactions keep no rows out of the increment. `connection` must not be in a transaction.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
-    goal = None
+    open_until_xid = None
     while time.monotonic() < deadline:
         now = await connection.fetchrow(NOW)
         assert now is not None
-        goal = now["next"] if goal is None else goal
-        if now["oldest"] >= goal:
+        open_until_xid = now["next_xid"] if open_until_xid is None else open_until_xid
+        if now["oldest"] >= open_until_xid:
             return
         await asyncio.sleep(0.01)
 
@@ -153,24 +161,25 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
     """
     here = await position(connection, index)
     now = here.watermark
-    began = msgspec.json.decode(start, type=Watermark) if start is not None else None
-    ended = msgspec.json.decode(end, type=Watermark) if end is not None else None
-    for watermark in filter(None, (began, ended)):
+    start_watermark = msgspec.json.decode(start, type=Watermark) if start is not None else None
+    end_watermark = msgspec.json.decode(end, type=Watermark) if end is not None else None
+    for watermark in filter(None, (start_watermark, end_watermark)):
         if (why := here.difference(watermark)) is not None:
             raise LongshoreError(f"{why}; {ADVICE}")
-    if ended is not None and ended.xid > now.xid:
+    if end_watermark is not None and end_watermark.xid > now.xid:
         raise TransientError("the standby that is the source lags behind the increment that is read again")
-    if ended is None:
+    if end_watermark is None:
         # A standby may lag behind the server that was read before; the watermark never moves back.
-        ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
-        if here.following > now.xid:
-            log.info("increment ends at an open transaction", transactions=here.following - now.xid)
-    return Bounds(condition(began, ended, here.following, first), start, msgspec.json.encode(ended).decode())
+        end_watermark = msgspec.structs.replace(now, xid=max(now.xid, start_watermark.xid if start_watermark else 0))
+        if here.next_xid > now.xid:
+            log.info("increment ends at an open transaction", transactions=here.next_xid - now.xid)
+    written = condition(start_watermark, end_watermark, here.next_xid, first)
+    return Bounds(written, start, msgspec.json.encode(end_watermark).decode())
 
 
 async def position(connection: Connection, index: Index) -> Position:
     """Return the position of the connection's snapshot. Raises LongshoreError where rows have no `xmin`."""
-    relation = regclass(index.relation)
+    relation = index.regclass
     if not await connection.fetchval(READABLE, relation):
         raise LongshoreError(
             f"only some columns of {index.relation} may be read, and an increment reads a system column;"
@@ -182,22 +191,22 @@ async def position(connection: Connection, index: Index) -> Position:
     here = await connection.fetchrow(HERE, relation)
     assert here is not None
     watermark = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
-    return Position(watermark, here["next"], here["standby"], index.relation)
+    return Position(watermark, here["next_xid"], here["standby"], index.relation)
 
 
-def condition(began: Watermark | None, ended: Watermark, following: int, first: int) -> Condition:
-    """Return the condition of an increment's rows. `following`: the first transaction after the snapshot."""
-    if began is None and ended.xid >= following:
+def condition(start: Watermark | None, end: Watermark, next_xid: int, first: int) -> Condition:
+    """Return the condition of an increment's rows. `next_xid`: the first transaction after the snapshot."""
+    if start is None and end.xid >= next_xid:
         return Condition("true", ())  # no transaction is open
-    if began is not None and ended.xid <= began.xid:
+    if start is not None and end.xid <= start.xid:
         return Condition("false", ())  # no transaction has ended since
-    low, high = (ended.xid, following) if began is None else (began.xid, ended.xid)
+    low, high = (end.xid, next_xid) if start is None else (start.xid, end.xid)
     inside = f"(xmin::text::bigint - ${first}::bigint) & {ROUND - 1} < ${first + 1}::bigint"
-    return Condition(f"not ({inside})" if began is None else inside, (low, high - low))
+    return Condition(f"not ({inside})" if start is None else inside, (low, high - low))
 
 
 async def wait_until_durable(state: Pool, source: Connection) -> None:
-    """Wait until no crash of the source can undo a transaction that an increment includes.
+    """Wait until no crash of the source can undo a transaction that an increment includes, some seconds at most.
 
     After a crash PostgreSQL assigns the numbers of transactions that were not on disk to new ones. If the source is the
     service's own server, the transaction that stores the watermark is written after all of them. Otherwise they are on

@@ -77,7 +77,7 @@ def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
     return name, outer.fields[name]
 
 
-def check(segment: Segment, catalog: Catalog, at: str) -> list[Violation]:
+def check_index_and_rules(segment: Segment, catalog: Catalog, at: str) -> list[Violation]:
     """Return the violations of a segment that hold for any task; `at` is its JSON pointer."""
     if segment.index in catalog:
         return check_rules(segment, catalog[segment.index], at)

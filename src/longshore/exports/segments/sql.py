@@ -84,7 +84,7 @@ def _of_column(rule: Rule, column: Column, interval: Interval, bind: Bind) -> st
     """Return SQL of a rule on a column of the relation."""
     kind = column.field.type
     if kind in WORDS:
-        return _of_text(rule, column.shown, kind, bind, exact=column.exact)
+        return _of_text(rule, column.text_sql, kind, bind, exact=column.exact)
     if (empty := _empty(rule, column.expression)) is not None:
         return empty
     if kind is FieldType.DATE:

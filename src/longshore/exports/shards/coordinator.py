@@ -95,7 +95,7 @@ async def _works(job: ExportJob, ranges: Sequence[list[Range]], upload: str) -> 
     request = job.query.request
     if job.query.bounds is not None:
         request = msgspec.structs.replace(request, end=job.query.bounds.end)
-    common = (request, snapshot, job.query.fingerprint(job.form), job.location, upload)
+    common = (request, snapshot, job.query.fingerprint(job.format), job.location, upload)
     span = tracing.current()
     return [Work(*common, number, len(ranges), some, span) for number, some in enumerate(ranges)]
 
