@@ -6,6 +6,7 @@ import subprocess
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from longshore.access.tokens import Level
 from longshore.destinations.concurrency import each
 from longshore.destinations.kind import DestinationError
-from tests.destinations.front import Front, Reply, once
+from tests.destinations.front import Front, Reply, Seen, once
 from tests.destinations.s3_servers import BUCKET, MotoServer, RcloneServer
 from tests.destinations.servers import RCLONE, Made
 from tests.destinations.sshd import PASSWORD, Sshd, place_of
@@ -106,6 +107,32 @@ def test_file_that_a_program_takes_away_at_once_is_delivered(admin: httpx2.Clien
         program.join()
     assert found["state"]["code"] == "DONE", found
     assert f"1-{found['result']}" in taken
+
+
+@pytest.mark.parametrize("rows", [None, 100])
+def test_object_that_a_program_takes_away_at_once_is_delivered(
+    admin: httpx2.Client, moto_server: MotoServer, rows: int | None
+) -> None:
+    taken: list[str] = []
+
+    def take(seen: Seen) -> None:
+        key = urlsplit(seen.target).path.removeprefix(f"/{BUCKET}/")
+        if seen.method == "GET" and f"picked-{rows}/" in key and key in moto_server.found_keys():
+            moto_server.bucket.delete_object(Bucket=BUCKET, Key=key)
+            taken.append(key.rpartition("/")[2])
+
+    front = Front(moto_server.netloc, take)
+    try:
+        create(admin, f"picked-{rows}", "s3", moto_server.place(address=front.address))
+        body = export_body(chain=CHAIN)
+        body["target"]["deliver"] = [{"destination": f"picked-{rows}", "path": f"picked-{rows}/{{run}}/{{name}}"}]
+        body["target"] |= {"split": {"rows": rows}} if rows else {}
+        found = ended(admin, admin.post("/tasks", json=body).json()["id"])
+        (delivered,) = admin.get(f"/tasks/{found['id']}/runs/1/deliveries").json()
+    finally:
+        front.close()
+    assert found["state"]["code"] == "DONE", delivered
+    assert (delivered["attempts"], len(taken)) == (1, 22 if rows else 3)
 
 
 def test_object_that_is_read_with_other_bytes_is_written_anew_where_it_may_be_replaced(

@@ -89,7 +89,7 @@ class ObjectPlace:
     def address(self, path: str) -> str:
         return self._objects.address(self.key(path))
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes | None:
+    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes:
         key = self.key(path)
         if await self.holds(key, file, overwrite=overwrite):
             return file.sha256
@@ -99,7 +99,8 @@ class ObjectPlace:
             if not await self.holds(key, file, overwrite=overwrite):
                 raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
             return file.sha256
-        return None
+        await self._read_back(key, file, overwrite=overwrite)
+        return file.sha256
 
     def read(self, path: str) -> AsyncIterator[bytes]:
         return self._objects.get(self.key(path))
@@ -117,6 +118,21 @@ class ObjectPlace:
         if overwrite:
             return False
         raise ObjectExistsError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
+
+    async def _read_back(self, key: str, file: File, *, overwrite: bool) -> None:
+        """Raise an error where an object that was written has other bytes: a transient one if it may be replaced.
+
+        It is left there, as it may be another writer's by then.
+        """
+        try:
+            found = await self._sha256(key)
+        except DestinationError:
+            if await self._objects.size(key) is None:
+                return  # a program has taken it away; the store has compared what it took with the MD5 that was sent
+            raise
+        if found != file.sha256:
+            error = DestinationUnavailableError if overwrite else DestinationError
+            raise error(f"{self._objects.address(key)} has other bytes than were written to it")
 
     async def _sha256(self, key: str) -> bytes:
         digest = hashlib.sha256()
