@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from longshore.database.embedded import embedded_url, has_database
+from longshore.durable_files import sync_folder, write_file
 from longshore.errors import ProblemError
 from longshore.settings import Settings
 
@@ -210,20 +211,13 @@ def _create(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         # The link gives the complete file its name, and fails in the second of two processes, which reads the first's.
         new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as key:
-            key.write(secrets.token_urlsafe(KEY_BYTES))
-            key.flush()
-            os.fsync(key.fileno())
+        write_file(new, secrets.token_urlsafe(KEY_BYTES).encode())
         try:
             with contextlib.suppress(FileExistsError):
                 os.link(new, file)
         finally:
             new.unlink()
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # before something is sealed, which nothing could unseal if the name were lost
-        finally:
-            os.close(folder)
+        sync_folder(file.parent)  # before something is sealed, which nothing could unseal if the name were lost
 
 
 class SealedValues(msgspec.Struct, frozen=True):

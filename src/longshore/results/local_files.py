@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from longshore.durable_files import create_file, sync_folder, write_file
 from longshore.results.store import LEVELS, NOTHING, Beside, Piece, StoreUnavailableError
 
 PART = ".part"
@@ -21,7 +22,7 @@ class PartFile:
     """A new file that is written sequentially."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.fdopen(_create(path), "wb", buffering=0)
+        self._file = os.fdopen(create_file(path), "wb", buffering=0)
         self._dirty = 0
 
     def write(self, data: bytes) -> None:
@@ -69,10 +70,7 @@ class LocalFile:
         self._file.sync()
         self._file.close()
         for suffix, content in beside.items():
-            with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            write_file(self._path.with_name(self._path.name + suffix), content)
         self._part.rename(self._path)
         if not self._is_part:
             self._sync_folders()
@@ -84,9 +82,9 @@ class LocalFile:
             for path in (Path(folder, name) for name in names):
                 if path.name.endswith(PART) and path != self._path:
                     path.unlink(missing_ok=True)
-            sync(Path(folder))
+            sync_folder(Path(folder))
         for above in self._path.parents[1:LEVELS]:
-            sync(above)
+            sync_folder(above)
 
     def __enter__(self) -> "LocalFile":
         return self
@@ -167,20 +165,6 @@ class LocalAssembly:
 
     def close(self) -> None:
         self._file.close()
-
-
-def sync(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
-    # A name is on disk once its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:
