@@ -13,14 +13,17 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 import httpx2
 import msgspec
 
 from longshore.errors import LongshoreError
+
+T = TypeVar("T")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,6 +35,7 @@ RESOLVE_SECONDS = 10.0
 MAX_LOOKUPS = 128  # of host names at a time; each is a thread, as the C library blocks
 KNOWN_SECONDS = 10.0  # that the addresses of a name are used again
 MAX_KNOWN = 1000
+NO_KEEP_ALIVE = httpx2.Limits(max_keepalive_connections=0)
 UNTIL_CONNECTED = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
@@ -152,38 +156,54 @@ def client(allow: tuple[Network, ...]) -> httpx2.AsyncClient:
     `allow`: as of `send`. Its methods raise RefusedError and OutboundError beside the errors of httpx2, whose texts may
     hold header fields.
     """
+    # The next request to the same address may be for another name.
+    transport = CheckedTransport(lambda url: resolve(url.host, url.port, allow), NO_KEEP_ALIVE)
     # Bodies are read as they lie at the server, so they are not to be compressed on the way.
     plain = {"Accept-Encoding": "identity"}
-    return httpx2.AsyncClient(
-        transport=_CheckedTransport(allow), headers=plain, trust_env=False, follow_redirects=False
-    )
+    return httpx2.AsyncClient(transport=transport, headers=plain, trust_env=False, follow_redirects=False)
 
 
-class _CheckedTransport(httpx2.AsyncBaseTransport):
-    """Sends each request to the first address of its host that can be connected to."""
+class CheckedTransport(httpx2.AsyncBaseTransport):
+    """Sends each request to the first of its host's addresses that can be connected to."""
 
-    def __init__(self, allow: tuple[Network, ...]) -> None:
-        self._allow = allow
-        # No keep-alive: the next request to the same address may be for another name.
-        limits = httpx2.Limits(max_keepalive_connections=0)
+    def __init__(self, addresses: Callable[[httpx2.URL], Awaitable[Sequence[Address]]], limits: httpx2.Limits) -> None:
+        """`addresses`: returns the checked addresses of a URL's host."""
+        self._addresses = addresses
         self._transport = httpx2.AsyncHTTPTransport(verify=tls_context(), limits=limits, trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         request.headers["Host"] = url.netloc.decode("ascii")
         request.extensions = {**request.extensions, "sni_hostname": url.raw_host.decode("ascii")}
-        addresses = await resolve(url.host, url.port, self._allow)
-        for number, checked in enumerate(addresses, 1):
-            request.url = url.copy_with(host=str(checked))
-            try:
-                return await self._transport.handle_async_request(request)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout):  # nothing of the body has been read
-                if number == len(addresses):
-                    raise
-        raise AssertionError("getaddrinfo returned no address")
+
+        async def send_to(address: Address) -> httpx2.Response:
+            request.url = url.copy_with(host=str(address))
+            return await self._transport.handle_async_request(request)
+
+        # Where no connection is made, nothing of the body has been read.
+        unreachable = (httpx2.ConnectError, httpx2.ConnectTimeout)
+        return await first_reachable(await self._addresses(url), send_to, unreachable)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+async def first_reachable(
+    addresses: Sequence[Address], connect: Callable[[Address], Awaitable[T]], unreachable: tuple[type[Exception], ...]
+) -> T:
+    """Return what `connect` returns for the first address for which it does not raise an error of `unreachable`.
+
+    The last address's error is raised.
+    """
+    *others, last = addresses
+    for address in others:
+        try:
+            return await connect(address)
+        except ssl.SSLError:  # an OSError, but also an answer
+            raise
+        except unreachable:
+            continue
+    return await connect(last)
 
 
 async def resolve(host: str, port: int | None, allow: tuple[Network, ...]) -> list[Address]:

@@ -12,9 +12,10 @@ import pytest
 import uvloop
 
 from longshore import outbound
+from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.postgresql import postgresql
-from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
+from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
 from longshore.destinations.postgresql.errors import meaning_of, translated
 from tests.debian_postgres import DebianPostgres, pgbouncer
 from tests.destinations.warehouse import ALLOW, KIND, Warehouse, a_load
@@ -26,7 +27,7 @@ TLS = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
 async def asked(warehouse: Warehouse, query: str = TLS, password: str | None = None, **changes: Any) -> Any:
     settings = msgspec.structs.replace(warehouse.settings, **changes)
     secret = warehouse.secret if password is None else PostgresqlSecret(password)
-    connection = await connect(settings, secret, await resolved(settings, ALLOW))
+    connection = await connect(settings, secret, await checked_addresses(settings.host, settings.port, ALLOW))
     try:
         return await connection.fetchval(query)
     finally:

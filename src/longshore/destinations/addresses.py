@@ -9,6 +9,6 @@ async def checked_addresses(host: str, port: int | None, allow: tuple[Network, .
     try:
         return await resolve(host, port, allow)
     except RefusedError as error:
-        raise DestinationError(f"{error}; the operator of this service can allow its network") from None
+        raise DestinationError(f"{error}; the operator can allow its network (LONGSHORE_OUTBOUND_ALLOW)") from None
     except OutboundError as error:
         raise DestinationUnavailableError(str(error)) from None

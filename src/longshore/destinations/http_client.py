@@ -18,10 +18,9 @@ import msgspec
 from longshore.database.retry import DESTINATION
 from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Redacted
-from longshore.outbound import Address, Network, check_url, tls_context
+from longshore.outbound import CONNECT_TIMEOUT_SECONDS, Address, CheckedTransport, Network, check_url
 
 TIMEOUT_SECONDS = 30.0  # until the next bytes of an answer, or until bytes that are sent are taken
-CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
 REQUEST_SECONDS = 900.0  # of a request with its answer: a part of an upload at 10 KB/s
 MAX_TRIES = 5  # of one request
 MAX_ANSWER_BYTES = 1 << 20  # of an answer that is no file
@@ -81,7 +80,7 @@ class HttpClient:
         self._allow = allow
         self._authorize = authorize
         self._client = httpx2.AsyncClient(
-            verify=tls_context(),
+            transport=CheckedTransport(lambda _: self.resolve(), httpx2.Limits()),
             timeout=httpx2.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             trust_env=False,
             follow_redirects=False,
@@ -172,38 +171,23 @@ class HttpClient:
 
     @contextlib.asynccontextmanager
     async def _open(self, request: Request) -> AsyncIterator[httpx2.Response]:
-        """Send a request once, to the first address that can be connected to, and yield the open answer."""
-        addresses = await self.resolve()
-        for number, address in enumerate(addresses, 1):
-            built = self._built(request, address)
-            try:
-                response = await self._client.send(built, stream=True)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                if number == len(addresses):
-                    raise self._error(error) from None
-                continue
-            except httpx2.HTTPError as error:
-                raise self._error(error) from None
-            try:
-                yield response
-            finally:
-                await response.aclose()
-            return
-
-    def _built(self, request: Request, address: Address) -> httpx2.Request:
-        url = self._origin.copy_with(host=str(address), raw_path=request.target.encode("ascii"))
+        """Send a request once and yield the open answer."""
         length = {"Content-Length": str(len(request.content))} if request.method in ("PUT", "POST") else {}
-        return self._client.build_request(
+        # The bytes of a file count as they lie there, so no compression on the way.
+        built = self._client.build_request(
             request.method,
-            url,
-            # The bytes of a file count as they lie there, so no compression on the way.
-            headers={
-                "User-Agent": "longshore", "Accept-Encoding": "identity",
-                **length, **request.headers, "Host": self.netloc,
-            },
+            self._origin.copy_with(raw_path=request.target.encode("ascii")),
+            headers={"User-Agent": "longshore", "Accept-Encoding": "identity", **length, **request.headers},
             content=_slices(request.content) if request.content else None,
-            extensions={"sni_hostname": self._origin.raw_host.decode("ascii")},
-        )  # fmt: skip
+        )
+        try:
+            response = await self._client.send(built, stream=True)
+        except httpx2.HTTPError as error:
+            raise self._error(error) from None
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     async def _chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         try:

@@ -18,23 +18,27 @@ from longshore.destinations.object_place import CredentialError, ObjectPlace, Ob
 
 async def object_steps(objects: Objects, prefix: str) -> AsyncIterator[Step]:
     """Yield the steps of the test; it ends after the first that fails."""
-    async for step in run_steps({"resolve": objects.client.resolve, "connect": objects.client.connect}):
+    list_error: DestinationError | None = None
+
+    async def authenticate() -> None:
+        nonlocal list_error
+        try:
+            await objects.list_one(f"{prefix.strip('/')}/".lstrip("/"))
+        except CredentialError:
+            raise
+        except DestinationError as error:  # the credentials are right, and may not list
+            list_error = error
+
+    async def list_one() -> None:
+        if list_error is not None:
+            raise list_error
+
+    first = {"resolve": objects.client.resolve, "connect": objects.client.connect}
+    async for step in run_steps({**first, "authenticate": authenticate, "list": list_one}):
         yield step
-    if not step.ok:
-        return
-    try:
-        await objects.list_one(f"{prefix.strip('/')}/".lstrip("/"))
-    except (CredentialError, DestinationUnavailableError) as error:
-        yield Step("authenticate", ok=False, detail=str(error))
-        return
-    except DestinationError as error:
-        yield Step("authenticate", ok=True)
-        yield Step("list", ok=False, detail=str(error))
-        return
-    yield Step("authenticate", ok=True)
-    yield Step("list", ok=True)
-    async for step in _file_steps(objects, ObjectPlace(objects, prefix)):
-        yield step
+    if step.ok:
+        async for step in _file_steps(objects, ObjectPlace(objects, prefix)):
+            yield step
 
 
 async def _file_steps(objects: Objects, place: ObjectPlace) -> AsyncIterator[Step]:

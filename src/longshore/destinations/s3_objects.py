@@ -23,6 +23,7 @@ from longshore.destinations.object_place import (
     send_parts,
 )
 from longshore.destinations.s3_errors import TRANSIENT_CODES, code_of, error_of
+from longshore.destinations.s3_settings import S3Settings
 from longshore.destinations.s3_signature import Signer
 from longshore.results.media_types import media_type
 
@@ -31,34 +32,17 @@ MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfac
 ABORT_SECONDS = 10.0
 
 
-class Bucket(msgspec.Struct, frozen=True):
-    """A bucket, and what new objects are written with."""
-
-    name: str
-    encryption: str
-    kms_key_id: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Return the header fields for the encryption of a new object."""
-        headers = {
-            "x-amz-server-side-encryption": self.encryption,
-            "x-amz-server-side-encryption-aws-kms-key-id": self.kms_key_id,
-        }
-        return {name: value for name, value in headers.items() if value}
-
-
 class S3Objects(Objects):
     """Objects of a bucket."""
 
-    def __init__(self, client: HttpClient, bucket: Bucket, signer: Signer) -> None:
+    def __init__(self, client: HttpClient, settings: S3Settings, signer: Signer) -> None:
         self.client = client
-        self._bucket = bucket
+        self._settings = settings
         self._signer = signer
         self._base = client.path.rstrip("/")
 
     def address(self, key: str) -> str:
-        return f"s3://{self._bucket.name}/{key}"
+        return f"s3://{self._settings.bucket}/{key}"
 
     async def size(self, key: str) -> int | None:
         request = Request("HEAD", self._path(key))
@@ -76,7 +60,7 @@ class S3Objects(Objects):
 
     async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:  # noqa: ARG002
         condition = {} if overwrite else {"If-None-Match": "*"}
-        headers = {"Content-Type": media_type(key), **self._bucket.headers}
+        headers = {"Content-Type": media_type(key), **self._settings.encryption_headers}
         if file.size <= PART_BYTES:
             content = await read_whole(file)
             headers["Content-MD5"] = await content_md5(content)  # which buckets with Object Lock demand
@@ -106,7 +90,7 @@ class S3Objects(Objects):
             await self._abort(key, upload)
 
     async def try_upload(self, key: str) -> str:
-        upload = await self._begin(key, self._bucket.headers)
+        upload = await self._begin(key, self._settings.encryption_headers)
         try:
             await self._uploads(key)
         except DestinationError as error:
@@ -178,7 +162,7 @@ class S3Objects(Objects):
         raise self._error(answer, right)
 
     def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
-        return error_of(answer, self._bucket.name, right)
+        return error_of(answer, self._settings.bucket, right)
 
     def _path(self, key: str) -> str:
         return key_path(self._base, key)

@@ -12,26 +12,18 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from longshore.destinations.http_client import Answer, Request, encoded_query
-from longshore.destinations.kind import Redacted
+from longshore.destinations.s3_settings import S3Secret
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SMALL_BYTES = 256 << 10  # that are hashed on the event loop
 
 
-class Keys(Redacted, frozen=True):
-    """Credentials for one region."""
-
-    access_key_id: str
-    secret_access_key: str
-    session_token: str
-    region: str
-
-
 class Signer:
     """Signs requests with all their header fields. It follows the clock of S3, which refuses other times."""
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+    def __init__(self, secret: S3Secret, region: str) -> None:
+        self._secret = secret
+        self._region = region
         self._ahead = timedelta(0)
 
     async def __call__(self, request: Request) -> Request:
@@ -51,11 +43,11 @@ class Signer:
     def sign(self, request: Request, now: datetime) -> Request:
         """Return a request with its signature of a moment."""
         time = f"{now:%Y%m%dT%H%M%SZ}"
-        scope = f"{now:%Y%m%d}/{self._keys.region}/s3/aws4_request"
+        scope = f"{now:%Y%m%d}/{self._region}/s3/aws4_request"
         content = hashlib.sha256(request.content).hexdigest()
         headers = {**request.headers, "x-amz-date": time, "x-amz-content-sha256": content}
-        if self._keys.session_token:
-            headers["x-amz-security-token"] = self._keys.session_token
+        if self._secret.session_token:
+            headers["x-amz-security-token"] = self._secret.session_token
         signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
         names = ";".join(sorted(signed))
         canonical = "\n".join(
@@ -63,11 +55,11 @@ class Signer:
              *(f"{name}:{signed[name]}" for name in sorted(signed)), "", names, content]
         )  # fmt: skip
         text = "\n".join([ALGORITHM, time, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-        key = b"AWS4" + self._keys.secret_access_key.encode()
+        key = b"AWS4" + self._secret.secret_access_key.encode()
         for part in scope.split("/"):
             key = hmac.digest(key, part.encode(), "sha256")
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         headers["Authorization"] = (
-            f"{ALGORITHM} Credential={self._keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
+            f"{ALGORITHM} Credential={self._secret.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
         )
         return msgspec.structs.replace(request, headers=headers)

@@ -13,8 +13,8 @@ import asyncssh
 from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.private_keys import require_cheap_key
-from longshore.destinations.sftp_login import Login
-from longshore.outbound import Address, Network
+from longshore.destinations.sftp_settings import SftpSecret, SftpSettings
+from longshore.outbound import Address, Network, first_reachable
 from longshore.validation import in_json
 
 CONNECT_SECONDS = 15.0  # for each address
@@ -34,62 +34,61 @@ OFFERED = [
 
 
 @contextlib.asynccontextmanager
-async def connected(login: Login, allow: tuple[Network, ...]) -> AsyncIterator[asyncssh.SFTPClient]:
+async def connected(
+    settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...]
+) -> AsyncIterator[asyncssh.SFTPClient]:
     """Connect, sign in and begin SFTP. Raises DestinationError and DestinationUnavailableError."""
-    if not login.host_key:
+    if not settings.host_key:
         raise DestinationError('"host_key" is not set; the test of the destination shows the key of the server')
-    addresses = await checked_addresses(login.host, login.port, allow)
-    async with signed_in(login, addresses) as connection:
-        with connection_errors(login):
-            client = await asyncio.wait_for(_begun(connection, login), LOGIN_SECONDS)
+    connection = await _signed_in(settings, secret, await checked_addresses(settings.host, settings.port, allow))
+    try:
+        with connection_errors(settings):
+            client = await asyncio.wait_for(_begun(connection, settings), LOGIN_SECONDS)
         try:
             yield client
         finally:
             client.exit()
-
-
-async def _begun(connection: asyncssh.SSHClientConnection, login: Login) -> asyncssh.SFTPClient:
-    try:
-        return await connection.start_sftp_client()
-    except (asyncssh.ChannelOpenError, asyncssh.SFTPError):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(connection.wait_closed()), CLOSING_SECONDS)
-            raise DestinationUnavailableError(f"the connection to {login.server} broke") from None
-        # The connection stands, so it is the server that refuses.
-        raise DestinationError(f"{login.server} has no SFTP for {login.username}") from None
-
-
-@contextlib.asynccontextmanager
-async def signed_in(login: Login, addresses: list[Address]) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """Connect to the first address that answers, check the host key and sign in."""
-    connection = await _connect(login, addresses)
-    try:
-        yield connection
     finally:
         connection.abort()
         with contextlib.suppress(Exception):  # whatever ended the connection, it has ended
             await asyncio.wait_for(connection.wait_closed(), CONNECT_SECONDS)
 
 
-async def _connect(login: Login, addresses: list[Address]) -> asyncssh.SSHClientConnection:
-    key = public_key(login.host_key)
+async def _begun(connection: asyncssh.SSHClientConnection, settings: SftpSettings) -> asyncssh.SFTPClient:
+    try:
+        return await connection.start_sftp_client()
+    except (asyncssh.ChannelOpenError, asyncssh.SFTPError):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(connection.wait_closed()), CLOSING_SECONDS)
+            raise DestinationUnavailableError(f"the connection to {settings.server} broke") from None
+        # The connection stands, so it is the server that refuses.
+        raise DestinationError(f"{settings.server} has no SFTP for {settings.username}") from None
+
+
+async def _signed_in(
+    settings: SftpSettings, secret: SftpSecret, addresses: list[Address]
+) -> asyncssh.SSHClientConnection:
+    """Connect to the first address that answers, check the host key and sign in."""
+    key = public_key(settings.host_key)
     credentials: dict[str, Any] = (
-        {"client_keys": [await asyncio.to_thread(_private_key, login)], "preferred_auth": ["publickey"]}
-        if login.private_key
-        else {"client_keys": None, "password": login.password, "preferred_auth": ["password", "keyboard-interactive"]}
+        {"client_keys": [await asyncio.to_thread(_private_key, secret)], "preferred_auth": ["publickey"]}
+        if secret.private_key
+        else {"client_keys": None, "password": secret.password, "preferred_auth": ["password", "keyboard-interactive"]}
     )
-    for number, address in enumerate(addresses, 1):
-        try:
-            with connection_errors(login):
+
+    async def sign_in(address: Address) -> asyncssh.SSHClientConnection:
+        with connection_errors(settings):
+            try:
                 return await asyncssh.connect(
-                    str(address), login.port, username=login.username, known_hosts=([key], [], []),
+                    str(address), settings.port, username=settings.username, known_hosts=([key], [], []),
                     server_host_key_algs=host_key_algorithms(key), login_timeout=LOGIN_SECONDS,
                     keepalive_interval=KEEPALIVE_SECONDS, **credentials, **_nothing_of_this_machine(),
                 )  # fmt: skip
-        except DestinationUnavailableError:
-            if number == len(addresses):
-                raise
-    raise AssertionError("getaddrinfo returned no address")
+            except asyncssh.PermissionDenied:
+                what = "key" if secret.private_key else "password"
+                raise DestinationError(f"{settings.server} refuses the {what} of {settings.username}") from None
+
+    return await first_reachable(addresses, sign_in, (DestinationUnavailableError,))
 
 
 def _nothing_of_this_machine() -> dict[str, Any]:
@@ -101,23 +100,22 @@ def _nothing_of_this_machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def offered_key(login: Login, addresses: list[Address], algorithms: list[str]) -> asyncssh.SSHKey:
-    """Return the host key that the server shows for algorithms. Raises as `connected`."""
-    for number, address in enumerate(addresses, 1):
-        try:
-            with connection_errors(login):
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    key = await asyncssh.get_server_host_key(
-                        str(address), login.port, config=None, proxy_command=None, kex_algs=KEX_ALGORITHMS,
-                        server_host_key_algs=algorithms,
-                    )  # fmt: skip
-                if key is None:
-                    raise DestinationError(f"{login.server} shows no host key")
-                return key
-        except DestinationUnavailableError:
-            if number == len(addresses):
-                raise
-    raise AssertionError("getaddrinfo returned no address")
+async def offered_key(settings: SftpSettings, addresses: list[Address]) -> asyncssh.SSHKey:
+    """Return the host key that the server shows; that of the settings where it has several. Raises as `connected`."""
+    algorithms = host_key_algorithms(public_key(settings.host_key)) if settings.host_key else OFFERED
+
+    async def ask(address: Address) -> asyncssh.SSHKey:
+        with connection_errors(settings):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                key = await asyncssh.get_server_host_key(
+                    str(address), settings.port, config=None, proxy_command=None, kex_algs=KEX_ALGORITHMS,
+                    server_host_key_algs=algorithms,
+                )  # fmt: skip
+            if key is None:
+                raise DestinationError(f"{settings.server} shows no host key")
+            return key
+
+    return await first_reachable(addresses, ask, (DestinationUnavailableError,))
 
 
 def host_key_algorithms(key: asyncssh.SSHKey) -> list[str]:
@@ -133,14 +131,14 @@ def host_key_algorithms(key: asyncssh.SSHKey) -> list[str]:
 def public_key(text: str) -> asyncssh.SSHKey:
     """Return a host key of the settings. Raises DestinationError."""
     try:
-        return asyncssh.import_public_key(text)
+        return asyncssh.import_public_key(text.strip())
     except (asyncssh.KeyImportError, ValueError):
         raise DestinationError('"host_key" is not an OpenSSH public key such as ssh-ed25519 AAAA…') from None
 
 
-def _private_key(login: Login) -> asyncssh.SSHKey:
+def _private_key(secret: SftpSecret) -> asyncssh.SSHKey:
     try:
-        return asyncssh.import_private_key(require_cheap_key(login.private_key), login.passphrase or None)
+        return asyncssh.import_private_key(require_cheap_key(secret.private_key), secret.passphrase or None)
     except asyncssh.KeyEncryptionError:
         raise DestinationError('"passphrase" is wrong or missing: the private key is encrypted') from None
     except (asyncssh.KeyImportError, ValueError, RecursionError):
@@ -149,24 +147,21 @@ def _private_key(login: Login) -> asyncssh.SSHKey:
 
 
 @contextlib.contextmanager
-def connection_errors(login: Login) -> Iterator[None]:
+def connection_errors(settings: SftpSettings) -> Iterator[None]:
     """Raise DestinationError or DestinationUnavailableError for errors of a connection."""
-    server = login.server
+    server = settings.server
     try:
         yield
     except asyncssh.HostKeyNotVerifiable:
         raise DestinationError(
             f'{server} shows another host key than "host_key"; ask its operator which one is right'
         ) from None
-    except asyncssh.PermissionDenied:
-        what = "key" if login.private_key else "password"
-        raise DestinationError(f"{server} refuses the {what} of {login.username}") from None
     except asyncssh.KeyExchangeFailed:
         raise DestinationError(
             f"{server} offers outdated algorithms alone (SHA-1, CBC, DSA), which this service does not use"
         ) from None
     except asyncssh.IllegalUserName:
-        raise DestinationError(f"{in_json(login.username)} is no user name") from None
+        raise DestinationError(f"{in_json(settings.username)} is no user name") from None
     except (asyncssh.ProtocolNotSupported, asyncssh.ProtocolError):
         raise DestinationUnavailableError(f"{server} does not answer as an SSH server") from None
     except TimeoutError:

@@ -12,7 +12,7 @@ import asyncssh
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import OCCUPIED, check_path
 from longshore.destinations.sftp_connection import connection_errors
-from longshore.destinations.sftp_login import Login
+from longshore.destinations.sftp_settings import SftpSettings
 
 CHUNK_BYTES = 4 << 20  # as many requests of 256 KiB at a time as asyncssh sends; bounds the memory
 CALL_SECONDS = 120.0  # of one request, or of the requests of one chunk
@@ -25,15 +25,15 @@ class SftpPlace:
 
     files_at_a_time = 4
 
-    def __init__(self, client: asyncssh.SFTPClient, login: Login, base: str) -> None:
+    def __init__(self, client: asyncssh.SFTPClient, settings: SftpSettings) -> None:
         self._client = client
-        self._login = login
-        self._base = base.rstrip("/") or ("/" if base else "")
+        self._settings = settings
+        self._base = settings.path.rstrip("/") or ("/" if settings.path else "")
 
     def address(self, path: str) -> str:
-        host = f"[{self._login.host}]" if ":" in self._login.host else self._login.host
-        port = "" if self._login.port == 22 else f":{self._login.port}"
-        return f"sftp://{self._login.username}@{host}{port}/{self.full(path).lstrip('/')}"
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        port = "" if self._settings.port == 22 else f":{self._settings.port}"
+        return f"sftp://{self._settings.username}@{host}{port}/{self.full(path).lstrip('/')}"
 
     async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes:
         target, temporary = self.full(path), self._temporary(path, attempt)
@@ -89,7 +89,7 @@ class SftpPlace:
             raise DestinationError(f"another file lies at {target}; {OCCUPIED}")
         if not await self.can_replace(target):
             raise DestinationError(
-                f"a file lies at {target}, and {self._login.server} cannot replace it at once, as it lacks "
+                f"a file lies at {target}, and {self._settings.server} cannot replace it at once, as it lacks "
                 "posix-rename@openssh.com; deliver each run to a path of its own"
             )
         return False
@@ -202,9 +202,9 @@ class SftpPlace:
     @contextlib.contextmanager
     def errors(self, path: str, action: str) -> Iterator[None]:
         """Raise DestinationError or DestinationUnavailableError for errors of SFTP. `action`: such as "write"."""
-        user, server = self._login.username, self._login.server
+        user, server = self._settings.username, self._settings.server
         try:
-            with connection_errors(self._login):
+            with connection_errors(self._settings):
                 yield
         except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect):
             raise DestinationError(f"{user} has no right on {server} to {action} {path}") from None

@@ -16,100 +16,93 @@ from longshore.destinations.kind import (
     Step,
     run_steps,
 )
-from longshore.destinations.sftp_connection import (
-    OFFERED,
-    connected,
-    host_key_algorithms,
-    offered_key,
-    public_key,
-)  # fmt: skip
-from longshore.destinations.sftp_login import Login
+from longshore.destinations.sftp_connection import connected, offered_key, public_key
 from longshore.destinations.sftp_place import SftpPlace
+from longshore.destinations.sftp_settings import SftpSecret, SftpSettings
 from longshore.outbound import Address, Network
 
-ERRORS = (DestinationError, DestinationUnavailableError)
 
-
-async def sftp_steps(login: Login, base: str, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
+async def sftp_steps(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
     """Yield the steps of the test; it ends after the first that fails."""
-    try:
-        addresses = await checked_addresses(login.host, login.port, allow)
-    except ERRORS as error:
-        yield Step("resolve", ok=False, detail=str(error))
-        return
-    yield Step("resolve", ok=True)
-    try:
-        yielded = await _host_key_steps(login, addresses)
-    except ERRORS as error:
-        yield Step("connect", ok=False, detail=str(error))
-        return
-    for step in yielded:
-        yield step
-    if not yielded[-1].ok:
-        return
     async with contextlib.AsyncExitStack() as stack:
-        try:
-            client = await stack.enter_async_context(connected(login, allow))
-        except ERRORS as error:
-            yield Step("authenticate", ok=False, detail=str(error))
-            return
-        yield Step("authenticate", ok=True)
-        async for step in _file_steps(SftpPlace(client, login, base), client, base):
-            yield step
-
-
-async def _host_key_steps(login: Login, addresses: list[Address]) -> list[Step]:
-    """Return the steps `connect` and `host_key`."""
-    if not login.host_key:
-        offered = await offered_key(login, addresses, OFFERED)
-        return [Step("connect", ok=True), Step("host_key", ok=False, detail=_text(offered))]
-    pinned = public_key(login.host_key)
-    offered = await offered_key(login, addresses, host_key_algorithms(pinned))
-    if offered.public_data == pinned.public_data:
-        return [Step("connect", ok=True), Step("host_key", ok=True)]
-    detail = f'the server shows another key than "host_key": {_text(offered)} ({offered.get_fingerprint()})'
-    return [Step("connect", ok=True), Step("host_key", ok=False, detail=detail)]
-
-
-def _text(key: asyncssh.SSHKey) -> str:
-    return " ".join(key.export_public_key().decode().split()[:2])
-
-
-async def _file_steps(place: SftpPlace, client: asyncssh.SFTPClient, base: str) -> AsyncIterator[Step]:
-    """Yield the steps that list the folder, and write, read, rename and delete a file of the test's own."""
-    name = f".longshore-test-{secrets.token_hex(8)}"
-    file = BytesFile(secrets.token_bytes(64))
-    written, renamed = f"{name}.part", name
-
-    async def list_folder() -> None:
-        await place.make_folder(base)
-        with place.errors(base or ".", "list"):
-            await client.listdir(base or ".")
-
-    async def read() -> None:
-        if b"".join([chunk async for chunk in place.read(written)]) != file.content:
-            raise DestinationError(f"{place.address(written)} does not hold the bytes that were written to it")
-
-    async def rename() -> str:
-        await place.rename(place.full(written), place.full(renamed))
-        if await place.can_replace(place.full(renamed)):
-            return ""
-        return 'the server lacks posix-rename@openssh.com: a delivery with "overwrite" fails where a file lies already'
-
-    try:
+        test = _Test(settings, secret, allow, stack)
         async for step in run_steps(
             {
-                "list": list_folder,
-                "write": lambda: place.send(place.full(written), file),
-                "read": read,
-                "rename": rename,
-                "delete": lambda: place.remove(place.full(renamed)),
+                "resolve": test.resolve,
+                "connect": test.connect,
+                "host_key": test.compare_host_key,
+                "authenticate": test.authenticate,
+                "list": test.list_folder,
+                "write": test.write,
+                "read": test.read,
+                "rename": test.rename,
+                "delete": test.delete,
             }
         ):
             yield step
-    finally:
+
+
+class _Test:
+    """The steps, with a file of the test's own, and what each leaves to the next ones."""
+
+    addresses: list[Address]
+    offered: asyncssh.SSHKey
+    client: asyncssh.SFTPClient
+    place: SftpPlace
+
+    def __init__(
+        self, settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...], stack: contextlib.AsyncExitStack
+    ) -> None:
+        """`stack`: closed after the last step."""
+        self.settings, self.secret, self.allow, self.stack = settings, secret, allow, stack
+        self.file = BytesFile(secrets.token_bytes(64))
+        self.renamed = f".longshore-test-{secrets.token_hex(8)}"
+        self.written = f"{self.renamed}.part"
+
+    async def resolve(self) -> None:
+        self.addresses = await checked_addresses(self.settings.host, self.settings.port, self.allow)
+
+    async def connect(self) -> None:
+        self.offered = await offered_key(self.settings, self.addresses)
+
+    async def compare_host_key(self) -> None:
+        shown = " ".join(self.offered.export_public_key().decode().split()[:2])
+        if not self.settings.host_key:
+            raise DestinationError(shown)
+        if self.offered.public_data != public_key(self.settings.host_key).public_data:
+            fingerprint = self.offered.get_fingerprint()
+            raise DestinationError(f'the server shows another key than "host_key": {shown} ({fingerprint})')
+
+    async def authenticate(self) -> None:
+        self.client = await self.stack.enter_async_context(connected(self.settings, self.secret, self.allow))
+        self.place = SftpPlace(self.client, self.settings)
+
+    async def list_folder(self) -> None:
+        await self.place.make_folder(self.settings.path)
+        with self.place.errors(self.settings.path or ".", "list"):
+            await self.client.listdir(self.settings.path or ".")
+
+    async def write(self) -> None:
+        self.stack.push_async_callback(self.clean_up)
+        await self.place.send(self.place.full(self.written), self.file)
+
+    async def read(self) -> None:
+        if b"".join([chunk async for chunk in self.place.read(self.written)]) != self.file.content:
+            address = self.place.address(self.written)
+            raise DestinationError(f"{address} does not hold the bytes that were written to it")
+
+    async def rename(self) -> str:
+        await self.place.rename(self.place.full(self.written), self.place.full(self.renamed))
+        if await self.place.can_replace(self.place.full(self.renamed)):
+            return ""
+        return 'the server lacks posix-rename@openssh.com: a delivery with "overwrite" fails where a file lies already'
+
+    async def delete(self) -> None:
+        await self.place.remove(self.place.full(self.renamed))
+
+    async def clean_up(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLEANUP_SECONDS):
-                for left in (written, renamed):
-                    with contextlib.suppress(*ERRORS):
-                        await place.remove(place.full(left))
+                for left in (self.written, self.renamed):
+                    with contextlib.suppress(DestinationError, DestinationUnavailableError):
+                        await self.place.remove(self.place.full(left))

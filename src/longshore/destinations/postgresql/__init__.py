@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from longshore.database.connect import DirectConnection
+from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import Kind, OpenDestination
-from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, check, connect, resolved
+from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, check, connect
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.place import PostgresqlPlace
 from longshore.destinations.postgresql.steps import steps
@@ -23,7 +24,7 @@ async def _open(
     settings: PostgresqlSettings, secret: PostgresqlSecret, allow: tuple[Network, ...]
 ) -> AsyncIterator[OpenDestination]:
     async def connected() -> DirectConnection:
-        return await connect(settings, secret, await resolved(settings, allow))
+        return await connect(settings, secret, await checked_addresses(settings.host, settings.port, allow))
 
     place = PostgresqlPlace(settings, connected)
     with translated(settings.address):

@@ -143,22 +143,17 @@ def check(
     return violations
 
 
-async def resolved(settings: PostgresqlSettings, allow: tuple[outbound.Network, ...]) -> list[str]:
-    """Return the checked addresses of the host. Raises outbound.OutboundError."""
-    return [str(address) for address in await outbound.resolve(settings.host, settings.port, allow)]
-
-
-async def connect(settings: PostgresqlSettings, secret: PostgresqlSecret, addresses: Sequence[str]) -> DirectConnection:
+async def connect(
+    settings: PostgresqlSettings, secret: PostgresqlSecret, addresses: Sequence[outbound.Address]
+) -> DirectConnection:
     """Connect to the first address that answers. Raises asyncpg's errors, OSError and DestinationError."""
     contexts = _contexts(settings)
-    for number, address in enumerate(addresses, 1):
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                return await _connect(settings, secret, address, contexts)
-        except (ssl.SSLError, OSError) as error:
-            if isinstance(error, ssl.SSLError) or number == len(addresses):
-                raise
-    raise AssertionError("a host has an address")
+
+    async def connect_to(address: outbound.Address) -> DirectConnection:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await _connect(settings, secret, str(address), contexts)
+
+    return await outbound.first_reachable(addresses, connect_to, (OSError,))
 
 
 async def _connect(

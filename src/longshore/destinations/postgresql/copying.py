@@ -12,8 +12,6 @@ from longshore.destinations.postgresql.table import Target
 from longshore.destinations.postgresql.types import quoted
 from longshore.exports.export import CHANGE_NAMES
 
-COMPARES_HEADER = (15,)  # the version of PostgreSQL that compares the header with the columns
-
 LOST_SECONDS = 1.0  # that asyncpg may take to report a lost connection
 
 
@@ -36,13 +34,9 @@ async def copy(connection: DirectConnection, load: TableLoad, schema: str, table
     asyncpg waits for ever where a connection is lost while it waits to send, so this watches the connection.
     """
     names = [*(CHANGE_NAMES if load.has_changes else ()), *(column.name for column in load.columns)]
-    header: Any = False
-    if load.format == "parquet":
-        chunks = rows.parquet_chunks(load.file, names)
-    else:
-        chunks, header = rows.csv_chunks(load.file), True
-        if connection.get_server_version() >= COMPARES_HEADER:
-            header = "match"
+    is_csv = load.format == "csv"
+    chunks = rows.csv_chunks(load.file) if is_csv else rows.parquet_chunks(load.file, names)
+    header: Any = "match" if is_csv else False  # with the names of the columns
     lost = asyncio.Event()
 
     def lose(_: object) -> None:

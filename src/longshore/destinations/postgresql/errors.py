@@ -11,7 +11,6 @@ import asyncpg
 import msgspec
 
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
-from longshore.outbound import OutboundError, RefusedError
 
 MAX_CONTEXT_CHARACTERS = 200
 
@@ -70,9 +69,6 @@ def translated(where: str) -> Iterator[None]:
     except asyncpg.PostgresError as error:
         meaning = meaning_of(error.sqlstate)
         raise _error(where, meaning.is_transient, _sentence(error, meaning)) from None
-    except RefusedError as error:
-        reason = f"{error}; the operator can allow its network (LONGSHORE_OUTBOUND_ALLOW)"
-        raise DestinationError(f"{where}: {reason}") from None
     except ssl.SSLCertVerificationError as error:
         advice = "set sslrootcert to the certificate of its authority, and host to a name that it is for"
         raise DestinationError(
@@ -82,7 +78,7 @@ def translated(where: str) -> Iterator[None]:
         raise _error(where, not _is_unsupported(error), str(error)) from None
     except asyncpg.InternalClientError as error:  # of a connection that was lost between two statements
         raise _error(where, True, str(error)) from None
-    except (OSError, OutboundError) as error:
+    except OSError as error:
         refused = "rejected SSL upgrade" in str(error)  # asyncpg has no class for it
         reason = "the server does not offer TLS; see sslmode" if refused else str(error) or type(error).__name__
         raise _error(where, not refused, reason) from None

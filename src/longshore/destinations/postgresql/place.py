@@ -162,7 +162,7 @@ async def _earlier_delivery(connection: DirectConnection, schema: str, load: Tab
     # Not by to_regclass: the server remembers for a while that a name was missing, also where another load has made it.
     if await connection.fetchrow(FIND, schema, load.table) is None:
         if load.line.watermark_from_hash is not None and not load.replaces_all_rows:
-            raise _lacking(load, f"{name} does not exist")
+            raise _missing_rows_error(load, f"{name} does not exist")
         return None
     found = await deliveries_table.delivered_rows(connection, schema, load)
     if found is not None:
@@ -187,13 +187,14 @@ async def _require_earlier(
     # An update may be repeated; an appended row, or a key that came and went in between, may not.
     may_repeat = load.mode == "merge" and not load.has_changes
     if not (earlier.has_mark if may_repeat else earlier.ends_at_mark):
-        raise _lacking(load, f"the table {deliveries_table.NAME} has no line for {name} that ends there")
+        raise _missing_rows_error(load, f"the table {deliveries_table.NAME} has no line for {name} that ends there")
     filled = f"select exists (select from {name})"  # noqa: S608  # a quoted name
     if may_repeat and earlier.rows and not await connection.fetchval(filled):
-        raise _lacking(load, f"{name} was emptied")
+        raise _missing_rows_error(load, f"{name} was emptied")
 
 
-def _lacking(load: TableLoad, why: str) -> DestinationError:
+def _missing_rows_error(load: TableLoad, why: str) -> DestinationError:
+    """Return the error of an increment whose table has not the rows before it."""
     first = "drop the table if it is there, and " if load.mode == "append" else ""
     return DestinationError(
         f"the rows before this increment of task {load.line.task} are missing: {why}; {first}{load.full_run_advice}"

@@ -1,109 +1,115 @@
 """The test of a destination: each thing that a delivery does, with a table of its own that it removes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
 from uuid import uuid4
 
 import asyncpg
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.kind import BytesFile, DeliveryLine, DestinationError, Step, TableColumn, TableLoad
+from longshore.destinations.addresses import checked_addresses
+from longshore.destinations.kind import (
+    BytesFile,
+    DeliveryLine,
+    DestinationError,
+    Step,
+    TableColumn,
+    TableLoad,
+    run_steps,
+)
 from longshore.destinations.postgresql import apply, deliveries_table
-from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
+from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
 from longshore.destinations.postgresql.copying import stage
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.place import BEGIN, pin
 from longshore.destinations.postgresql.table import Target, inspect_table, prepare, require_schema
-from longshore.errors import LongshoreError
-from longshore.outbound import Network
+from longshore.outbound import Address, Network
 
 STEP_SECONDS = 30.0
 ROWS = b"id,value\r\n1,one\r\n2,\r\n"
-
-T = TypeVar("T")
-
-
-class _FailedError(Exception):
-    """A step has failed."""
-
-    def __init__(self, step: Step) -> None:
-        super().__init__(step.detail)
-        self.step = step
 
 
 async def steps(
     settings: PostgresqlSettings, secret: PostgresqlSecret, allow: tuple[Network, ...]
 ) -> AsyncIterator[Step]:
     """Yield a step for each thing that was tried, up to the first that fails."""
-    connection: DirectConnection | None = None
-    try:
-        addresses = await _tried("resolve", settings, resolved(settings, allow))
-        yield Step("resolve", True)
-        connection = await _connected(settings, secret, addresses)
-        yield Step("connect", True)
-        yield Step("authenticate", True)
-        await _tried("schema", settings, require_schema(connection, settings.schema))
-        yield Step("schema", True)
-        load = _load()
-        target = await _tried("create table", settings, _created(connection, settings, load))
-        yield Step("create table", True)
-        await _tried("copy", settings, stage(connection, target, load))
-        yield Step("copy", True)
-        await _tried("merge", settings, apply.apply(connection, target, load))
-        yield Step("merge", True)
-        await _tried("drop", settings, connection.execute(f"drop table {target.name}; commit"))
-        yield Step("drop", True)
-    except _FailedError as failed:
-        if failed.step.step == "authenticate":
-            yield Step("connect", True)
-        yield failed.step
-    finally:
-        if connection is not None:
-            connection.terminate()  # the server rolls back, so that no table is left
+    with contextlib.ExitStack() as stack:
+        test = _Test(settings, secret, allow, stack)
+        taken = {
+            "resolve": test.resolve,
+            "connect": test.connect,
+            "authenticate": test.authenticate,
+            "schema": test.find_schema,
+            "create table": test.create_table,
+            "copy": test.copy,
+            "merge": test.merge,
+            "drop": test.drop,
+        }
+        async for step in run_steps({name: partial(_in_time, take, settings) for name, take in taken.items()}):
+            yield step
 
 
-async def _tried(step: str, settings: PostgresqlSettings, work: Awaitable[T]) -> T:
-    try:
-        with translated(settings.address):
-            async with asyncio.timeout(STEP_SECONDS):
-                return await work
-    except LongshoreError as error:
-        raise _FailedError(Step(step, False, str(error))) from None
+async def _in_time(take: Callable[[], Awaitable[None]], settings: PostgresqlSettings) -> None:
+    with translated(settings.address):
+        async with asyncio.timeout(STEP_SECONDS):
+            await take()
 
 
-async def _connected(settings: PostgresqlSettings, secret: PostgresqlSecret, addresses: list[str]) -> DirectConnection:
-    """Connect. An error of the server itself is one of the step `authenticate`."""
+class _Test:
+    """The steps, and what each leaves to the next ones."""
 
-    async def connecting() -> DirectConnection | asyncpg.PostgresError | DestinationError:
+    addresses: list[Address]
+    connection: DirectConnection
+    target: Target
+    refused: Exception | None = None
+
+    def __init__(
+        self,
+        settings: PostgresqlSettings,
+        secret: PostgresqlSecret,
+        allow: tuple[Network, ...],
+        stack: contextlib.ExitStack,
+    ) -> None:
+        """`stack`: closed after the last step."""
+        self.settings, self.secret, self.allow, self.stack = settings, secret, allow, stack
+        line = DeliveryLine(0, 0, None, datetime.now(UTC), None, None, 2, b"")
+        columns = [TableColumn("id", "number", "int8"), TableColumn("value", "text", "text")]
+        name = f"_longshore_test_{uuid4().hex}"
+        self.load = TableLoad(name, "merge", columns, ["id"], False, False, "csv", BytesFile(ROWS), None, line)
+
+    async def resolve(self) -> None:
+        self.addresses = await checked_addresses(self.settings.host, self.settings.port, self.allow)
+
+    async def connect(self) -> None:
         try:
-            return await connect(settings, secret, addresses)
-        except (asyncpg.PostgresError, DestinationError) as error:
-            return error
+            self.connection = await connect(self.settings, self.secret, self.addresses)
+        except (asyncpg.PostgresError, DestinationError) as error:  # the answer of a server that was connected to
+            self.refused = error
+        else:
+            self.stack.callback(self.connection.terminate)  # the server rolls back, so that no table is left
 
-    async def refused(error: Exception) -> Any:
-        raise error
+    async def authenticate(self) -> None:
+        if self.refused is not None:
+            raise self.refused
 
-    found = await _tried("connect", settings, connecting())
-    if isinstance(found, asyncpg.PostgresError | DestinationError):
-        await _tried("authenticate", settings, refused(found))
-    assert isinstance(found, asyncpg.Connection)
-    return found
+    async def find_schema(self) -> None:
+        await require_schema(self.connection, self.settings.schema)
 
+    async def create_table(self) -> None:
+        await self.connection.execute(BEGIN)
+        await pin(self.connection, sees_all=True)
+        self.target = await inspect_table(self.connection, self.settings.schema, self.load)
+        await prepare(self.connection, self.settings.schema, self.target, self.load.key)
+        await deliveries_table.require_rights(self.connection, self.settings.schema)
 
-def _load() -> TableLoad:
-    now = datetime.now(UTC)
-    line = DeliveryLine(0, 0, None, now, None, None, 2, b"")
-    columns = [TableColumn("id", "number", "int8"), TableColumn("value", "text", "text")]
-    name = f"_longshore_test_{uuid4().hex}"
-    return TableLoad(name, "merge", columns, ["id"], False, False, "csv", BytesFile(ROWS), None, line)
+    async def copy(self) -> None:
+        await stage(self.connection, self.target, self.load)
 
+    async def merge(self) -> None:
+        await apply.apply(self.connection, self.target, self.load)
 
-async def _created(connection: DirectConnection, settings: PostgresqlSettings, load: TableLoad) -> Target:
-    await connection.execute(BEGIN)
-    await pin(connection, sees_all=True)
-    target = await inspect_table(connection, settings.schema, load)
-    await prepare(connection, settings.schema, target, load.key)
-    await deliveries_table.require_rights(connection, settings.schema)
-    return target
+    async def drop(self) -> None:
+        await self.connection.execute(f"drop table {self.target.name}; commit")
