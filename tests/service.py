@@ -33,8 +33,8 @@ from longshore.exports.manifest import SIGNATURE, SUFFIX
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
 from longshore.vault import Vault, open_vault
-from longshore.webhooks import registry
-from longshore.webhooks.registry import WebhookDraft
+from longshore.webhooks import stored as stored_webhooks
+from longshore.webhooks.stored import WebhookDraft
 
 READY_TIMEOUT = 60.0  # seconds
 CHAIN = 1764
@@ -159,7 +159,7 @@ class Longshore:
         """A new webhook of a chain for tasks that are done, at any address."""
         async with pool.acquire() as connection, connection.transaction():
             draft = WebhookDraft(url, ["task.done"], "test")
-            return await registry.create(connection, self.vault, ChainId(chain), draft)
+            return await stored_webhooks.create(connection, self.vault, ChainId(chain), draft)
 
     def sql(self, statement: str, *args: Any) -> list[Any]:
         """Run one statement in the service's database."""

@@ -22,8 +22,8 @@ from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
 from longshore.vault import Vault, open_vault
-from longshore.webhooks import registry
-from longshore.webhooks.registry import WebhookDraft
+from longshore.webhooks import stored as stored_webhooks
+from longshore.webhooks.stored import WebhookDraft
 from tests.command import failed, run, start
 from tests.destinations.memory import MemorySecret, MemorySettings
 from tests.service import Longshore, database_in, in_own_loop
@@ -46,8 +46,10 @@ async def fill(url: str, vault: Vault, settings: Settings) -> None:
     async with open_pool(url, size=2, name="test") as pool, pool.acquire() as connection, connection.transaction():
         new = NewDestination("shelf", "memory", MemorySettings("top"), MemorySecret("hunter2"))
         await Destinations(pool, {}, vault, settings).create(connection, CHAIN, new, "test")
-        webhook = await registry.create(connection, vault, CHAIN, WebhookDraft("http://127.0.0.1/", ["task.done"], "x"))
-        await registry.rotate(connection, vault, CHAIN, webhook)
+        webhook = await stored_webhooks.create(
+            connection, vault, CHAIN, WebhookDraft("http://127.0.0.1/", ["task.done"], "x")
+        )
+        await stored_webhooks.rotate(connection, vault, CHAIN, webhook)
         user = await users.create(connection, "anna", "correct horse battery staple")
         await users.set_one_time_codes(connection, user, one_time_codes.seal(vault, user, "SECRET"))
         await signing_keys.rotate(connection, vault)

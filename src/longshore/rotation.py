@@ -4,15 +4,15 @@ import msgspec
 
 from longshore.access import users
 from longshore.database.connect import Connection, Pool
-from longshore.destinations import stored
+from longshore.destinations import stored as stored_destinations
 from longshore.exports import signing_keys
 from longshore.tasks import task_secrets
 from longshore.vault import SealedValues, Vault, VaultError
-from longshore.webhooks import registry
+from longshore.webhooks import stored as stored_webhooks
 
 SEALED: tuple[SealedValues, ...] = (
-    stored.SEALED,
-    *registry.SEALED,
+    stored_destinations.SEALED,
+    *stored_webhooks.SEALED,
     users.SEALED,
     signing_keys.SEALED,
     task_secrets.SEALED,

@@ -42,7 +42,7 @@ from longshore.api.request_head import refuse_malformed
 from longshore.api.routes import endpoints_of
 from longshore.api.service import lifespan
 from longshore.console.pages import compile_templates, to_answer
-from longshore.destinations import registry as kinds
+from longshore.destinations import kinds
 from longshore.exports.export import ExportTarget
 from longshore.settings import Settings
 from longshore.sharing import profile, shares, tables

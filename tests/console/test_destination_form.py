@@ -6,14 +6,14 @@ import msgspec
 import pytest
 
 from longshore.console.destination_form import fields_of, form_violations, label_of, shown, texts_of, values_of, where
-from longshore.destinations import registry
+from longshore.destinations import kinds
 from longshore.settings import Settings
 from longshore.validation import Violation
 
 
 def schemas(kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The schemas of a kind's settings and secret, as `GET /destination_kinds` has them."""
-    found = registry.load(Settings())[kind]
+    found = kinds.load(Settings())[kind]
     both = [msgspec.json.schema_components([each])[1] for each in (found.settings, found.secret)]
     settings, secret = (next(iter(each.values())) for each in both)
     return settings, secret

@@ -15,7 +15,7 @@ from longshore.access.tokens import Level, Scope
 from longshore.settings import Settings
 from longshore.vault import open_vault
 from longshore.webhooks.dispatcher import HIDDEN_REASON
-from longshore.webhooks.registry import MAX_PREVIOUS_SECRETS, MAX_WEBHOOKS
+from longshore.webhooks.stored import MAX_PREVIOUS_SECRETS, MAX_WEBHOOKS
 from tests.answers import problem, violations
 from tests.faults.held import until
 from tests.receiver import Receiver, receiving

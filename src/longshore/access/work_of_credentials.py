@@ -20,7 +20,7 @@ from longshore.tasks import cancellation, queries
 from longshore.tasks.cancellation import NothingToCancelError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.settled import SETTLED
-from longshore.webhooks import registry
+from longshore.webhooks import stored as stored_webhooks
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
 
     async def delete(webhook: OngoingWebhook) -> None:
         try:
-            await registry.delete(connection, ChainId(webhook.chain), webhook.id)
+            await stored_webhooks.delete(connection, ChainId(webhook.chain), webhook.id)
         except NotFoundError:  # it was deleted meanwhile
             return
         await audit.record(connection, actor, webhook.chain, "webhook.delete", f"webhook {webhook.id}")

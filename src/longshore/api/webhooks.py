@@ -24,8 +24,8 @@ from longshore.errors import ProblemError
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.validation import ValidationError, Violation, check
-from longshore.webhooks import registry
-from longshore.webhooks.registry import (
+from longshore.webhooks import stored
+from longshore.webhooks.stored import (
     USUAL_EVENTS,
     Delivery,
     Event,
@@ -64,7 +64,7 @@ async def create_webhook(
     async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "webhook.create") as change:
             draft = WebhookDraft(new.url, events, actor(request).name)
-            made = await registry.create(connection, service.vault, caller.chain, draft)
+            made = await stored.create(connection, service.vault, caller.chain, draft)
             change.object = f"webhook {made}"
         return StoredAnswer(None, made.bytes)  # without the secret, which only the webhook's row has
 
@@ -76,7 +76,7 @@ async def _created(
     service: Service, caller: Caller, kept: StoredAnswer, headers: dict[str, str]
 ) -> Response[NewWebhook]:
     """Return the webhook that a request made, with its secret. Raises ProblemError where it or its secret is gone."""
-    webhook = await registry.new_webhook(service.pool, service.vault, caller.chain, UUID(bytes=kept.answer))
+    webhook = await stored.new_webhook(service.pool, service.vault, caller.chain, UUID(bytes=kept.answer))
     return Response(webhook, status_code=201, headers={**headers, "Location": f"/webhooks/{webhook.id}/deliveries"})
 
 
@@ -85,7 +85,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
     """Return the chain's webhooks, newest first, without secrets."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    return paged(request, await registry.list_webhooks(service.pool, caller.chain, page), page)
+    return paged(request, await stored.list_webhooks(service.pool, caller.chain, page), page)
 
 
 @delete("/webhooks/{id:str}", status_code=204)
@@ -94,7 +94,7 @@ async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
     _, caller = admitted(request)
     webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.delete", f"webhook {webhook}") as change:
-        await registry.delete(change.connection, caller.chain, webhook)
+        await stored.delete(change.connection, caller.chain, webhook)
 
 
 @post("/webhooks/{id:str}/secret", opt={"without_key": True}, status_code=200, responses=problems(409))
@@ -103,7 +103,7 @@ async def rotate_webhook_secret(request: AnyRequest, id: FromPath[str]) -> NewSe
     service, caller = admitted(request)
     webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.rotate", f"webhook {webhook}") as change:
-        return await registry.rotate(change.connection, service.vault, caller.chain, webhook)
+        return await stored.rotate(change.connection, service.vault, caller.chain, webhook)
 
 
 @post("/webhooks/{id:str}/enable", status_code=200)
@@ -112,7 +112,7 @@ async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
     _, caller = admitted(request)
     webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.enable", f"webhook {webhook}") as change:
-        return await registry.enable(change.connection, caller.chain, webhook)
+        return await stored.enable(change.connection, caller.chain, webhook)
 
 
 @get("/webhooks/{id:str}/deliveries")
@@ -123,7 +123,7 @@ async def list_webhook_deliveries(
     service, caller = admitted(request)
     webhook = uuid_of(id, "webhook-not-found")
     page = Page(limit, offset)
-    return paged(request, await registry.deliveries(service.pool, caller.chain, webhook, page), page)
+    return paged(request, await stored.deliveries(service.pool, caller.chain, webhook, page), page)
 
 
 @post(
@@ -137,7 +137,7 @@ async def redeliver_webhook_delivery(request: AnyRequest, id: FromPath[str], del
     _, caller = admitted(request)
     webhook, wanted = uuid_of(id, "webhook-not-found"), uuid_of(delivery, "delivery-not-found")
     async with audited(request, "webhook.redeliver", f"webhook {webhook}", {"delivery": str(wanted)}) as change:
-        return await registry.redeliver(change.connection, caller.chain, webhook, wanted)
+        return await stored.redeliver(change.connection, caller.chain, webhook, wanted)
 
 
 def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:

@@ -21,7 +21,7 @@ from longshore.destinations.kind import (
     TableLoad,
     TablePlace,
 )
-from longshore.destinations.registry import GROUP, KindLoadError, load
+from longshore.destinations.kinds import GROUP, KindLoadError, load
 from longshore.validation import Violation
 
 __all__ = [

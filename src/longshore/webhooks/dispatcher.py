@@ -22,9 +22,9 @@ from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
 from longshore.vault import Vault, VaultError
 from longshore.webhooks.delivery_slots import DUE, PENDING, DeliverySlots, LeasedDelivery
-from longshore.webhooks.registry import CHANNEL, unsealed
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
 from longshore.webhooks.signature import signature_headers
+from longshore.webhooks.stored import CHANNEL, unsealed
 
 log = structlog.get_logger()
 
