@@ -32,7 +32,7 @@ from longshore.webhook_deliveries d join longshore.webhooks w on w.id = d.webhoo
 where d.attempts > 0 group by 1, 2
 """
 FAILED = "select count(distinct webhook_id) from longshore.webhook_deliveries where fault is not null"
-TRIED = "select state, tries, fault, due_at > now() from longshore.webhook_deliveries where webhook_id = $1"
+TRIED = "select state, attempts_since_redelivery, fault, due_at > now() from longshore.webhook_deliveries where webhook_id = $1"
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_secret_that_cannot_be_read_is_no_fault_of_its_receiver(idle: Longshore)
                 assert running._slots.unhealthy() == []
                 row = await pool.fetchrow(TRIED, webhook)
                 assert row is not None
-                assert (row["state"], row["tries"]) == ("pending", 0)
+                assert (row["state"], row["attempts_since_redelivery"]) == ("pending", 0)
                 assert "set LONGSHORE_SECRET" in row["fault"]
                 await pool.execute(  # a secret that never can be read does not keep its messages for ever
                     "update longshore.webhook_deliveries set created_at = now() - interval '31 days', due_at = now()"

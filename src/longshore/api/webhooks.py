@@ -27,11 +27,11 @@ from longshore.validation import ValidationError, Violation, check
 from longshore.webhooks import stored
 from longshore.webhooks.stored import (
     USUAL_EVENTS,
-    Delivery,
     Event,
     NewSecret,
     NewWebhook,
     Webhook,
+    WebhookDelivery,
     WebhookDraft,
 )
 
@@ -118,7 +118,7 @@ async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
 @get("/webhooks/{id:str}/deliveries")
 async def list_webhook_deliveries(
     request: AnyRequest, id: FromPath[str], limit: Limit = 25, offset: Offset = 0
-) -> Response[list[Delivery]]:
+) -> Response[list[WebhookDelivery]]:
     """Return the deliveries of a webhook, newest first. They are kept for 30 days."""
     service, caller = admitted(request)
     webhook = uuid_of(id, "webhook-not-found")
@@ -132,7 +132,9 @@ async def list_webhook_deliveries(
     status_code=202,
     responses=problems(409),
 )
-async def redeliver_webhook_delivery(request: AnyRequest, id: FromPath[str], delivery: FromPath[str]) -> Delivery:
+async def redeliver_webhook_delivery(
+    request: AnyRequest, id: FromPath[str], delivery: FromPath[str]
+) -> WebhookDelivery:
     """Send a delivery again, with the same id, whatever its state. A disabled webhook has to be enabled first."""
     _, caller = admitted(request)
     webhook, wanted = uuid_of(id, "webhook-not-found"), uuid_of(delivery, "delivery-not-found")

@@ -1,4 +1,4 @@
-"""Which due deliveries a worker sends next.
+"""The choice of the due webhook deliveries that a worker makes next.
 
 A receiver that does not answer holds its slot until the timeout. So each webhook and each chain has a share of the
 slots, and unhealthy webhooks (the last delivery failed or was slow, or one under way is slow) have a part of the slots
@@ -83,11 +83,11 @@ where exists (select from longshore.webhook_deliveries d where d.webhook_id = we
 
 
 class LeasedDelivery(msgspec.Struct, frozen=True):
-    """A delivery that this worker is to send."""
+    """A webhook delivery that this worker is to make."""
 
     id: UUID
     attempts: int
-    tries: int
+    attempts_since_redelivery: int
     task: int
     payload: str
     url: str
@@ -98,7 +98,7 @@ class LeasedDelivery(msgspec.Struct, frozen=True):
 
 
 class DeliverySlots:
-    """The deliveries of this worker that are under way, and the webhooks that are unhealthy."""
+    """The webhook deliveries of this worker that are under way, and the webhooks that are unhealthy."""
 
     def __init__(self) -> None:
         self._under_way: dict[asyncio.Task[bool | None], tuple[LeasedDelivery, float]] = {}

@@ -1,8 +1,8 @@
-"""The dispatcher takes due messages from the outbox and sends them. Every worker runs one.
+"""The dispatcher leases due webhook deliveries and sends their messages. Every worker runs one.
 
-A row of `webhook_deliveries` is a message. A dispatcher leases it by moving `due_at` by LEASE_SECONDS, so that the
-messages of a dispatcher that died fall due again. Messages do not go through the job queue, where a slow receiver would
-hold a place that an export could have.
+A row of `webhook_deliveries` is a delivery, with its message. A dispatcher leases it by moving `due_at` by
+LEASE_SECONDS, so that those of a dispatcher that died fall due again. Webhook deliveries do not go through the job
+queue, where a slow receiver would hold a place that an export could have.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from longshore.webhooks.stored import CHANNEL, unsealed
 
 log = structlog.get_logger()
 
-POLL_SECONDS = 5.0  # the longest that a due message waits if its notification was lost
+POLL_SECONDS = 5.0  # the longest that a due delivery waits if its notification was lost
 TIMEOUT_SECONDS = 15.0  # until the header section of the answer has arrived
 LEASE_SECONDS = 60  # well beyond TIMEOUT_SECONDS
 GONE = 410  # the receiver wants no more messages (RFC 9110, section 15.5.11)
@@ -49,10 +49,11 @@ with due as (
     select id from longshore.webhook_deliveries where id = any($1::uuid[]) and due_at <= now() for update skip locked
 )
 update longshore.webhook_deliveries d
-set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1, tries = d.tries + 1, attempted_at = now()
+set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1,
+    attempts_since_redelivery = d.attempts_since_redelivery + 1, attempted_at = now()
 from due, longshore.webhooks w
 where d.id = due.id and w.id = d.webhook_id
-returning d.id, d.attempts, d.tries, d.task_id as task, d.payload, w.url, w.id as webhook, w.chain_id as chain,
+returning d.id, d.attempts, d.attempts_since_redelivery, d.task_id as task, d.payload, w.url, w.id as webhook, w.chain_id as chain,
           array_prepend(w.secret, array(
               select p.secret from longshore.previous_webhook_secrets p
               where p.webhook_id = w.id and p.signs_until > now()
@@ -62,23 +63,23 @@ returning d.id, d.attempts, d.tries, d.task_id as task, d.payload, w.url, w.id a
 
 # It is due again when its lease is over or, with a reason that an operator must mend, a while later, for as long as
 # deliveries are kept.
-NOT_TRIED = f"""
+NOT_SENT = f"""
 update longshore.webhook_deliveries
-set tries = tries - 1, fault = coalesce($3, fault),
+set attempts_since_redelivery = attempts_since_redelivery - 1, fault = coalesce($3, fault),
     state = case when created_at < now() - interval '{KEPT}' then 'failed' else state end,
     due_at = case
         when created_at < now() - interval '{KEPT}' then null
         when $3::text is null then due_at
         else now() + interval '10 minutes'
     end
-where id = $1 and attempts = $2 and tries > 0
+where id = $1 and attempts = $2 and attempts_since_redelivery > 0
 """  # noqa: S608
 
 # Only the newest attempt since the last redelivery may write.
 DELIVERED = """
 update longshore.webhook_deliveries
 set state = 'delivered', due_at = null, status = $3, fault = null
-where id = $1 and attempts = $2 and tries > 0
+where id = $1 and attempts = $2 and attempts_since_redelivery > 0
 """
 
 # $5: seconds until the next attempt, null for none. A delivery without `due_at` has failed with its webhook, which
@@ -88,7 +89,7 @@ update longshore.webhook_deliveries
 set status = $3, fault = $4,
     state = case when $5::float8 is null then 'failed' else 'pending' end,
     due_at = now() + make_interval(secs => $5)
-where id = $1 and attempts = $2 and tries > 0 and due_at is not null
+where id = $1 and attempts = $2 and attempts_since_redelivery > 0 and due_at is not null
 """
 
 # Pending deliveries of the webhook fail with it.
@@ -112,14 +113,14 @@ from webhook
 
 FORGET = f"delete from longshore.webhook_deliveries where created_at < now() - interval '{KEPT}' and due_at is null"  # noqa: S608
 
-# Only times to come: a due message that was not leased waits for a slot, and the end of a delivery wakes the loop.
+# Only times to come: a due delivery that was not leased waits for a slot, and the end of a delivery wakes the loop.
 SECONDS_UNTIL_NEXT = """
 select extract(epoch from min(due_at) - now())::float8 from longshore.webhook_deliveries where due_at > now()
 """
 
 
 class DeliveryOutcome(msgspec.Struct, frozen=True):
-    """The outcome of one attempt to deliver a message."""
+    """The outcome of one attempt of a webhook delivery."""
 
     status: int | None
     """HTTP status of the answer; None if there was none."""
@@ -130,7 +131,7 @@ class DeliveryOutcome(msgspec.Struct, frozen=True):
 
 
 class Dispatcher:
-    """Sends due messages of all chains."""
+    """Makes the due webhook deliveries of all chains."""
 
     def __init__(self, pool: Pool, vault: Vault, allow: NetworksOf, may_see_data: MaySeeData) -> None:
         self._pool = pool
@@ -142,7 +143,7 @@ class Dispatcher:
         self._forget_at = 0.0
 
     async def run(self, url: str) -> None:
-        """Send messages until cancelled. Raises nothing: errors are logged. `url`: the service's database."""
+        """Make due deliveries until cancelled. Raises nothing: errors are logged. `url`: the service's database."""
         async with Listener(url, CHANNEL, lambda _: self._wake.set(), self._wake.set):
             try:
                 while True:
@@ -154,7 +155,7 @@ class Dispatcher:
                         async with asyncio.timeout(pause):
                             await self._wake.wait()
             finally:
-                for task in self._slots.tasks():  # their messages fall due again when the lease is over
+                for task in self._slots.tasks():  # the deliveries fall due again when the lease is over
                     task.cancel()
 
     async def _begin_due(self) -> float:
@@ -196,7 +197,7 @@ class Dispatcher:
             outcome = await self._send(delivery, body)
         except VaultError as error:
             bound.warning("webhook secret could not be read", error=str(error))
-            await self._not_tried(delivery, str(error))
+            await self._record_not_sent(delivery, str(error))
             return None
         except OutboundError as error:
             outcome = DeliveryOutcome(None, str(error), None)
@@ -213,20 +214,20 @@ class Dispatcher:
     async def _body(self, delivery: LeasedDelivery, bound: structlog.typing.FilteringBoundLogger) -> bytes | None:
         """Return a message as the maker of its webhook may see it; None if the database does not answer.
 
-        That is no fault of the receiver: the message is due again when its lease is over.
+        That is no fault of the receiver: the delivery is due again when its lease is over.
         """
         try:
             may_see_data = await self._may_see_data(delivery.webhook, delivery.task)
         except DATABASE_ERRORS as error:
             bound.warning("delivery could not be prepared", error=str(error))
-            await self._not_tried(delivery, None)
+            await self._record_not_sent(delivery, None)
             return None
         return delivery.payload.encode() if may_see_data else _without_data(delivery.payload)
 
-    async def _not_tried(self, delivery: LeasedDelivery, fault: str | None) -> None:
+    async def _record_not_sent(self, delivery: LeasedDelivery, fault: str | None) -> None:
         """Take back an attempt in which nothing was sent. `fault`: why, for the list of deliveries."""
         with contextlib.suppress(*DATABASE_ERRORS):
-            await self._pool.execute(NOT_TRIED, delivery.id, delivery.attempts, fault)
+            await self._pool.execute(NOT_SENT, delivery.id, delivery.attempts, fault)
 
     async def _send(self, delivery: LeasedDelivery, body: bytes) -> DeliveryOutcome:
         secrets = [unsealed(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
@@ -248,7 +249,7 @@ class Dispatcher:
             await self._pool.execute(DELIVERED, delivery.id, delivery.attempts, outcome.status)
             bound.info("webhook delivered", status=outcome.status)
             return
-        pause = None if outcome.status == GONE else pause_seconds(delivery.tries)
+        pause = None if outcome.status == GONE else pause_seconds(delivery.attempts_since_redelivery)
         if pause is not None and outcome.retry_after is not None:
             pause = max(pause, outcome.retry_after)
         fault = storable(outcome.fault)

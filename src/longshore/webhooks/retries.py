@@ -1,4 +1,4 @@
-"""When a failed delivery is tried again."""
+"""The pauses before the next attempt of a webhook delivery."""
 
 import random
 import re
@@ -10,14 +10,14 @@ MAX_RETRY_AFTER_SECONDS = 86_400.0
 DELAY = re.compile("[0-9]+")
 
 
-def pause_seconds(tries: int) -> float | None:
-    """Return the seconds until the next attempt after so many that failed; None if there is none.
+def pause_seconds(attempts: int) -> float | None:
+    """Return the seconds until the next attempt after so many that failed; None if there is no next one.
 
     Up to a tenth more or less, so that the deliveries to a receiver that was away do not come all at once.
     """
-    if tries > len(PAUSE_SECONDS):
+    if attempts > len(PAUSE_SECONDS):
         return None
-    return PAUSE_SECONDS[tries - 1] * random.uniform(0.9, 1.1)  # noqa: S311  # no secret
+    return PAUSE_SECONDS[attempts - 1] * random.uniform(0.9, 1.1)  # noqa: S311  # no secret
 
 
 def retry_after_seconds(text: str | None, now: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Webhooks of a chain and their deliveries.
+"""The webhooks of chains and their deliveries: create, list, change, delete.
 
 A trigger on `tasks` writes the deliveries, in the transaction that ends the task. Promise 5: every `where` names the
 chain.
@@ -126,7 +126,7 @@ limit $3 offset $4
 
 REDELIVER = f"""
 update longshore.webhook_deliveries d
-set state = 'pending', tries = 0, due_at = now()
+set state = 'pending', attempts_since_redelivery = 0, due_at = now()
 where d.id = $2 and d.webhook_id = $1
 returning {DELIVERY}
 """  # noqa: S608  # a constant
@@ -182,8 +182,8 @@ class NewSecret(msgspec.Struct, frozen=True):
     """Until when every message also has a signature of the previous secret."""
 
 
-class Delivery(msgspec.Struct, frozen=True):
-    """A message to a webhook, and the result of its last attempt."""
+class WebhookDelivery(msgspec.Struct, frozen=True):
+    """The delivery of a message to a webhook, and the result of its last attempt."""
 
     id: UUID
     """The `webhook-id` header is `msg_` and this id, in every attempt."""
@@ -267,19 +267,16 @@ async def delete(connection: Connection, chain: ChainId, webhook: UUID) -> None:
         raise NotFoundError("webhook-not-found")
 
 
-async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, page: Page) -> tuple[list[Delivery], bool]:
+async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, page: Page) -> tuple[list[WebhookDelivery], bool]:
     """Return a page of a webhook's deliveries, newest first, and whether more follow. Raises NotFoundError."""
-    found, more = await fetch_page(pool, Delivery, page, DELIVERIES, webhook, chain)
+    found, more = await fetch_page(pool, WebhookDelivery, page, DELIVERIES, webhook, chain)
     if not found and await pool.fetchrow(EXISTS, webhook, chain) is None:
         raise NotFoundError("webhook-not-found")
     return found, more
 
 
-async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, delivery: UUID) -> Delivery:
-    """Send a delivery again, in the connection's transaction, whatever its state.
-
-    Raises ProblemError.
-    """
+async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, delivery: UUID) -> WebhookDelivery:
+    """Send a delivery again, in the connection's transaction, whatever its state. Raises ProblemError."""
     found = await connection.fetchrow(LOCK, webhook, chain)
     if found is None:
         raise NotFoundError("delivery-not-found")
@@ -289,7 +286,7 @@ async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, deliv
     if row is None:
         raise NotFoundError("delivery-not-found")
     await connection.execute(NOTIFY)
-    return Delivery(**row)
+    return WebhookDelivery(**row)
 
 
 def _owner(webhook: UUID) -> str:

@@ -619,7 +619,7 @@ create table longshore.previous_webhook_secrets (
     primary key (webhook_id, secret)
 );
 
--- The outbox: messages to webhooks. A dispatcher takes a due row by moving its `due_at`.
+-- The outbox: messages to webhooks. A dispatcher leases a due row by moving its `due_at`.
 create table longshore.webhook_deliveries (
     id uuid primary key default gen_random_uuid(),
     webhook_id uuid not null references longshore.webhooks on delete cascade,
@@ -629,8 +629,8 @@ create table longshore.webhook_deliveries (
     payload text not null,
     state text not null default 'pending' check (state in ('pending', 'delivered', 'failed')),
     attempts integer not null default 0,
-    -- Attempts since the last redelivery; the pauses follow from it.
-    tries integer not null default 0,
+    -- Those in which the message was sent; the pauses follow from it.
+    attempts_since_redelivery integer not null default 0,
     -- Null: nothing more is to be sent.
     due_at timestamptz default now(),
     attempted_at timestamptz,
