@@ -86,7 +86,7 @@ class Folder:
 class FilesFolder(Folder):
     """A folder that takes files."""
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+    async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> None:
         faults = await self.step()
         final = self._folder / path
         if final.exists():
@@ -94,12 +94,12 @@ class FilesFolder(Folder):
                 return
             if not overwrite:
                 raise DestinationError(f"another file lies at {path}")
-        await asyncio.to_thread(self._write, final, file, attempt, faults)
+        await asyncio.to_thread(self._write, final, file, write_id, faults)
         await self.step()  # the answer may be lost though the file is there
 
-    def _write(self, final: Path, file: File, attempt: str, faults: Faults) -> None:
+    def _write(self, final: Path, file: File, write_id: str, faults: Faults) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
-        part = _part(final, attempt)
+        part = _part(final, write_id)
         digest = hashlib.sha256()
         with file.open() as source, part.open("wb") as target:
             while chunk := source.read(CHUNK_BYTES):
@@ -117,8 +117,8 @@ class FilesFolder(Folder):
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
-    async def discard(self, path: str, attempt: str) -> None:
-        _part(self._folder / path, attempt).unlink(missing_ok=True)
+    async def discard(self, path: str, write_id: str) -> None:
+        _part(self._folder / path, write_id).unlink(missing_ok=True)
 
 
 class TablesFolder(Folder):
@@ -145,8 +145,8 @@ class TablesFolder(Folder):
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _part(final: Path, attempt: str) -> Path:
-    return final.with_name(f".{final.name}.{attempt}.part")
+def _part(final: Path, write_id: str) -> Path:
+    return final.with_name(f".{final.name}.{write_id}.part")
 
 
 def folder(_settings: Settings) -> Kind:

@@ -40,17 +40,17 @@ class Shelf:
     def address(self, path: str) -> str:
         return f"memory://{self.name}/{path}"
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+    async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> None:
         with file.open() as source:
             new = source.read()
         if not overwrite and self.files.get(path, new) != new:
-            raise DestinationError(f"another file is at {path}, of attempt {attempt}")
+            raise DestinationError(f"another file is at {path}, of write_id {write_id}")
         self.files[path] = new
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
         yield self.files[path]
 
-    async def discard(self, path: str, attempt: str) -> None:
+    async def discard(self, path: str, write_id: str) -> None:
         """Nothing is left of an interrupted write."""
 
 

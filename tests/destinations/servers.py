@@ -72,10 +72,10 @@ class Made(msgspec.Struct, frozen=True):
         settings = msgspec.convert(self.settings, self.kind.settings)
         return settings, msgspec.convert(self.secret, self.kind.secret), self.allow
 
-    def write(self, path: str, file: MadeFile, *, overwrite: bool = False, attempt: str = "d1-r1") -> bytes | None:
+    def write(self, path: str, file: MadeFile, *, overwrite: bool = False, write_id: str = "d1-r1") -> bytes | None:
         async def write() -> bytes | None:
             async with self.kind.open(*self.values) as place:
-                return await place.write(path, file, attempt, overwrite=overwrite)  # type: ignore[union-attr]
+                return await place.write(path, file, write_id, overwrite=overwrite)  # type: ignore[union-attr]
 
         return asyncio.run(write())
 
@@ -86,10 +86,10 @@ class Made(msgspec.Struct, frozen=True):
 
         return asyncio.run(read())
 
-    def discard(self, path: str, attempt: str = "d1-r1") -> None:
+    def discard(self, path: str, write_id: str = "d1-r1") -> None:
         async def discard() -> None:
             async with self.kind.open(*self.values) as place:
-                await place.discard(path, attempt)  # type: ignore[union-attr]
+                await place.discard(path, write_id)  # type: ignore[union-attr]
 
         asyncio.run(discard())
 

@@ -70,7 +70,7 @@ def test_table_that_has_the_increment_with_other_rows_takes_nothing_and_is_deliv
     task = created(small, delivered_body(entry, chain=CHAIN))
     reached(small, task, "DONE")
     [line] = tables.noted(LINES)
-    # As from a run of the same marks, some of whose rows have changed since, so that this one has fewer.
+    # As from a run of the same watermarks, some of whose rows have changed since, so that this one has fewer.
     (tables.folder / LINES).write_text(json.dumps({**line, "rows": line["rows"] + 2}) + "\n")
     assert small.post(f"/tasks/{task}/runs/1/deliver").status_code == 202
     assert {each["state"] for each in settled(small, task, 1)} == {"delivered"}
@@ -171,4 +171,4 @@ def test_watermark_moves_when_an_increment_has_arrived_and_only_from_where_it_be
     assert small.post(f"/tasks/{task}/runs/1/deliver").status_code == 202
     settled(small, task)
     assert small.get(f"/tasks/{task}/runs/1").json()["state"] == "DONE"
-    assert run(small, task)["increment"]["from"] == third["increment"]["to"], "the mark had moved on"
+    assert run(small, task)["increment"]["from"] == third["increment"]["to"], "the watermark had moved on"

@@ -17,16 +17,16 @@ FULL_RUN = r'have the task run in full: POST /tasks/12/execute with \{"full": tr
 
 
 def first(mode: str, **more: Any) -> Any:
-    return a_load(COLUMNS, FIRST, mode, run=1, marks=(None, "a"), **more)
+    return a_load(COLUMNS, FIRST, mode, run=1, watermarks=(None, "a"), **more)
 
 
 def second(mode: str, **more: Any) -> Any:
-    return a_load(COLUMNS, SECOND, mode, run=2, marks=("a", "b"), **more)
+    return a_load(COLUMNS, SECOND, mode, run=2, watermarks=("a", "b"), **more)
 
 
 def changes(run: int, since: str | None, until: str, *rows: tuple[str | None, ...], **more: Any) -> Any:
     """A load of changes, or of the whole copy."""
-    return a_load(COLUMNS, rows, "merge", run=run, marks=(since, until), has_changes=True, **more)
+    return a_load(COLUMNS, rows, "merge", run=run, watermarks=(since, until), has_changes=True, **more)
 
 
 @pytest.mark.parametrize("mode", ["append", "merge"])
@@ -58,10 +58,10 @@ def test_increment_follows_the_one_before_and_no_other(warehouse: Warehouse) -> 
     warehouse.load(first("append"))
     warehouse.load(second("append"))
     with pytest.raises(DestinationError, match=FULL_RUN):
-        warehouse.load(a_load(COLUMNS, SECOND, run=3, marks=("a", "c")))  # rows from a to b would come twice
+        warehouse.load(a_load(COLUMNS, SECOND, run=3, watermarks=("a", "c")))  # rows from a to b would come twice
     with pytest.raises(DestinationError, match=FULL_RUN):
-        warehouse.load(a_load(COLUMNS, SECOND, run=3, marks=("c", "d")))
-    warehouse.load(a_load(COLUMNS, [("4", "four")], run=3, marks=("b", "c")))
+        warehouse.load(a_load(COLUMNS, SECOND, run=3, watermarks=("c", "d")))
+    warehouse.load(a_load(COLUMNS, [("4", "four")], run=3, watermarks=("b", "c")))
     assert len(warehouse.sql(SHOWN)) == 5
 
 
@@ -69,7 +69,7 @@ def test_merge_takes_an_increment_that_begins_earlier_again(warehouse: Warehouse
     # With `"incremental": true` the rows of a run whose other delivery failed come again, and newer ones with them.
     warehouse.load(first("merge"))
     warehouse.load(second("merge"))
-    warehouse.load(a_load(COLUMNS, [*SECOND, ("4", "four")], "merge", run=3, marks=("a", "c")))
+    warehouse.load(a_load(COLUMNS, [*SECOND, ("4", "four")], "merge", run=3, watermarks=("a", "c")))
     assert warehouse.sql(SHOWN) == [(1, "one"), (2, "two"), (3, "three"), (4, "four")]
 
 
@@ -78,8 +78,8 @@ def test_merge_is_refused_where_its_table_was_emptied_and_a_full_run_fills_it(wa
     warehouse.sql("truncate orders")
     with pytest.raises(DestinationError, match=rf'"orders" was emptied; {FULL_RUN}'):
         warehouse.load(second("merge"))
-    # Nothing was written in the source meanwhile, so the full run has the marks of the first one.
-    warehouse.load(a_load(COLUMNS, FIRST, "merge", run=3, marks=(None, "a")))
+    # Nothing was written in the source meanwhile, so the full run has the watermarks of the first one.
+    warehouse.load(a_load(COLUMNS, FIRST, "merge", run=3, watermarks=(None, "a")))
     assert warehouse.sql(SHOWN) == [(1, "one"), (2, None)]
 
 
@@ -92,7 +92,7 @@ def test_append_goes_on_after_its_table_was_emptied_by_whoever_reads_it(warehous
 
 def test_append_of_all_rows_does_not_repeat_those_of_earlier_runs(warehouse: Warehouse) -> None:
     warehouse.load(first("append"))
-    again = a_load(COLUMNS, [*FIRST, *SECOND], run=2, marks=(None, "c"))
+    again = a_load(COLUMNS, [*FIRST, *SECOND], run=2, watermarks=(None, "c"))
     with pytest.raises(DestinationError, match=r"has 2 rows of earlier runs of task 12.*drop the table"):
         warehouse.load(again)
     warehouse.sql("drop table orders")
@@ -134,13 +134,15 @@ def test_copy_is_compared_with_its_control_totals(warehouse: Warehouse) -> None:
         return Totals("amount", "currency", list(sums))
 
     whole = totals(Sum("EUR", 1, "1.50"), Sum(None, 1, "0"))
-    full = a_load(columns, rows, "merge", marks=(None, "a"), has_changes=True, is_full=True, totals=whole,
+    full = a_load(columns, rows, "merge", watermarks=(None, "a"), has_changes=True, is_full=True, totals=whole,
                   mirror=Mirror(2, whole))  # fmt: skip
     assert warehouse.load(full).mirror == Mirror(2, whole)
     change = [("upsert", None, "3", "2.00", "EUR"), ("delete", "left", "2", None, None)]
     of_file = totals(Sum("EUR", 1, "2.00"), Sum(None, 1, "0"))
     after = Mirror(2, totals(Sum("EUR", 2, "3.50")))
-    load = a_load(columns, change, "merge", run=2, marks=("a", "b"), has_changes=True, totals=of_file, mirror=after)
+    load = a_load(
+        columns, change, "merge", run=2, watermarks=("a", "b"), has_changes=True, totals=of_file, mirror=after
+    )
     warehouse.sql("update orders set amount = 1.49 where id = 1")
     with pytest.raises(DestinationError, match=rf"3\.50, and the table has 2 rows with 3\.49; .*{FULL_RUN}"):
         warehouse.load(load)

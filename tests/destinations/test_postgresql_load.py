@@ -30,11 +30,11 @@ def test_run_that_is_there_is_skipped(warehouse: Warehouse) -> None:
 
 
 def test_increment_of_marks_that_are_there_is_skipped(warehouse: Warehouse) -> None:
-    first = a_load(COLUMNS, ROWS, run=1, marks=(None, "500"))
-    warehouse.load(first, a_load(COLUMNS, ROWS, run=2, marks=("500", "600")))
-    for run, marks in ((3, (None, "500")), (4, ("500", "600"))):
-        assert warehouse.load(a_load(COLUMNS, ROWS, run=run, marks=marks)).was_there
-    assert not warehouse.load(a_load(COLUMNS, ROWS, run=5, marks=("600", "700"))).was_there
+    first = a_load(COLUMNS, ROWS, run=1, watermarks=(None, "500"))
+    warehouse.load(first, a_load(COLUMNS, ROWS, run=2, watermarks=("500", "600")))
+    for run, watermarks in ((3, (None, "500")), (4, ("500", "600"))):
+        assert warehouse.load(a_load(COLUMNS, ROWS, run=run, watermarks=watermarks)).was_there
+    assert not warehouse.load(a_load(COLUMNS, ROWS, run=5, watermarks=("600", "700"))).was_there
     assert len(warehouse.sql(SHOWN)) == 9
 
 

@@ -184,15 +184,15 @@ def test_temporary_file_with_other_bytes_is_written_anew(place: Made, ssh_server
 
 
 def test_discard_removes_the_temporary_file_of_its_delivery_alone(place: Made, ssh_server: Sshd, wire: Wire) -> None:
-    for attempt in ("one", "two"):
+    for write_id in ("one", "two"):
         wire.limit = cut_once(5_000_000)
         with pytest.raises(DestinationUnavailableError):
-            place.change(port=wire.port).write("thrown-away.csv", random_file(9_000_000), attempt=attempt)
+            place.change(port=wire.port).write("thrown-away.csv", random_file(9_000_000), write_id=write_id)
     assert len(temporary_files(ssh_server)) == 2
-    place.discard("thrown-away.csv", attempt="one")
+    place.discard("thrown-away.csv", write_id="one")
     assert [".longshore-two-" in file.name for file in temporary_files(ssh_server)] == [True]
-    place.discard("thrown-away.csv", attempt="two")
-    place.discard("never/begun.csv", attempt="two")
+    place.discard("thrown-away.csv", write_id="two")
+    place.discard("never/begun.csv", write_id="two")
     assert temporary_files(ssh_server) == []
 
 

@@ -44,7 +44,7 @@ def a_load(
     has_changes = more.get("has_changes", False)
     names = (["_change", "_reason"] if has_changes else []) + list(columns)
     file = more.pop("file", None) or csv_file(names, rows)
-    since, until = more.pop("marks", (None, None))
+    since, until = more.pop("watermarks", (None, None))
     line = DeliveryLine(12, run, None, END, since, until, len(rows), file.sha256)
     fields: dict[str, Any] = {
         "key": ["id"] if mode == "merge" else [],

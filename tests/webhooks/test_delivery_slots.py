@@ -32,7 +32,9 @@ from longshore.webhook_deliveries d join longshore.webhooks w on w.id = d.webhoo
 where d.attempts > 0 group by 1, 2
 """
 FAILED = "select count(distinct webhook_id) from longshore.webhook_deliveries where fault is not null"
-TRIED = "select state, attempts_since_redelivery, fault, due_at > now() from longshore.webhook_deliveries where webhook_id = $1"
+TRIED = """
+select state, attempts_since_redelivery, fault, due_at > now() from longshore.webhook_deliveries where webhook_id = $1
+"""
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class AzureObjects(Objects):
         query = {"restype": "container", "comp": "list", "maxresults": "1", "prefix": prefix}
         await self._send(Request("GET", self._base, query), "list (l)")
 
-    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:
+    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:
         headers = {} if overwrite else {"If-None-Match": "*"}
         headers["x-ms-blob-content-type"] = media_type(key)
         if file.size <= PART_BYTES:
@@ -59,7 +59,7 @@ class AzureObjects(Objects):
             await self._send_new(Request("PUT", self._path(key), headers=headers, content=content))
             return
         # The blocks of this delivery alone make the blob: their ids, all of one length, are made from its name.
-        delivery = hashlib.sha256(attempt.encode()).hexdigest()[:16]
+        delivery = hashlib.sha256(write_id.encode()).hexdigest()[:16]
 
         async def send(number: int, part: bytes) -> str:
             block = b64encode(f"{delivery}-{number:06}".encode()).decode()

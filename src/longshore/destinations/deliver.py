@@ -1,4 +1,4 @@
-"""One attempt of a delivery: files or rows are brought to an open destination, and read back as evidence.
+"""One attempt of a delivery: bring files or rows to an open destination, and read them back as evidence.
 
 The order is: files, read back, what lies beside them, the manifest. So where a manifest lies and nothing is
 overwritten, all that it names is there, whole and as it says.
@@ -39,7 +39,7 @@ COLUMN_TYPES = msgspec.json.Decoder(dict[str, str])
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The proof of a delivery: the figures of its files or rows, each read back at the destination."""
+    """The figures of the files or rows that a destination took, as they were read back there."""
 
     files: int | None = None
     """Files with rows; null for a table."""
@@ -70,7 +70,7 @@ def takes_tables(place: OpenDestination) -> TypeGuard[TablePlace]:
 
 
 def write_id_of(delivery: DeliveryAttempt, lost: int) -> str:
-    """Return the `attempt` of a delivery for `FilePlace.write`, by which what it leaves unfinished is found.
+    """Return the `write_id` of a delivery for `FilePlace.write`, by which what it leaves unfinished is found.
 
     It is the same for all attempts, so that one goes on where the last one stopped, until a worker is lost: that worker
     may still write.

@@ -60,7 +60,7 @@ class GoogleObjects(Objects):
         query = {"maxResults": "1", "prefix": prefix, "fields": "items(name)"}
         await self._send(Request("GET", f"/storage/v1/b/{self._bucket}/o", query), "storage.objects.list")
 
-    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:  # noqa: ARG002
+    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:  # noqa: ARG002
         right = "storage.objects.create" + (" and storage.objects.delete" if overwrite else "")
         session = await self._begin(key, file, right, overwrite=overwrite)
         try:

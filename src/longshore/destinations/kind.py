@@ -108,13 +108,13 @@ class FilePlace(Protocol):
     def address(self, path: str) -> str:
         """Return where a file lies, such as `s3://bucket/prefix/path`. Without secrets."""
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes | None:
+    async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes | None:
         """Write a file, which appears under its path whole or not at all.
 
         Return the SHA-256 of the bytes at the destination, where they were read there; a file for which it returns None
         is read afterwards.
 
-        `attempt`: names the delivery, so that an interrupted write can go on or be removed: letters, digits, hyphens.
+        `write_id`: names the delivery, so that an interrupted write can go on or be removed: letters, digits, hyphens.
         `overwrite`: whether a file that lies there is replaced; where it is false and another file lies there, raise
         DestinationError. A file that lies there with the same bytes is left as it is. Raises DestinationError and
         DestinationUnavailableError.
@@ -123,7 +123,7 @@ class FilePlace(Protocol):
     def read(self, path: str) -> AsyncIterator[bytes]:
         """Yield the bytes of a file as they lie at the destination. Raises as `write`."""
 
-    async def discard(self, path: str, attempt: str) -> None:
+    async def discard(self, path: str, write_id: str) -> None:
         """Remove what an interrupted `write` of the same arguments has left: temporary files, parts of an upload."""
 
 

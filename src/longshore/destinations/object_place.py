@@ -49,7 +49,7 @@ class Objects(abc.ABC):
         """List one object below a prefix."""
 
     @abc.abstractmethod
-    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:
+    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:
         """Write an object, whole or not at all. Raises ObjectExistsError where it must not replace one."""
 
     @abc.abstractmethod
@@ -89,12 +89,12 @@ class ObjectPlace:
     def address(self, path: str) -> str:
         return self._objects.address(self.key(path))
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes:
+    async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes:
         key = self.key(path)
         if await self.holds(key, file, overwrite=overwrite):
             return file.sha256
         try:
-            await self._objects.put(key, file, attempt, overwrite=overwrite)
+            await self._objects.put(key, file, write_id, overwrite=overwrite)
         except ObjectExistsError:  # written meanwhile, or by a request of ours whose answer was lost
             if not await self.holds(key, file, overwrite=overwrite):
                 raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
@@ -105,7 +105,7 @@ class ObjectPlace:
     def read(self, path: str) -> AsyncIterator[bytes]:
         return self._objects.get(self.key(path))
 
-    async def discard(self, path: str, attempt: str) -> None:  # noqa: ARG002  # uploads do not name it
+    async def discard(self, path: str, write_id: str) -> None:  # noqa: ARG002  # uploads do not name it
         await self._objects.discard(self.key(path))
 
     async def holds(self, key: str, file: File, *, overwrite: bool) -> bool:

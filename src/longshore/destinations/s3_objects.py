@@ -58,7 +58,7 @@ class S3Objects(Objects):
         query = {"list-type": "2", "max-keys": "1", "prefix": prefix}
         await self._send(Request("GET", self._base or "/", query), "s3:ListBucket")
 
-    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:  # noqa: ARG002
+    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:  # noqa: ARG002
         condition = {} if overwrite else {"If-None-Match": "*"}
         headers = {"Content-Type": media_type(key), **self._settings.encryption_headers}
         if file.size <= PART_BYTES:

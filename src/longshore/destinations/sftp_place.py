@@ -35,8 +35,8 @@ class SftpPlace:
         port = "" if self._settings.port == 22 else f":{self._settings.port}"
         return f"sftp://{self._settings.username}@{host}{port}/{self.full(path).lstrip('/')}"
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes:
-        target, temporary = self.full(path), self._temporary(path, attempt)
+    async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes:
+        target, temporary = self.full(path), self._temporary(path, write_id)
         if await self._is_there(target, file, overwrite=overwrite):
             await self.remove(temporary)
             return file.sha256
@@ -53,8 +53,8 @@ class SftpPlace:
         async for chunk in self._chunks(self.full(path)):
             yield chunk
 
-    async def discard(self, path: str, attempt: str) -> None:
-        await self.remove(self._temporary(path, attempt))
+    async def discard(self, path: str, write_id: str) -> None:
+        await self.remove(self._temporary(path, write_id))
 
     def full(self, path: str) -> str:
         """Return a path as the server has it. Raises DestinationError."""
@@ -190,11 +190,11 @@ class SftpPlace:
                     yield chunk
                     offset += len(chunk)
 
-    def _temporary(self, path: str, attempt: str) -> str:
+    def _temporary(self, path: str, write_id: str) -> str:
         """Return the temporary name of a delivery's file: in its folder, hidden, and short enough for any name."""
         folder = posixpath.dirname(self.full(path))
         name = hashlib.sha256(path.encode()).hexdigest()[:12]
-        return posixpath.join(folder, f".longshore-{attempt}-{name}.part")
+        return posixpath.join(folder, f".longshore-{write_id}-{name}.part")
 
     async def _call(self, call: Awaitable[T]) -> T:
         return await asyncio.wait_for(call, CALL_SECONDS)

@@ -56,7 +56,7 @@ class Claim(msgspec.Struct, frozen=True):
     """Prefixed with the credential, see `claim_of`."""
     digest: bytes
     """SHA-256 of its method, path and body, which is stored."""
-    same: Sequence[bytes]
+    accepted_digests: Sequence[bytes]
     """The stored digests that mean the same request."""
 
 
@@ -78,7 +78,7 @@ async def find(pool: Pool, claim: Claim | None) -> StoredAnswer | None:
     """
     if claim is None or (found := await pool.fetchrow(FIND, claim.chain, claim.key)) is None:
         return None
-    if found["body_sha256"] not in claim.same:
+    if found["body_sha256"] not in claim.accepted_digests:
         raise ProblemError("idempotency-key-reused")
     return StoredAnswer(found["task_id"], found["answer"])
 

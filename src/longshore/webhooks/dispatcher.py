@@ -53,7 +53,8 @@ set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1,
     attempts_since_redelivery = d.attempts_since_redelivery + 1, attempted_at = now()
 from due, longshore.webhooks w
 where d.id = due.id and w.id = d.webhook_id
-returning d.id, d.attempts, d.attempts_since_redelivery, d.task_id as task, d.payload, w.url, w.id as webhook, w.chain_id as chain,
+returning d.id, d.attempts, d.attempts_since_redelivery, d.task_id as task, d.payload, w.url, w.id as webhook,
+          w.chain_id as chain,
           array_prepend(w.secret, array(
               select p.secret from longshore.previous_webhook_secrets p
               where p.webhook_id = w.id and p.signs_until > now()

@@ -41,10 +41,10 @@ order by of_run desc
 limit 1
 """
 
-# $3: the mark that an increment begins at.
+# $3: hash of the watermark that an increment begins at.
 EARLIER = """
-select coalesce(sum(rows), 0)::bigint as rows, coalesce(bool_or(mark_to = $3), false) as has_mark,
-       coalesce((array_agg(mark_to order by run desc))[1] = $3, false) as ends_at_mark
+select coalesce(sum(rows), 0)::bigint as rows, coalesce(bool_or(mark_to = $3), false) as has_watermark,
+       coalesce((array_agg(mark_to order by run desc))[1] = $3, false) as ends_at_watermark
 from {name}
 where table_name = $1 and task = $2
 """
@@ -73,9 +73,9 @@ class EarlierLines(msgspec.Struct, frozen=True):
 
     rows: int
     """Of all their files."""
-    has_mark: bool
-    """Whether one of them ends at the mark that an increment begins at."""
-    ends_at_mark: bool
+    has_watermark: bool
+    """Whether one of them ends at the watermark that an increment begins at."""
+    ends_at_watermark: bool
     """Whether the newest run does."""
 
 
@@ -115,9 +115,7 @@ async def delivered_rows(connection: DirectConnection, schema: str, load: TableL
         )
     if found is None:
         return None
-    if (
-        not found["of_run"] and load.replaces_all_rows
-    ):  # brings each row again, also where the table was emptied meanwhile
+    if not found["of_run"] and load.replaces_all_rows:  # also where the table was emptied meanwhile
         return None
     if not found["of_run"] or found["same_bytes"]:
         return int(found["rows"])
