@@ -111,7 +111,7 @@ def test_another_file_is_replaced_only_where_the_task_says_so(place: Made) -> No
 def test_file_that_appears_while_another_is_sent_is_not_replaced(place: Made) -> None:
     class Interfering(MadeFile, frozen=True):
         def open(self) -> IO[bytes]:
-            place.write(f"race-{self.size}.csv", MadeFile(b"of another program"), overwrite=True, attempt="other")
+            place.write(f"race-{self.size}.csv", MadeFile(b"of another program"), overwrite=True, write_id="other")
             return io.BytesIO(self.content)
 
     def in_thread(size: int) -> None:
@@ -129,10 +129,10 @@ def test_blocks_of_an_interrupted_delivery_are_no_part_of_the_next_one(place: Ma
             return io.BytesIO(self.content[:-1])
 
     with pytest.raises(DestinationUnavailableError, match="cut short"):
-        place.write("cut.csv", Cut(bytes(20_000_000)), attempt="first")
-    place.discard("cut.csv", attempt="first")
+        place.write("cut.csv", Cut(bytes(20_000_000)), write_id="first")
+    place.discard("cut.csv", write_id="first")
     file = random_file(12_000_000)
-    place.write("cut.csv", file, attempt="second")
+    place.write("cut.csv", file, write_id="second")
     assert place.read("cut.csv") == file.content
 
 

@@ -159,7 +159,7 @@ def test_each_file_is_written_to_s3_once_whatever_fails(seed: int) -> None:
         failed = asyncio.run(deliver_all(server.place(address=front.address), files))
         front.rule = lambda _: None
         for number, delivery in enumerate(files):
-            server.place(address=front.address).discard(delivery.path, attempt=f"d{number}")
+            server.place(address=front.address).discard(delivery.path, write_id=f"d{number}")
         assert {key: server.content(key) for key in server.found_keys()} == {
             f"in/{delivery.path}": delivery.file.content for delivery in files
         }
