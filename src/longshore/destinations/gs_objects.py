@@ -6,7 +6,6 @@ https://cloud.google.com/storage/docs/json_api/v1, https://cloud.google.com/stor
 """
 
 import asyncio
-import contextlib
 import hashlib
 import re
 from base64 import b64encode
@@ -18,7 +17,7 @@ import msgspec
 from longshore.destinations.gs_errors import error_of
 from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, Objects
+from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, Objects, aborting
 from longshore.results.media_types import media_type
 
 KEPT_BYTES = 256 << 10  # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
@@ -63,13 +62,8 @@ class GoogleObjects(Objects):
     async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:  # noqa: ARG002
         right = "storage.objects.create" + (" and storage.objects.delete" if overwrite else "")
         session = await self._begin(key, file, right, overwrite=overwrite)
-        try:
+        async with aborting(lambda: self.client.send(msgspec.structs.replace(session, method="DELETE"))):
             await self._send_parts(session, file, right)
-        except BaseException:
-            with contextlib.suppress(DestinationError, DestinationUnavailableError, TimeoutError):
-                gone = self.client.send(msgspec.structs.replace(session, method="DELETE"))
-                await asyncio.shield(asyncio.wait_for(gone, 10.0))
-            raise
 
     def get(self, key: str) -> AsyncGenerator[bytes, None]:
         request = Request("GET", self._path(key), {"alt": "media"})

@@ -2,10 +2,10 @@
 
 import abc
 import asyncio
+import contextlib
 import hashlib
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
-from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
@@ -22,6 +22,7 @@ PART_BYTES = 8 << 20  # of an upload in parts; a smaller file is one request
 UPLOADS_AT_A_TIME = 3  # of parts of PART_BYTES of one file, and fewer of larger ones; bounds the memory
 OCCUPIED = 'add to "path" whatever of {task} and {run} it lacks, or set "overwrite"'
 MAX_KEY_BYTES = 1024  # for S3, Google and Azure
+ABORT_SECONDS = 10.0
 
 
 class ObjectExistsError(DestinationError):
@@ -136,7 +137,7 @@ class ObjectPlace:
 
     async def _sha256(self, key: str) -> bytes:
         digest = hashlib.sha256()
-        async with aclosing(self._objects.get(key)) as chunks:
+        async with contextlib.aclosing(self._objects.get(key)) as chunks:
             async for chunk in chunks:
                 digest.update(chunk)
         return digest.digest()
@@ -209,6 +210,17 @@ async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]], m
         at_a_time = max(1, UPLOADS_AT_A_TIME * PART_BYTES // part_bytes)
         sent = await each(range(0, file.size, part_bytes), send_at, at_a_time)
     return [answer for _, answer in sorted(sent)]
+
+
+@contextlib.asynccontextmanager
+async def aborting(abort: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Call `abort`, which aborts an upload, where the context ends with an error."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(DestinationError, DestinationUnavailableError, TimeoutError):
+            await asyncio.shield(asyncio.wait_for(abort(), ABORT_SECONDS))
+        raise
 
 
 def _checked(data: bytes, size: int) -> bytes:

@@ -3,8 +3,6 @@
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 """
 
-import asyncio
-import contextlib
 import html
 import re
 from collections.abc import AsyncGenerator, Collection
@@ -17,6 +15,7 @@ from longshore.destinations.object_place import (
     PART_BYTES,
     ObjectExistsError,
     Objects,
+    aborting,
     content_md5,
     key_path,
     read_whole,
@@ -29,7 +28,6 @@ from longshore.results.media_types import media_type
 
 UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-ABORT_SECONDS = 10.0
 
 
 class S3Objects(Objects):
@@ -68,12 +66,8 @@ class S3Objects(Objects):
             return
         await self.discard(key)
         upload = await self._begin(key, headers)
-        try:
+        async with aborting(lambda: self._abort(key, upload)):
             await self._send_in_parts(key, upload, file, condition)
-        except BaseException:
-            with contextlib.suppress(DestinationError, DestinationUnavailableError, TimeoutError):
-                await asyncio.shield(asyncio.wait_for(self._abort(key, upload), ABORT_SECONDS))
-            raise
 
     def get(self, key: str) -> AsyncGenerator[bytes, None]:
         return self.client.read(Request("GET", self._path(key)), lambda answer: self._error(answer, "s3:GetObject"))

@@ -3,10 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from longshore.database.connect import DirectConnection
-from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import Kind, OpenDestination
-from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, check, connect
+from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, check
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.place import PostgresqlPlace
 from longshore.destinations.postgresql.steps import steps
@@ -23,12 +21,9 @@ def postgresql(_settings: Settings) -> Kind:
 async def _open(
     settings: PostgresqlSettings, secret: PostgresqlSecret, allow: tuple[Network, ...]
 ) -> AsyncIterator[OpenDestination]:
-    async def connected() -> DirectConnection:
-        return await connect(settings, secret, await checked_addresses(settings.host, settings.port, allow))
-
-    place = PostgresqlPlace(settings, connected)
+    place = PostgresqlPlace(settings, secret, allow)
     with translated(settings.address):
-        await place.connection()
+        await place.connect()
     try:
         yield place
     finally:

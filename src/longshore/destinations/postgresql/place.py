@@ -7,17 +7,12 @@ in `_longshore_deliveries` tells the next attempt.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.kind import (
-    DestinationError,
-    DestinationUnavailableError,
-    TableEvidence,
-    TableLoad,
-)
+from longshore.destinations.addresses import checked_addresses
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, TableEvidence, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table, rows
-from longshore.destinations.postgresql.connect import PINNED, PostgresqlSettings
+from longshore.destinations.postgresql.connect import PINNED, PostgresqlSecret, PostgresqlSettings, connect
 from longshore.destinations.postgresql.copying import copy, stage
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.table import (
@@ -31,6 +26,7 @@ from longshore.destinations.postgresql.table import (
     require_schema,
 )
 from longshore.destinations.postgresql.types import quoted
+from longshore.outbound import Network
 
 LOAD_LOCK_TIMEOUT = "1h"  # for another load of the table, which keeps no reader waiting
 LOCK_TIMEOUT = "60s"  # for sessions of others, which wait behind this one
@@ -54,35 +50,34 @@ ROLLBACK_SECONDS = CLOSE_SECONDS = 5.0
 class PostgresqlPlace:
     """An open schema."""
 
-    def __init__(self, settings: PostgresqlSettings, connect: Callable[[], Awaitable[DirectConnection]]) -> None:
-        """`connect`: opens a connection."""
-        self._settings = settings
-        self._connect = connect
-        self._open: DirectConnection | None = None
+    def __init__(self, settings: PostgresqlSettings, secret: PostgresqlSecret, allow: tuple[Network, ...]) -> None:
+        self._settings, self._secret, self._allow = settings, secret, allow
+        self._connection: DirectConnection | None = None
 
     def address(self, table: str) -> str:
         """Return the address of a table."""
         return f"{self._settings.address}.{table}"
 
-    async def connection(self) -> DirectConnection:
-        """Return an open connection. Raises as `connect`."""
-        if self._open is None or self._open.is_closed():
-            self._open = await self._connect()
-        return self._open
+    async def connect(self) -> DirectConnection:
+        """Return the open connection, a new one where it is closed. Raises as `connect.connect`."""
+        if self._connection is None or self._connection.is_closed():
+            addresses = await checked_addresses(self._settings.host, self._settings.port, self._allow)
+            self._connection = await connect(self._settings, self._secret, addresses)
+        return self._connection
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._open is not None and not self._open.is_closed():
+        if self._connection is not None and not self._connection.is_closed():
             with contextlib.suppress(Exception):
-                await self._open.close(timeout=CLOSE_SECONDS)
-            self._open.terminate()
+                await self._connection.close(timeout=CLOSE_SECONDS)
+            self._connection.terminate()
 
     async def load(self, load: TableLoad) -> TableEvidence:
         """Load rows and write the line of the delivery, see `TablePlace.load`. Raises what reading the file raises."""
         check_names(load)
         try:
             with translated(self.address(load.table)):
-                connection = await self.connection()
+                connection = await self.connect()
                 try:
                     return await _in_transaction(connection, self._settings.schema, load)
                 except BaseException:
