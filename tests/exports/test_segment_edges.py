@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from longshore.exports.catalog import quoted_relation
-from longshore.exports.segments.date_spans import moving
+from longshore.exports.segments.date_spans import interval_times
 from longshore.exports.segments.rules import Rule
 from longshore.tasks.model import Interval
 
 
 def edges(window: str, timezone: str, began_at: datetime) -> tuple[str, str]:
     rule = Rule(field_name="at", field_type="date", operator="is_in_window", window=window, timezone=timezone)
-    start, end = moving(rule, Interval(None, began_at))
+    start, end = interval_times(rule, Interval(None, began_at))
     assert start is not None
     return f"{start:%Y-%m-%dT%H:%M}", f"{end:%Y-%m-%dT%H:%M}"
 

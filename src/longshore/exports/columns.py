@@ -11,7 +11,6 @@ from longshore.database.connect import Connection
 from longshore.exports.catalog import (
     MAX_FIELD_NAME_CHARACTERS,
     Field,
-    FieldType,
     Index,
     Shape,
     quoted_identifier,
@@ -211,8 +210,3 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
             )
         )
     return columns
-
-
-def is_text(column: Column) -> bool:
-    """Return whether a column holds text rather than numbers, times or JSON."""
-    return column.field.type in (FieldType.KEYWORD, FieldType.TEXT)

@@ -19,7 +19,7 @@ from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.json import object_of
 from longshore.exports.ranges import Source, explain, nodes, source_of
-from longshore.exports.segments.date_spans import moving
+from longshore.exports.segments.date_spans import interval_times
 from longshore.exports.segments.rules import Segment
 from longshore.exports.snapshot import refuse_outdated
 from longshore.tasks.model import Interval
@@ -184,7 +184,7 @@ def _clock_changes(segment: Segment, interval: Interval) -> list[Notice]:
     for number, rule in enumerate(segment.rules):
         if rule.operator == "is_in_window":
             zone = ZoneInfo(rule.timezone or "UTC")
-            start, end = (edge.astimezone(zone) for edge in moving(rule, interval) if edge)
+            start, end = (edge.astimezone(zone) for edge in interval_times(rule, interval) if edge)
             before, after = start.utcoffset(), end.utcoffset()
             if before is not None and after is not None and before != after:
                 minutes = abs(after - before).total_seconds() / 60

@@ -6,7 +6,7 @@ PostgreSQL quotes and escapes; this module ends the records as the dialect wants
 from typing import Any
 
 from longshore.exports.catalog import FieldType
-from longshore.exports.columns import Column, is_text
+from longshore.exports.columns import Column
 from longshore.exports.formats.format import FileSpec, Format
 from longshore.exports.formats.nested import projected
 
@@ -57,7 +57,9 @@ class Csv(Format):
             return block
         if ends == len(structure) - len(pieces) + 1:
             return block.replace(b"\n", line_end)
-        return line_end.join(_records(block, pieces))
+        parts = block.split(b'"')
+        parts[::2] = [part.replace(b"\n", line_end) for part in parts[::2]]
+        return b'"'.join(parts)
 
     def _expression(self, column: Column) -> str:
         if column.field.type is FieldType.NESTED:
@@ -66,7 +68,7 @@ class Csv(Format):
         dialect = self._dialect
         if dialect.decimal_comma and column.field.type is FieldType.NUMBER:
             return f"replace(({text})::text, '.', ',')"
-        if not is_text(column):
+        if column.field.type not in (FieldType.KEYWORD, FieldType.TEXT):
             return text
         cases, shown = "", column.text_sql
         bytewise = f'({shown} collate pg_catalog."C")'  # PostgreSQL refuses patterns under nondeterministic collations
@@ -85,15 +87,3 @@ class Csv(Format):
         if self._dialect.quote_all or any(char in name for char in special):
             return '"' + name.replace('"', '""') + '"'
         return name
-
-
-def _records(block: bytes, pieces: list[bytes]) -> list[bytes]:
-    """Return a block, cut at those line feeds that end records. `pieces`: its line feeds, cut at its quotes."""
-    lines = block.split(b"\n")
-    seen = sum(map(len, pieces))
-    for number in range(len(pieces) - 1, -1, -1):
-        seen -= len(pieces[number])
-        if pieces[number] and number % 2:
-            end = seen + len(pieces[number]) + 1
-            lines[seen:end] = [b"\n".join(lines[seen:end])]
-    return lines

@@ -67,7 +67,7 @@ class Nested:
             misfits = (f"not ({self._fits(field, elements.inner(name))})" for name, field in self._fields.items())
             return f"exists (select from {elements.source} where {' or '.join(misfits)})"
 
-        others = self._others("'object', 'null'")
+        others = self._others("object", "null")
         inside = f"{others} or {self._of_elements(any_misfit)}"
         return f"case {self._type(self._value)} when 'array' then {inside} else {self._type(self._value)} <> 'null' end"
 
@@ -105,15 +105,15 @@ class Nested:
                 inner=lambda name: f"item.{quoted_identifier(name)}",
             )
         )
-        return f"case when {self._others(repr('object'))} then {one_by_one} else {at_once} end"
+        return f"case when {self._others('object')} then {one_by_one} else {at_once} end"
 
-    def _others(self, types: str) -> str:
+    def _others(self, *types: str) -> str:
         """Return the condition that the array has elements of other types than these."""
-        kind, value = self._kind, self._value
-        if kind == "jsonb":
-            path = " && ".join(f"@.type() != {name.strip()}" for name in types.replace("'", '"').split(","))
-            return f"jsonb_path_exists({value}, 'strict $[*] ? ({path})', '{{}}', true)"
-        return f"exists (select from json_array_elements({value}) e where json_typeof(e) not in ({types}))"
+        if self._kind == "jsonb":
+            path = " && ".join(f'@.type() != "{name}"' for name in types)
+            return f"jsonb_path_exists({self._value}, 'strict $[*] ? ({path})', '{{}}', true)"
+        names = ", ".join(f"'{name}'" for name in types)
+        return f"exists (select from json_array_elements({self._value}) e where json_typeof(e) not in ({names}))"
 
     def _type(self, value: str) -> str:
         return f"{self._kind}_typeof({value})"

@@ -12,12 +12,12 @@ from longshore.database.connect import Connection
 from longshore.exports import formats, source_totals
 from longshore.exports.columns import Column
 from longshore.exports.copy import RowWriter, copy_blocks, reporting
-from longshore.exports.export import CHANGE, REASON
+from longshore.exports.export import REASON
 from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.changes import ChangeQuery, KeyList
 from longshore.exports.increments.key_list import KeyListWriter, differences
-from longshore.exports.increments.keys import ALIAS, Key, deleted_columns
+from longshore.exports.increments.keys import ALIAS, deleted_columns
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import Source
@@ -28,7 +28,7 @@ from longshore.results.open import open_result
 from longshore.results.store import ResultWriter, Store
 from longshore.telemetry import tracing
 
-MAX_KEYS = 10_000  # that a statement is asked about
+MAX_KEYS = 10_000  # of a statement
 
 # For the sort of the keys, where the server allows less.
 SORT_MEMORY = """
@@ -148,7 +148,7 @@ class _Rows:
         self._writer = writer
         self._reconciler = reconciler
         self._unwritten = changes.everything.where(Condition(f"not ({changes.changed.sql})", changes.changed.values))
-        self._columns = _deleted(changes.key, query.columns)
+        self._columns = deleted_columns(changes.key, query.columns)
         self._deleted_format = _delete_format(query, self._columns)
         self._may_have_left = bool(query.request.segment and query.request.segment.rules)
         self._visible = Source(query.index.from_clause, changes.everything.values[:1])
@@ -160,7 +160,7 @@ class _Rows:
         texts = key.split(keys)
         left = await self._left(texts)
         reasons = [LEFT if one in left else DELETED for one in keys]
-        source = Source(f"from {key.asked(1, 'reason')}", (*texts, reasons))
+        source = Source(f"from {key.from_item(1, REASON)}", (*texts, reasons))
         await self._copy(self._deleted_format, source)
         self.deletes += len(keys)
         await self._reconciler.ask_deleted(
@@ -227,14 +227,6 @@ def _portions(differences: Iterator[tuple[Any, Any]]) -> Iterator[tuple[list[Any
             for keys in collected:
                 del keys[:MAX_KEYS]
     yield collected
-
-
-def _deleted(key: Key, columns: Sequence[Column]) -> list[Column]:
-    expressions = {CHANGE: "'delete'::text", REASON: f"{ALIAS}.reason"}
-    return [
-        msgspec.structs.replace(column, expression=expressions[column.name]) if column.name in expressions else column
-        for column in deleted_columns(key, columns)
-    ]
 
 
 def _delete_format(query: ExportQuery, columns: Sequence[Column]) -> Format:

@@ -10,6 +10,7 @@ import msgspec
 
 from longshore.exports.catalog import Index
 from longshore.exports.columns import INTEGERS, Column
+from longshore.exports.export import CHANGE, REASON
 from longshore.exports.segments.sql import Condition
 
 # Types whose equality is that of the bytes of a result.
@@ -17,8 +18,8 @@ EXACT_TYPES = INTEGERS | {"uuid", "date", "timestamp", "timestamptz", "bool"}
 # Formats that write equal numbers alike, whatever number of zeros at the end of their decimals.
 NUMERIC_VALUES = frozenset({"parquet"})
 
-ALIAS = "asked"
-"""The relation of keys that a statement is asked about, with the columns `k1`, `k2` and so on, as text."""
+ALIAS = "given_keys"
+"""The relation of the keys that a statement is given, with the columns `k1`, `k2` and so on, as text."""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -62,20 +63,19 @@ class Key(msgspec.Struct, frozen=True):
         rows = [_parts(key, len(self.columns)) for key in keys if isinstance(key, bytes)]
         return [list(texts) for texts in zip(*rows, strict=True)]
 
-    def asked(self, first: int, more: str = "") -> str:
+    def from_item(self, first: int, *more: str) -> str:
         """Return a `from` item of the keys in the parameters from `first` on, each an array of the texts of a column.
 
-        `more`: a further column, whose array is the last parameter.
+        `more`: further columns, whose arrays are the last parameters.
         """
-        numbers = range(len(self.columns) + bool(more))
-        arrays = ", ".join(f"${first + number}::text[]" for number in numbers)
-        names = ", ".join([*(f"k{number + 1}" for number in range(len(self.columns))), *([more] if more else [])])
-        return f"unnest({arrays}) as {ALIAS}({names})"
+        names = [*(f"k{number}" for number, _ in enumerate(self.columns, 1)), *more]
+        arrays = ", ".join(f"${number}::text[]" for number, _ in enumerate(names, first))
+        return f"unnest({arrays}) as {ALIAS}({', '.join(names)})"
 
     def among(self, keys: Sequence[Sequence[str]], first: int) -> Condition:
         """Return the condition that a row has one of some keys. `keys`: the texts of each column."""
         same = " and ".join(self._same(column, f"{ALIAS}.k{number}") for number, column in enumerate(self.columns, 1))
-        return Condition(f"exists (select from {self.asked(first)} where {same})", tuple(keys))
+        return Condition(f"exists (select from {self.from_item(first)} where {same})", tuple(keys))
 
     def _same(self, column: Column, text: str) -> str:
         # Under the type's own equality, if that is exact, because an index serves a column under that alone.
@@ -106,11 +106,10 @@ def _parts(key: bytes, count: int) -> list[str]:
 
 
 def deleted_columns(key: Key, columns: Sequence[Column]) -> list[Column]:
-    """Return the columns of the rows that a result has of deleted keys: those of the key have a value."""
-    texts = {column.name: f"{ALIAS}.k{number}" for number, column in enumerate(key.columns, 1)}
-
-    def emptied(column: Column) -> Column:
-        expression = f"({texts.get(column.name, 'null')}::{column.sql_type})"
-        return msgspec.structs.replace(column, expression=expression)
-
-    return [emptied(column) for column in columns]
+    """Return the columns of the rows that a result has of deleted keys: NULL but for the key and the change."""
+    values = {column.name: f"{ALIAS}.k{number}" for number, column in enumerate(key.columns, 1)}
+    values |= {CHANGE: "'delete'", REASON: f"{ALIAS}.{REASON}"}
+    return [
+        msgspec.structs.replace(column, expression=f"({values.get(column.name, 'null')}::{column.sql_type})")
+        for column in columns
+    ]

@@ -62,11 +62,11 @@ def span(rule: Rule, interval: Interval) -> Span:
             return Span(None, _start(str(rule.end_date), zone))
         case "is_between_date":
             return Span(_start(str(rule.start_date), zone), _end(str(rule.end_date), zone))
-    start, end = moving(rule, interval)
+    start, end = interval_times(rule, interval)
     return Span(None if start is None else _at(_micros(start), zone), _at(_micros(end), zone))
 
 
-def moving(rule: Rule, interval: Interval) -> tuple[datetime | None, datetime]:
+def interval_times(rule: Rule, interval: Interval) -> tuple[datetime | None, datetime]:
     """Return the times, in UTC, between which a rule takes rows that depends on the data interval; None is no bound.
 
     Relative rules and windows count from the end of the interval, so a late run takes the rows of its own time. A

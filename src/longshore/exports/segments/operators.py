@@ -20,7 +20,7 @@ class Operator(msgspec.Struct, frozen=True):
     """The keys of a rule that it needs."""
     phrase: str
     """The words of a rule after its field."""
-    moves: bool = False
+    depends_on_interval: bool = False
     """Whether the times that it takes depend on the data interval of the run."""
 
     @property
@@ -42,13 +42,13 @@ OPERATORS = {
     "is_after_date": Operator(DATE, ("start_date",), "is after {start_date}"),
     "is_before_date": Operator(DATE, ("end_date",), "is before {end_date}"),
     "is_between_date": Operator(DATE, ("start_date", "end_date"), "is between {start_date} and {end_date}"),
-    "is_in_window": Operator(DATE, ("window",), "is in {window}", moves=True),
-    "is_in_interval": Operator(DATE, (), "is in the data interval of the run", moves=True),
+    "is_in_window": Operator(DATE, ("window",), "is in {window}", depends_on_interval=True),
+    "is_in_interval": Operator(DATE, (), "is in the data interval of the run", depends_on_interval=True),
     "relative_less_than": Operator(
-        DATE, ("time_factor", "time_amount"), "is less than {time_amount} {time_factor} ago", moves=True
+        DATE, ("time_factor", "time_amount"), "is less than {time_amount} {time_factor} ago", depends_on_interval=True
     ),
     "relative_more_than": Operator(
-        DATE, ("time_factor", "time_amount"), "is more than {time_amount} {time_factor} ago", moves=True
+        DATE, ("time_factor", "time_amount"), "is more than {time_amount} {time_factor} ago", depends_on_interval=True
     ),
     "is_between_number": Operator(NUMBER, ("min", "max"), "is between {min} and {max}"),
     "is_greater_than": Operator(NUMBER, ("value",), "is greater than {value}"),

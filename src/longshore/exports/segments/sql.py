@@ -15,7 +15,7 @@ import msgspec
 
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import FLOATS, Column
-from longshore.exports.segments.date_spans import Edge, Span, day_text, moment_text, moving, span
+from longshore.exports.segments.date_spans import Edge, Span, day_text, interval_times, moment_text, span
 from longshore.exports.segments.operands import read, read_list
 from longshore.exports.segments.operators import OPERATORS, WORDS
 from longshore.exports.segments.rules import Rule, Segment, field_of
@@ -206,6 +206,6 @@ def resolved(segment: Segment, interval: Interval) -> dict[str, Any]:
     """Return a segment for the manifest: rules that depend on the interval have their times, `from` and `to`."""
     record: dict[str, Any] = msgspec.to_builtins(segment, builtin_types=(Decimal,))
     for rule, shown in zip(segment.rules, record["rules"], strict=True):
-        if OPERATORS[rule.operator].moves:
-            shown["from"], shown["to"] = moving(rule, interval)
+        if OPERATORS[rule.operator].depends_on_interval:
+            shown["from"], shown["to"] = interval_times(rule, interval)
     return record
