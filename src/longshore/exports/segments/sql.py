@@ -91,7 +91,7 @@ def _of_column(rule: Rule, column: Column, interval: Interval, bind: Bind) -> st
         return _within(span(rule, interval), column.expression, column.pg_type)
     # A result shows a float as the shortest decimal of it, which is another number than that of its bits.
     number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
-    return _exact(rule, number, kind, bind, bind)
+    return _compared(rule, number, kind, bind)
 
 
 # The text of a JSON value of each type. PostgreSQL does not check the types inside JSON, and one odd value must not end
@@ -131,7 +131,7 @@ def _inside(rule: Rule, text: str, kind: FieldType, interval: Interval, bind: Bi
             return f"{_within(within, day, 'date')} or {_within(within, time, 'timestamptz')}"
         case _:
             return _of_text(rule, text, kind, bind, exact=True)
-    return _empty(rule, value) or _exact(rule, value, kind, bind, bind)
+    return _empty(rule, value) or _compared(rule, value, kind, bind)
 
 
 def _empty(rule: Rule, value: str) -> str | None:
@@ -152,24 +152,18 @@ def _of_text(rule: Rule, text: str, kind: FieldType, bind: Bind, *, exact: bool)
             return f"{text} is null or {same} = ''"
         case "is_not_empty":
             return f"{same} <> ''"
-    if kind is FieldType.TEXT:  # compared without regard to case
-
-        def folded(value: Any, cast: str) -> str:
-            return f'lower({bind(value, cast)} collate pg_catalog."default")'
-
-        return _exact(rule, f'lower({text} collate pg_catalog."default")', kind, folded, bind)
-    return _exact(rule, same, kind, bind, bind)
+    return _compared(rule, text if kind is FieldType.TEXT else same, kind, bind)
 
 
-def _exact(rule: Rule, column: str, kind: FieldType, bind: Bind, bind_list: Bind) -> str:
+def _compared(rule: Rule, column: str, kind: FieldType, bind: Bind) -> str:
     cast = CASTS[kind]
+    column = _folded(column, kind)
     if rule.operator == "is_one_of":
-        values = bind_list(read_list(rule.value, kind), f"{cast}[]")
-        one = 'lower(one collate pg_catalog."default")' if kind is FieldType.TEXT else "one"
-        return f"{column} in (select {one} from unnest({values}) one)"  # noqa: S608  # a placeholder
+        values = bind(read_list(rule.value, kind), f"{cast}[]")
+        return f"{column} in (select {_folded('one', kind)} from unnest({values}) one)"  # noqa: S608  # a placeholder
     if rule.operator == "is_between_number":
         return f"{column} >= {bind(read(rule.min, kind), cast)} and {column} <= {bind(read(rule.max, kind), cast)}"
-    value = bind(read(rule.value, kind), cast)
+    value = _folded(bind(read(rule.value, kind), cast), kind)
     match rule.operator:
         case "is":
             return f"{column} = {value}"
@@ -186,6 +180,11 @@ def _exact(rule: Rule, column: str, kind: FieldType, bind: Bind, bind_list: Bind
         case "starts_with":
             return f"starts_with({column}, {value})"
     raise AssertionError(rule.operator)
+
+
+def _folded(sql: str, kind: FieldType) -> str:
+    """Return SQL of a value as it is compared: text without regard to case."""
+    return f'lower({sql} collate pg_catalog."default")' if kind is FieldType.TEXT else sql
 
 
 def _within(within: Span, column: str, pg_type: str) -> str:
