@@ -12,7 +12,8 @@ from longshore.errors import LongshoreError
 from longshore.exports.files.paths import DEFAULT, encoded_value, folder, index_folder, part_name
 from longshore.exports.formats.records import Records, count_records, end_of_record
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
+# A key and a value of ten characters each fit the name of a folder.
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=10)
 VALUES = st.one_of(
     st.none(), WORDS, st.sampled_from(["", ".", "..", "a/b", "%2F", "~", "=", "\\", DEFAULT, f"%5F{DEFAULT[1:]}"])
 )

@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Sequence
+from datetime import date
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -44,6 +45,8 @@ TYPES: dict[str, pa.DataType] = {
 # PostgreSQL's output with DateStyle ISO: https://www.postgresql.org/docs/current/datatype-datetime.html
 MOMENT = re.compile(r"(\d{4,})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(?:\+00)?)?( BC)?")
 DAY_MICROSECONDS = 86_400_000_000
+EPOCH = date(1970, 1, 1).toordinal()
+CYCLE_YEARS, CYCLE_DAYS = 400, 146_097  # of the Gregorian calendar
 
 ITEMS = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -266,12 +269,9 @@ def _moment(text: str, kind: str) -> tuple[int, int]:
 
 
 def _civil_days(year: int, month: int, day: int) -> int:
-    """Return days since 1970-01-01, proleptic Gregorian: https://howardhinnant.github.io/date_algorithms.html"""
-    if month <= 2:
-        year -= 1
-    era, of_era = divmod(year, 400)
-    of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
-    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
+    """Return days since 1970-01-01 in the Gregorian calendar, which repeats every 400 years."""
+    cycles, before = divmod(year - 1, CYCLE_YEARS)
+    return date(before + 1, month, day).toordinal() - EPOCH + cycles * CYCLE_DAYS
 
 
 def _items(text: str, kind: pa.StructType) -> list[dict[str, Any] | None] | None:
