@@ -64,7 +64,7 @@ class Column(msgspec.Struct, frozen=True):
     """PostgreSQL's name of its type, such as `timestamptz`."""
     limits: tuple[int, ...] = ()
     """Digits and decimals of a numeric, length of a varchar and the like; empty: without limits."""
-    exact: bool = False
+    is_bytewise: bool = False
     """Whether its collation is known to be deterministic: only the same bytes are equal."""
     type_schema: str = "pg_catalog"
     is_unicode: bool = True
@@ -204,7 +204,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
                 expression=expression,
                 pg_type=attribute.type.name,
                 limits=tuple(int(part) for part in limits.split(",")) if limits else (),
-                exact=detail is not None and detail["deterministic"],
+                is_bytewise=detail is not None and detail["deterministic"],
                 type_schema=attribute.type.schema,
                 is_unicode=is_unicode,
             )

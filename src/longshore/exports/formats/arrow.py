@@ -51,7 +51,7 @@ CYCLE_YEARS, CYCLE_DAYS = 400, 146_097  # of the Gregorian calendar
 ITEMS = msgspec.json.Decoder(float_hook=Decimal)
 
 
-class UnholdableError(Exception):
+class UnsupportedValueError(Exception):
     """A value that a type cannot hold; the message is the reason."""
 
 
@@ -186,7 +186,7 @@ class TableReader:
         for row, value in enumerate(values.to_pylist()):
             try:
                 converted.append(None if value is None else convert(_text(value)))
-            except UnholdableError as reason:
+            except UnsupportedValueError as reason:
                 shown = value.decode(errors="replace")
                 raise cell_error(column.name, self._row(records, row), shown, str(reason)) from None
         stored = pa.int32() if pa.types.is_date32(kind) else pa.int64() if pa.types.is_timestamp(kind) else kind
@@ -216,7 +216,7 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise UnholdableError("which is not UTF-8") from None
+        raise UnsupportedValueError("which is not UTF-8") from None
 
 
 def _converter(kind: pa.DataType) -> Callable[[str], Any]:
@@ -234,12 +234,12 @@ def _converter(kind: pa.DataType) -> Callable[[str], Any]:
 def _decimal(text: str, kind: pa.DataType) -> Decimal:
     value = Decimal(text)
     if not value.is_finite():
-        raise UnholdableError(f"which no Parquet decimal is; {ADVICE}")
+        raise UnsupportedValueError(f"which no Parquet decimal is; {ADVICE}")
     if value.copy_abs() >= Decimal(10) ** (kind.precision - kind.scale):
-        raise UnholdableError(f"which has more digits than the column's {kind}; {ADVICE}")
+        raise UnsupportedValueError(f"which has more digits than the column's {kind}; {ADVICE}")
     scaled = value.quantize(Decimal(1).scaleb(-kind.scale), context=EXACT)
     if scaled != value:
-        raise UnholdableError(
+        raise UnsupportedValueError(
             f"which has more decimals than the column's {kind}; declare `decimals` in the catalog, {ADVICE}"
         )
     return scaled  # Arrow removes no zeros beyond the scale where the value then has more digits than its type
@@ -253,7 +253,7 @@ def _microseconds(text: str) -> int:
     days, within = _moment(text, "timestamp in microseconds")
     moment = days * DAY_MICROSECONDS + within
     if not -(2**63) <= moment < 2**63:
-        raise UnholdableError(f"which Parquet's timestamp in microseconds cannot hold; {ADVICE}")
+        raise UnsupportedValueError(f"which Parquet's timestamp in microseconds cannot hold; {ADVICE}")
     return moment
 
 
@@ -261,7 +261,7 @@ def _moment(text: str, kind: str) -> tuple[int, int]:
     """Return days since 1970-01-01, and microseconds of the day, of a date or time in UTC as PostgreSQL writes it."""
     match = MOMENT.fullmatch(text)
     if match is None:
-        raise UnholdableError(f"which Parquet's {kind} cannot hold; {ADVICE}")
+        raise UnsupportedValueError(f"which Parquet's {kind} cannot hold; {ADVICE}")
     year, month, day, hour, minute, second = (int(match[number] or 0) for number in range(1, 7))
     micros = int((match[7] or "").ljust(6, "0"))
     seconds = (hour * 60 + minute) * 60 + second
@@ -280,12 +280,12 @@ def _items(text: str, kind: pa.StructType) -> list[dict[str, Any] | None] | None
     try:
         items = ITEMS.decode(text)
     except msgspec.DecodeError as error:  # json may hold half of a surrogate pair
-        raise UnholdableError(f"which is not JSON that can be read: {error}") from None
+        raise UnsupportedValueError(f"which is not JSON that can be read: {error}") from None
     for number, item in enumerate(items or ()):
         for field in decimals if item is not None else ():
             if (value := item[field.name]) is not None:
                 try:
                     item[field.name] = _decimal(str(value), field.type)
-                except UnholdableError as reason:
-                    raise UnholdableError(f"whose [{number}].{field.name} is {value}, {reason}") from None
+                except UnsupportedValueError as reason:
+                    raise UnsupportedValueError(f"whose [{number}].{field.name} is {value}, {reason}") from None
     return items

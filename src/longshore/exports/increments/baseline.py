@@ -12,7 +12,7 @@ from longshore.results.store import AttemptFiles, Store, copy_hashed
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.watermarks import IncrementState
 
-TIME = "%Y%m%dT%H%M%S%f"
+BEGAN_FORMAT = "%Y%m%dT%H%M%S%f"
 """When a run began, as the location of its key list has it."""
 
 
@@ -40,7 +40,7 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState, ca
     watermark, pending = increments.watermark, increments.pending
     if increments.run_began_at is None:
         raise StaleAttemptError(attempt.message)
-    began = f"{increments.run_began_at:{TIME}}"
+    began = f"{increments.run_began_at:{BEGAN_FORMAT}}"
     files = AttemptFiles(attempt.chain, attempt.message.task, attempt.message.attempt)
     found = Baseline(files.key_list(began), watermark)
     known = read_watermark(watermark)

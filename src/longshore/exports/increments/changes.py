@@ -134,7 +134,7 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
     columns, key, everything = copy.columns, copy.key, copy.rows
     if key is None:
         raise LongshoreError("`deletes` needs all columns of the index's key among the fields")
-    await refuse_outside(connection, index, columns)
+    await refuse_unstable_fields(connection, index, columns)
     position = await transactions.position(connection, index)
     lsn = await connection.fetchval(LSN)
     tables = [row["id"] for row in await connection.fetch(TABLES, index.regclass)]
@@ -158,7 +158,7 @@ async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, 
         await connection.execute(f"set local statement_timeout = '{CHECK_SECONDS}s'")
         await row_security.restrict(connection, index, chain)
         await transactions.position(connection, index)
-        await refuse_outside(connection, index, await columns_of(connection, index, chosen))
+        await refuse_unstable_fields(connection, index, await columns_of(connection, index, chosen))
 
 
 def _changed(watermark: ChangeWatermark, here: Position, tables: Sequence[int], first: int) -> Condition:
@@ -202,7 +202,7 @@ def plain_columns(columns: Sequence[Column]) -> list[Column]:
     return [column for column in columns if column.name not in CHANGE_NAMES]
 
 
-async def refuse_outside(connection: Connection, index: Index, columns: Sequence[Column]) -> None:
+async def refuse_unstable_fields(connection: Connection, index: Index, columns: Sequence[Column]) -> None:
     """Raise LongshoreError for the first field whose value may change although its row is not written."""
     for column in columns:
         if not column.field.sql:

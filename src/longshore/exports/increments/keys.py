@@ -78,8 +78,8 @@ class Key(msgspec.Struct, frozen=True):
         return Condition(f"exists (select from {self.from_item(first)} where {same})", tuple(keys))
 
     def _same(self, column: Column, text: str) -> str:
-        # Under the type's own equality, if that is exact, because an index serves a column under that alone.
-        if column.pg_type in EXACT_TYPES or (column.pg_type in ("text", "varchar") and column.exact):
+        # Under the type's own equality, if that compares so, because an index serves a column under that alone.
+        if column.pg_type in EXACT_TYPES or (column.pg_type in ("text", "varchar") and column.is_bytewise):
             return f"({column.expression}) = {text}::{column.sql_type}"
         return f'({self._text(column)}) collate pg_catalog."C" = {text}'
 

@@ -55,15 +55,15 @@ def span(rule: Rule, interval: Interval) -> Span:
             at = str(rule.value)
             day = day_of(at)
             number = local_day(_micros(read_time(at)), zone) if day is None else _days(day)
-            return Span(_of_day(number, zone), _of_day(number + 1, zone))
+            return Span(_day_edge(number, zone), _day_edge(number + 1, zone))
         case "is_after_date":
-            return Span(_end(str(rule.start_date), zone), None)
+            return Span(_end_edge(str(rule.start_date), zone), None)
         case "is_before_date":
-            return Span(None, _start(str(rule.end_date), zone))
+            return Span(None, _start_edge(str(rule.end_date), zone))
         case "is_between_date":
-            return Span(_start(str(rule.start_date), zone), _end(str(rule.end_date), zone))
+            return Span(_start_edge(str(rule.start_date), zone), _end_edge(str(rule.end_date), zone))
     start, end = interval_times(rule, interval)
-    return Span(None if start is None else _at(_micros(start), zone), _at(_micros(end), zone))
+    return Span(None if start is None else _moment_edge(_micros(start), zone), _moment_edge(_micros(end), zone))
 
 
 def interval_times(rule: Rule, interval: Interval) -> tuple[datetime | None, datetime]:
@@ -80,7 +80,7 @@ def interval_times(rule: Rule, interval: Interval) -> tuple[datetime | None, dat
         return _window(str(rule.window), counted_from, zone)
     length = relativedelta(**{f"{rule.time_factor}s": rule.time_amount or 0})  # type: ignore[arg-type]  # names of units
     if rule.time_factor in CALENDAR_FACTORS:
-        ago = _instant(counted_from.astimezone(zone).replace(tzinfo=None, fold=0) - length, zone)
+        ago = _in_utc(counted_from.astimezone(zone).replace(tzinfo=None, fold=0) - length, zone)
     else:
         ago = counted_from - length
     return (None, ago) if rule.operator == "relative_more_than" else (ago, counted_from)
@@ -142,22 +142,22 @@ def _micros(moment: datetime) -> int:
     return (moment - EPOCH) // MICROSECOND
 
 
-def _of_day(day: int, zone: ZoneInfo) -> Edge:
+def _day_edge(day: int, zone: ZoneInfo) -> Edge:
     return Edge(first_moment(day, zone), day)
 
 
-def _at(moment: int, zone: ZoneInfo) -> Edge:
+def _moment_edge(moment: int, zone: ZoneInfo) -> Edge:
     return Edge(moment, first_day(moment, zone))
 
 
-def _start(text: str, zone: ZoneInfo) -> Edge:
+def _start_edge(text: str, zone: ZoneInfo) -> Edge:
     day = day_of(text)
-    return _at(_micros(read_time(text)), zone) if day is None else _of_day(_days(day), zone)
+    return _moment_edge(_micros(read_time(text)), zone) if day is None else _day_edge(_days(day), zone)
 
 
-def _end(text: str, zone: ZoneInfo) -> Edge:
+def _end_edge(text: str, zone: ZoneInfo) -> Edge:
     day = day_of(text)
-    return _at(_micros(read_time(text)) + 1, zone) if day is None else _of_day(_days(day) + 1, zone)
+    return _moment_edge(_micros(read_time(text)) + 1, zone) if day is None else _day_edge(_days(day) + 1, zone)
 
 
 def _window(window: str, counted_from: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -171,8 +171,8 @@ def _window(window: str, counted_from: datetime, zone: ZoneInfo) -> tuple[dateti
         "year": (day.replace(day=1, month=1), relativedelta(years=1)),
     }[unit]
     start = present - back * length
-    return _instant(start, zone), _instant(start + length, zone)
+    return _in_utc(start, zone), _in_utc(start + length, zone)
 
 
-def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+def _in_utc(local: datetime, zone: ZoneInfo) -> datetime:
     return local.replace(tzinfo=zone).astimezone(UTC)

@@ -15,14 +15,14 @@ MAX_VALUES = 1000
 DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-def read_list(operand: Any, kind: FieldType) -> list[Any]:
+def read_operands(operand: Any, kind: FieldType) -> list[Any]:
     """Return the values of a list operand. Raises ValueError that says what was expected."""
     if not isinstance(operand, list) or not 1 <= len(operand) <= MAX_VALUES:
         raise ValueError(f"expected an array of 1 to {MAX_VALUES} values")
-    return [read(value, kind) for value in operand]
+    return [read_operand(value, kind) for value in operand]
 
 
-def read(operand: Any, kind: FieldType) -> Any:
+def read_operand(operand: Any, kind: FieldType) -> Any:
     """Return an operand as the value of a parameter. Raises ValueError that says what was expected."""
     match kind:
         case FieldType.DATE:

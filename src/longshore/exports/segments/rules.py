@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from longshore.exports.catalog import Catalog, Field, FieldType, Index
-from longshore.exports.segments.operands import day_of, read, read_list, read_time
+from longshore.exports.segments.operands import day_of, read_operand, read_operands, read_time
 from longshore.exports.segments.operators import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS
 from longshore.validation import Violation, in_json, pointer, suggestion
 
@@ -154,7 +154,7 @@ def _check_operands(rule: Rule, kind: FieldType, at: str, violations: list[Viola
         operand = getattr(rule, name)
         if operand is not None:
             try:
-                read_list(operand, kind) if rule.operator == "is_one_of" else read(operand, kind)
+                read_operands(operand, kind) if rule.operator == "is_one_of" else read_operand(operand, kind)
             except ValueError as error:
                 violations.append(Violation(str(error), pointer(at, name)))
     if rule.time_factor is not None and rule.time_amount is not None:
@@ -169,7 +169,7 @@ def _check_operands(rule: Rule, kind: FieldType, at: str, violations: list[Viola
     if (
         len(violations) == before
         and rule.operator == "is_between_number"
-        and read(rule.min, kind) > read(rule.max, kind)
+        and read_operand(rule.min, kind) > read_operand(rule.max, kind)
     ):
         violations.append(Violation("lies before min", pointer(at, "max")))
     if len(violations) == before and rule.operator == "is_between_date" and _is_backwards(rule):

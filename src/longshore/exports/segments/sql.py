@@ -16,7 +16,7 @@ import msgspec
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import FLOATS, Column
 from longshore.exports.segments.date_spans import Edge, Span, day_text, interval_times, moment_text, span
-from longshore.exports.segments.operands import read, read_list
+from longshore.exports.segments.operands import read_operand, read_operands
 from longshore.exports.segments.operators import OPERATORS, WORDS
 from longshore.exports.segments.rules import Rule, Segment, field_of
 from longshore.tasks.model import Interval
@@ -70,25 +70,25 @@ def _rule(rule: Rule, index: Index, columns: Columns, interval: Interval, bind: 
     assert named_field is not None
     name, field = named_field
     if not rule.nested:
-        return _of_column(rule, columns[name], interval, bind)
+        return _column_rule(rule, columns[name], interval, bind)
     # A row meets a nested rule if at least one of its objects does. A value that is no array has no objects.
     array = f"({index.expression(rule.nesting_path or '')})::jsonb"
     objects = f"jsonb_path_query_array({array}, 'strict $[*] ? (@.type() == \"object\")', '{{}}', true)"
     key = bind(name, "text")
     scalar = f"(case when jsonb_typeof(item -> {key}) not in ('object', 'array') then item ->> {key} end)"
-    test = _inside(rule, scalar, field.type, interval, bind)
+    test = _nested_rule(rule, scalar, field.type, interval, bind)
     return f"exists (select from jsonb_array_elements({objects}) item where {test})"
 
 
-def _of_column(rule: Rule, column: Column, interval: Interval, bind: Bind) -> str:
+def _column_rule(rule: Rule, column: Column, interval: Interval, bind: Bind) -> str:
     """Return SQL of a rule on a column of the relation."""
     kind = column.field.type
     if kind in WORDS:
-        return _of_text(rule, column.text_sql, kind, bind, exact=column.exact)
-    if (empty := _empty(rule, column.expression)) is not None:
+        return _text_rule(rule, column.text_sql, kind, bind, bytewise=column.is_bytewise)
+    if (empty := _emptiness(rule, column.expression)) is not None:
         return empty
     if kind is FieldType.DATE:
-        return _within(span(rule, interval), column.expression, column.pg_type)
+        return _in_span(span(rule, interval), column.expression, column.pg_type)
     # A result shows a float as the shortest decimal of it, which is another number than that of its bits.
     number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
     return _compared(rule, number, kind, bind)
@@ -113,7 +113,7 @@ def is_number(text: str) -> str:
     return f"length({text}) <= {MAX_NUMBER_CHARACTERS} and {text} ~ '^{NUMBER_TEXT}$'"
 
 
-def _inside(rule: Rule, text: str, kind: FieldType, interval: Interval, bind: Bind) -> str:
+def _nested_rule(rule: Rule, text: str, kind: FieldType, interval: Interval, bind: Bind) -> str:
     """Return SQL of a rule on a field inside the object `item`; `text` is SQL of the field's value as a string."""
     match kind:
         case FieldType.NUMBER:
@@ -125,16 +125,16 @@ def _inside(rule: Rule, text: str, kind: FieldType, interval: Interval, bind: Bi
             valid = f"""jsonb_path_exists(to_jsonb(left({text}, 10)), '$.datetime("YYYY-MM-DD")', '{{}}', true)"""
             day = f"(case when {text} ~ '{DAY_TEXT}' and {valid} then {text}::date end)"
             time = f"(case when {text} ~ '{TIME_TEXT}' and {valid} then {text}::timestamptz end)"
-            if (empty := _empty(rule, f"coalesce({day}::timestamptz, {time})")) is not None:
+            if (empty := _emptiness(rule, f"coalesce({day}::timestamptz, {time})")) is not None:
                 return empty
             within = span(rule, interval)
-            return f"{_within(within, day, 'date')} or {_within(within, time, 'timestamptz')}"
+            return f"{_in_span(within, day, 'date')} or {_in_span(within, time, 'timestamptz')}"
         case _:
-            return _of_text(rule, text, kind, bind, exact=True)
-    return _empty(rule, value) or _compared(rule, value, kind, bind)
+            return _text_rule(rule, text, kind, bind, bytewise=True)
+    return _emptiness(rule, value) or _compared(rule, value, kind, bind)
 
 
-def _empty(rule: Rule, value: str) -> str | None:
+def _emptiness(rule: Rule, value: str) -> str | None:
     match rule.operator:
         case "is_empty":
             return f"{value} is null"
@@ -143,10 +143,10 @@ def _empty(rule: Rule, value: str) -> str | None:
     return None
 
 
-def _of_text(rule: Rule, text: str, kind: FieldType, bind: Bind, *, exact: bool) -> str:
-    """Return SQL of a rule on text; `exact`: whether the collation of `text` compares only the same bytes as equal."""
-    # Under its own collation, if that is exact, because an index serves a column under its own collation alone.
-    same = text if exact else f'({text} collate pg_catalog."C")'
+def _text_rule(rule: Rule, text: str, kind: FieldType, bind: Bind, *, bytewise: bool) -> str:
+    """Return SQL of a rule on text. `bytewise`: whether its collation calls only the same bytes equal."""
+    # Under its own collation, if that compares so, because an index serves a column under its own collation alone.
+    same = text if bytewise else f'({text} collate pg_catalog."C")'
     match rule.operator:
         case "is_empty":
             return f"{text} is null or {same} = ''"
@@ -159,11 +159,12 @@ def _compared(rule: Rule, column: str, kind: FieldType, bind: Bind) -> str:
     cast = CASTS[kind]
     column = _folded(column, kind)
     if rule.operator == "is_one_of":
-        values = bind(read_list(rule.value, kind), f"{cast}[]")
+        values = bind(read_operands(rule.value, kind), f"{cast}[]")
         return f"{column} in (select {_folded('one', kind)} from unnest({values}) one)"  # noqa: S608  # a placeholder
     if rule.operator == "is_between_number":
-        return f"{column} >= {bind(read(rule.min, kind), cast)} and {column} <= {bind(read(rule.max, kind), cast)}"
-    value = _folded(bind(read(rule.value, kind), cast), kind)
+        least, most = (bind(read_operand(bound, kind), cast) for bound in (rule.min, rule.max))
+        return f"{column} >= {least} and {column} <= {most}"
+    value = _folded(bind(read_operand(rule.value, kind), cast), kind)
     match rule.operator:
         case "is":
             return f"{column} = {value}"
@@ -187,7 +188,7 @@ def _folded(sql: str, kind: FieldType) -> str:
     return f'lower({sql} collate pg_catalog."default")' if kind is FieldType.TEXT else sql
 
 
-def _within(within: Span, column: str, pg_type: str) -> str:
+def _in_span(span: Span, column: str, pg_type: str) -> str:
     """Return SQL of the rows of a span. A column without a time zone is in UTC."""
 
     def literal(edge: Edge) -> str:
@@ -196,8 +197,8 @@ def _within(within: Span, column: str, pg_type: str) -> str:
         shown = day_text(edge.day) if pg_type == "date" else moment_text(edge.moment)
         return f"{pg_type} '{shown}'"
 
-    start = [f"{column} >= {literal(within.start)}"] if within.start else []
-    end = [f"{column} < {literal(within.end)}"] if within.end else []
+    start = [f"{column} >= {literal(span.start)}"] if span.start else []
+    end = [f"{column} < {literal(span.end)}"] if span.end else []
     return f"({' and '.join([*start, *end])})"
 
 
