@@ -20,11 +20,12 @@ from longshore.exports.columns import FieldChoice
 from longshore.exports.export import IndexTarget, Split
 from longshore.exports.files.partitions import Partition, PartitionKey
 from longshore.exports.files.paths import MAX_FILES
-from longshore.exports.files.run import complete, plan_indexes, write_by_one
-from longshore.exports.files.slice_output import FilesOutput
-from longshore.exports.files.writer import MAX_FINISHING, FilesPlace, FilesWriter
+from longshore.exports.files.writer import MAX_FINISHING, FilesWriter
+from longshore.exports.job import Output, plan_indexes
 from longshore.exports.manifest import FileEntry
+from longshore.exports.many_files import add_empty_files, write_by_one
 from longshore.exports.query import ExportQuery, Request, prepare
+from longshore.exports.slices import Slice
 from longshore.exports.snapshot import SESSION, Readers
 from longshore.exports.source_limits import Pace
 from longshore.results.local import LocalStore
@@ -97,11 +98,16 @@ async def export(
     async with open_pool(url, size=2, name="test", **SESSION) as pool:
         readers = Readers(pool, 1)
         async with readers.snapshot() as (connection, _):
-            jobs = await plan_indexes(readers, connection, [(index, request)], slice_rows)
-            output = FilesOutput(LocalStore(folder), "1/1/1/", ignore, Pace(bytes_per_second))
+            jobs = await plan_indexes(readers, connection, [(index, request)], slice_rows, has_files=True)
+            output = output_in(folder, bytes_per_second)
             done = await write_by_one(output, jobs)
-            await complete(output, jobs, done)
+            await add_empty_files(output, jobs, done)
+            jobs[0].reconciler.check(done[0].sums)
     return done[0].files
+
+
+def output_in(folder: Path, bytes_per_second: float = 0) -> Output:
+    return Output(LocalStore(folder), "1/1/1/a.manifest.json", ignore, Pace(bytes_per_second))
 
 
 def rows_of(folder: Path, file: FileEntry) -> list[dict[str, str]]:
@@ -199,15 +205,16 @@ def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, t
         async with open_pool(url, size=2, name="test", **SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (connection, _):
-                jobs = await plan_indexes(readers, connection, [(INDEX, full), (INDEX, empty)], 10**9)
-                output = FilesOutput(LocalStore(tmp_path), "1/1/1/", ignore, Pace(0))
+                parts = [(INDEX, full), (INDEX, empty)]
+                jobs = await plan_indexes(readers, connection, parts, 10**9, has_files=True)
+                output = output_in(tmp_path)
                 done = await write_by_one(output, jobs)
                 assert [len(index.files) for index in done] == [1, 0]
                 done[0].files *= MAX_FILES
                 with pytest.raises(LongshoreError, match="more than 10,000 files"):
-                    await complete(output, jobs, done)
+                    await add_empty_files(output, jobs, done)
                 done[0].files.pop()
-                await complete(output, jobs, done)
+                await add_empty_files(output, jobs, done)
                 assert sum(len(index.files) for index in done) == MAX_FILES
 
     asyncio.run(test())
@@ -235,8 +242,7 @@ def test_rows_that_are_not_those_counted_for_the_partitions_end_the_export(
     url: str, tmp_path: Path, rows: int, said: str
 ) -> None:
     partitions = [Partition(["a"], 2, "a"), Partition(["b"], 1, "b")]
-    place = FilesPlace(LocalStore(tmp_path), "1/1/1/", ["word"])
-    writer = FilesWriter(asyncio.run(query_of(url)), place, partitions)
+    writer = FilesWriter(output_in(tmp_path), asyncio.run(query_of(url)), ["word"], Slice(None, partitions=partitions))
     try:
         with pytest.raises(LongshoreError, match=said):
             writer.write([b"1,a\n"] * rows)
@@ -249,9 +255,7 @@ def test_progress_counts_the_rows_of_a_complete_file_once_while_it_waits_for_the
     url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "1/1/1/odd/part-00001.csv").mkdir(parents=True)  # so that the first file cannot be completed
-    writer = FilesWriter(
-        asyncio.run(query_of(url, Split(rows=1))), FilesPlace(LocalStore(tmp_path), "1/1/1/", []), None
-    )
+    writer = FilesWriter(output_in(tmp_path), asyncio.run(query_of(url, Split(rows=1))), [], Slice(None))
     try:
         with pytest.raises(IsADirectoryError):
             writer.write([b"1,a\n"] * 100_000)

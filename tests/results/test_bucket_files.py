@@ -4,24 +4,17 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
 
-from longshore.exports.files.run import FilesExport
-from longshore.exports.publication import ResultName
-from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.signatures import SigningKey
+from longshore.exports.many_files import removed_after_error
 from longshore.exports.snapshot import Readers
-from longshore.exports.source_limits import SourceLimits
 from longshore.results.bucket import BucketStore
 from longshore.results.store import AttemptFiles
-from longshore.tasks.attempts import Attempt
-from longshore.tasks.model import ChainId, Interval, TaskId
-from longshore.tasks.queue import Message
+from longshore.tasks.model import ChainId, TaskId
 from tests.results.bucket import BUCKET, Relay, keys, unfinished
 from tests.results.refusing import Server
 from tests.service import CHAIN, Longshore, ended, export_body
@@ -94,13 +87,11 @@ def test_error_of_an_export_is_the_first_one_where_the_store_then_refuses_to_rem
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
     server.refuse(403, "AccessDenied")
     store = BucketStore(f"s3://{BUCKET}")
-    attempt = Attempt(Message(TaskId(2), 3), ChainId(1), "export", "", "", 1, 1, 0, Interval(None, datetime.now(UTC)))
-    naming = ResultName(attempt, "A.manifest.json", "1/2/3/A.manifest.json", None, SigningKey.new())
 
     async def run() -> None:
         pool = asyncpg.create_pool("postgresql://nowhere.invalid")  # not open: the source answers nothing
-        export = FilesExport(pool, store, Coordinator(pool, store, timedelta(minutes=1)), SourceLimits(), 1)
-        await export.run(naming, Readers(pool, 1), [])
+        async with removed_after_error(store, "1/2/3/A.manifest.json"), Readers(pool, 1).snapshot():
+            raise AssertionError
 
     try:
         with pytest.raises(asyncpg.InterfaceError, match="not initialized"):

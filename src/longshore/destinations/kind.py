@@ -15,7 +15,7 @@ import msgspec
 
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.manifest import Mirror
-from longshore.exports.totals import Totals, as_parts, compare
+from longshore.exports.totals import Totals, compare, of_list
 from longshore.outbound import Network
 from longshore.validation import Violation
 
@@ -221,7 +221,7 @@ def _compare(expected: Totals | None, found: Totals | None, before: str, has: st
     if expected is None or found is None:
         return
     try:
-        compare(expected, {value: (rows, total) for value, rows, total in as_parts(found.sums)})
+        compare(expected, of_list(found.sums))
     except LongshoreError as error:
         raise DestinationError(f"{before}{str(error).replace('the file has', has)}{remedy}") from None
 

@@ -12,30 +12,28 @@ import msgspec
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
 from longshore.exports import resolve, rights, table_files
 from longshore.exports.catalog import Catalog, Index
 from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
 from longshore.exports.export import ExportTarget, ExportTrigger, read_of, result_name
-from longshore.exports.files.run import FilesExport
-from longshore.exports.formats import FORMATS
 from longshore.exports.increments import change_rows, changes, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver, reread_note
-from longshore.exports.pieces import ExportJob, WrittenResult, write_alone
+from longshore.exports.job import ExportJob, Output, ResultName, expected_rows, plan_indexes
+from longshore.exports.manifest import is_files
+from longshore.exports.many_files import write_files
+from longshore.exports.one_file import write_file
 from longshore.exports.progress import progress_report
-from longshore.exports.publication import ResultName, published
-from longshore.exports.query import ExportQuery, Request, prepare
-from longshore.exports.ranges import Plan, Range, groups, plan
-from longshore.exports.reconcile import Reconciler
+from longshore.exports.publication import published
+from longshore.exports.query import Request
 from longshore.exports.resolve import Resolver
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.signing_keys import SigningKeys
-from longshore.exports.snapshot import Readers, Sources, refuse_outdated
+from longshore.exports.snapshot import Readers, Sources
 from longshore.exports.source_limits import Pace, SourceLimits
-from longshore.results.multipart import UnfitPieceError
 from longshore.results.own_thread import in_own_thread
 from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, watermarks
@@ -84,8 +82,7 @@ class Exporter:
         self._store = store
         self._policy = policy
         self._keys = SigningKeys(pool, policy.vault)
-        self._coordinator = Coordinator(pool, store, timedelta(seconds=policy.shard_silence_seconds))
-        self._files = FilesExport(pool, store, self._coordinator, policy.source, policy.shard_rows)
+        self._coordinator = Coordinator(pool, timedelta(seconds=policy.shard_silence_seconds))
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
@@ -130,12 +127,9 @@ class Exporter:
                 await transactions.wait_for_open_transactions(connection)
                 if baseline is not None:
                     await changes.wait_for_replay(connection, baseline.start)
-        if target.has_files:
-            indexed = [(self._catalog[one.target.export_index], one) for one in requests]
-            result = await self._files.run(naming, readers, indexed)
-        else:
-            request = msgspec.structs.replace(requests[0], start=baseline.start) if baseline else requests[0]
-            result = await self._exported(self._catalog[target.export_index], request, naming, baseline)
+        if baseline is not None:
+            requests = [msgspec.structs.replace(one, start=baseline.start) for one in requests]
+        result = await self._exported(naming, readers, requests, baseline)
         return msgspec.structs.replace(result, note=reread_note(pending)) if pending else result
 
     def _readers(self, indexes: Sequence[Index]) -> Readers:
@@ -166,63 +160,26 @@ class Exporter:
         await record(self._pool, attempt, reads)
 
     async def _exported(
-        self, index: Index, request: Request, naming: ResultName, baseline: Baseline | None
+        self, naming: ResultName, readers: Readers, requests: Sequence[Request], baseline: Baseline | None
     ) -> RunResult:
-        limits, readers = self._policy.source, self._sources.of(index)
+        limits, has_files = self._policy.source, is_files(naming.name)
         async with AsyncExitStack() as stack:
             async with limits.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
                 await limits.refuse_lagging(connection)
-                query = await prepare(connection, index, request)
-                table_files.schema_of(query)  # refuses what cannot be shared, before it is written
-                reconciler = Reconciler(query)
-                format = query.format()
+                parts = [(self._catalog[one.target.export_index], one) for one in requests]
+                slice_rows = self._policy.shard_rows if has_files or self._store.is_shared else sys.maxsize
                 with tracing.span("plan"):
-                    statement = format.query(query.source.sql)
-                    cut = await plan(connection, index, statement, query.source, count=not reconciler.counts)
-                    await refuse_outdated(connection)
-                    shard_ranges = await self._shard_ranges(connection, query, cut)
+                    indexes = await plan_indexes(readers, connection, parts, slice_rows, has_files=has_files)
+                query = indexes[0].query
+                table_files.schema_of(query)  # refuses what cannot be shared, before it is written
                 changed_rows = await change_rows.begin(stack, query, baseline, self._store) if baseline else None
-                message = naming.attempt.message
-                job = ExportJob(
-                    message=message,
-                    location=naming.location,
-                    query=query,
-                    format=format,
-                    plan=cut,
-                    readers=readers,
-                    connection=connection,
-                    snapshot_at=snapshot_at,
-                    reconciler=reconciler,
-                    report=progress_report(self._pool, message, functools.partial(_expected, cut, reconciler)),
-                    changes=changed_rows,
-                )
+                report = progress_report(self._pool, naming.attempt.message, functools.partial(expected_rows, indexes))
                 if changed_rows is not None:
-                    await changed_rows.list_keys(connection, functools.partial(job.report, 0, 0))
-                result = await self._written(stack, job, shard_ranges)
+                    await changed_rows.list_keys(connection, functools.partial(report, 0, 0))
+                output = Output(self._store, naming.location, report, Pace(limits.bytes_per_second))
+                job = ExportJob(naming, output, connection, snapshot_at, indexes, changed_rows)
+                write = write_files if has_files else write_file
+                result = await write(stack, job, self._coordinator)
                 if query.request.target.incremental:
                     await transactions.wait_until_durable(self._pool, connection)
-            return await published(naming, job, result)
-
-    async def _shard_ranges(self, connection: Connection, query: ExportQuery, cut: Plan) -> list[list[Range]]:
-        """Return the ranges of each shard; one or none where the export is written as one piece."""
-        is_concatenable = FORMATS[query.request.target.export_format].is_concatenable
-        if query.changes is not None and query.changes.start is not None:
-            return []
-        if not is_concatenable or not self._store.is_shared or (cut.expected or 0) <= self._policy.shard_rows:
-            return []
-        return await groups(connection, query.index, query.source, cut, self._policy.shard_rows)
-
-    async def _written(self, stack: AsyncExitStack, job: ExportJob, shard_ranges: list[list[Range]]) -> WrittenResult:
-        if len(shard_ranges) > 1:
-            pieces = await stack.enter_async_context(AsyncExitStack())
-            try:
-                return await self._coordinator.write(pieces, job, shard_ranges)
-            except UnfitPieceError as error:
-                log.warning("export not cut", reason=str(error))
-                await pieces.aclose()  # alone: the key list of a run with deletes is in `stack`
-        return await write_alone(stack, job, self._store, Pace(self._policy.source.bytes_per_second))
-
-
-def _expected(cut: Plan, reconciler: Reconciler) -> tuple[int | None, bool]:
-    """Return the number of rows, None where it is not known, and whether it was counted."""
-    return (cut.expected, cut.exact) if reconciler.rows is None else (reconciler.rows, True)
+            return await published(job, result)

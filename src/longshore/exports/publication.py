@@ -1,125 +1,99 @@
 """The end of an export: the result is compared with the source, described by its manifest, and published."""
 
 import asyncio
-from datetime import datetime
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from longshore.exports import table_files
 from longshore.exports.catalog import fingerprint, shape
-from longshore.exports.copy import CopyResult
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import changes, keys
-from longshore.exports.manifest import IndexEntry, Manifest, ManifestField, beside
-from longshore.exports.pieces import ExportJob, WrittenResult
-from longshore.exports.query import ExportQuery
+from longshore.exports.job import ExportJob, IndexJob, WrittenIndex, WrittenResult
+from longshore.exports.manifest import FilesManifest, IndexEntry, Manifest, ManifestField, is_files
 from longshore.exports.segments import sql
-from longshore.exports.signatures import SigningKey
-from longshore.exports.totals import Totals
-from longshore.tasks.attempts import Attempt, RunResult
+from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import tracing
 
 
-class ResultName(msgspec.Struct, frozen=True):
-    """The name and the place of an attempt's result."""
-
-    attempt: Attempt
-    name: str
-    location: str
-    previous: str | None
-    """Hash of the manifest before."""
-    key: SigningKey
-    """The key that its manifest is signed with."""
-
-
-async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -> RunResult:
+async def published(job: ExportJob, result: WrittenResult) -> RunResult:
     """Complete a result, compare it with the source and publish it. Return the result of the run."""
-    copied = await result.finish()
-    manifest = _manifest(naming, job, copied)
-    change_rows = job.changes
-    if change_rows is not None:
-        manifest = change_rows.described(manifest)
-    totals = await job.reconciler.check(result.file.open, manifest)
-    text = msgspec.structs.replace(manifest, totals=totals).encoded()
-    signature = naming.key.sign(text)
+    done = await result.finish()
+    manifest = await asyncio.to_thread(_manifest, job, done)
+    text = manifest.encoded()
+    signature = job.naming.key.sign(text)
     with tracing.span("publish"):
-        files = beside(text, signature)
-        await asyncio.get_running_loop().run_in_executor(result.thread, result.file.publish, files)
+        await result.publish(text, signature)
         # Last, as a list that no watermark names looks like one of a run that a restore has undone.
-        if change_rows is not None:
-            await change_rows.publish()
+        if job.changes is not None:
+            await job.changes.publish()
+    query, has_files = job.indexes[0].query, isinstance(manifest, FilesManifest)
+    types = {column.name: column.declared_type for column in query.columns}
     return RunResult(
-        result=naming.name,
-        location=naming.location,
-        total=copied.sent,
-        success=copied.rows,
-        size=copied.size,
-        sha256=copied.sha256,
+        result=job.naming.name,
+        location=job.naming.location,
+        total=sum(index.sent for index in done),
+        success=manifest.rows,
+        size=manifest.size,
+        sha256=hashlib.sha256(text).digest() if has_files else done[0].sha256,
         snapshot_at=job.snapshot_at,
         manifest=text.decode(),
         signature=signature,
-        skips=job.reconciler.skips,
+        skips=sum(index.reconciler.skips for index in job.indexes),
         increment=_increment(job),
-        note=None if change_rows is None else change_rows.note,
-        column_types=msgspec.json.encode({column.name: column.declared_type for column in job.query.columns}).decode(),
-        table_schema=table_files.schema_of(job.query),
-        table_stats=[table_files.statistics(job.format.footer)] if job.query.request.target.share_as else [],
+        note=None if job.changes is None else job.changes.note,
+        column_types=None if has_files else msgspec.json.encode(types).decode(),
+        table_schema=table_files.schema_of(query),
+        table_stats=done[0].stats,
     )
 
 
 def _increment(job: ExportJob) -> Increment | None:
-    bounds, on_ack = job.query.bounds, job.query.request.target.incremental == "on_ack"
+    query = job.indexes[0].query
+    on_ack = query.request.target.incremental == "on_ack"
     if job.changes is not None:
         return Increment(job.changes.before, job.changes.watermark, on_ack)
-    return None if bounds is None else Increment(bounds.start, bounds.end, on_ack)
+    return None if query.bounds is None else Increment(query.bounds.start, query.bounds.end, on_ack)
 
 
-def _manifest(naming: ResultName, job: ExportJob, copied: CopyResult) -> Manifest:
-    """Return the manifest of a result, without control totals."""
-    entry = index_entry(job.query, copied.rows, None)
-    return Manifest(
-        **of_run(naming, job.query, job.snapshot_at),
-        rows=copied.rows,
-        size=copied.size,
-        file=naming.name,
-        sha256=copied.sha256.hex(),
-        index=entry.index,
-        fields=entry.fields,
-        schema=entry.schema,
-        key=entry.key,
-        segment=entry.segment,
-    )
-
-
-def of_run(naming: ResultName, query: ExportQuery, snapshot_at: datetime) -> dict[str, Any]:
-    """Return the members of a manifest that say which run it is of. `query`: of any of its indexes."""
-    attempt, target = naming.attempt, query.request.target
-    return {
+def _manifest(job: ExportJob, done: Sequence[WrittenIndex]) -> Manifest | FilesManifest:
+    """Return the manifest of a result. Raises LongshoreError where the source has other control totals."""
+    attempt, target = job.naming.attempt, job.indexes[0].query.request.target
+    entries = [_entry(*each) for each in zip(job.indexes, done, strict=True)]
+    of_run: dict[str, Any] = {
+        "rows": sum(index.rows for index in done),
+        "size": sum(index.size for index in done),
         "chain": attempt.chain,
         "task": attempt.message.task,
         "run": attempt.run,
         "due": attempt.due,
         "interval": attempt.interval,
         "format": target.export_format,
-        "snapshot": snapshot_at,
-        "previous": naming.previous,
+        "snapshot": job.snapshot_at,
+        "previous": job.naming.previous,
         "csv": target.csv or CsvOptions(),
     }
+    if is_files(job.naming.name):
+        return FilesManifest(**of_run, indexes=entries, files=[file for index in done for file in index.files])
+    of_file = {"file": job.naming.name, "sha256": done[0].sha256.hex()}
+    manifest = Manifest(**{**of_run, **of_file, **msgspec.structs.asdict(entries[0])})
+    return manifest if job.changes is None else job.changes.described(manifest)
 
 
-def index_entry(query: ExportQuery, rows: int, totals: Totals | None) -> IndexEntry:
-    """Return the description of the rows of one index."""
-    request, columns = query.request, query.columns
-    plain = columns if query.changes is None else changes.plain_columns(columns)
+def _entry(job: IndexJob, done: WrittenIndex) -> IndexEntry:
+    """Return the description of the rows of one index. Raises LongshoreError where the source has other totals."""
+    query, request = job.query, job.query.request
+    plain = query.columns if query.changes is None else changes.plain_columns(query.columns)
     key = keys.key_of(query.index, plain, request.target.export_format)
     return IndexEntry(
         index=request.target.export_index,
-        rows=rows,
-        fields=[ManifestField(column.name, column.field.type) for column in columns],
+        rows=done.rows,
+        fields=[ManifestField(column.name, column.field.type) for column in query.columns],
         schema=fingerprint(shape((column.name, column.field) for column in plain)),
         key=[column.name for column in key.columns] if key else [],
         segment=request.segment and sql.resolved(request.segment, request.interval),
-        totals=totals,
+        totals=job.reconciler.check(done.sums),
     )

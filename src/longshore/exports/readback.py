@@ -97,12 +97,9 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns, cancelled: t
     """
     if manifest.rows == 0:
         return {}
-    names = [field.name for field in manifest.fields]
-    if manifest.format == "xlsx":
-        return added({}, _until(cancelled, _of_workbook(opener, names, columns)))
-    if manifest.format == "parquet":
-        return added({}, _until(cancelled, _of_parquet(opener, columns)))
-    layout = Layout(manifest.format, names, dialect(manifest.csv))
+    layout = Layout(manifest.format, [field.name for field in manifest.fields], dialect(manifest.csv))
+    if manifest.format not in TEXT_FORMATS:
+        return binary_sums(opener, layout, columns, cancelled)
     text = TextSums(layout, columns, header=layout.dialect.header)
     records = Records(PIECE_BYTES, QUOTE if manifest.format == "csv" else None)
     with _text(opener, manifest) as file:
@@ -116,16 +113,15 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns, cancelled: t
     return text.end()
 
 
-def parquet_sums(opener: Opener, columns: TotalColumns) -> Sums:
-    """Return the sums of a Parquet file, as `sums` does. Blocking. Raises what reading the file raises."""
-    return added({}, _of_parquet(opener, columns))
-
-
-def _until(cancelled: threading.Event, parts: Iterable[Part]) -> Iterator[Part]:
-    """Yield parts; raise LongshoreError once `cancelled` is set."""
+def binary_sums(opener: Opener, layout: Layout, columns: TotalColumns, cancelled: threading.Event = NEVER) -> Sums:
+    """Return the sums of a workbook or a Parquet file, as `sums` does."""
+    is_workbook = layout.format == "xlsx"
+    parts = _of_workbook(opener, layout.names, columns) if is_workbook else _of_parquet(opener, columns)
+    found: Sums = {}
     for part in parts:
         refuse_cancelled(cancelled)
-        yield part
+        added(found, [part])
+    return found
 
 
 class TextSums:

@@ -34,18 +34,13 @@ SET_ALL = (
 
 
 async def restrict(connection: Connection, index: Index, chain: int) -> None:
-    """Restrict the connection's transaction to the rows of one chain, as far as the source has policies.
+    """Restrict the connection's transaction to the rows of one chain in an index, as far as the source has policies.
 
-    Set its search path to that of the index.
+    Its search path is that of the index. A transaction that was restricted for another index is restricted anew.
     """
+    await connection.execute(RESET_ROLE)
     await connection.fetchval(SEARCH_PATH, index.search_path_setting)
     await connection.fetchrow(RESTRICT, chain, index.regclass)
-
-
-async def switch_index(connection: Connection, index: Index, chain: int) -> None:
-    """Restrict a transaction for another index than before: its role and search path are those of this index alone."""
-    await connection.execute(RESET_ROLE)
-    await restrict(connection, index, chain)
 
 
 async def restrict_like(connection: Connection, first: Connection) -> None:

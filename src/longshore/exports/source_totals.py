@@ -6,7 +6,7 @@ from longshore.database.connect import Connection
 from longshore.exports.catalog import Index
 from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.ranges import Source
-from longshore.exports.totals import TotalColumns, Totals, added, as_list
+from longshore.exports.totals import Sums, TotalColumns, added
 
 EXACT_TYPES = INTEGERS | {"numeric"}
 UNSUITED_KEY_TYPES = FLOATS | {"numeric", "bool", "timestamp", "timestamptz"}  # the formats spell them differently
@@ -34,9 +34,8 @@ def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns
     return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.text_sql)
 
 
-async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Totals:
-    """Return the totals of the rows in the snapshot that the connection holds."""
+async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Sums:
+    """Return the sums of the rows in the snapshot that the connection holds."""
     per = f'{columns.per_sql} collate pg_catalog."C"'  # values that a collation calls equal are not
     query = f"select {per}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
-    sums = added({}, (tuple(row) for row in await connection.fetch(query, *source.values)))
-    return Totals(columns.amount, columns.per, as_list(sums))
+    return added({}, (tuple(row) for row in await connection.fetch(query, *source.values)))

@@ -5,7 +5,7 @@ adds up in the snapshot that the rows come from (`source_totals`); `readback`, w
 adds up the file. Sums are exact decimals. Both sides treat NaN and infinities as PostgreSQL does, so that they compare.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
 from typing import Any
 
@@ -53,6 +53,10 @@ class TotalColumns(msgspec.Struct, frozen=True):
     scale: int | None
     """Decimals of the amounts, as far as it is known."""
 
+    def totals(self, sums: Sums) -> Totals:
+        """Return the totals that have these sums."""
+        return Totals(self.amount, self.per, as_list(sums))
+
 
 def added(sums: Sums, parts: Iterable[tuple[Key, int, Decimal]]) -> Sums:
     """Return `sums` after each part, of value, rows and sum, was added to it.
@@ -71,14 +75,19 @@ def as_list(sums: Sums) -> list[Sum]:
     return [Sum(value, sums[value][0], format(sums[value][1], "f")) for value in sorted(sums, key=_order)]
 
 
-def as_parts(sums: Iterable[Sum]) -> Iterator[tuple[Key, int, Decimal]]:
-    """Yield value, rows and sum of each."""
-    return ((one.value, one.rows, Decimal(one.sum)) for one in sums)
+def of_list(sums: Iterable[Sum]) -> Sums:
+    """Return sums that a manifest or a shard has as a list."""
+    return {one.value: (one.rows, Decimal(one.sum)) for one in sums}
+
+
+def merge(sums: Sums, more: Sums) -> None:
+    """Add sums to others."""
+    added(sums, ((value, rows, total) for value, (rows, total) in more.items()))
 
 
 def compare(expected: Totals, actual: Sums) -> None:
     """Raise LongshoreError for the first of the sums that differ."""
-    sums: Sums = {value: (rows, total) for value, rows, total in as_parts(expected.sums)}
+    sums = of_list(expected.sums)
     for value in sorted(sums | actual, key=_order):
         rows, total = sums.get(value, ZERO)
         actual_rows, actual_total = actual.get(value, ZERO)

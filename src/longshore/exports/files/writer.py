@@ -5,39 +5,31 @@ The copy is cut at whole records, always at the same ones: where a counted parti
 number. Complete files are synced, uploaded and read back in other threads, while the next ones are written.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
 from longshore.errors import LongshoreError
-from longshore.exports import formats, readback, table_files, totals
-from longshore.exports.copy import RowWriter
-from longshore.exports.files.partitions import Partition
+from longshore.exports import formats, table_files, totals
+from longshore.exports.copy import RowWriter, copy_rows
 from longshore.exports.files.paths import MAX_FILES, folder, index_folder, part_name, too_many_files
 from longshore.exports.formats.records import Records, count_records, end_of_record
+from longshore.exports.job import Output
 from longshore.exports.manifest import FileEntry
+from longshore.exports.pieces import row_writer
 from longshore.exports.query import ExportQuery
-from longshore.exports.readback import TEXT_FORMATS, TextSums
-from longshore.exports.totals import Sum, Sums
-from longshore.results.store import ResultWriter, Store
+from longshore.exports.reconcile import FileSums
+from longshore.exports.shards.store import ShardResult
+from longshore.exports.slices import Slice, SliceSource
+from longshore.exports.totals import Sums
+from longshore.results.store import Piece, ResultWriter
 
 PIECE_BYTES = 256 << 10  # of records that are written at once
 PIECES_OF_PART = 8  # in the bytes of a part at least, so that it is hardly larger than requested
 MAX_FINISHING = 4  # complete files whose bytes are on their way to the store
-
-
-class FilesPlace(msgspec.Struct, frozen=True):
-    """The place of the files of one slice."""
-
-    store: Store
-    prefix: str
-    """Of the locations of the attempt's files."""
-    keys: Sequence[str]
-    """Names of the partition's keys."""
-    slice_number: int | None = None
-    """Number of the slice, from 1, where a table was cut into several."""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -47,22 +39,24 @@ class _File(msgspec.Struct, frozen=True):
     values: Sequence[str | None]
     file: ResultWriter
     writer: RowWriter
-    text: TextSums | None
+    sums: FileSums
 
 
 class FilesWriter:
     """The writer of a slice, as `copy_rows` uses it. `close` ends its threads and removes the file that is open."""
 
-    def __init__(self, query: ExportQuery, place: FilesPlace, partitions: Sequence[Partition] | None) -> None:
-        """`partitions`: those of the slice, in the order of the rows; None: all rows are of one."""
+    def __init__(self, output: Output, query: ExportQuery, keys: Sequence[str], one: Slice) -> None:
+        """`keys`: the names of the partition's keys."""
         self.format = query.format()
         self.rows = self.size = 0
         self._done_rows = self._done_size = 0  # of complete files
         self._query = query
-        self._place = place
-        self._partitions = iter(partitions or ())
+        self._output = output
+        self._keys = keys
+        self._slice_number = one.number
+        self._partitions = iter(one.partitions or ())
         self._values: Sequence[str | None] = ()
-        self._left: int | None = None if partitions is None else 0  # rows of the partition; None: any number
+        self._left: int | None = None if one.partitions is None else 0  # rows of the partition; None: any number
         split = query.request.target.split
         self._max_rows, self._max_bytes = (split.rows, split.bytes) if split else (None, None)
         self._quote = str(self.format.options().get("quote", '"')).encode()
@@ -72,15 +66,10 @@ class FilesWriter:
         self._part = 0
         self._in_part = 0
         self._threads = ThreadPoolExecutor(MAX_FINISHING, "file")
-        self._finishing: deque[Future[tuple[FileEntry, list[Sum]]]] = deque()
+        self._finishing: deque[Future[tuple[FileEntry, Sums]]] = deque()
         self.files: list[FileEntry] = []
         self.stats: list[str] = []  # of each file, in the same order, where they are shared as a table
-        self._sums: Sums = {}
-
-    @property
-    def sums(self) -> list[Sum]:
-        """Sums of all files for the control totals; empty where there are none."""
-        return totals.as_list(self._sums)
+        self.sums: Sums = {}  # of all files, for the control totals
 
     def begin(self) -> None:
         """Do nothing: a file begins with its first row."""
@@ -155,7 +144,7 @@ class FilesWriter:
             if partition is None:
                 raise LongshoreError("the source sent more rows than it had counted for the partitions")
             self._values, self._left, self._part = partition.values, partition.rows, 0
-        self._begin_file(folder(self._query.request.target.export_index, self._place.keys, self._values))
+        self._begin_file(folder(self._query.request.target.export_index, self._keys, self._values))
 
     def _begin_file(self, below: str) -> None:
         if len(self.files) + len(self._finishing) == MAX_FILES:
@@ -163,13 +152,10 @@ class FilesWriter:
         self._part += 1
         query, target = self._query, self._query.request.target
         extension = formats.extension(target.export_format, target.compression)
-        path = f"{below}/{part_name(self._part, extension, self._place.slice_number)}"
-        columns = query.total_columns
-        text = TextSums(query.layout, columns) if columns and target.export_format in TEXT_FORMATS else None
-        file = self._place.store.create(self._place.prefix + path, is_part=True)
-        compressor = formats.compressor(target.export_format, target.compression)
-        writer = RowWriter(query.format(), file, compressor, text.add if text else None)
-        self._file = _File(path, self._values, file, writer, text)
+        path = f"{below}/{part_name(self._part, extension, self._slice_number)}"
+        file = self._output.store.create(self._output.prefix + path, is_part=True)
+        writer, sums = row_writer(query, file)
+        self._file = _File(path, self._values, file, writer, sums)
         writer.begin()
 
     def _end_file(self) -> None:
@@ -193,13 +179,13 @@ class FilesWriter:
         self.rows = self._done_rows + writer.rows
         self.size = self._done_size + writer.size
 
-    def _stored(self, done: _File, digest: bytes) -> tuple[FileEntry, list[Sum]]:
+    def _stored(self, done: _File, digest: bytes) -> tuple[FileEntry, Sums]:
         """Complete a file in the store. Return its entry of the manifest, and its sums."""
-        try:
-            done.file.publish()
-        finally:
-            done.file.close()
-        partition = dict(zip(self._place.keys, (value or None for value in done.values), strict=False))
+        with done.file as file:
+            file.finish()
+            sums = done.sums.end(file.open)
+            file.publish()
+        partition = dict(zip(self._keys, (value or None for value in done.values), strict=False))
         entry = FileEntry(
             path=done.path,
             index=self._query.request.target.export_index,
@@ -208,18 +194,33 @@ class FilesWriter:
             size=done.writer.size,
             sha256=digest.hex(),
         )
-        return entry, totals.as_list(self._sums_of(done))
-
-    def _sums_of(self, done: _File) -> Sums:
-        columns = self._query.total_columns
-        if columns is None:
-            return {}
-        if done.text is not None:
-            return done.text.end()
-        location = self._place.prefix + done.path
-        return readback.parquet_sums(lambda: self._place.store.open(location), columns)
+        return entry, sums
 
     def _collect(self) -> None:
         entry, sums = self._finishing.popleft().result()
         self.files.append(entry)
-        totals.added(self._sums, totals.as_parts(sums))
+        totals.merge(self.sums, sums)
+
+
+async def write_slice(
+    output: Output, source: SliceSource, one: Slice, first: Callable[[], Awaitable[None]] | None = None
+) -> ShardResult:
+    """Write a slice. `first`: as for `copy_rows`, whose errors are raised."""
+    writer = FilesWriter(output, source.query, source.key_names, one)
+    try:
+        copied = await copy_rows(source.rows(one), writer, output.report, first, output.pace)
+    finally:
+        await asyncio.to_thread(writer.close)
+    return ShardResult(
+        Piece(copied.size), copied.sent, copied.rows, totals.as_list(writer.sums), writer.files, writer.stats
+    )
+
+
+async def write_empty(output: Output, source: SliceSource) -> ShardResult:
+    """Write the one file of an index without rows."""
+    writer = FilesWriter(output, source.query, source.key_names, Slice(None))
+    try:
+        await asyncio.to_thread(writer.write_empty)
+    finally:
+        await asyncio.to_thread(writer.close)
+    return ShardResult(Piece(writer.size), 0, 0, files=writer.files, stats=writer.stats)

@@ -95,7 +95,9 @@ class Changes:
         changes, columns = self._changes, self._query.total_columns
         await read_keys(connection, changes, self._list, self._thread)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.finish)
-        of_copy = None if columns is None else await source_totals.in_source(connection, changes.everything, columns)
+        of_copy = None
+        if columns is not None:
+            of_copy = columns.totals(await source_totals.in_source(connection, changes.everything, columns))
         self._mirror = Mirror(self._list.rows, of_copy)
 
     async def write(self, connection: Connection, writer: RowWriter, reconciler: Reconciler, pace: Pace) -> int:
@@ -163,7 +165,7 @@ class _Rows:
         source = Source(f"from {key.from_item(1, REASON)}", (*texts, reasons))
         await self._copy(self._deleted_format, source)
         self.deletes += len(keys)
-        await self._reconciler.ask_deleted(
+        await self._reconciler.ask_totals(
             self._connection, source, source_totals.total_columns(self._index, self._columns)
         )
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import Pool
+from longshore.exports.job import ResultName
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, beside, is_files
-from longshore.exports.publication import ResultName
 from longshore.results.own_thread import in_own_thread, refuse_cancelled
 from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed
 from longshore.tasks import run_queries

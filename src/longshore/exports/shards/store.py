@@ -130,7 +130,7 @@ class ShardResult(msgspec.Struct, frozen=True):
     piece: Piece
     sent: int
     rows: int
-    sums: Sequence[Sum]
+    sums: Sequence[Sum] = ()
     """For the control totals; empty where there are none."""
     files: Sequence[FileEntry] = ()
     """The files that it wrote, where the result has many; the piece then has their bytes alone."""

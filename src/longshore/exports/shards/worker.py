@@ -1,4 +1,4 @@
-"""A worker's part in an export that another worker coordinates: it writes shards, each a piece of the result.
+"""A worker's part in an export that another worker coordinates: it writes shards, each a slice of the rows.
 
 Workers write shards beside their tasks, so that coordinators never wait for each other. The shard of a lost worker is
 begun again by the worker that gets its message next.
@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Pool
 from longshore.database.retry import (
     MAX_SHARD_PAUSE_SECONDS,
     MAX_SHARD_TRIALS,
@@ -23,18 +23,16 @@ from longshore.database.retry import (
     retry_until_available,
 )
 from longshore.exports.catalog import Catalog
-from longshore.exports.copy import Report, RowSource, copy_rows
-from longshore.exports.files.slice_output import FilesOutput, prefix_of, write_slice
-from longshore.exports.files.slices import Slice, SliceSource, keys_of
-from longshore.exports.formats import Place
-from longshore.exports.pieces import row_writer
-from longshore.exports.query import ExportQuery, Request, prepare
-from longshore.exports.ranges import Range, clauses
-from longshore.exports.reconcile import Reconciler
+from longshore.exports.copy import Report
+from longshore.exports.files.writer import write_slice
+from longshore.exports.job import Output
+from longshore.exports.pieces import write_piece
+from longshore.exports.query import Request, prepare
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
-from longshore.exports.snapshot import ExportedSnapshot, Readers, Sources, UnableWorkerError
+from longshore.exports.slices import Slice, SliceSource, keys_of
+from longshore.exports.snapshot import ExportedSnapshot, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
 from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
@@ -52,14 +50,14 @@ class Work(msgspec.Struct, frozen=True):
     fingerprint: str
     """Of the query and its values, as the coordinator makes them."""
     location: str
-    upload: str
-    number: int
+    """Of the result."""
+    upload: str | None
+    """Of the assembly that the slice is a piece of; None: the slice has files of its own."""
     count: int
-    ranges: list[Range]
+    """Of all shards."""
     traceparent: str | None
     """The coordinator's span, where there is one."""
-    index_slice: Slice | None = None
-    """The slice to write as files of its own; `upload`, `number`, `count` and `ranges` are those of a piece."""
+    slice: Slice
 
 
 WORK = msgspec.json.Decoder(Work, float_hook=Decimal)
@@ -122,18 +120,13 @@ class ShardWorker:
                     query = await prepare(connection, index, work.request)
                 if query.fingerprint(query.format()) != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
-                write = self._write_piece if work.index_slice is None else self._write_slice
-                return await write(trial, work, query, readers, connection)
-
-    async def _write_slice(
-        self, trial: ShardAttempt, work: Work, query: ExportQuery, readers: Readers, connection: Connection
-    ) -> ShardResult:
-        """Write a slice as files. Another trial of it writes the same bytes to the same places."""
-        assert work.index_slice is not None
-        pace = Pace(self._bytes_per_second)
-        output = FilesOutput(self._store, prefix_of(work.location), self._report(trial, pace), pace)
-        keys = await keys_of(connection, query)
-        return await write_slice(output, SliceSource(readers, connection, query, keys), work.index_slice)
+                pace = Pace(self._bytes_per_second)
+                output = Output(self._store, work.location, self._report(trial, pace), pace)
+                source = SliceSource(readers, connection, query, await keys_of(connection, query))
+                if work.upload is None:  # another trial writes the same bytes to the same places
+                    return await write_slice(output, source, work.slice)
+                number = PieceNumber(trial.number, work.count, trial.trial)
+                return await write_piece(output, source, work.slice, work.upload, number)
 
     def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:
@@ -141,23 +134,6 @@ class ShardWorker:
                 pace.share(await shards.report(self._pool, trial, rows, size))
 
         return report
-
-    async def _write_piece(
-        self, trial: ShardAttempt, work: Work, query: ExportQuery, readers: Readers, connection: Connection
-    ) -> ShardResult:
-        reconciler, pace = Reconciler(query), Pace(self._bytes_per_second)
-        place = Place(first=work.number == 0, last=work.number == work.count - 1)
-        number = PieceNumber(work.number, work.count, trial.trial)
-        file = await asyncio.to_thread(self._store.piece, work.location, work.upload, number)
-        try:
-            ranges = clauses(query.index, query.source, work.ranges)
-            rows = RowSource(readers, connection, ranges, query.source.values)
-            writer = row_writer(query, query.format(place), reconciler, file, place)
-            copied = await copy_rows(rows, writer, self._report(trial, pace), pace=pace)
-            sums = await asyncio.to_thread(reconciler.piece_sums)
-            return ShardResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, sums)
-        finally:
-            await asyncio.to_thread(file.close)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""Slices: the parts of an export of many files that may be written apart, each into files of its own.
+"""Slices: the parts of an index that may be written apart, as pieces of one file or into files of their own.
 
 The cut depends on the data and on no number of workers. With partitions, a slice is some of them, as their first key
-says, so that it has whole partitions. Else a slice is some ranges of the table, and no part crosses a slice.
+says, so that it has whole partitions. Else a slice is some ranges of the table, and no file of a part crosses a slice.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
+from longshore.exports.copy import RowSource
 from longshore.exports.files.partitions import Partition, PartitionQuery, partition_query
 from longshore.exports.query import ExportQuery
-from longshore.exports.ranges import MAX_GROUPS, Plan, Range, Source, clauses, groups
+from longshore.exports.ranges import MAX_GROUPS, Plan, Range, clauses, groups
 from longshore.exports.snapshot import Readers
 
 
@@ -43,22 +44,15 @@ class SliceSource(msgspec.Struct, frozen=True):
         """Names of the partition's keys."""
         return self.keys.names if self.keys else []
 
-
-class SlicePlan(msgspec.Struct, frozen=True):
-    """The slices of one index. None of them has no rows at all."""
-
-    slices: list[Slice]
-    rows: int | None
-    """The number of its rows, as far as it is known."""
-    exact: bool
-
-
-def clauses_of(query: ExportQuery, partitions: PartitionQuery | None, one: Slice) -> tuple[list[str], Source]:
-    """Return the `from` clauses of a slice, and the source with the values of their parameters."""
-    if partitions is None:
-        return clauses(query.index, query.source, one.ranges) or [query.source.sql], query.source
-    source = query.source if one.first is None else partitions.of(query.source, one.first)
-    return [f"{source.sql} {partitions.order}"], source
+    def rows(self, one: Slice, sent: int = 0) -> RowSource:
+        """Return the rows of a slice. `sent`: rows that the source has sent before."""
+        source = self.query.source
+        if self.keys is None:
+            parts = clauses(self.query.index, source, one.ranges) or [source.sql]
+        else:
+            source = source if one.first is None else self.keys.of(source, one.first)
+            parts = [f"{source.sql} {self.keys.order}"]
+        return RowSource(self.readers, self.connection, parts, source.values, sent)
 
 
 async def keys_of(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
@@ -69,17 +63,19 @@ async def keys_of(connection: Connection, query: ExportQuery) -> PartitionQuery 
     return await partition_query(connection, query.index, keys, query.request.zone)
 
 
-async def plan_slices(source: SliceSource, cut: Plan, slice_rows: int) -> SlicePlan:
-    """Cut an index into slices of about `slice_rows` rows. Raises LongshoreError."""
+async def plan_slices(source: SliceSource, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:
+    """Cut an index into slices of about `slice_rows` rows. Return its plan, with the number of rows, and the slices.
+
+    None of several slices has no rows at all. Raises LongshoreError.
+    """
     connection, query, keys = source.connection, source.query, source.keys
     if keys is None:
         ranges: list[list[Range]] = []
-        if query.request.target.split is not None and (cut.expected or 0) > slice_rows:
+        if (cut.expected or 0) > slice_rows:
             ranges = await groups(connection, query.index, query.source, cut, slice_rows)
         if len(ranges) < 2:
-            return SlicePlan([Slice(None, cut.ranges)], cut.expected, cut.exact)
-        slices = [Slice(number, some) for number, some in enumerate(ranges, 1)]
-        return SlicePlan(slices, cut.expected, cut.exact)
+            return cut, [Slice(None, cut.ranges)]
+        return cut, [Slice(number, some) for number, some in enumerate(ranges, 1)]
     if cut.one_statement:
         raise LongshoreError(
             f"{query.index.relation} reads a foreign table, or may give other rows each time, so its partitions cannot"
@@ -87,10 +83,11 @@ async def plan_slices(source: SliceSource, cut: Plan, slice_rows: int) -> SliceP
         )
     partitions = await keys.partitions(connection, query.source)
     rows = sum(partition.rows for partition in partitions)
+    counted = msgspec.structs.replace(cut, expected=rows, exact=True)
     grouped = _grouped(partitions, max(slice_rows, -(-rows // MAX_GROUPS)))
     if len(grouped) < 2:
-        return SlicePlan([Slice(None, partitions=partitions)], rows, True)
-    return SlicePlan([Slice(None, partitions=some, first=_first(some)) for some in grouped], rows, True)
+        return counted, [Slice(None, partitions=partitions)]
+    return counted, [Slice(None, partitions=some, first=_first(some)) for some in grouped]
 
 
 def _grouped(partitions: Sequence[Partition], rows: int) -> list[list[Partition]]:

@@ -1,0 +1,180 @@
+"""The job of an attempt to export: its indexes, planned in one snapshot, and the place of its result."""
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.exports import row_security, totals
+from longshore.exports.catalog import Index
+from longshore.exports.copy import Report
+from longshore.exports.formats import FORMATS
+from longshore.exports.increments.change_rows import Changes
+from longshore.exports.manifest import FileEntry
+from longshore.exports.query import ExportQuery, Request, prepare
+from longshore.exports.ranges import Plan, plan
+from longshore.exports.reconcile import Reconciler
+from longshore.exports.shards.store import ShardResult
+from longshore.exports.signatures import SigningKey
+from longshore.exports.slices import Slice, SliceSource, keys_of, plan_slices
+from longshore.exports.snapshot import Readers, refuse_outdated
+from longshore.exports.source_limits import Pace
+from longshore.exports.totals import Sums
+from longshore.results.store import Store
+from longshore.tasks.attempts import Attempt
+
+
+class ResultName(msgspec.Struct, frozen=True):
+    """The name and the place of an attempt's result."""
+
+    attempt: Attempt
+    name: str
+    location: str
+    previous: str | None
+    """Hash of the manifest before."""
+    key: SigningKey
+    """The key that its manifest is signed with."""
+
+
+class Output(msgspec.Struct, frozen=True):
+    """The place of a result, and the report of its progress."""
+
+    store: Store
+    location: str
+    """Of the result."""
+    report: Report
+    pace: Pace
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the locations of all files of the attempt."""
+        return self.location.rpartition("/")[0] + "/"
+
+
+class IndexJob(msgspec.Struct, frozen=True):
+    """One index of an export, planned in the snapshot."""
+
+    source: SliceSource
+    cut: Plan
+    slices: list[Slice]
+    reconciler: Reconciler
+
+    @property
+    def query(self) -> ExportQuery:
+        return self.source.query
+
+    async def restrict(self) -> None:
+        """Give the connection role and search path of this index."""
+        await row_security.restrict(self.source.connection, self.query.index, self.query.request.chain)
+
+    async def ask(self) -> None:
+        """Ask the source for the control totals."""
+        await self.restrict()
+        await self.reconciler.ask(self.source.connection)
+
+
+class ExportJob(msgspec.Struct, frozen=True):
+    """An export whose snapshot is open."""
+
+    naming: ResultName
+    output: Output
+    connection: Connection
+    """Holds the snapshot."""
+    snapshot_at: datetime
+    indexes: Sequence[IndexJob]
+    changes: Changes | None
+    """Of a run with deletes, which has one index and one file."""
+
+    @property
+    def is_for_many_workers(self) -> bool:
+        """Whether many workers are to write the result: an index was cut, and any connection may read each of them."""
+        is_cut = any(len(index.slices) > 1 for index in self.indexes)
+        return is_cut and self.output.store.is_shared and not any(index.cut.one_statement for index in self.indexes)
+
+    async def ask(self) -> None:
+        """Ask the source for the control totals of all indexes."""
+        for index in self.indexes:
+            await index.ask()
+
+
+class WrittenIndex(msgspec.Struct):
+    """The rows of one index in the result, so far."""
+
+    sent: int = 0
+    """Rows that the source has sent."""
+    rows: int = 0
+    size: int = 0
+    sums: Sums = {}
+    files: list[FileEntry] = []
+    """Where the result has many."""
+    stats: list[str] = []
+    """Statistics of its files, where they are shared as a table."""
+    sha256: bytes = b""
+    """Where the result has one file."""
+
+    def add(self, one: ShardResult) -> None:
+        """Add the rows of the next slice."""
+        self.sent += one.sent
+        self.rows += one.rows
+        self.size += one.piece.size
+        totals.merge(self.sums, totals.of_list(one.sums))
+        self.files += one.files
+        self.stats += one.stats
+
+
+class WrittenResult(msgspec.Struct, frozen=True):
+    """A result whose rows are all written, so that the snapshot is not needed any more."""
+
+    finish: Callable[[], Awaitable[Sequence[WrittenIndex]]]
+    """Completes its files, however long the store takes. Returns what was written of each index."""
+    publish: Callable[[bytes, str], Awaitable[None]]
+    """Publishes it with its manifest and the signature of that."""
+
+
+async def plan_indexes(
+    readers: Readers,
+    connection: Connection,
+    parts: Sequence[tuple[Index, Request]],
+    slice_rows: int,
+    *,
+    has_files: bool,
+) -> list[IndexJob]:
+    """Plan all indexes in the connection's snapshot.
+
+    `slice_rows`: rows of the slices that a larger table is cut into, where its rows may be written apart. `has_files`:
+    whether the result has many files. Raises LongshoreError and asyncpg.PostgresError.
+    """
+    jobs = []
+    for index, request in parts:
+        query = await prepare(connection, index, request)
+        source = SliceSource(readers, connection, query, await keys_of(connection, query))
+        reconciler = Reconciler(query)
+        count = source.keys is None and not reconciler.counts
+        cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=count)
+        rows = slice_rows if _may_be_cut(query, has_files=has_files) else sys.maxsize
+        jobs.append(IndexJob(source, *await plan_slices(source, cut, rows), reconciler))
+    await refuse_outdated(connection)
+    return jobs
+
+
+def _may_be_cut(query: ExportQuery, *, has_files: bool) -> bool:
+    target = query.request.target
+    if has_files:
+        return target.split is not None or target.partition_by is not None
+    adds_changes = query.changes is not None and query.changes.start is not None
+    return FORMATS[target.export_format].is_concatenable and not adds_changes
+
+
+def expected_rows(indexes: Sequence[IndexJob]) -> tuple[int | None, bool]:
+    """Return the number of rows of all indexes, None where it is not known, and whether it was counted."""
+    rows, exact = 0, True
+    for index in indexes:
+        if index.reconciler.rows is not None:
+            rows += index.reconciler.rows
+        elif index.cut.expected is None:
+            return None, False
+        else:
+            rows, exact = rows + index.cut.expected, exact and index.cut.exact
+    return rows, exact

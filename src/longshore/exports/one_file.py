@@ -1,0 +1,86 @@
+"""Results of one file: written by this worker, or assembled from pieces that any workers write."""
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+
+import structlog
+
+from longshore.exports import table_files
+from longshore.exports.copy import copy_rows, reporting
+from longshore.exports.job import ExportJob, WrittenIndex, WrittenResult
+from longshore.exports.manifest import beside
+from longshore.exports.pieces import row_writer
+from longshore.exports.shards.coordinator import Coordinator
+from longshore.exports.shards.store import ShardResult
+from longshore.exports.slices import Slice
+from longshore.results.multipart import UnfitPieceError
+from longshore.results.open import open_result
+from longshore.results.own_thread import in_own_thread
+from longshore.results.store import Result
+
+log = structlog.get_logger()
+
+
+async def write_file(stack: AsyncExitStack, job: ExportJob, coordinator: Coordinator) -> WrittenResult:
+    """Write the file of an export. `stack`: removes it on leaving, unless it was published.
+
+    Raises the errors of the database, the store and the copy.
+    """
+    if job.is_for_many_workers:
+        pieces = await stack.enter_async_context(AsyncExitStack())
+        try:
+            return await _write_by_many(pieces, job, coordinator)
+        except UnfitPieceError as error:
+            log.warning("export not cut", reason=str(error))
+            await pieces.aclose()  # alone: the key list of a run with deletes is in `stack`
+    return await _write_by_one(stack, job)
+
+
+async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
+    (index,), output = job.indexes, job.output
+    file, thread = await stack.enter_async_context(open_result(output.store.create, output.location))
+    writer, sums = row_writer(index.query, file)
+    sent = 0
+    if job.changes is not None:
+        writing = job.changes.write(job.connection, writer, index.reconciler, output.pace)
+        sent = await reporting(writing, lambda: output.report(writer.rows, writer.size))
+    whole = Slice(None, index.cut.ranges)
+    copied = await copy_rows(index.source.rows(whole, sent), writer, output.report, index.ask, output.pace)
+
+    async def finish() -> Sequence[WrittenIndex]:
+        await asyncio.get_running_loop().run_in_executor(thread, file.finish)
+        found = await in_own_thread(functools.partial(sums.end, file.open))
+        stats = [table_files.statistics(writer.format.footer)] if index.query.request.target.share_as else []
+        return [WrittenIndex(copied.sent, copied.rows, copied.size, found, stats=stats, sha256=copied.sha256)]
+
+    return WrittenResult(finish, functools.partial(_publish, file, thread))
+
+
+async def _write_by_many(pieces: AsyncExitStack, job: ExportJob, coordinator: Coordinator) -> WrittenResult:
+    """Have the slices written as pieces. After UnfitPieceError the connection still holds the snapshot."""
+    output, loop = job.output, asyncio.get_running_loop()
+    assembly, thread = await pieces.enter_async_context(open_result(output.store.assemble, output.location))
+    index = WrittenIndex()
+
+    async def add(result: ShardResult) -> None:
+        await loop.run_in_executor(thread, assembly.add, result.piece)
+        index.add(result)
+
+    await coordinator.collect(job, add, assembly.upload)
+
+    async def complete() -> tuple[int, bytes]:
+        return await loop.run_in_executor(thread, assembly.finish)
+
+    async def finish() -> Sequence[WrittenIndex]:
+        report = functools.partial(output.report, index.rows, index.size)
+        index.size, index.sha256 = await reporting(complete(), report)
+        return [index]
+
+    return WrittenResult(finish, functools.partial(_publish, assembly, thread))
+
+
+async def _publish(file: Result, thread: ThreadPoolExecutor, manifest: bytes, signature: str) -> None:
+    await asyncio.get_running_loop().run_in_executor(thread, file.publish, beside(manifest, signature))
