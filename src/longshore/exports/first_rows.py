@@ -4,19 +4,17 @@ Blocking, and bounded by MAX_BYTES: call it in a thread.
 """
 
 import csv
+import functools
 import io
-import zlib
-from collections.abc import Iterator
 
 import msgspec
-import zstandard
 
-from longshore.exports.formats.compression import GZIP
+from longshore.exports import readback
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.results.store import Store
 
 MAX_BYTES = 256 * 1024
-"""Read of a file at most, and decompressed at most."""
+"""Of text, read at most."""
 MAX_CHARACTERS = 200  # of a value
 WHY_NOT = {
     "parquet": "A Parquet file is read from its end, and needs a library that the API does not load.",
@@ -42,43 +40,15 @@ def first_rows(store: Store, location: str, format: str, options: CsvOptions, co
     """
     if format in WHY_NOT:
         return FirstRows([], [], WHY_NOT[format])
-    chunks = store.read(location)
-    if chunks is None:
+    if not store.exists(location):
         return FirstRows([], [], "The file has expired or was deleted.")
-    head, complete = _head(chunks, location)
-    text = head.decode("utf-8", "replace")
+    with readback.open_text(functools.partial(store.open, location), location) as file:
+        head = file.read(MAX_BYTES + 1)
+    complete = len(head) <= MAX_BYTES
+    text = head[:MAX_BYTES].decode("utf-8", "replace")
     if format == "csv":
         return _of_csv(text, options, count, complete=complete)
     return _of_json(text, count, complete=complete)
-
-
-def _head(chunks: Iterator[bytes], location: str) -> tuple[bytes, bool]:
-    """Return the decompressed beginning of a file, and whether that is all of it."""
-    taken, complete = bytearray(), True
-    for chunk in chunks:
-        taken += chunk
-        if len(taken) > MAX_BYTES:
-            complete = False
-            break
-    raw = bytes(taken[:MAX_BYTES])
-    if location.endswith(".gz"):
-        unpacked = _gunzipped(raw)
-    elif location.endswith(".zst"):
-        reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(raw), read_across_frames=True)
-        unpacked = reader.read(MAX_BYTES)
-    else:
-        return raw, complete
-    return unpacked, complete and len(unpacked) < MAX_BYTES
-
-
-def _gunzipped(raw: bytes) -> bytes:
-    """Return the decompressed beginning of a file, which has several members where several workers wrote it."""
-    unpacked = b""
-    while raw and len(unpacked) < MAX_BYTES:
-        member = zlib.decompressobj(GZIP)
-        unpacked += member.decompress(raw, MAX_BYTES - len(unpacked))
-        raw = member.unused_data
-    return unpacked
 
 
 def _of_csv(text: str, options: CsvOptions, count: int, *, complete: bool) -> FirstRows:

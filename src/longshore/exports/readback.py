@@ -80,7 +80,7 @@ def rows(opener: Opener, manifest: Manifest) -> int:
     if manifest.format == "xlsx":
         with opener() as file:
             return xlsx_cells.count_rows(file)
-    with _text(opener, manifest) as file:
+    with open_text(opener, manifest.file) as file:
         if manifest.format == "csv":
             options = dialect(manifest.csv)
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
@@ -102,7 +102,7 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns, cancelled: t
         return binary_sums(opener, layout, columns, cancelled)
     text = TextSums(layout, columns, header=layout.dialect.header)
     records = Records(PIECE_BYTES, QUOTE if manifest.format == "csv" else None)
-    with _text(opener, manifest) as file:
+    with open_text(opener, manifest.file) as file:
         while chunk := file.read(CHUNK_BYTES):
             refuse_cancelled(cancelled)
             for piece in records.add(chunk):
@@ -280,12 +280,12 @@ def _unescaped(text: str, options: Dialect) -> str:
 
 
 @contextlib.contextmanager
-def _text(opener: Opener, manifest: Manifest) -> Iterator[IO[bytes]]:
-    """Open the text of a file, whose compression may have several members or frames, as many workers write them."""
+def open_text(opener: Opener, name: str) -> Iterator[IO[bytes]]:
+    """Open the text of a file of this name. Its compression may have several members or frames, one for each piece."""
     with opener() as file:
-        if manifest.file.endswith(".gz"):
+        if name.endswith(".gz"):
             yield io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"))
-        elif manifest.file.endswith(".zst"):
+        elif name.endswith(".zst"):
             import zstandard
 
             yield io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
