@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from longshore.errors import LongshoreError
 from longshore.exports.manifest import SIGNATURE, SUFFIX
-from longshore.exports.signatures import KeySet, PublicKey, SigningKey, check, decoded, encoded, read_keys
+from longshore.exports.signatures import KeySet, PublicKey, SigningKey, check, from_base64url, read_keys, to_base64url
 from longshore.exports.verify import verify
 from tests.exports.test_verify_forged import CSV, made
 
@@ -20,9 +20,10 @@ __all__ = ["made"]  # a fixture
 
 # Of RFC 8037, appendix A: https://www.rfc-editor.org/rfc/rfc8037#appendix-A
 KEY = SigningKey(
-    decoded("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"), decoded("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
+    from_base64url("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"),
+    from_base64url("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"),
 )
-PUBLIC = PublicKey(KEY.kid, encoded(KEY.public))
+PUBLIC = PublicKey(KEY.kid, to_base64url(KEY.public))
 MANIFEST = b'{"rows": 1}\n'
 SIGNED = KEY.sign(MANIFEST)
 
@@ -30,7 +31,7 @@ SIGNED = KEY.sign(MANIFEST)
 def with_header(**members: Any) -> str:
     """Return a signature whose header has these members too; its value is that of the true one."""
     header = {"alg": "EdDSA", "kid": KEY.kid, **members}
-    return f"{encoded(json.dumps(header).encode())}..{SIGNED.rpartition('.')[2]}"
+    return f"{to_base64url(json.dumps(header).encode())}..{SIGNED.rpartition('.')[2]}"
 
 
 def keys_file(folder: Path, *keys: Any) -> Path:
@@ -46,10 +47,10 @@ def test_signature_is_what_the_rfcs_say_and_no_warning_is_raised() -> None:
         assert check(MANIFEST, signature, {KEY.kid: PUBLIC}) == KEY.kid
     header, payload, value = signature.split(".")
     assert payload == ""
-    assert json.loads(decoded(header)) == {"alg": "EdDSA", "kid": KEY.kid}
+    assert json.loads(from_base64url(header)) == {"alg": "EdDSA", "kid": KEY.kid}
     # By another library, from the bytes that RFC 7515, section 5.1 names.
     Ed25519PublicKey.from_public_bytes(KEY.public).verify(
-        decoded(value), f"{header}.{encoded(MANIFEST)}".encode("ascii")
+        from_base64url(value), f"{header}.{to_base64url(MANIFEST)}".encode("ascii")
     )
 
 
@@ -76,12 +77,12 @@ def test_manifest_of_many_megabytes_is_signed_and_checked() -> None:
         (with_header(kid=7), r"has no kid"),
         (with_header(b64=False), r"cannot be checked|does not fit"),
         (with_header(jwk={"kty": "OKP", "crv": "Ed25519", "x": PUBLIC.x}), r"cannot be checked|does not fit"),
-        (SIGNED.replace("..", f".{encoded(MANIFEST)}."), r"has a payload"),
+        (SIGNED.replace("..", f".{to_base64url(MANIFEST)}."), r"has a payload"),
         (SIGNED.replace("..", "."), r"it has 2 parts"),
         ("", r"it has 1 parts"),
         ("{}", r"it has 1 parts"),
         (f"{SIGNED}.x", r"it has 4 parts"),
-        (f"{encoded(b'[]')}..x", r"no JSON object"),
+        (f"{to_base64url(b'[]')}..x", r"no JSON object"),
         ("é..x", r"no JSON object"),
         (SIGNED[:-2], r"does not fit|base64url"),
         (f"{SIGNED}=", r"base64url"),
@@ -113,7 +114,7 @@ def test_every_altered_byte_of_a_manifest_is_found() -> None:
 def test_signature_of_another_key_under_the_same_kid_is_found() -> None:
     other = SigningKey.new()
     with pytest.raises(LongshoreError, match="does not fit the manifest"):
-        check(MANIFEST, SIGNED, {KEY.kid: PublicKey(KEY.kid, encoded(other.public))})
+        check(MANIFEST, SIGNED, {KEY.kid: PublicKey(KEY.kid, to_base64url(other.public))})
 
 
 def test_keys_of_other_types_in_a_set_are_left_out(tmp_path: Path) -> None:

@@ -71,24 +71,26 @@ class SigningKey:
 
     def __init__(self, public: bytes, private: bytes) -> None:
         """`public`, `private`: 32 bytes each."""
-        self._key = OKPKey.import_key({"kty": "OKP", "crv": CURVE, "x": encoded(public), "d": encoded(private)})
+        self._key = OKPKey.import_key(
+            {"kty": "OKP", "crv": CURVE, "x": to_base64url(public), "d": to_base64url(private)}
+        )
         self.kid = self._key.thumbprint()
 
     @classmethod
     def new(cls) -> "SigningKey":
         """Make a key."""
         made: dict[str, Any] = OKPKey.generate_key(CURVE, auto_kid=False).as_dict(private=True)
-        return cls(decoded(made["x"]), decoded(made["d"]))
+        return cls(from_base64url(made["x"]), from_base64url(made["d"]))
 
     @property
     def public(self) -> bytes:
         """The public key."""
-        return decoded(str(self._key.as_dict(private=False)["x"]))
+        return from_base64url(str(self._key.as_dict(private=False)["x"]))
 
     @property
     def private(self) -> bytes:
         """The private key."""
-        return decoded(str(self._key.as_dict(private=True)["d"]))
+        return from_base64url(str(self._key.as_dict(private=True)["d"]))
 
     def sign(self, manifest: bytes) -> str:
         """Return the signature of a manifest: a compact JWS with an empty payload."""
@@ -161,7 +163,7 @@ def check(manifest: bytes, signature: str, keys: dict[str, PublicKey]) -> str:
 def _kid_of(part: str) -> str:
     """Return the kid of a protected header whose other members are as expected. Raises LongshoreError."""
     try:
-        header = msgspec.json.decode(decoded(part), type=dict[str, Any])
+        header = msgspec.json.decode(from_base64url(part), type=dict[str, Any])
     except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
         raise LongshoreError("is no JWS: its header is no JSON object in base64url") from None
     if (algorithm := header.get("alg")) != ALGORITHM:
@@ -181,16 +183,16 @@ def _shown(value: Any) -> str:
 def _is_canonical(text: str) -> bool:
     """Return whether a text is base64url as encoders write it: some bits of its last character decode to nothing."""
     try:
-        return encoded(decoded(text)) == text
+        return to_base64url(from_base64url(text)) == text
     except (binascii.Error, ValueError):
         return False
 
 
-def encoded(value: bytes) -> str:
+def to_base64url(value: bytes) -> str:
     """Return bytes in base64url, without padding."""
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
-def decoded(text: str) -> bytes:
+def from_base64url(text: str) -> bytes:
     """Return the bytes of a text in base64url. Raises ValueError."""
     return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)

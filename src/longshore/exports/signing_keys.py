@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from longshore.database.connect import Connection, Pool
-from longshore.exports.signatures import KeySet, PublicKey, SigningKey, encoded
+from longshore.exports.signatures import KeySet, PublicKey, SigningKey
 from longshore.vault import SHARED_CHAIN, SealedValues, Vault, VaultError
 
 log = structlog.get_logger()
@@ -107,4 +107,4 @@ def owner(kid: str) -> str:
 
 
 def _public(row: asyncpg.Record) -> PublicKey:
-    return PublicKey(row["kid"], encoded(row["public_key"]))
+    return PublicKey(row["kid"], to_base64url(row["public_key"]))
