@@ -16,11 +16,11 @@ from benchmarks.table import Case
 from longshore.database.connect import open_pool
 from longshore.demo.seed import SMALLER_CHAINS
 from longshore.exports import catalog
-from longshore.exports.export import IndexTarget
 from longshore.exports.increments import change_rows
 from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.query import Request, prepare
 from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.target import IndexTarget
 from longshore.tasks.model import ChainId, Interval
 
 MOST_OF_EXPORT = 0.25

@@ -43,7 +43,7 @@ from longshore.api.routes import endpoints_of
 from longshore.api.service import lifespan
 from longshore.console.pages import compile_templates, to_answer
 from longshore.destinations import kinds
-from longshore.exports.export import ExportTarget
+from longshore.exports.target import ExportTarget
 from longshore.settings import Settings
 from longshore.sharing import profile, shares, tables
 from longshore.telemetry import logs

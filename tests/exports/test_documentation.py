@@ -6,11 +6,11 @@ from pathlib import Path
 
 from longshore.exports import catalog
 from longshore.exports.catalog_check import TYPES
-from longshore.exports.export import ExportTarget
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES, SETTABLE
 from longshore.exports.segments.operators import OPERATORS, WINDOWS
 from longshore.exports.segments.rules import Rule, Segment
+from longshore.exports.target import ExportTarget
 from longshore.exports.target_check import check_target
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -17,7 +17,6 @@ from longshore.database.connect import open_pool
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import FieldChoice
-from longshore.exports.export import IndexTarget, Split
 from longshore.exports.files.partitions import Partition, PartitionKey
 from longshore.exports.files.paths import MAX_FILES
 from longshore.exports.files.writer import MAX_FINISHING, FilesWriter
@@ -28,6 +27,7 @@ from longshore.exports.query import ExportQuery, Request, prepare
 from longshore.exports.slices import Slice
 from longshore.exports.snapshot import SESSION, Readers
 from longshore.exports.source_limits import Pace
+from longshore.exports.target import IndexTarget, Split
 from longshore.results.local import LocalStore
 from longshore.tasks.model import ChainId, Interval
 from tests.exports.engine import CHAIN, ignore, index_over

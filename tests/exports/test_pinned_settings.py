@@ -11,9 +11,9 @@ from longshore.database.connect import open_pool
 from longshore.database.session_settings import SESSION
 from longshore.exports import snapshot
 from longshore.exports.catalog import Field, FieldType
-from longshore.exports.export import Split
 from longshore.exports.files.partitions import PartitionKey
 from longshore.exports.snapshot import Readers
+from longshore.exports.target import Split
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export, index_over
 from tests.exports.test_partitions import export as export_files

@@ -8,8 +8,8 @@ from longshore.access.tokens import Caller
 from longshore.api.service import Service
 from longshore.errors import LongshoreError
 from longshore.exports.columns import choices
-from longshore.exports.export import ExportTarget
 from longshore.exports.increments import changes
+from longshore.exports.target import ExportTarget
 from longshore.tasks.requests import NewTask
 from longshore.validation import ValidationError, Violation
 

@@ -20,7 +20,7 @@ from longshore.database.connect import Connection
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
-from longshore.exports.export import ExportTarget, decode_definition
+from longshore.exports.target import ExportTarget, decode_definition
 from longshore.tasks import delivery_requests, idempotency
 from longshore.tasks.delivery_requests import DeliverableRun, RunDelivery
 from longshore.tasks.idempotency import StoredAnswer

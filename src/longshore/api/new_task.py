@@ -18,9 +18,9 @@ from longshore.errors import ProblemError
 from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.deliver_target import check_takes
-from longshore.exports.export import ExportTarget
 from longshore.exports.segments import rules, stored
 from longshore.exports.segments.rules import Segment
+from longshore.exports.target import ExportTarget
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation

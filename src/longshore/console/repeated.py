@@ -10,7 +10,7 @@ from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
 from longshore.api.visibility_checks import shown_task
-from longshore.exports.export import decode_definition
+from longshore.exports.target import decode_definition
 from longshore.tasks import queries
 
 SHARED_KEYS = ("priority", "timeout_seconds", "result_days")

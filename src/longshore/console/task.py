@@ -23,13 +23,13 @@ from longshore.console.pages import html, page, redirect
 from longshore.console.run import result_of
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
-from longshore.exports.export import TRIGGER, ExportTarget
 from longshore.exports.manifest import is_files
 from longshore.exports.rights import sees
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
+from longshore.exports.target import TRIGGER, ExportTarget
 from longshore.exports.visibility import sees_task, stored_export
 from longshore.results import links
 from longshore.results.links import Link

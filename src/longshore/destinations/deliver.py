@@ -24,8 +24,8 @@ from longshore.destinations.kind import (
     TablePlace,
 )
 from longshore.exports.deliver_target import Deliver, path_of
-from longshore.exports.export import CHANGE_NAMES
 from longshore.exports.manifest import Manifest, Mirror
+from longshore.exports.target import CHANGE_NAMES
 from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt

@@ -9,7 +9,6 @@ from longshore.database.connect import Connection
 from longshore.exports import formats, row_security, source_totals
 from longshore.exports.catalog import Index, quoted_identifier
 from longshore.exports.columns import Column, choices, columns_of
-from longshore.exports.export import IndexTarget
 from longshore.exports.formats import WHOLE, FileSpec, Format, Place, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.increments import changes, transactions
@@ -20,6 +19,7 @@ from longshore.exports.ranges import Source, source_of
 from longshore.exports.readback import Layout
 from longshore.exports.segments.rules import Segment
 from longshore.exports.source_totals import SourceTotalColumns
+from longshore.exports.target import IndexTarget
 from longshore.tasks.model import ChainId, Interval
 
 

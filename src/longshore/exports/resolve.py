@@ -7,11 +7,11 @@ from longshore.errors import LongshoreError
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import choices, shape_of
-from longshore.exports.export import ExportTarget, ExportTrigger, IndexTarget, decode_definition
 from longshore.exports.formats import FORMATS
 from longshore.exports.query import Request
 from longshore.exports.segments import stored
 from longshore.exports.segments.rules import Segment, in_zone
+from longshore.exports.target import ExportTarget, ExportTrigger, IndexTarget, decode_definition
 from longshore.exports.target_check import NOT_INCREMENTAL, check_segment, interval_rules
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId

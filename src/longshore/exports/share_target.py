@@ -4,8 +4,8 @@ import re
 
 from longshore.exports.catalog import Catalog
 from longshore.exports.columns import choices
-from longshore.exports.export import ExportTarget
 from longshore.exports.formats import FORMATS
+from longshore.exports.target import ExportTarget
 from longshore.validation import Violation, in_json, pointer
 
 # Column names without column mapping: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#column-mapping

@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from longshore.database.connect import Connection, Pool
-from longshore.exports.signatures import KeySet, PublicKey, SigningKey
+from longshore.exports.signatures import KeySet, PublicKey, SigningKey, to_base64url
 from longshore.vault import SHARED_CHAIN, SealedValues, Vault, VaultError
 
 log = structlog.get_logger()

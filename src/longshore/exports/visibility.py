@@ -7,8 +7,8 @@ import msgspec
 from longshore.access.tokens import Caller, Level, limits_of
 from longshore.database.connect import Pool
 from longshore.exports.catalog import Catalog
-from longshore.exports.export import ExportTarget, ExportTrigger, decode_definition, reads_of
 from longshore.exports.rights import sees
+from longshore.exports.target import ExportTarget, ExportTrigger, decode_definition, reads_of
 from longshore.tasks.model import ChainId
 from longshore.tasks.recorded_reads import Read, decoded
 

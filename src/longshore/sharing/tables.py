@@ -18,8 +18,8 @@ from longshore.api.guard import admitted_leniently
 from longshore.api.service import AnyRequest
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError
-from longshore.exports.export import TABLE_NAME
 from longshore.exports.rights import sees
+from longshore.exports.target import TABLE_NAME
 from longshore.sharing import protocol
 from longshore.sharing.listing import PAGE, Listing, while_valid, with_error_line
 from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, Capabilities

@@ -12,8 +12,8 @@ from longshore.destinations.kind import DestinationError, TableEvidence, TableLo
 from longshore.destinations.postgresql.table import Target
 from longshore.destinations.postgresql.types import quoted
 from longshore.exports.columns import PLAIN_CASTS
-from longshore.exports.export import CHANGE
 from longshore.exports.manifest import Mirror
+from longshore.exports.target import CHANGE
 from longshore.exports.totals import Totals, added, as_list
 
 STAGING_NAME = "_longshore_staging"

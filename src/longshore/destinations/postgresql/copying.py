@@ -10,7 +10,7 @@ from longshore.destinations.postgresql import apply, rows
 from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.table import Target
 from longshore.destinations.postgresql.types import quoted
-from longshore.exports.export import CHANGE_NAMES
+from longshore.exports.target import CHANGE_NAMES
 
 LOST_SECONDS = 1.0  # that asyncpg may take to report a lost connection
 

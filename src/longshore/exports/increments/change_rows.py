@@ -12,7 +12,6 @@ from longshore.database.connect import Connection
 from longshore.exports import formats, source_totals
 from longshore.exports.columns import Column
 from longshore.exports.copy import RowWriter, copy_blocks, reporting
-from longshore.exports.export import REASON
 from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.changes import ChangeQuery, KeyList
@@ -24,6 +23,7 @@ from longshore.exports.ranges import Source
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.segments.sql import Condition
 from longshore.exports.source_limits import Pace
+from longshore.exports.target import REASON
 from longshore.results.open import open_result
 from longshore.results.store import ResultWriter, Store
 from longshore.telemetry import tracing

@@ -22,12 +22,12 @@ from longshore.errors import LongshoreError, TransientError
 from longshore.exports import row_security
 from longshore.exports.catalog import Field, FieldType, Index, shape
 from longshore.exports.columns import Column, columns_of
-from longshore.exports.export import CHANGE, CHANGE_NAMES, REASON
 from longshore.exports.increments import transactions
 from longshore.exports.increments.keys import Key
 from longshore.exports.increments.transactions import Position, Watermark
 from longshore.exports.ranges import Source, calls_unstable, explain, nodes
 from longshore.exports.segments.sql import Condition
+from longshore.exports.target import CHANGE, CHANGE_NAMES, REASON
 
 CHECK_SECONDS = 3  # of a statement, while a request waits
 
