@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.errors import LongshoreError
-from longshore.exports.deliver_target import Deliver, RunFacts, check_template, path_of, place_of
+from longshore.exports.deliver_target import Deliver, RunFacts, check_template, delivery_place, path_of
 from longshore.tasks.model import Interval
 from tests.answers import violations
 from tests.destinations.places import Place, add_place, delivered_body
@@ -40,11 +40,11 @@ def test_template_is_filled_with_the_facts_of_the_run_in_the_zone_of_its_trigger
 ) -> None:
     entry = Deliver("warehouse", path=path)
     assert check_template(entry) is None
-    assert place_of(entry, FACTS) == expected
+    assert delivery_place(entry, FACTS) == expected
 
 
 def test_many_files_have_a_folder_of_their_own_by_default() -> None:
-    place = place_of(Deliver("warehouse"), MANY)
+    place = delivery_place(Deliver("warehouse"), MANY)
     assert path_of(place, "users/part-00001.csv") == "wallet-ledger/2026-05-27/12-7/users/part-00001.csv"
 
 

@@ -16,7 +16,7 @@ from longshore.database.connect import Connection, Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.snapshot import SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends, watermarks
 from longshore.tasks.attempts import Attempt
@@ -135,7 +135,7 @@ class World:
         self.url = url
         self.folder = folder
         self.runner = asyncio.Runner()
-        self._pool: Any = open_pool(url, size=6, name="test", **SESSION)
+        self._pool: Any = open_pool(url, size=6, name="test", **EXPORT_SESSION)
         self.pool: Pool = self.runner.run(self._pool.__aenter__())
         self.writer: Connection = self.runner.run(asyncpg.connect(url))
         self.late: Connection = self.runner.run(asyncpg.connect(url))

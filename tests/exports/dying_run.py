@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from longshore.database.connect import open_pool
-from longshore.exports.snapshot import SESSION
+from longshore.exports.snapshot import EXPORT_SESSION
 from tests.exports.changing import ChangingTask
 
 STATEMENTS = frozenset({"execute", "fetch", "fetchrow", "fetchval", "copy_from_query"})
@@ -46,7 +46,7 @@ class Points:
 
 async def main(url: str, folder: Path, id: int, point: int) -> None:
     """Run the attempt."""
-    async with open_pool(url, size=4, name="test", **SESSION) as pool:
+    async with open_pool(url, size=4, name="test", **EXPORT_SESSION) as pool:
         task = ChangingTask(pool, folder, id)
         attempt = await task.begin_attempt()
         points = Points(point, str(task.folder))

@@ -11,7 +11,7 @@ from longshore.exports.copy import CopyResult, RowSource, RowWriter, copy_rows
 from longshore.exports.formats import Compression, FileSpec, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.ranges import Plan, Source, plan
-from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks.model import ChainId, TaskId
@@ -31,7 +31,7 @@ async def export(
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
         location = AttemptFiles(ChainId(CHAIN), TaskId(1), 1).location("result")
-        async with open_pool(url, size=connections, name="test", **SESSION) as pool:
+        async with open_pool(url, size=connections, name="test", **EXPORT_SESSION) as pool:
             readers = Readers(pool, connections - 1)
             source = Source(index.from_clause, (CHAIN,))
             async with readers.snapshot() as (connection, _):

@@ -17,7 +17,7 @@ from longshore.database.connect import Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.snapshot import SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
 from longshore.exports.verify import verify
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends, watermarks
@@ -285,7 +285,7 @@ def test_an_acknowledgement_during_a_redelivery_counts_for_it_too(
     chain = ChainId(CHAIN)
 
     async def steps() -> None:
-        async with open_pool(service.url, size=5, name="test", **SESSION) as pool:
+        async with open_pool(service.url, size=5, name="test", **EXPORT_SESSION) as pool:
             await pool.execute(TABLES)
             await pool.execute("insert into shop.entries (id) values (1)")
             store = LocalStore(tmp_path / "results")
@@ -352,7 +352,7 @@ def test_a_cancelled_redelivery_copies_nothing_more_and_holds_no_thread_that_oth
 
     async def steps() -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        async with open_pool(service.url, size=5, name="test", **SESSION) as pool:
+        async with open_pool(service.url, size=5, name="test", **EXPORT_SESSION) as pool:
             await pool.execute(TABLES)
             await pool.execute("insert into shop.entries (id) select generate_series(1, 60)")
             exporter = Exporter(pool, Sources(Readers(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store)

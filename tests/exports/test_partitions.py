@@ -25,7 +25,7 @@ from longshore.exports.manifest import FileEntry
 from longshore.exports.many_files import add_empty_files, write_by_one
 from longshore.exports.query import ExportQuery, Request, prepare
 from longshore.exports.slices import Slice
-from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from longshore.exports.source_limits import Pace
 from longshore.exports.target import IndexTarget, Split
 from longshore.results.local import LocalStore
@@ -95,7 +95,7 @@ async def export(
         action="export", export_index="odd", export_format=form, fields=fields, partition_by=keys, split=split
     )
     request = Request(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)), zone=zone)
-    async with open_pool(url, size=2, name="test", **SESSION) as pool:
+    async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
         readers = Readers(pool, 1)
         async with readers.snapshot() as (connection, _):
             jobs = await plan_indexes(readers, connection, [(index, request)], slice_rows, has_files=True)
@@ -202,7 +202,7 @@ def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, t
         full, empty = (
             Request(ChainId(chain), target, None, Interval(None, datetime.now(UTC))) for chain in (CHAIN, CHAIN + 1)
         )
-        async with open_pool(url, size=2, name="test", **SESSION) as pool:
+        async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (connection, _):
                 parts = [(INDEX, full), (INDEX, empty)]
@@ -233,7 +233,10 @@ async def query_of(url: str, split: Split | None = None) -> ExportQuery:
     fields: list[str | FieldChoice] = ["id", "word"]
     target = IndexTarget(action="export", export_index="odd", export_format="csv", fields=fields, split=split)
     request = Request(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)))
-    async with open_pool(url, size=1, name="test", **SESSION) as pool, Readers(pool, 1).snapshot() as (connection, _):
+    async with (
+        open_pool(url, size=1, name="test", **EXPORT_SESSION) as pool,
+        Readers(pool, 1).snapshot() as (connection, _),
+    ):
         return await prepare(connection, INDEX, request)
 
 

@@ -186,7 +186,7 @@ def test_exports_of_many_files_give_the_same_bytes_whatever_the_database_says(
 
 def test_a_connection_that_has_joined_a_snapshot_waits_for_locks_as_long_as_others(databases: Databases) -> None:
     async def lock_timeouts(url: str) -> list[str]:
-        async with open_pool(url, size=2, name="test", **snapshot.SESSION) as pool:
+        async with open_pool(url, size=2, name="test", **snapshot.EXPORT_SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (first, _), readers.connections(first, 1) as connections:
                 for connection in connections:

@@ -12,7 +12,7 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import RowSource, RowWriter, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from tests.exports.engine import CHAIN, ignore, index_over
 from tests.service import Longshore
 
@@ -40,7 +40,7 @@ def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
     file = SlowFile()
 
     async def steps() -> None:
-        async with open_pool(shop.url, size=2, name="test", **{**SESSION, **IDLE}) as pool:
+        async with open_pool(shop.url, size=2, name="test", **{**EXPORT_SESSION, **IDLE}) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (connection, _):
                 columns = await columns_of(connection, index, choices(None, index))
@@ -72,7 +72,7 @@ def test_source_that_ends_while_the_last_block_is_written_costs_nothing(
     file = EndingFile()
 
     async def steps() -> None:
-        async with open_pool(shop.url, size=1, name="ends early", **SESSION) as pool:
+        async with open_pool(shop.url, size=1, name="ends early", **EXPORT_SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (connection, _):
                 columns = await columns_of(connection, index, choices(None, index))

@@ -8,7 +8,7 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.exports.run_errors import is_retryable
-from longshore.exports.snapshot import SESSION, Readers, lock_tables
+from longshore.exports.snapshot import EXPORT_SESSION, Readers, lock_tables
 from tests.faults.held import until
 from tests.service import Longshore
 
@@ -19,7 +19,7 @@ def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot
     shop.sql("create table entries (id bigint)")
 
     async def steps() -> None:
-        async with open_pool(shop.url, size=2, name="test", **SESSION) as pool:
+        async with open_pool(shop.url, size=2, name="test", **EXPORT_SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (first, _):
                 await first.fetchval("select count(*) from public.entries")

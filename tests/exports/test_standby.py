@@ -26,7 +26,7 @@ from longshore.exports.increments import changes
 from longshore.exports.increments.changes import KeyList, ReaderCopy
 from longshore.exports.increments.keys import key_of
 from longshore.exports.ranges import Source
-from longshore.exports.snapshot import SESSION, ExportedSnapshot, Readers, export_snapshot
+from longshore.exports.snapshot import EXPORT_SESSION, ExportedSnapshot, Readers, export_snapshot
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 
@@ -143,7 +143,7 @@ def test_fewer_connections_read_a_snapshot_where_others_lead_to_another_replica(
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
 
     async def steps() -> None:
-        async with open_pool(url, size=2, name="test", **SESSION) as pool:
+        async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (first, _):
                 async with readers.connections(first, 1) as found:

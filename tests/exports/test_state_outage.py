@@ -12,7 +12,7 @@ import asyncpg
 from longshore.database.connect import Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
-from longshore.exports.snapshot import SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
@@ -42,7 +42,7 @@ async def begun(pool: Pool) -> Attempt:
 async def held(state: Pool, source: str, folder: Path, attempt: Attempt) -> AsyncIterator[asyncio.Task[RunResult]]:
     """Run an export that no longer needs the service's database, and waits for its table until this block ends."""
     lock = await asyncpg.connect(source)
-    async with open_pool(source, size=2, name="the source", **SESSION) as readers:
+    async with open_pool(source, size=2, name="the source", **EXPORT_SESSION) as readers:
         exporter = Exporter(state, Sources(Readers(readers, 0)), catalog.load(), LocalStore(folder))
         async with lock.transaction():
             await lock.execute("lock table loyalty.products in access exclusive mode")

@@ -24,7 +24,7 @@ from longshore.database.retry import retry_until_available
 from longshore.destinations.stored import Destinations
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
-from longshore.exports.snapshot import SESSION as EXPORT_SESSION
+from longshore.exports.snapshot import EXPORT_SESSION
 from longshore.fair_queue import FairQueue, QueueLimits
 from longshore.process_list import announced
 from longshore.results.open import open_store

@@ -15,7 +15,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
-from longshore.exports.formats import WHOLE, Format, Place
+from longshore.exports.formats import WHOLE, Format, PiecePosition
 from longshore.exports.formats.compression import Compressor
 from longshore.exports.snapshot import Readers, keep_alive, keep_alive_if_possible, lock_tables
 from longshore.exports.source_limits import Pace
@@ -96,7 +96,7 @@ class RowWriter:
         file: Writable,
         compressor: Compressor | None = None,
         observe: Callable[[bytes], None] | None = None,
-        place: Place = WHOLE,
+        position: PiecePosition = WHOLE,
     ) -> None:
         """`observe`: is called with the text of whole rows before it is compressed."""
         self.format = format
@@ -104,9 +104,9 @@ class RowWriter:
         self._file = file
         self._compressor = compressor
         self._observe = observe
-        self._place = place
+        self._position = position
         self._begun = False
-        self._hash = hashlib.sha256() if place == WHOLE else None
+        self._hash = hashlib.sha256() if position == WHOLE else None
 
     @property
     def rows(self) -> int:
@@ -120,7 +120,7 @@ class RowWriter:
 
     def begin(self) -> None:
         """Write the bytes before the first row, if this is the first piece."""
-        if self._place.first:
+        if self._position.first:
             self._begin()
 
     def write(self, chunks: list[bytes]) -> None:
@@ -134,7 +134,7 @@ class RowWriter:
 
     def end(self) -> bytes:
         """Write the bytes after the last row. Return the SHA-256 of the file; nothing for a piece."""
-        if self._place.last:
+        if self._position.last:
             self._begin()
         if self._begun:  # a piece in the middle without rows has no byte, not even the header of a compression
             for data in self.format.end():

@@ -83,12 +83,12 @@ class RunFacts(msgspec.Struct, frozen=True):
 def planned_deliveries(entries: Sequence[Deliver], facts: RunFacts) -> list[PlannedDelivery]:
     """Return the deliveries of a run."""
     return [
-        PlannedDelivery(entry.destination, place_of(entry, facts), msgspec.json.encode(entry).decode())
+        PlannedDelivery(entry.destination, delivery_place(entry, facts), msgspec.json.encode(entry).decode())
         for entry in entries
     ]
 
 
-def place_of(entry: Deliver, facts: RunFacts) -> str:
+def delivery_place(entry: Deliver, facts: RunFacts) -> str:
     """Return the place of a delivery: its table, or the path of its files with `{name}` in place of their names."""
     if entry.table is not None:
         return entry.table
@@ -110,7 +110,7 @@ def place_of(entry: Deliver, facts: RunFacts) -> str:
 
 
 def path_of(place: str, name: str) -> str:
-    """Return the path of a file. `place`: as `place_of` returns it. Raises LongshoreError where it is too long."""
+    """Return the path of a file. `place`: of the delivery. Raises LongshoreError where the path is too long."""
     path = place.replace("{name}", name)
     if len(path.encode()) > MAX_PATH_BYTES:
         raise LongshoreError(f"the path {path[:60]}… has more than {MAX_PATH_BYTES:,} bytes; choose a shorter `path`")

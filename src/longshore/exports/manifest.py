@@ -134,7 +134,7 @@ class FilesManifest(RunManifest, frozen=True, kw_only=True):
         )
 
 
-def beside(manifest: bytes, signature: str) -> dict[str, bytes]:
+def sidecars(manifest: bytes, signature: str) -> dict[str, bytes]:
     """Return the files beside a result of one file, by the suffixes of their names: manifest and signature."""
     return {SUFFIX: manifest, SUFFIX + SIGNATURE: signature.encode()}
 

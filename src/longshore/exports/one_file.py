@@ -11,7 +11,7 @@ import structlog
 from longshore.exports import table_files
 from longshore.exports.copy import copy_rows, reporting
 from longshore.exports.job import ExportJob, WrittenIndex, WrittenResult
-from longshore.exports.manifest import beside
+from longshore.exports.manifest import sidecars
 from longshore.exports.pieces import row_writer
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.shards.store import ShardResult
@@ -83,4 +83,4 @@ async def _write_by_many(pieces: AsyncExitStack, job: ExportJob, coordinator: Co
 
 
 async def _publish(file: Result, thread: ThreadPoolExecutor, manifest: bytes, signature: str) -> None:
-    await asyncio.get_running_loop().run_in_executor(thread, file.publish, beside(manifest, signature))
+    await asyncio.get_running_loop().run_in_executor(thread, file.publish, sidecars(manifest, signature))

@@ -4,7 +4,7 @@ import asyncio
 
 from longshore.exports import formats, totals
 from longshore.exports.copy import RowWriter, copy_rows
-from longshore.exports.formats import WHOLE, Place
+from longshore.exports.formats import WHOLE, PiecePosition
 from longshore.exports.job import Output
 from longshore.exports.query import ExportQuery
 from longshore.exports.reconcile import FileSums
@@ -13,19 +13,19 @@ from longshore.exports.slices import Slice, SliceSource
 from longshore.results.store import PieceNumber, Writable
 
 
-def row_writer(query: ExportQuery, file: Writable, place: Place = WHOLE) -> tuple[RowWriter, FileSums]:
+def row_writer(query: ExportQuery, file: Writable, position: PiecePosition = WHOLE) -> tuple[RowWriter, FileSums]:
     """Return the writer of a file or a piece, and the sums of what it writes."""
     target, sums = query.request.target, FileSums(query)
     compressor = formats.compressor(target.export_format, target.compression)
-    return RowWriter(query.format(place), file, compressor, sums.add, place), sums
+    return RowWriter(query.format(position), file, compressor, sums.add, position), sums
 
 
 async def write_piece(output: Output, source: SliceSource, one: Slice, upload: str, number: PieceNumber) -> ShardResult:
     """Write a slice as a piece of the result. `upload`: the assembly's. Raises as `copy_rows`."""
     file = await asyncio.to_thread(output.store.piece, output.location, upload, number)
     try:
-        place = Place(first=number.number == 0, last=number.number == number.count - 1)
-        writer, sums = row_writer(source.query, file, place)
+        position = PiecePosition(first=number.number == 0, last=number.number == number.count - 1)
+        writer, sums = row_writer(source.query, file, position)
         copied = await copy_rows(source.rows(one), writer, output.report, pace=output.pace)
         found = totals.as_list(await asyncio.to_thread(sums.end))
         return ShardResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)

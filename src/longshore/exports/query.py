@@ -9,7 +9,7 @@ from longshore.database.connect import Connection
 from longshore.exports import formats, row_security, source_totals
 from longshore.exports.catalog import Index, quoted_identifier
 from longshore.exports.columns import Column, choices, columns_of
-from longshore.exports.formats import WHOLE, FileSpec, Format, Place, RowKey
+from longshore.exports.formats import WHOLE, FileSpec, Format, PiecePosition, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.increments import changes, transactions
 from longshore.exports.increments.changes import ChangeQuery, ReaderCopy
@@ -55,11 +55,11 @@ class ExportQuery(msgspec.Struct, frozen=True):
     key: RowKey | None
     """The column that names a row in errors."""
 
-    def format(self, place: Place = WHOLE) -> Format:
+    def format(self, position: PiecePosition = WHOLE) -> Format:
         """Return the format of the result, or of a piece of it."""
         target = self.request.target
         part_bytes = target.split.bytes if target.split else None
-        spec = FileSpec(self.columns, self.layout.dialect, target.compression, place, self.key, part_bytes)
+        spec = FileSpec(self.columns, self.layout.dialect, target.compression, position, self.key, part_bytes)
         return formats.new_format(target.export_format, spec)
 
     def fingerprint(self, format: Format) -> str:

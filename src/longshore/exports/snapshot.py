@@ -24,7 +24,7 @@ KEEP_ALIVE_SECONDS = 60.0  # between statements of a connection that waits, whic
 # The same rows come in the same order each time: no scan begins where another one is, none is split over parallel
 # workers. Compiling a query (jit) pays off after minutes, and an export's query is too simple for it. While the results
 # store blocks, an export reads nothing from the source; without `tcp_user_timeout` the source does not disconnect it.
-SESSION = {
+EXPORT_SESSION = {
     "synchronize_seqscans": "off",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",

@@ -36,7 +36,7 @@ from longshore.results.store import (
     PieceNumber,
     StoreError,
     StoreUnavailableError,
-    place_of,
+    attempt_of,
 )
 from longshore.tasks.model import ChainId, TaskId
 
@@ -103,13 +103,13 @@ class BucketStore:
 
         If the store refuses to list or to delete them, they stay, which does no harm. Raises StoreUnavailableError.
         """
-        keep = {_attempt_of(location) for location in kept}
+        keep = {_attempt_folder(location) for location in kept}
         self._abort(f"{chain}/{task}/", lambda upload: _is_up_to(upload.key, attempt))
         try:
             with translated_errors():
                 for found in obstore.list(self._store, f"{chain}/{task}"):
                     paths = [meta["path"] for meta in found]
-                    old = [path for path in paths if _is_up_to(path, attempt) and _attempt_of(path) not in keep]
+                    old = [path for path in paths if _is_up_to(path, attempt) and _attempt_folder(path) not in keep]
                     if old:
                         obstore.delete(self._store, old)
         except StoreError as error:
@@ -136,7 +136,7 @@ class BucketStore:
         with translated_errors():
             for path, moment in self._all_files():
                 names = path.split("/")
-                place = place_of(names[: LEVELS - 1]) if len(names) >= LEVELS else None
+                place = attempt_of(names[: LEVELS - 1]) if len(names) >= LEVELS else None
                 if place is not None and (place.attempt != OF_TASK or len(names) == KEY_LIST_LEVELS):
                     newest[place] = max(newest.get(place, 0.0), moment.timestamp())
         return [attempt_files for attempt_files, written in newest.items() if written < before]
@@ -189,7 +189,7 @@ class BucketStore:
                 yield bytes(chunk)
 
 
-def _attempt_of(path: str) -> str:
+def _attempt_folder(path: str) -> str:
     """Return the folder of an object's attempt."""
     return "/".join(path.split("/")[: LEVELS - 1])
 

@@ -21,7 +21,7 @@ from longshore.results.store import (
     AttemptFiles,
     PieceNumber,
     StoreError,
-    place_of,
+    attempt_of,
 )
 from longshore.tasks.model import ChainId, TaskId
 
@@ -64,7 +64,7 @@ class LocalStore:
                 continue
             folders.clear()
             with contextlib.suppress(FileNotFoundError):
-                if (place := place_of(names)) is not None and Path(folder).stat().st_mtime < before:
+                if (place := attempt_of(names)) is not None and Path(folder).stat().st_mtime < before:
                     attempts.append(place)
         return attempts
 

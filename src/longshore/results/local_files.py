@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO
 
 from longshore.durable_files import create_file, sync_folder, write_file
-from longshore.results.store import LEVELS, NOTHING, Beside, Piece, StoreUnavailableError
+from longshore.results.store import LEVELS, NO_SIDECARS, Sidecars, Piece, StoreUnavailableError
 
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
@@ -65,11 +65,11 @@ class LocalFile:
         """Open the unpublished file for reading."""
         return self._part.open("rb")
 
-    def publish(self, beside: Beside = NOTHING) -> None:
+    def publish(self, sidecars: Sidecars = NO_SIDECARS) -> None:
         """Sync the file and the files beside it, and give the file its final name. With a result, sync all folders."""
         self._file.sync()
         self._file.close()
-        for suffix, content in beside.items():
+        for suffix, content in sidecars.items():
             write_file(self._path.with_name(self._path.name + suffix), content)
         self._part.rename(self._path)
         if not self._is_part:
@@ -159,9 +159,9 @@ class LocalAssembly:
     def open(self) -> IO[bytes]:
         return self._file.open()
 
-    def publish(self, beside: Beside = NOTHING) -> None:
+    def publish(self, sidecars: Sidecars = NO_SIDECARS) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # pieces of lost workers
-        self._file.publish(beside)
+        self._file.publish(sidecars)
 
     def close(self) -> None:
         self._file.close()

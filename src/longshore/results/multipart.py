@@ -15,7 +15,7 @@ from typing import IO, Any
 from longshore.errors import LongshoreError
 from longshore.results.bucket_client import BucketClient
 from longshore.results.media_types import media_type
-from longshore.results.store import NOTHING, Beside, Piece, PieceNumber, StoreError, StoreUnavailableError
+from longshore.results.store import NO_SIDECARS, Piece, PieceNumber, Sidecars, StoreError, StoreUnavailableError
 
 MAX_PARTS = 10_000  # of an upload
 LANES = 3
@@ -105,7 +105,7 @@ class ObjectAssembly:
         self._parts: list[tuple[int, str]] = []
         self._size = 0
         self._small = False
-        self._beside: list[str] = []
+        self._sidecars: list[str] = []
         self._published = False
 
     def add(self, piece: Piece) -> None:
@@ -139,10 +139,10 @@ class ObjectAssembly:
             raise StoreUnavailableError(f"the results store has {size} bytes of {self._size}")
         return size, digest.digest()
 
-    def publish(self, beside: Beside = NOTHING) -> None:
-        for suffix, content in beside.items():
+    def publish(self, sidecars: Sidecars = NO_SIDECARS) -> None:
+        for suffix, content in sidecars.items():
             key = self._key + suffix
-            self._beside.append(key)
+            self._sidecars.append(key)
             self._bucket.call("put_object", key, Body=content, ContentType=media_type(key), **self._bucket.encryption)
         self._published = True
 
@@ -151,6 +151,6 @@ class ObjectAssembly:
             return
         with contextlib.suppress(StoreError):
             self._bucket.call("abort_multipart_upload", self._key, retry_seconds=0, UploadId=self.upload)
-        for key in (*self._beside, self._key):
+        for key in (*self._sidecars, self._key):
             with contextlib.suppress(StoreError):
                 self._bucket.call("delete_object", key, retry_seconds=0)

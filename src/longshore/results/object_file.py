@@ -18,7 +18,7 @@ from obstore.store import ObjectStore
 from longshore.results.aws import error_of
 from longshore.results.bucket_client import headers_of
 from longshore.results.media_types import media_type
-from longshore.results.store import NOTHING, Beside, StoreError, StoreUnavailableError
+from longshore.results.store import NO_SIDECARS, Sidecars, StoreError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class ObjectFile:
         self._key = key
         self._blocks: queue.Queue[bytes | StoreError | None] = queue.Queue(MAX_WAITING_BLOCKS)
         self._thread = ThreadPoolExecutor(1, "upload")
-        self._beside: list[str] = []
+        self._sidecars: list[str] = []
         self._published = False
         self._upload = self._thread.submit(self._put)
 
@@ -62,12 +62,12 @@ class ObjectFile:
         """Open the finished object for reading."""
         return open_object(self._store, self._key)
 
-    def publish(self, beside: Beside = NOTHING) -> None:
+    def publish(self, sidecars: Sidecars = NO_SIDECARS) -> None:
         """Complete the upload, put the objects beside it, and keep all of them."""
         self.finish()
-        for suffix, content in beside.items():
+        for suffix, content in sidecars.items():
             key = self._key + suffix
-            self._beside.append(key)
+            self._sidecars.append(key)
             with translated_errors():
                 obstore.put(self._store, key, content, attributes={"Content-Type": media_type(key)})
         self._published = True
@@ -79,7 +79,7 @@ class ObjectFile:
                 self._put_block(StoreError("the result was not published"))  # aborts the upload
             if self._upload.exception() is None:  # it was complete
                 with contextlib.suppress(BaseError, OSError):
-                    obstore.delete(self._store, [*self._beside, self._key])
+                    obstore.delete(self._store, [*self._sidecars, self._key])
         self._thread.shutdown()
 
     def __enter__(self) -> "ObjectFile":

@@ -62,7 +62,7 @@ class AttemptFiles(msgspec.Struct, frozen=True):
         return f"{self.chain}/{self.task}/{KEYS}/{began}-{self.attempt}/{KEY_LIST}"
 
 
-def place_of(names: Sequence[str]) -> AttemptFiles | None:
+def attempt_of(names: Sequence[str]) -> AttemptFiles | None:
     """Return the place whose folder below the store has these names; None where it is not the service's."""
     chain, task, last = names
     if not NUMBER.fullmatch(chain) or not NUMBER.fullmatch(task) or not (last == KEYS or NUMBER.fullmatch(last)):
@@ -92,9 +92,9 @@ class PieceNumber(msgspec.Struct, frozen=True):
     """The number of the trial that writes the piece, from 1."""
 
 
-Beside = Mapping[str, bytes]
+Sidecars = Mapping[str, bytes]
 """Files beside a result, such as its manifest: their contents, by the suffixes that their names add to the result's."""
-NOTHING: Beside = MappingProxyType({})
+NO_SIDECARS: Sidecars = MappingProxyType({})
 
 
 class Writable(Protocol):
@@ -128,7 +128,7 @@ class Result(Protocol):
     def open(self) -> IO[bytes]:
         """Open the finished result for reading."""
 
-    def publish(self, beside: Beside = NOTHING) -> None:
+    def publish(self, sidecars: Sidecars = NO_SIDECARS) -> None:
         """Make the result visible, with files beside it, such as the manifest."""
 
     def close(self) -> None: ...

@@ -27,8 +27,7 @@ from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
 from longshore.exports.shards.worker import ShardWorker
-from longshore.exports.snapshot import SESSION as EXPORT_SESSION
-from longshore.exports.snapshot import Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
 from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
 from longshore.exports.visibility import webhook_maker_sees

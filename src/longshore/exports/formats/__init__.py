@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from longshore.exports.formats.compression import CODECS, Codec, Compression, Compressor
-from longshore.exports.formats.format import WHOLE, FileSpec, Format, Place, RowKey
+from longshore.exports.formats.format import WHOLE, FileSpec, Format, PiecePosition, RowKey
 
 
 class FormatInfo(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ __all__ = [
     "Compression",
     "FileSpec",
     "Format",
-    "Place",
+    "PiecePosition",
     "RowKey",
     "compressor",
     "extension",

@@ -38,7 +38,7 @@ class Csv(Format):
         return {**options, "force_quote": True} if dialect.quote_all else options
 
     def begin(self) -> bytes:
-        if not self._spec.place.first:
+        if not self._spec.position.first:
             return b""
         dialect = self._dialect
         header = dialect.delimiter.join(self._quoted(self._escaped(column.name)) for column in self._spec.columns)

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 MAX_SHOWN_CHARACTERS = 100  # of a value in an error message
 
 
-class Place(msgspec.Struct, frozen=True):
+class PiecePosition(msgspec.Struct, frozen=True):
     """The position of a piece in a file that is put together from several."""
 
     first: bool = True
     last: bool = True
 
 
-WHOLE = Place()
+WHOLE = PiecePosition()
 
 
 class RowKey(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class FileSpec(msgspec.Struct, frozen=True):
     dialect: Dialect = Dialect()
     """Used by CSV alone."""
     compression: Compression | None = None
-    place: Place = WHOLE
+    position: PiecePosition = WHOLE
     """Always the whole file for a format that does not join."""
     key: RowKey | None = None
     """Used by the formats that cannot hold every value."""

@@ -77,7 +77,7 @@ class Json(JsonLines):
     def __init__(self, spec: FileSpec) -> None:
         super().__init__(spec)
         # The first of several pieces has rows: see `ranges.groups`.
-        self._separator = b"[\n" if spec.place.first else b",\n"
+        self._separator = b"[\n" if spec.position.first else b",\n"
 
     def frame(self, block: bytes) -> bytes:
         # A comma follows a row only once there is a next one, so the line feed of the last row waits for that.
@@ -86,5 +86,5 @@ class Json(JsonLines):
         return framed
 
     def end(self) -> Iterator[bytes]:
-        if self._spec.place.last:
-            yield b"\n]\n" if self.rows or not self._spec.place.first else b"[]\n"
+        if self._spec.position.last:
+            yield b"\n]\n" if self.rows or not self._spec.position.first else b"[]\n"

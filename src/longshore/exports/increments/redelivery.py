@@ -13,7 +13,7 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.exports.job import ResultName
-from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, beside, is_files
+from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, is_files, sidecars
 from longshore.results.own_thread import in_own_thread, refuse_cancelled
 from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed
 from longshore.tasks import run_queries
@@ -68,7 +68,7 @@ def _copy_result(
         with store.create(location) as new:
             if not _copy(store, pending.location, new, pending.sha256, cancelled):
                 return None
-            new.publish(beside(manifest, signature))
+            new.publish(sidecars(manifest, signature))
     return RunResult(
         result=name,
         location=location,
