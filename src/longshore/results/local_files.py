@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO
 
 from longshore.durable_files import create_file, sync_folder, write_file
-from longshore.results.store import LEVELS, NO_SIDECARS, Sidecars, Piece, StoreUnavailableError
+from longshore.results.store import LEVELS, NO_SIDECARS, Piece, Sidecars, StoreUnavailableError
 
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
