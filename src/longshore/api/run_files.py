@@ -35,7 +35,7 @@ select t.id, case when r.result is not null then 'DONE' else r.state end as stat
                where task_id = r.task_id and run = r.run
                union all
                select 1, r.result, coalesce(r.summary ->> 'index', ''), '{}', r.rows, r.bytes, r.sha256
-               where r.summary -> 'files' is null or json_typeof(r.summary -> 'files') = 'null'
+               where r.summary ->> 'files' is null
            ) files
            where number > $4 and number <= $4::bigint + $5
            order by number

@@ -261,6 +261,11 @@ async def _time_ranges(connection: Connection, index: Index, source: Source, exp
     first, last = await connection.fetchrow(extent, source.values[0]) or (None, None)
     if first is None or last is None or first == last:
         return []
-    cuts = await time_cuts(connection, index, float(first), float(last), count)
+
+    async def estimate(low: str, high: str) -> int:
+        (clause,) = clauses(index, source, [Range("times", low, high)])
+        return int((await explain(connection, f"select 1 {clause}", source.values))["Plan Rows"])
+
+    cuts = await time_cuts(connection, estimate, (float(first), float(last)), expected, count)
     ranges = [Range("times", low, high) for low, high in zip([None, *cuts], [*cuts, None], strict=True)]
     return [*ranges, Range("no time")]

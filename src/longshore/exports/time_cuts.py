@@ -1,55 +1,54 @@
 """The bounds of ranges of a time column, so that each range has about as many rows.
 
-They follow PostgreSQL's histogram of the column where it has one, and the calendar elsewhere: a single row of the year
-9999 must not put all others into one range. https://www.postgresql.org/docs/current/view-pg-stats.html
+They follow the planner's estimates, and those the histograms of a table, or of the tables below a view. The calendar
+alone would put all rows into one range where a single one is of the year 9999.
 """
+
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Index
 
 LAST_SECOND = 9e12  # after 1970, of a `timestamp`; a `date` reaches further
-
-HISTOGRAM = """
-select pg_catalog.format_type(a.atttypid, null) as type, s.histogram_bounds::text as bounds
-from pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = $2::text
-join pg_catalog.pg_stats s on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = a.attname
-where c.oid = $1::text::regclass and s.histogram_bounds is not null
-order by s.inherited desc
-limit 1
-"""
-
-# The bounds are values of the column's own type, as a `date` may be one that no `timestamp` is.
-BETWEEN = """
-select second::float8
-from unnest($1::text::{}[]) bound, extract(epoch from bound) second
-where second::float8 > $2::float8 and second::float8 < $3::float8
-order by second
-"""
+MIN_PARTS, MAX_DEPTH = 16, 5  # of a time that has too many rows; 16**5 parts of 10,000 years are days
 
 # Neither Python's calendar nor an interval of PostgreSQL spans dates of any year.
 TIMES = "select to_timestamp(second)::text from unnest($1::float8[]) with ordinality t (second, number) order by number"
 
+Estimate = Callable[[str, str], Awaitable[int]]
+"""Returns the rows that the planner expects between two times, as PostgreSQL writes them."""
 
-async def time_cuts(connection: Connection, index: Index, first: float, last: float, count: int) -> list[str]:
-    """Return the times, as PostgreSQL writes them, that cut a time column into `count` ranges.
 
-    `first`, `last`: of the chain's times, in seconds after 1970.
+async def time_cuts(
+    connection: Connection, estimate: Estimate, extent: tuple[float, float], expected: int, count: int
+) -> list[str]:
+    """Return the times, as PostgreSQL writes them, that cut the expected rows into about `count` ranges.
+
+    `extent`: the first and the last of the chain's times, in seconds after 1970.
     """
-    first, last = min(first, LAST_SECOND), min(last, LAST_SECOND)
-    knots = [first, *await _between(connection, index, first, last), last]
-    cuts = []
-    for number in range(1, count):
-        step, rest = divmod(number * (len(knots) - 1), count)
-        cuts.append(knots[step] + (knots[step + 1] - knots[step]) * rest / count)
-    return [row[0] for row in await connection.fetch(TIMES, cuts)]
+    most = 2 * expected // count
 
+    async def parts(first: float, last: float, count: int, depth: int) -> list[tuple[str, int]]:
+        """Return the ends of parts that have not too many rows, and the rows of each."""
+        seconds = [first + (last - first) * number / count for number in range(count + 1)]
+        times = [row[0] for row in await connection.fetch(TIMES, seconds)]
+        found: list[tuple[str, int]] = []
+        for (begin, end), (low, high) in zip(pairwise(seconds), pairwise(times), strict=True):
+            rows = await estimate(low, high)
+            if rows > most and depth < MAX_DEPTH:
+                found += await parts(begin, end, max(MIN_PARTS, 2 * rows // most), depth + 1)
+            else:
+                found.append((high, rows))
+        return found
 
-async def _between(connection: Connection, index: Index, first: float, last: float) -> list[float]:
-    """Return the bounds of the column's histogram between two times, in order; none without a histogram."""
-    histogram = await connection.fetchrow(HISTOGRAM, index.regclass, index.time)
-    if histogram is None:
-        return []
-    rows = await connection.fetch(BETWEEN.format(histogram["type"]), histogram["bounds"], first, last)
-    return [row[0] for row in rows]
+    first, last = (min(second, LAST_SECOND) for second in extent)
+    found = await parts(first, last, max(MIN_PARTS, count), 1)
+    enough = sum(rows for _, rows in found) / count
+    cuts: list[str] = []
+    collected = 0
+    for time, rows in found[:-1]:
+        collected += rows
+        if collected >= enough:
+            cuts.append(time)
+            collected = 0
+    return cuts
