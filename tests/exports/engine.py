@@ -10,7 +10,7 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import CopyResult, RowSource, RowWriter, copy_rows
 from longshore.exports.formats import Compression, FileSpec, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.ranges import Plan, Source, plan
+from longshore.exports.ranges import Plan, Source, clauses, plan
 from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
@@ -43,7 +43,7 @@ async def export(
                 form = formats.new_format(name, spec)
                 cut = await plan(connection, index, form.query(source.sql), source)
                 with store.create(location) as file:
-                    rows = RowSource(readers, connection, cut.clauses, source.values)
+                    rows = RowSource(readers, connection, clauses(index, source, cut.ranges), source.values)
                     writer = RowWriter(form, file, formats.compressor(name, compression))
                     copied = await copy_rows(rows, writer, ignore)
                     file.publish({".json": b"{}"})

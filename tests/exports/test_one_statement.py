@@ -68,7 +68,7 @@ def url(debian: DebianPostgres) -> str:
 def exported(url: str, relation: str, index: Index | None = None) -> tuple[list[str], int]:
     """Return the ids of the rows of an export, sorted, and the number of its statements."""
     content, _, cut = asyncio.run(export(url, index or index_over(relation, id=FieldType.NUMBER), "csv"))
-    return sorted(content.decode().splitlines()[1:], key=int), len(cut.clauses)
+    return sorted(content.decode().splitlines()[1:], key=int), len(cut.ranges) or 1
 
 
 EVERYTHING = [str(number) for number in range(1, ROWS + 1)]
@@ -98,13 +98,13 @@ def test_a_field_that_depends_on_the_session_is_read_in_one_statement(url: str, 
     field = Field(FieldType.TEXT, "", sql=f"({sql})::text")
     index = index_over("shop.sales", id=FieldType.NUMBER, inner=field)
     _, copied, cut = asyncio.run(export(url, index, "csv"))
-    assert (copied.rows, len(cut.clauses)) == (ROWS, 1)
+    assert (copied.rows, len(cut.ranges) or 1) == (ROWS, 1)
 
 
 def test_a_field_of_an_immutable_function_is_read_in_several_statements(url: str) -> None:
     pure = Field(FieldType.TEXT, "", sql="shop.pure(id)::text || to_char(at, 'YYYY')")
     _, copied, cut = asyncio.run(export(url, index_over("shop.sales", pure=pure), "csv"))
-    assert (copied.rows, len(cut.clauses)) == (ROWS, 4)
+    assert (copied.rows, len(cut.ranges) or 1) == (ROWS, 4)
 
 
 def test_dates_of_any_year_cut_an_export_and_lose_no_row(url: str) -> None:

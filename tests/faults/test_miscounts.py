@@ -13,7 +13,7 @@ from longshore.exports.copy import RowSource, RowWriter, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.ranges import Source, plan
+from longshore.exports.ranges import Source, clauses, plan
 from longshore.exports.snapshot import Readers
 from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt, RunResult
@@ -50,7 +50,7 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) 
         made = form(FileSpec(columns))
         cut = await plan(connection, index, made.query(source.sql), source)
         with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
-            rows = RowSource(readers, connection, cut.clauses, source.values)
+            rows = RowSource(readers, connection, clauses(index, source, cut.ranges), source.values)
             copied = await copy_rows(rows, RowWriter(made, file), report)
             file.publish({SUFFIX: b"{}"})
     return copied.rows

@@ -47,8 +47,7 @@ def signers_of_everything(relay: Relay) -> set[str]:
     assert made.bucket is not None
     upload = made.bucket.begin(NAME)
     made.bucket.call("abort_multipart_upload", NAME, UploadId=upload)
-    address = made.presigned_url(NAME, 60)
-    assert address is not None
+    (address,) = made.presigned_urls([NAME], 60)
     made.remove(NAME)
     (credential,) = parse_qs(urlsplit(address).query)["X-Amz-Credential"]
     return relay.signers | {credential.partition("/")[0]}
@@ -65,8 +64,7 @@ def test_a_profile_of_the_shared_files_signs_every_request(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "other")
     assert signers_of_everything(relay) == {"AKIDOTHER"}
-    address = store().presigned_url(NAME, 60)
-    assert address is None, "it was removed"
+    assert not store().exists(NAME), "it was removed"
     assert keys(bucket) == []
 
 
@@ -153,7 +151,7 @@ def everything(made: BucketStore) -> list[Callable[[], Any]]:
             file.publish({".manifest.json": b"{}"})
 
     return [write, lambda: bucket.begin(NAME), lambda: made.attempts(1), lambda: made.remove(NAME),
-            lambda: made.presigned_url(NAME, 60)]  # fmt: skip
+            lambda: made.presigned_urls([NAME], 60)]  # fmt: skip
 
 
 def test_an_export_to_a_store_that_refuses_ends_at_once_and_its_task_can_be_deleted(

@@ -155,7 +155,7 @@ async def _presigned(request: AnyRequest, run: RunFiles, terms: Terms) -> Addres
     # The store does not check the credential, so the address expires with it.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lifetimes))
     seconds = max(1, min(terms.seconds, left))
-    if await asyncio.to_thread(service.store.presigned_url, run.location, seconds) is None:
+    if not await asyncio.to_thread(service.store.exists, run.location):
         raise gone(run.what)
     signing = presigned(service.store, seconds)
     await audit.record(service.pool, actor(request), request.scope["user"].chain, "result.address", run.what)

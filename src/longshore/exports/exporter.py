@@ -13,18 +13,19 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from longshore.database.connect import Pool
+from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
 from longshore.exports import resolve, rights, table_files
 from longshore.exports.catalog import Catalog, Index
+from longshore.exports.copy import Report
 from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
 from longshore.exports.increments import change_rows, changes, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver, reread_note
-from longshore.exports.job import ExportJob, Output, ResultName, expected_rows, plan_indexes
+from longshore.exports.job import ExportJob, IndexJob, Output, ResultName, expected_rows, plan_indexes
 from longshore.exports.manifest import is_files
 from longshore.exports.many_files import write_files
 from longshore.exports.one_file import write_file
-from longshore.exports.progress import progress_report
 from longshore.exports.publication import published
 from longshore.exports.query import Request
 from longshore.exports.resolve import Resolver
@@ -38,6 +39,7 @@ from longshore.results.own_thread import in_own_thread
 from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, watermarks
 from longshore.tasks.attempts import Attempt, RunResult
+from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
 from longshore.telemetry import tracing
@@ -173,7 +175,7 @@ class Exporter:
                 query = indexes[0].query
                 table_files.schema_of(query)  # refuses what cannot be shared, before it is written
                 changed_rows = await change_rows.begin(stack, query, baseline, self._store) if baseline else None
-                report = progress_report(self._pool, naming.attempt.message, functools.partial(expected_rows, indexes))
+                report = self._report(naming.attempt.message, indexes)
                 if changed_rows is not None:
                     await changed_rows.list_keys(connection, functools.partial(report, 0, 0))
                 output = Output(self._store, naming.location, report, Pace(limits.bytes_per_second))
@@ -183,3 +185,14 @@ class Exporter:
                 if query.request.target.incremental:
                     await transactions.wait_until_durable(self._pool, connection)
             return await published(job, result)
+
+    def _report(self, message: Message, indexes: Sequence[IndexJob]) -> Report:
+        """Return the report of an attempt's progress to its task."""
+
+        async def report(rows: int, size: int) -> None:
+            expected, exact = expected_rows(indexes)
+            # A report that is lost does no harm: the state of the task is written when the copy has ended.
+            with ignore_outage("progress not reported", task=message.task):
+                await attempts.report(self._pool, message, rows, size, expected, exact=exact)
+
+        return report

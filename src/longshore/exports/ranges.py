@@ -118,10 +118,8 @@ class Plan(msgspec.Struct, frozen=True):
     """The number of its rows."""
     exact: bool
     """Whether they were counted, rather than estimated by the planner."""
-    clauses: list[str]
-    """`from` clauses; together they select each row once."""
     ranges: list[Range]
-    """The range of each clause; none where there is one clause, which selects everything."""
+    """Together they have each row once; none where the export is not cut."""
     one_statement: bool = False
     """Whether another statement might read other rows, even in the same snapshot; see `is_one_statement`."""
 
@@ -142,13 +140,12 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
     elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * RANGE_ROWS:
         ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
     counted = await _count(connection, source) if count else None
-    parts = clauses(index, source, ranges) or [source.sql]
-    return Plan(expected if counted is None else counted, counted is not None, parts, ranges, one_statement)
+    return Plan(expected if counted is None else counted, counted is not None, ranges, one_statement)
 
 
 def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
-    """Return the `from` clauses of ranges."""
-    return [f"{source.sql} and {part.condition(index)}" for part in ranges]
+    """Return the `from` clauses of ranges; without ranges, the one of all rows."""
+    return [f"{source.sql} and {part.condition(index)}" for part in ranges] or [source.sql]
 
 
 async def groups(connection: Connection, index: Index, source: Source, plan: Plan, rows: int) -> list[list[Range]]:

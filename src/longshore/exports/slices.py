@@ -48,7 +48,7 @@ class SliceSource(msgspec.Struct, frozen=True):
         """Return the rows of a slice. `sent`: rows that the source has sent before."""
         source = self.query.source
         if self.keys is None:
-            parts = clauses(self.query.index, source, one.ranges) or [source.sql]
+            parts = clauses(self.query.index, source, one.ranges)
         else:
             source = source if one.first is None else self.keys.of(source, one.first)
             parts = [f"{source.sql} {self.keys.order}"]

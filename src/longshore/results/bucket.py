@@ -162,10 +162,6 @@ class BucketStore:
     def open_path(self, location: str) -> Path | None:  # noqa: ARG002  # of the protocol
         return None
 
-    def presigned_url(self, location: str, seconds: int) -> str | None:
-        """Return a presigned address of a result; None if it is gone."""
-        return self.presigned_urls([location], seconds)[0] if self.exists(location) else None
-
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
         with translated_errors():
             if not isinstance(self._store, (AzureStore, GCSStore, S3Store)):

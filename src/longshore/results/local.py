@@ -104,9 +104,6 @@ class LocalStore:
             return None
         return path if path.is_file() else None
 
-    def presigned_url(self, location: str, seconds: int) -> str | None:  # noqa: ARG002  # of the protocol
-        return None
-
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:  # noqa: ARG002  # of the protocol
         return []
 

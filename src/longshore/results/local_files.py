@@ -6,11 +6,10 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from longshore.durable_files import create_file, sync_folder, write_file
-from longshore.results.store import LEVELS, NO_SIDECARS, Piece, Sidecars, StoreUnavailableError
+from longshore.results.store import LEVELS, NO_SIDECARS, Piece, ResultWriter, Sidecars, StoreUnavailableError
 
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
@@ -45,7 +44,7 @@ class PartFile:
         self._file.close()
 
 
-class LocalFile:
+class LocalFile(ResultWriter):
     """A result that one worker writes, or one of its many files, under another name until it is published."""
 
     def __init__(self, path: Path, *, is_part: bool = False) -> None:
@@ -55,8 +54,11 @@ class LocalFile:
         self._part = path.with_name(path.name + writer + PART)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = PartFile(self._part)
-        self.write = self._file.write
         self._published = False
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises OSError."""
+        self._file.write(data)
 
     def finish(self) -> None:
         """Do nothing: an open file can be read."""
@@ -85,14 +87,6 @@ class LocalFile:
             sync_folder(Path(folder))
         for above in self._path.parents[1:LEVELS]:
             sync_folder(above)
-
-    def __enter__(self) -> "LocalFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove the file unless it was published."""

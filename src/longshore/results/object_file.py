@@ -7,7 +7,6 @@ import queue
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import IO, Any
 
 import obstore
@@ -18,7 +17,7 @@ from obstore.store import ObjectStore
 from longshore.results.aws import error_of
 from longshore.results.bucket_client import headers_of
 from longshore.results.media_types import media_type
-from longshore.results.store import NO_SIDECARS, Sidecars, StoreError, StoreUnavailableError
+from longshore.results.store import NO_SIDECARS, ResultWriter, Sidecars, StoreError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -35,7 +34,7 @@ OWN_ERROR = re.compile(r"credential provider: (Store\w*Error): (.*)")
 REDIRECTED = "redirect without LOCATION"
 
 
-class ObjectFile:
+class ObjectFile(ResultWriter):
     """A result that one worker uploads. The parts under way and the waiting blocks bound the memory."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
@@ -81,14 +80,6 @@ class ObjectFile:
                 with contextlib.suppress(BaseError, OSError):
                     obstore.delete(self._store, [*self._sidecars, self._key])
         self._thread.shutdown()
-
-    def __enter__(self) -> "ObjectFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _put_block(self, block: bytes | StoreError | None) -> None:
         while True:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import IO, Protocol
+from typing import IO, Protocol, Self
 
 import msgspec
 
@@ -140,11 +140,13 @@ class ResultWriter(Writable, Result, Protocol):
     def finish(self) -> None:
         """End writing. The result can be read, and is not visible yet. May be called again."""
 
-    def __enter__(self) -> "ResultWriter": ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 class Assembly(Result, Protocol):
@@ -195,9 +197,6 @@ class Store(Protocol):
 
     def open_path(self, location: str) -> Path | None:
         """Return the file of a result; None if it is gone or not in a folder."""
-
-    def presigned_url(self, location: str, seconds: int) -> str | None:
-        """Return a presigned address of a result; None if it is gone or the store presigns none."""
 
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
         """Return presigned addresses of files, which are not looked for; none if the store presigns none."""
