@@ -88,7 +88,7 @@ class Exporter:
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
-        target, trigger = resolve.decoded(attempt)
+        target, trigger = resolve.stored_definition(attempt)
         result = await self._run(attempt, target, trigger)
         index = BUNDLE if target.export_indexes is not None else target.export_index
         facts = RunFacts(

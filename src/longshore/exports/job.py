@@ -18,7 +18,7 @@ from longshore.exports.ranges import Plan, plan
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.shards.store import ShardResult
 from longshore.exports.signatures import SigningKey
-from longshore.exports.slices import Slice, SliceSource, keys_of, plan_slices
+from longshore.exports.slices import IndexRows, Slice, partition_keys, plan_slices
 from longshore.exports.snapshot import Readers, refuse_outdated
 from longshore.exports.source_limits import Pace
 from longshore.exports.totals import Sums
@@ -56,8 +56,8 @@ class Output(msgspec.Struct, frozen=True):
 class IndexJob(msgspec.Struct, frozen=True):
     """One index of an export, planned in the snapshot."""
 
-    source: SliceSource
-    cut: Plan
+    source: IndexRows
+    plan: Plan
     slices: list[Slice]
     reconciler: Reconciler
 
@@ -91,7 +91,7 @@ class ExportJob(msgspec.Struct, frozen=True):
     def is_for_many_workers(self) -> bool:
         """Whether many workers are to write the result: an index was cut, and any connection may read each of them."""
         is_cut = any(len(index.slices) > 1 for index in self.indexes)
-        return is_cut and self.output.store.is_shared and not any(index.cut.one_statement for index in self.indexes)
+        return is_cut and self.output.store.is_shared and not any(index.plan.one_statement for index in self.indexes)
 
     async def ask(self) -> None:
         """Ask the source for the control totals of all indexes."""
@@ -149,7 +149,7 @@ async def plan_indexes(
     jobs = []
     for index, request in parts:
         query = await prepare(connection, index, request)
-        source = SliceSource(readers, connection, query, await keys_of(connection, query))
+        source = IndexRows(readers, connection, query, await partition_keys(connection, query))
         reconciler = Reconciler(query)
         count = source.keys is None and not reconciler.counts
         cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=count)
@@ -173,8 +173,8 @@ def expected_rows(indexes: Sequence[IndexJob]) -> tuple[int | None, bool]:
     for index in indexes:
         if index.reconciler.rows is not None:
             rows += index.reconciler.rows
-        elif index.cut.expected is None:
+        elif index.plan.expected is None:
             return None, False
         else:
-            rows, exact = rows + index.cut.expected, exact and index.cut.exact
+            rows, exact = rows + index.plan.expected, exact and index.plan.exact
     return rows, exact

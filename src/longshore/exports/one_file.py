@@ -47,7 +47,7 @@ async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
     if job.changes is not None:
         writing = job.changes.write(job.connection, writer, index.reconciler, output.pace)
         sent = await reporting(writing, lambda: output.report(writer.rows, writer.size))
-    whole = Slice(None, index.cut.ranges)
+    whole = Slice(None, index.plan.ranges)
     copied = await copy_rows(index.source.rows(whole, sent), writer, output.report, index.ask, output.pace)
 
     async def finish() -> Sequence[WrittenIndex]:

@@ -9,7 +9,7 @@ from longshore.exports.job import Output
 from longshore.exports.query import ExportQuery
 from longshore.exports.reconcile import FileSums
 from longshore.exports.shards.store import ShardResult
-from longshore.exports.slices import Slice, SliceSource
+from longshore.exports.slices import IndexRows, Slice
 from longshore.results.store import PieceNumber, Writable
 
 
@@ -20,13 +20,13 @@ def row_writer(query: ExportQuery, file: Writable, position: PiecePosition = WHO
     return RowWriter(query.format(position), file, compressor, sums.add, position), sums
 
 
-async def write_piece(output: Output, source: SliceSource, one: Slice, upload: str, number: PieceNumber) -> ShardResult:
+async def write_piece(output: Output, source: IndexRows, part: Slice, upload: str, number: PieceNumber) -> ShardResult:
     """Write a slice as a piece of the result. `upload`: the assembly's. Raises as `copy_rows`."""
     file = await asyncio.to_thread(output.store.piece, output.location, upload, number)
     try:
         position = PiecePosition(first=number.number == 0, last=number.number == number.count - 1)
         writer, sums = row_writer(source.query, file, position)
-        copied = await copy_rows(source.rows(one), writer, output.report, pace=output.pace)
+        copied = await copy_rows(source.rows(part), writer, output.report, pace=output.pace)
         found = totals.as_list(await asyncio.to_thread(sums.end))
         return ShardResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
     finally:

@@ -18,7 +18,7 @@ from longshore.tasks.model import ChainId
 from longshore.tasks.watermarks import IncrementState
 
 
-def decoded(attempt: Attempt) -> tuple[ExportTarget, ExportTrigger]:
+def stored_definition(attempt: Attempt) -> tuple[ExportTarget, ExportTrigger]:
     """Return target and trigger of a task. Raises LongshoreError where this version cannot read them."""
     try:
         target, trigger = decode_definition(attempt.target, attempt.trigger)

@@ -30,7 +30,7 @@ class Slice(msgspec.Struct, frozen=True):
     """The first keys of its partitions; None: all rows of the index are in it."""
 
 
-class SliceSource(msgspec.Struct, frozen=True):
+class IndexRows(msgspec.Struct, frozen=True):
     """The rows of one index, in a snapshot that is open."""
 
     readers: Readers
@@ -44,18 +44,18 @@ class SliceSource(msgspec.Struct, frozen=True):
         """Names of the partition's keys."""
         return self.keys.names if self.keys else []
 
-    def rows(self, one: Slice, sent: int = 0) -> RowSource:
+    def rows(self, part: Slice, sent: int = 0) -> RowSource:
         """Return the rows of a slice. `sent`: rows that the source has sent before."""
         source = self.query.source
         if self.keys is None:
-            parts = clauses(self.query.index, source, one.ranges)
+            parts = clauses(self.query.index, source, part.ranges)
         else:
-            source = source if one.first is None else self.keys.of(source, one.first)
+            source = source if part.first is None else self.keys.of(source, part.first)
             parts = [f"{source.sql} {self.keys.order}"]
         return RowSource(self.readers, self.connection, parts, source.values, sent)
 
 
-async def keys_of(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
+async def partition_keys(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
     """Return the partition keys of an export as SQL; None where it has none."""
     keys = query.request.target.partition_by
     if keys is None:
@@ -63,7 +63,7 @@ async def keys_of(connection: Connection, query: ExportQuery) -> PartitionQuery 
     return await partition_query(connection, query.index, keys, query.request.zone)
 
 
-async def plan_slices(source: SliceSource, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:
+async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:
     """Cut an index into slices of about `slice_rows` rows. Return its plan, with the number of rows, and the slices.
 
     None of several slices has no rows at all. Raises LongshoreError.

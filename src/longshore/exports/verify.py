@@ -142,7 +142,7 @@ def _verify_files(path: Path, manifest: FilesManifest) -> None:
         if sums is None:
             unread.add(entry.index)
         else:
-            totals.added(found[entry.index], ((value, count, total) for value, (count, total) in sums.items()))
+            totals.merge(found[entry.index], sums)
     for name, index in indexes.items():
         if rows[name] != index.rows:
             raise LongshoreError(f"{path}: the files of index {name} have {rows[name]:,} rows, expected {index.rows:,}")

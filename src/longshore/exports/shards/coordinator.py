@@ -69,7 +69,7 @@ async def _works(job: ExportJob, upload: str | None) -> list[Work]:
         if query.bounds is not None:
             request = msgspec.structs.replace(request, end=query.bounds.end)
         common = (request, snapshot, query.fingerprint(query.format()), job.naming.location, upload, count, span)
-        works += [Work(*common, one) for one in index.slices]
+        works += [Work(*common, part) for part in index.slices]
     return works
 
 

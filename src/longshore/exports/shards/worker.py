@@ -31,7 +31,7 @@ from longshore.exports.query import Request, prepare
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
-from longshore.exports.slices import Slice, SliceSource, keys_of
+from longshore.exports.slices import IndexRows, Slice, partition_keys
 from longshore.exports.snapshot import ExportedSnapshot, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
 from longshore.results.store import PieceNumber, Store
@@ -122,7 +122,7 @@ class ShardWorker:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
                 pace = Pace(self._bytes_per_second)
                 output = Output(self._store, work.location, self._report(trial, pace), pace)
-                source = SliceSource(readers, connection, query, await keys_of(connection, query))
+                source = IndexRows(readers, connection, query, await partition_keys(connection, query))
                 if work.upload is None:  # another trial writes the same bytes to the same places
                     return await write_slice(output, source, work.slice)
                 number = PieceNumber(trial.number, work.count, trial.trial)
