@@ -233,12 +233,8 @@ def pinned_shapes(target: str, catalog: Catalog) -> list[Shape]:
         return []
     export = msgspec.json.decode(target, type=ExportTarget)
     parts = [export.of(name) for name in export.names]
-    return [_shape_of(part, catalog) for part in parts if part.schema is not None]
-
-
-def _shape_of(target: IndexTarget, catalog: Catalog) -> Shape:
-    index = catalog[target.export_index]
-    return shape_of(choices(target.fields, index), index)
+    pinned = [(part, catalog[part.export_index]) for part in parts if part.schema is not None]
+    return [shape_of(choices(part.fields, index), index) for part, index in pinned]
 
 
 def check_segments(value: Any, target: Any, chain: Any, catalog: Catalog, at: str) -> list[Violation]:
