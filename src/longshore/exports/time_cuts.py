@@ -1,6 +1,6 @@
 """The bounds of ranges of a time column, so that each range has about as many rows.
 
-They follow the planner's estimates, and those the histograms of a table, or of the tables below a view. The calendar
+They follow the estimates that the planner makes of the histograms of a table, or of those below a view. The calendar
 alone would put all rows into one range where a single one is of the year 9999.
 """
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 from longshore.database.connect import Connection
 
 LAST_SECOND = 9e12  # after 1970, of a `timestamp`; a `date` reaches further
-MIN_PARTS, MAX_DEPTH = 16, 5  # of a time that has too many rows; 16**5 parts of 10,000 years are days
+PARTS, MAX_DEPTH = 4, 16  # of a time that has too many rows: 4**16 parts of 10,000 years are minutes
 
 # Neither Python's calendar nor an interval of PostgreSQL spans dates of any year.
 TIMES = "select to_timestamp(second)::text from unnest($1::float8[]) with ordinality t (second, number) order by number"
@@ -26,23 +26,22 @@ async def time_cuts(
 
     `extent`: the first and the last of the chain's times, in seconds after 1970.
     """
-    most = 2 * expected // count
 
-    async def parts(first: float, last: float, count: int, depth: int) -> list[tuple[str, int]]:
-        """Return the ends of parts that have not too many rows, and the rows of each."""
-        seconds = [first + (last - first) * number / count for number in range(count + 1)]
+    async def parts(first: float, last: float, number: int, depth: int) -> list[tuple[str, int]]:
+        """Return the ends of at least `number` parts that have not too many rows, and the rows of each."""
+        seconds = [first + (last - first) * part / number for part in range(number + 1)]
         times = [row[0] for row in await connection.fetch(TIMES, seconds)]
         found: list[tuple[str, int]] = []
         for (begin, end), (low, high) in zip(pairwise(seconds), pairwise(times), strict=True):
             rows = await estimate(low, high)
-            if rows > most and depth < MAX_DEPTH:
-                found += await parts(begin, end, max(MIN_PARTS, 2 * rows // most), depth + 1)
+            if rows > expected / count and depth < MAX_DEPTH:
+                found += await parts(begin, end, PARTS, depth + 1)
             else:
                 found.append((high, rows))
         return found
 
     first, last = (min(second, LAST_SECOND) for second in extent)
-    found = await parts(first, last, max(MIN_PARTS, count), 1)
+    found = await parts(first, last, 2 * count, 1)
     enough = sum(rows for _, rows in found) / count
     cuts: list[str] = []
     collected = 0
