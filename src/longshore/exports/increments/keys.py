@@ -10,8 +10,8 @@ import msgspec
 
 from longshore.exports.catalog import Index
 from longshore.exports.columns import INTEGERS, Column
-from longshore.exports.export import CHANGE, REASON
 from longshore.exports.segments.sql import Condition
+from longshore.exports.target import CHANGE, REASON
 
 # Types whose equality is that of the bytes of a result.
 EXACT_TYPES = INTEGERS | {"uuid", "date", "timestamp", "timestamptz", "bool"}
