@@ -66,8 +66,12 @@ def suggestion(name: str, names: Iterable[str], violations: Sequence[Violation] 
 
 def in_json(value: Any) -> str:
     """Return a value as JSON writes it, for a message: `"wallet"`, `null`, `1.5`; cut where it is long."""
-    text = SHOWN.encode(value).decode()
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
+    return shortened(SHOWN.encode(value).decode())
+
+
+def shortened(text: str, characters: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Return a text for a message or a page: its first characters, where it has more."""
+    return text if len(text) <= characters else f"{text[:characters]}…"
 
 
 def nul_pointers(value: Any, at: str) -> Iterator[str]:

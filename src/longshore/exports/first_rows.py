@@ -12,6 +12,7 @@ import msgspec
 from longshore.exports import readback
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.results.store import Store
+from longshore.validation import shortened
 
 MAX_BYTES = 256 * 1024
 """Of text, read at most."""
@@ -87,4 +88,4 @@ def _text(value: msgspec.Raw) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
+    return shortened(text, MAX_CHARACTERS)

@@ -6,9 +6,10 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
-from longshore.exports.formats.format import RowKey, shortened
+from longshore.exports.formats.format import RowKey
 from longshore.exports.formats.nested import Nested
 from longshore.exports.ranges import Source
+from longshore.validation import shortened
 
 
 async def count(connection: Connection, source: Source, columns: Sequence[Column], key: RowKey | None) -> int:

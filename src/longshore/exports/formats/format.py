@@ -9,11 +9,10 @@ import msgspec
 from longshore.errors import LongshoreError
 from longshore.exports.formats.compression import Compression
 from longshore.exports.formats.dialect import Dialect
+from longshore.validation import shortened
 
 if TYPE_CHECKING:
     from longshore.exports.columns import Column
-
-MAX_SHOWN_CHARACTERS = 100  # of a value in an error message
 
 
 class PiecePosition(msgspec.Struct, frozen=True):
@@ -47,11 +46,6 @@ class FileSpec(msgspec.Struct, frozen=True):
     """Used by the formats that cannot hold every value."""
     part_bytes: int | None = None
     """The bytes at which the file is to end; None: with the last row."""
-
-
-def shortened(value: str) -> str:
-    """Return a value as an error message shows it."""
-    return value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
 
 
 def cell_error(column: str, row: str, value: str, reason: str) -> LongshoreError:

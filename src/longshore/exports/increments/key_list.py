@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from longshore.errors import LongshoreError
 from longshore.exports.formats.arrow import ArrowFile, read_csv
-from longshore.exports.formats.format import shortened
 from longshore.results.store import Writable
+from longshore.validation import shortened
 
 GROUP_ROWS = 1 << 17
 BATCH_ROWS = 1 << 16

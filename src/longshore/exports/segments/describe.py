@@ -8,12 +8,12 @@ import msgspec
 
 from longshore.exports.segments.operators import OPERATORS
 from longshore.exports.segments.rules import Rule, Segment
+from longshore.validation import shortened
 
 READ_RULE = msgspec.json.Decoder(Rule, float_hook=Decimal)
 
 MAX_RULES = 20
 MAX_VALUES = 20
-MAX_CHARACTERS = 100
 """A page shows as many, and the number of the others. The API's answers have all of them."""
 
 
@@ -60,7 +60,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"“{value if len(value) <= MAX_CHARACTERS else value[: MAX_CHARACTERS - 1] + '…'}”"
+        return f"“{shortened(value)}”"
     return str(value)
 
 
