@@ -93,7 +93,7 @@ async def _validated(caller: Caller, service: Service, connection: Connection | 
         new.trigger,
         once=new.trigger.once and _whole(new.trigger.once),
         until=new.trigger.until and _whole(new.trigger.until),
-        segment=_normalised(new.trigger.segment, typed_target),
+        segment=_in_utc(new.trigger.segment, typed_target),
         segment_id=new.trigger.segment_id and new.trigger.segment_id.lower(),
     )
     fields = actions[typed_target.action].secret_fields if typed_target.action in actions else ()
@@ -118,13 +118,13 @@ def _pinned(schema: Any, catalog: Catalog) -> list[str]:
     return [value for value in values if isinstance(value, str)]
 
 
-def _normalised(segment: Any, target: ExportTarget | Target) -> Any:
+def _in_utc(segment: Any, target: ExportTarget | Target) -> Any:
     """Return the valid segment of a trigger in the stored form; of several indexes, an object of them."""
     if segment is None or not isinstance(target, ExportTarget):
         return segment
     if target.export_indexes is None:
-        return rules.normalised(msgspec.convert(segment, Segment))
-    return {name: rules.normalised(msgspec.convert(one, Segment)) for name, one in segment.items()}
+        return rules.in_utc(msgspec.convert(segment, Segment))
+    return {name: rules.in_utc(msgspec.convert(one, Segment)) for name, one in segment.items()}
 
 
 def _check_target(

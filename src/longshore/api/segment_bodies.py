@@ -51,7 +51,7 @@ def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
                 violations.append(Violation(f"expected {chain}, the body's chain", "/segment/chain_id"))
     if violations or body is None:
         raise ValidationError(violations)
-    return msgspec.structs.replace(body, segment=segments.normalised(body.segment))
+    return msgspec.structs.replace(body, segment=segments.in_utc(body.segment))
 
 
 def read_preview(value: Any, catalog: Catalog) -> PreviewBody:

@@ -208,12 +208,12 @@ def in_zone(segment: Segment, timezone: str | None) -> Segment:
     return msgspec.structs.replace(segment, rules=rules)
 
 
-def normalised(segment: Segment) -> Segment:
+def in_utc(segment: Segment) -> Segment:
     """Return a valid segment with all its times in UTC."""
-    return msgspec.structs.replace(segment, rules=[_normalised(rule) for rule in segment.rules])
+    return msgspec.structs.replace(segment, rules=[_in_utc(rule) for rule in segment.rules])
 
 
-def _normalised(rule: Rule) -> Rule:
+def _in_utc(rule: Rule) -> Rule:
     changes = {}
     for name in ("value", "start_date", "end_date"):
         operand = getattr(rule, name)
