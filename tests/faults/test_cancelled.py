@@ -11,6 +11,7 @@ from longshore.database.connect import Pool
 from longshore.tasks import attempts
 from longshore.tasks.queue import ShardMessage, send
 from longshore.worker.runner import Runner
+from longshore.worker.running_attempts import RunningAttempts
 from tests.faults.attempts import created, taken, with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, Hold, files_of, messages, until
@@ -55,11 +56,11 @@ def test_attempt_that_begins_during_a_check_for_cancelled_ones_goes_on(by_hand: 
             begun.set()
             await goes_on.wait()
 
-        worker = Runner(pool, {}, 0, lambda _: timedelta(days=1), work)
+        worker = Runner(RunningAttempts(pool, 0), pool, {}, lambda _: timedelta(days=1), work)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(pool.get_max_size()):
                 await stack.enter_async_context(pool.acquire())
-            worker.under_way.check_all()
+            worker.running.check_all()
             await asyncio.sleep(0)  # the check has begun, and waits for a connection
             working = asyncio.create_task(worker.handle_shard(job))
             await begun.wait()

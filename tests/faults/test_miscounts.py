@@ -19,6 +19,7 @@ from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import ShardMessage
 from longshore.worker.runner import Runner
+from longshore.worker.running_attempts import RunningAttempts
 from tests.faults.attempts import created, taken, with_pool
 from tests.faults.held import CATALOG, ROWS, write_catalog
 from tests.service import CHAIN, Longshore
@@ -79,7 +80,7 @@ def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, 
         async def shard(_message: ShardMessage) -> None:
             raise AssertionError("nothing was cut")
 
-        worker = Runner(pool, {"export": action}, 0, lambda _: timedelta(days=1), shard)
+        worker = Runner(RunningAttempts(pool, 0), pool, {"export": action}, lambda _: timedelta(days=1), shard)
         await worker.handle(await taken(pool, message))
         entries = "select msg from longshore.task_logs where task_id = $1 order by seq"
         return [row["msg"] for row in await pool.fetch(entries, message.task)]

@@ -23,6 +23,7 @@ from longshore.tasks import cancellation, deliveries, delivery_ends
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import DeliveryMessage
 from longshore.worker.delivery_runner import DeliveryRunner
+from longshore.worker.running_attempts import RunningAttempts
 from tests.destinations.folder import FAULTS, Faults, FilesFolder
 from tests.service import Longshore
 
@@ -149,7 +150,7 @@ def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(
             return begun
 
         monkeypatch.setattr(deliveries, "begin", begin_and_cancel)
-        runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 1.0)
+        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
         async with asyncio.timeout(10):
             await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
         assert opened == ["slow", "slow"], "it was stopped, and what it had written is removed"
@@ -172,7 +173,7 @@ def test_delivery_under_way_at_the_end_of_its_time_says_that_it_took_too_long(ru
         (message,) = await sent(pool, "slow")
         await pool.execute("update longshore.run_deliveries set first_began_at = now() - interval '21599.5 seconds'")
         async with asyncio.timeout(10):
-            runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 1.0)
+            runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
             await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
         ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
         assert ended is not None
@@ -200,7 +201,7 @@ def test_cancel_in_the_pause_between_two_attempts_removes_what_the_first_one_lef
             path.touch()
         assert await deliveries.begin_discard(pool) is None, "it is tried again, and may go on with them"
         await cancel(pool, message)
-        runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 1.0)
+        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
         discarding = asyncio.create_task(runner.run_discards())
         try:
             async with asyncio.timeout(10):

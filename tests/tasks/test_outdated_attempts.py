@@ -20,6 +20,7 @@ from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import AnyMessage, Message, ShardMessage
 from longshore.worker.delivery_runner import DeliveryRunner
 from longshore.worker.runner import Runner
+from longshore.worker.running_attempts import RunningAttempts
 from tests.destinations.folder import FilesFolder
 from tests.tasks.test_delivery_ends import sent
 
@@ -69,7 +70,7 @@ def test_cancel_between_the_claim_of_an_attempt_and_its_first_step_stops_it(
             return begun
 
         monkeypatch.setattr(attempts, "begin", begin_and_cancel)
-        runner = Runner(pool, {"wait": hanging_action}, 1.0, lambda _: timedelta(days=1), hang)
+        runner = Runner(RunningAttempts(pool, 1.0), pool, {"wait": hanging_action}, lambda _: timedelta(days=1), hang)
         await ended(asyncio.create_task(runner.handle(job(message))))
         assert await pool.fetchval("select state from longshore.tasks where id = $1", message.task) == "ERROR"
 
@@ -81,7 +82,7 @@ def test_shard_of_an_attempt_that_was_cancelled_before_it_begins_is_stopped(run:
         message = Message(TaskId(await pool.fetchval(TASK, CHAIN)), 1)
         assert await attempts.begin(pool, message)
         await cancel(pool, message.task)
-        runner = Runner(pool, {}, 1.0, lambda _: timedelta(days=1), hang)
+        runner = Runner(RunningAttempts(pool, 1.0), pool, {}, lambda _: timedelta(days=1), hang)
         with pytest.raises(RetryRequested):
             await ended(asyncio.create_task(runner.handle_shard(job(ShardMessage(message.task, 1, 0)))))
 
@@ -101,12 +102,12 @@ def test_delivery_whose_worker_counts_as_lost_is_stopped_there_also_before_its_n
 
     async def test(pool: Pool) -> None:
         (message,) = await sent(pool, "slow")
-        runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 1.0)
+        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
         handling = asyncio.create_task(runner.handle(job(message)))
         await opened.wait()
         await asyncio.sleep(0.2)  # the check of its begin is over
         assert await delivery_ends.retry_or_fail_lost(pool, message)
-        runner.under_way.check_all()
+        runner.running.check_all()
         await ended(handling)
         assert await pool.fetchval("select lost from longshore.run_deliveries where task_id = $1", message.task) == 1
 

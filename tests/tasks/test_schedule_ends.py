@@ -18,6 +18,7 @@ from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message, ShardMessage
 from longshore.tasks.quotas import RunAction
 from longshore.worker.runner import Runner
+from longshore.worker.running_attempts import RunningAttempts
 from tests.faults.attempts import taken
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, DONE, OTHER, created, new, ran
@@ -293,7 +294,7 @@ def test_attempt_that_breaks_in_any_way_ends_in_error_at_once(
 
         task = await created(pool, new())
         await pool.execute("update longshore.tasks set target = $2 where id = $1", task, target)
-        worker = Runner(pool, {"export": action}, 0, lambda _: timedelta(days=1), shard)
+        worker = Runner(RunningAttempts(pool, 0), pool, {"export": action}, lambda _: timedelta(days=1), shard)
         await worker.handle(await taken(pool, Message(task, 1)))
         [_, failed, last] = await log_of(pool, task)
         assert (failed[: len(reason)], last) == (reason, "INPROGRESS -> ERROR")

@@ -20,7 +20,7 @@ from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import AnyMessage, Consumer, Message, RetryingDriver
 from longshore.worker.delivery_runner import DeliveryRunner
 from longshore.worker.runner import Runner
-from longshore.worker.under_way import UnderWay
+from longshore.worker.running_attempts import RunningAttempts
 from tests.destinations.folder import FilesFolder
 from tests.service import Longshore
 from tests.tasks.test_delivery_ends import sent
@@ -52,10 +52,10 @@ async def blocked(pool: Pool) -> None:
             await asyncio.sleep(0.01)
 
 
-async def ended_while_locked(pool: Pool, handling: "asyncio.Task[None]", under_way: UnderWay[Any]) -> None:
+async def ended_while_locked(pool: Pool, handling: "asyncio.Task[None]", running: RunningAttempts) -> None:
     """End the grace time of an attempt whose next write waits for the lock of its task, which the caller has."""
     await blocked(pool)
-    under_way.stop()
+    running.stop()
     await asyncio.sleep(0.05)
     assert not handling.done(), "the write goes on"
 
@@ -70,13 +70,13 @@ def test_end_of_a_run_that_is_being_written_when_the_grace_time_ends_is_written(
             await goes_on.wait()
             return RunResult("", None, 0, 0, 0, None, None, None)
 
-        runner = Runner(pool, {"wait": act}, 0.0, lambda _: timedelta(days=1), _no_shard)
+        runner = Runner(RunningAttempts(pool, 0.0), pool, {"wait": act}, lambda _: timedelta(days=1), _no_shard)
         handling = asyncio.create_task(runner.handle(job(Message(task, 1))))
         await acted.wait()
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(LOCK_TASK, task)
             goes_on.set()
-            await ended_while_locked(pool, handling, runner.under_way)
+            await ended_while_locked(pool, handling, runner.running)
         await handling
         assert await row(pool, ENDS, task) == ("DONE", 1, 0)
 
@@ -91,8 +91,8 @@ def test_message_that_arrives_after_the_grace_time_is_handed_back_at_once(run: A
             await asyncio.Event().wait()
             raise AssertionError
 
-        runner = Runner(pool, {"wait": act}, 0.0, lambda _: timedelta(days=1), _no_shard)
-        runner.under_way.stop()
+        runner = Runner(RunningAttempts(pool, 0.0), pool, {"wait": act}, lambda _: timedelta(days=1), _no_shard)
+        runner.running.stop()
         async with asyncio.timeout(10):
             await runner.handle(job(Message(task, 1)))
         assert await row(pool, ENDS, task) == ("INPROGRESS", 2, 0), "it counts as no failure"
@@ -107,11 +107,11 @@ def test_delivery_that_is_being_claimed_when_the_grace_time_ends_is_handed_back(
 
     async def test(pool: Pool) -> None:
         (message,) = await sent(pool, "slow")
-        runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 0.0)
+        runner = DeliveryRunner(RunningAttempts(pool, 0.0), pool, place, LocalStore(tmp_path))
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("select from longshore.run_deliveries where task_id = $1 for update", message.task)
             handling = asyncio.create_task(runner.handle(job(message)))
-            await ended_while_locked(pool, handling, runner.under_way)
+            await ended_while_locked(pool, handling, runner.running)
         async with asyncio.timeout(10):
             await handling
         assert await row(pool, DELIVERY, message.task) == ("pending", 0, "the worker shut down")

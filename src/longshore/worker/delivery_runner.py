@@ -26,7 +26,7 @@ from longshore.tasks import deliveries, delivery_ends
 from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue import DeliveryMessage, decode
-from longshore.worker.under_way import UnderWay
+from longshore.worker.running_attempts import RunningAttempts, StoppedError, SupersededError
 
 log = structlog.get_logger()
 
@@ -43,13 +43,12 @@ Open = Callable[[ChainId, str], AbstractAsyncContextManager[OpenDestination]]
 class DeliveryRunner:
     """Handles the messages of deliveries of one worker process."""
 
-    def __init__(self, pool: Pool, open_destination: Open, store: Store, grace: float) -> None:
-        """`grace`: seconds that deliveries under way have to end when the worker stops."""
+    def __init__(self, running: RunningAttempts, pool: Pool, open_destination: Open, store: Store) -> None:
+        self.running = running
         self._pool = pool
         self._open = open_destination
         self._store = store
         self._of_chains: Counter[ChainId] = Counter()
-        self.under_way = UnderWay(pool, deliveries.newest, grace)
 
     async def handle(self, job: Job) -> None:
         """Run the attempt of a message to its end. Errors go to the task's log.
@@ -59,7 +58,7 @@ class DeliveryRunner:
         """
         message = decode(job.payload, DeliveryMessage)
         structlog.contextvars.bind_contextvars(task=message.task, run=message.run, delivery=message.number)
-        with self.under_way.running():
+        with self.running.counted():
             chain = await retry_until_available(deliveries.chain_of, self._pool, message)
             if chain is None:
                 return
@@ -88,17 +87,10 @@ class DeliveryRunner:
         began = time.monotonic()
         try:
             done = await self._act(delivery)
-        except asyncio.CancelledError:
-            is_withdrawn = self.under_way.is_withdrawn()
-            if not (is_withdrawn or self.under_way.is_stopped()):
-                await self._failed(delivery, LongshoreError("the destination cancelled the delivery itself"), 0.0)
-                return
-            if (current := asyncio.current_task()) is not None:
-                current.uncancel()
-            if is_withdrawn:
-                await self._discard(delivery)
-                raise StaleDeliveryError(message) from None
-            # Only `stop` cancels otherwise: the worker shuts down, and another one takes over at once.
+        except SupersededError:
+            await self._discard(delivery)
+            raise StaleDeliveryError(message) from None
+        except StoppedError:  # another worker takes over at once
             why = "the worker shut down"
             await retry_until_available(deliveries.retry, self._pool, message, why, 0.0)
             log.info("delivery handed back")
@@ -110,7 +102,7 @@ class DeliveryRunner:
             log.info("delivered", address=done.address)
 
     async def _act(self, delivery: DeliveryAttempt) -> Delivered:
-        with self.under_way.acting(delivery.message):
+        with self.running.cancellable(delivery.message, "the destination"):
             timeout = asyncio.timeout(max(0.0, delivery.seconds_left))
             try:
                 async with timeout, self._open(*_place(delivery)) as place:

@@ -47,6 +47,7 @@ from longshore.worker import malloc
 from longshore.worker.cleanup import ACTION, Cleanup, ensure
 from longshore.worker.delivery_runner import CONCURRENCY, DeliveryRunner
 from longshore.worker.runner import Runner
+from longshore.worker.running_attempts import RunningAttempts
 
 log = structlog.get_logger()
 
@@ -71,8 +72,11 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         await _require_databases(settings, url)
         pools = await _open_pools(stack, settings, url)
         known = catalog.load(settings.catalog)
-        runners = _Runners(await _make_runner(settings, pools, known), _make_delivery_runner(settings, pools.service))
-        await stack.enter_async_context(Listener(url, CHANNEL, runners.on_task_change, runners.check_all))
+        running = RunningAttempts(pools.service, settings.shutdown_grace)
+        runner = await _make_runner(settings, pools, known, running)
+        stored = Destinations(pools.service, destinations.load(settings), open_vault(settings), settings)
+        delivery_runner = DeliveryRunner(running, pools.service, stored.open, open_store(settings))
+        await stack.enter_async_context(Listener(url, CHANNEL, running.on_task_change, running.check_all))
         stack.enter_context(metrics.of_pools(worker=pools.service, export=pools.source))
         vault = open_vault(settings)
         await stack.enter_async_context(announced(pools.service, "worker", await asyncio.to_thread(vault.prefixes)))
@@ -81,35 +85,13 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             stack.callback(server.shutdown)
         sees = partial(webhook_maker_sees, pools.service, known)
         dispatcher = Dispatcher(pools.service, vault, settings.outbound_networks_of, sees)
-        loops = [run_scheduler(pools.service), dispatcher.run(url), runners.deliveries.run_discards()]
+        loops = [run_scheduler(pools.service), dispatcher.run(url), delivery_runner.run_discards()]
 
         def begin() -> None:
             ready()
             log.info("worker ready", tasks=settings.worker_tasks)
 
-        await _work(_consumers(settings, url, pools.service, runners), runners, loops, begin)
-
-
-class _Runners(msgspec.Struct, frozen=True):
-    """The runners of one worker."""
-
-    attempts: Runner
-    deliveries: DeliveryRunner
-
-    def on_task_change(self, payload: str) -> None:
-        """Handle the notification of a changed task."""
-        self.attempts.under_way.on_task_change(payload)
-        self.deliveries.under_way.on_task_change(payload)
-
-    def check_all(self) -> None:
-        """Start a check of all that is under way."""
-        self.attempts.under_way.check_all()
-        self.deliveries.under_way.check_all()
-
-    def stop(self) -> None:
-        """Return to the queue what is still under way after the grace time."""
-        self.attempts.under_way.stop()
-        self.deliveries.under_way.stop()
+        await _work(_consumers(settings, url, pools.service, runner, delivery_runner), running, loops, begin)
 
 
 class _Pools(msgspec.Struct, frozen=True):
@@ -147,7 +129,7 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
     return _Pools(service, source, Sources(Readers(source, extra), own))
 
 
-async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog) -> Runner:
+async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog, running: RunningAttempts) -> Runner:
     pool, store = pools.service, open_store(settings)
     silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
     vault = open_vault(settings)
@@ -161,33 +143,32 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     for name, action in plugged.load(settings).items():
         actions[name] = quotas.within_quota(Plugged(action, pool, store, vault).run, pool, allowed)
     metrics.begin(actions)
-    return Runner(pool, actions, settings.shutdown_grace, settings.result_time, shard_worker.run)
+    return Runner(running, pool, actions, settings.result_time, shard_worker.run)
 
 
-def _make_delivery_runner(settings: Settings, pool: Pool) -> DeliveryRunner:
-    stored = Destinations(pool, destinations.load(settings), open_vault(settings), settings)
-    return DeliveryRunner(pool, stored.open, open_store(settings), settings.shutdown_grace)
-
-
-def _consumers(settings: Settings, url: str, pool: Pool, runners: _Runners) -> list[Consumer]:
+def _consumers(
+    settings: Settings, url: str, pool: Pool, runner: Runner, delivery_runner: DeliveryRunner
+) -> list[Consumer]:
     heartbeat = timedelta(seconds=settings.heartbeat_timeout)
-    runner = runners.attempts
     return [
         Consumer(pool, url, Message.entrypoint, runner.handle, settings.worker_tasks, heartbeat),
         Consumer(pool, url, ShardMessage.entrypoint, runner.handle_shard, MIN_CONCURRENCY, heartbeat),
-        Consumer(pool, url, DeliveryMessage.entrypoint, runners.deliveries.handle, CONCURRENCY, heartbeat),
+        Consumer(pool, url, DeliveryMessage.entrypoint, delivery_runner.handle, CONCURRENCY, heartbeat),
     ]
 
 
 async def _work(
-    consumers: list[Consumer], runners: _Runners, loops: Sequence[Coroutine[Any, Any, None]], ready: Callable[[], None]
+    consumers: list[Consumer],
+    running: RunningAttempts,
+    loops: Sequence[Coroutine[Any, Any, None]],
+    ready: Callable[[], None],
 ) -> None:
     """Consume messages until a signal, or the end of one of the `loops`, which run beside. Raises what ended it."""
 
     def stop() -> None:
         for consumer in consumers:
             consumer.stop()
-        runners.stop()
+        running.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,19 +23,19 @@ from longshore.tasks.model import ChainId
 from longshore.tasks.queue import Message, ShardMessage, decode
 from longshore.tasks.quotas import RunAction
 from longshore.telemetry import metrics, tracing
-from longshore.worker.under_way import UnderWay
+from longshore.worker.running_attempts import CancelledWorkError, RunningAttempts, StoppedError, SupersededError
 
 log = structlog.get_logger()
 
 
-class Limits(msgspec.Struct, frozen=True):
+class RunLimits(msgspec.Struct, frozen=True):
     """The limits that any target may set for its runs."""
 
     timeout_seconds: int | None = None
     result_days: float | None = None
 
 
-LIMITS = msgspec.json.Decoder(Limits)
+LIMITS = msgspec.json.Decoder(RunLimits)
 
 
 class Runner:
@@ -43,41 +43,41 @@ class Runner:
 
     def __init__(
         self,
+        running: RunningAttempts,
         pool: Pool,
         actions: Mapping[str, RunAction],
-        grace: float,
         result_time: Callable[[ChainId], timedelta],
         shard: Callable[[ShardMessage], Awaitable[float | None]],
     ) -> None:
-        """`grace`: seconds that running attempts have to end. `result_time`: how long results of a chain are kept."""
+        """`result_time`: how long results of a chain are kept."""
+        self.running = running
         self._pool = pool
         self._actions = actions
         self._shard = shard
         self._result_time = result_time
-        self.under_way = UnderWay(pool, attempts.newest, grace)
 
     async def handle(self, job: Job) -> None:
         """Run the attempt of a message to its end. Errors of the action go to the task's log."""
         message = decode(job.payload, Message)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt)
-        with self.under_way.running():
+        with self.running.counted():
             try:
                 await self._handle(message)
-            except StaleAttemptError:
+            except (StaleAttemptError, SupersededError):
                 log.info("attempt outdated")
 
     async def handle_shard(self, job: Job) -> None:
         """Run a shard of an export that some worker coordinates. Raises RetryRequested to run it later."""
         message = decode(job.payload, ShardMessage)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt, shard=message.number)
-        with self.under_way.running():
+        with self.running.counted():
             try:
-                with self.under_way.acting(message.of):
+                with self.running.cancellable(message.of, "the shard"):
                     delay = await self._shard(message)
             except StaleAttemptError:
                 log.info("shard outdated")
                 delay = None
-            except asyncio.CancelledError:
+            except CancelledWorkError:
                 raise RetryRequested from None  # a stale message ends when it is delivered again
         if delay is not None:
             raise RetryRequested(timedelta(seconds=delay))
@@ -121,23 +121,15 @@ class Runner:
             await self._failed(attempt, LongshoreError(f"this version cannot read the target: {error}"))
             return
         try:
-            async with asyncio.timeout(limits.timeout_seconds) as timeout:
-                outcome = await self._act(attempt)
-        except StaleAttemptError:
+            outcome = await self._act(attempt, limits)
+        except (StaleAttemptError, SupersededError):
             raise
-        except asyncio.CancelledError:
-            if self.under_way.is_withdrawn():
-                raise StaleAttemptError(message) from None
-            if not self.under_way.is_stopped():
-                await self._failed(attempt, LongshoreError("the action cancelled itself"))
-                return
-            # Only `stop` cancels otherwise: the worker shuts down, and another one takes over at once.
+        except StoppedError:  # another worker takes over at once
             why = f"attempt {attempt.number} was interrupted: its worker is shutting down"
             await retry_until_available(attempts.retry, self._pool, message, why, 0, failed=False)
             log.info("run handed back")
         except (Exception, SystemExit) as error:  # an action that calls sys.exit must not end the worker
-            late = LongshoreError(f"the run took longer than {limits.timeout_seconds} s")
-            await self._failed(attempt, late if timeout.expired() else error)
+            await self._failed(attempt, error)
         else:
             try:
                 await self._finish(attempt, outcome, limits)
@@ -149,18 +141,24 @@ class Runner:
             metrics.RUN_SECONDS.labels(attempt.action).observe(time.monotonic() - began)
             log.info("run done", rows=outcome.success, bytes=outcome.size)
 
-    async def _finish(self, attempt: Attempt, outcome: RunResult, limits: Limits) -> None:
+    async def _finish(self, attempt: Attempt, outcome: RunResult, limits: RunLimits) -> None:
         keep = self._result_time(attempt.chain)
         if limits.result_days is not None:
             keep = min(keep, timedelta(days=limits.result_days))
         with tracing.span("finish"):
             await retry_until_available(run_ends.finish, self._pool, attempt.message, outcome, keep)
 
-    async def _act(self, attempt: Attempt) -> RunResult:
-        with self.under_way.acting(attempt.message):
-            if attempt.action not in self._actions:
-                raise LongshoreError(f"no package on this worker has the action {attempt.action!r}")
-            return await self._actions[attempt.action](attempt)
+    async def _act(self, attempt: Attempt, limits: RunLimits) -> RunResult:
+        if attempt.action not in self._actions:
+            raise LongshoreError(f"no package on this worker has the action {attempt.action!r}")
+        with self.running.cancellable(attempt.message, "the action"):
+            try:
+                async with asyncio.timeout(limits.timeout_seconds) as timeout:
+                    return await self._actions[attempt.action](attempt)
+            except (Exception, SystemExit):
+                if timeout.expired():
+                    raise LongshoreError(f"the run took longer than {limits.timeout_seconds} s") from None
+                raise
 
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         reason = explain(error)
