@@ -168,7 +168,7 @@ def _complete_span(span: Any, label: str, route: str, status: int) -> None:
         span.update_name(f"{'HTTP' if label == 'other' else label} {route}")
         span.set_attributes({"http.route": route})
     if status >= 500:
-        tracing.violation(str(status))
+        tracing.mark_failed(str(status))
 
 
 class RequestBody:

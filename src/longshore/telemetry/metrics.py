@@ -1,11 +1,10 @@
 """Metrics of one process, for Prometheus. `tasks.queue_metrics` has those of all tasks, from the database."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import partial
 
-from prometheus_client import Counter, Histogram
-from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import Counter, Gauge, Histogram
 
 from longshore.database.connect import Pool
 
@@ -21,6 +20,7 @@ RUNS = Counter("longshore_runs", "Runs that ended here, by action and state.", [
 ROWS = Counter("longshore_rows", "Rows written, by attempts that failed later too.", ["action"])
 BYTES = Counter("longshore_bytes", "Bytes written, by attempts that failed later too.", ["action"])
 RETRIES = Counter("longshore_retries", "Attempts that failed here and are followed by another.", ["action"])
+POOL_CONNECTIONS = Gauge("longshore_pool_connections", "Connections of a pool.", ["pool", "state"])
 LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found by this one.")
 
 
@@ -39,27 +39,17 @@ def count_written(action: str, rows: int, size: int) -> None:
     BYTES.labels(action).inc(max(0, size))
 
 
-class _Pools(Collector):
-    """The connections of pools, by state."""
-
-    def __init__(self, pools: Mapping[str, Pool]) -> None:
-        self._pools = pools
-
-    def collect(self) -> Iterable[Metric]:
-        found = GaugeMetricFamily("longshore_pool_connections", "Connections of a pool.", labels=["pool", "state"])
-        for name, pool in self._pools.items():
-            size, idle = pool.get_size(), pool.get_idle_size()
-            found.add_metric([name, "busy"], size - idle)
-            found.add_metric([name, "idle"], idle)
-        yield found
-
-
 @contextlib.contextmanager
 def of_pools(**pools: Pool) -> Iterator[None]:
     """Export metrics of the named pools while the context is open."""
-    collector = _Pools(pools)
-    REGISTRY.register(collector)
+    for name, pool in pools.items():
+        POOL_CONNECTIONS.labels(name, "busy").set_function(partial(_busy, pool))
+        POOL_CONNECTIONS.labels(name, "idle").set_function(pool.get_idle_size)
     try:
         yield
     finally:
-        REGISTRY.unregister(collector)
+        POOL_CONNECTIONS.clear()
+
+
+def _busy(pool: Pool) -> int:
+    return pool.get_size() - pool.get_idle_size()

@@ -1,7 +1,7 @@
 """OpenTelemetry traces: one for each run, from the request for it to its last COPY.
 
 Tracing is on if the environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT), and is configured by OTEL_* variables
-alone. Otherwise OpenTelemetry is not imported. The trace that a task's spans belong to is kept in its row as a
+alone. Otherwise spans record nothing. The trace that a task's spans belong to is kept in its row as a
 `traceparent` (https://www.w3.org/TR/trace-context/), so any process can add to it: `with tracing.span("shard",
 of=traceparent):`.
 
@@ -18,10 +18,23 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span, SpanContext, Tracer
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NoOpTracer,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+    use_span,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 ADDRESSES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 FLUSH_TIMEOUT_SECONDS = 5.0  # for the last spans when the process ends
@@ -29,25 +42,15 @@ FLUSH_TIMEOUT_SECONDS = 5.0  # for the last spans when the process ends
 Attributes = Mapping[str, str | int | float | bool]
 Kind = Literal["internal", "server", "client", "consumer"]
 
+NO_SPAN: AbstractContextManager[Any] = contextlib.nullcontext(INVALID_SPAN)
+NO_TRACER = NoOpTracer()
 
-class NoSpan:
-    """A span that records nothing."""
-
-    def set_attributes(self, _attributes: Attributes) -> None:
-        """Do nothing."""
-
-    def update_name(self, _name: str) -> None:
-        """Do nothing."""
-
-
-NO_SPAN: AbstractContextManager[Any] = contextlib.nullcontext(NoSpan())
-
-_tracer: "Tracer | None" = None  # one for each process, as OpenTelemetry's provider
+_tracer: Tracer = NO_TRACER  # one for each process, as OpenTelemetry's provider
 
 
 def on() -> bool:
     """Return whether this process exports traces."""
-    return _tracer is not None
+    return _tracer is not NO_TRACER
 
 
 def wanted(environment: Mapping[str, str]) -> bool:
@@ -86,13 +89,14 @@ async def exporting(process: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        _tracer = None
+        _tracer = NO_TRACER
         # A daemon thread, so that a collector that hangs does not keep the process alive.
         flushing = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
         flushing.start()
         await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT_SECONDS)
 
 
+@contextlib.contextmanager
 def span(  # noqa: PLR0913 (the options of a span, by keyword)
     name: str,
     attributes: Attributes | None = None,
@@ -101,32 +105,15 @@ def span(  # noqa: PLR0913 (the options of a span, by keyword)
     after: str | None = None,
     ago: float = 0.0,
     kind: Kind = "internal",
-) -> AbstractContextManager[Any]:
+) -> Iterator[Span]:
     """Return a span as a context; an error that leaves the context marks it as failed.
 
     `of`: the `traceparent` of its parent; without one, the current span is the parent, or it begins a trace. `after`: a
     `traceparent` that it links to. `ago`: seconds since it began. The context yields the span, for `set_attributes`.
     """
-    if _tracer is None:
-        return NO_SPAN
-    return _span(_tracer, name, attributes, of, after, ago, kind)
-
-
-@contextlib.contextmanager
-def _span(  # noqa: PLR0913 (those of `span`)
-    tracer: "Tracer",
-    name: str,
-    attributes: Attributes | None,
-    of: str | None,
-    after: str | None,
-    ago: float,
-    kind: Kind,
-) -> Iterator["Span"]:
-    from opentelemetry.trace import Link, SpanKind, set_span_in_context, use_span
-
     before = of and _remote(of)
     linked = after and _remote(after)
-    found = tracer.start_span(
+    found = _tracer.start_span(
         name,
         context=set_span_in_context(before) if before else None,
         kind=SpanKind[kind.upper()],
@@ -144,30 +131,19 @@ def _span(  # noqa: PLR0913 (those of `span`)
 
 def add(attributes: Attributes) -> None:
     """Add attributes to the current span."""
-    if _tracer is not None:
-        from opentelemetry.trace import get_current_span
-
-        get_current_span().set_attributes(attributes)
+    get_current_span().set_attributes(attributes)
 
 
 def failed(error: BaseException) -> None:
     """Record an error in the current span and mark the span as failed."""
-    if _tracer is None:
-        return
-    from opentelemetry.trace import get_current_span
-
     kind = type(error).__qualname__
     where = "".join(traceback.format_tb(error.__traceback__))
     get_current_span().add_event("exception", {"exception.type": kind, "exception.stacktrace": where})
-    violation(kind)
+    mark_failed(kind)
 
 
-def violation(kind: str) -> None:
+def mark_failed(kind: str) -> None:
     """Mark the current span as failed; `kind`: the type of the error, from a small set."""
-    if _tracer is None:
-        return
-    from opentelemetry.trace import StatusCode, get_current_span
-
     found = get_current_span()
     found.set_attributes({"error.type": kind})
     found.set_status(StatusCode.ERROR)
@@ -185,20 +161,12 @@ def trace_id() -> str | None:
     return f"{context.trace_id:032x}" if context and context.trace_flags.sampled else None
 
 
-def _context() -> "SpanContext | None":
-    if _tracer is None:
-        return None
-    from opentelemetry.trace import get_current_span
-
+def _context() -> SpanContext | None:
     found = get_current_span().get_span_context()
     return found if found.is_valid else None
 
 
-def _remote(traceparent: str) -> "Span | None":
+def _remote(traceparent: str) -> Span | None:
     """Return the remote span that a `traceparent` names; None if it is invalid."""
-    from opentelemetry.context import Context
-    from opentelemetry.trace import get_current_span
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
     found = get_current_span(TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context()))
     return found if found.get_span_context().is_valid else None
