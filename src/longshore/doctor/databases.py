@@ -145,10 +145,12 @@ async def _workers(connection: Connection) -> Finding:
 async def _queue(connection: Connection) -> Finding:
     row = await connection.fetchrow(QUEUE, Message.entrypoint)
     assert row is not None
-    if row["oldest"] > MAX_QUEUE_SECONDS:
-        what = f"a task has waited for {row['oldest'] / 60:.0f} min; start more workers or raise LONGSHORE_WORKER_TASKS"
+    oldest = row["queue_oldest_seconds"]
+    if oldest > MAX_QUEUE_SECONDS:
+        what = f"a task has waited for {oldest / 60:.0f} min; start more workers or raise LONGSHORE_WORKER_TASKS"
         return wrong("queue", what)
-    return Finding("queue", f"{row['sent']} tasks wait for a worker, the oldest for {row['oldest']:.0f} s")
+    waiting = row["queue_tasks"] - row["queue_parked_tasks"]
+    return Finding("queue", f"{waiting} tasks wait for a worker, the oldest for {oldest:.0f} s")
 
 
 async def of_source(settings: Settings, connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
