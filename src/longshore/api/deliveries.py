@@ -21,8 +21,9 @@ from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
 from longshore.exports.target import ExportTarget, decode_definition
-from longshore.tasks import delivery_requests, idempotency
-from longshore.tasks.delivery_requests import DeliverableRun, RunDelivery
+from longshore.tasks import delivery_queries, delivery_requests, idempotency
+from longshore.tasks.delivery_queries import RunDelivery
+from longshore.tasks.delivery_requests import DeliverableRun
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import ChainId, PlannedDelivery
 from longshore.validation import in_json
@@ -40,7 +41,7 @@ async def list_run_deliveries(
     found = await delivery_requests.run_of(service.pool, caller.chain, task_id(id), number)
     may_see_run(caller, service.catalog, found.reads)
     page = Page(limit, offset)
-    return paged(request, await delivery_requests.of_run(service.pool, caller.chain, task_id(id), number, page), page)
+    return paged(request, await delivery_queries.of_run(service.pool, caller.chain, task_id(id), number, page), page)
 
 
 @post(
@@ -75,7 +76,7 @@ async def deliver_run(
     number = int(kept.answer)
     if replayed:  # the credential may see less by now
         may_see_run(caller, service.catalog, (await delivery_requests.run_of(service.pool, chain, task, number)).reads)
-    listed, _ = await delivery_requests.of_run(service.pool, chain, task, number, PAGE)
+    listed, _ = await delivery_queries.of_run(service.pool, chain, task, number, PAGE)
     headers = {"Location": f"/tasks/{task}/runs/{number}/deliveries", **(REPLAYED if replayed else {})}
     return Response(listed, headers=headers)
 

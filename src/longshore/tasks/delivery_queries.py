@@ -1,4 +1,4 @@
-"""The deliveries of a destination and of a task, for people."""
+"""Reads of deliveries: those of a run, of a task and of a destination."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,18 +7,21 @@ from typing import Any
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.database.rows import Page, fetch_page
+from longshore.database.rows import Page, as_json, fetch_page
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 
 COLUMNS = """
-d.task_id as task, d.run, d.number, d.destination, d.place, d.state, d.attempt as attempts, d.address, d.evidence,
-d.error, date_trunc('second', d.created_at) as created, date_trunc('second', d.ended_at) as ended,
-date_trunc('second', d.due_at) as next, r.reads
+d.number as id, d.destination, d.entry ->> 'table' as table,
+case when d.entry ->> 'table' is null then d.place end as path,
+d.state, d.attempt as attempts, d.address, d.evidence, d.error, date_trunc('second', d.created_at) as created,
+d.created_by, date_trunc('second', d.ended_at) as ended, date_trunc('second', d.due_at) as next
 """
 
+ROW_COLUMNS = f"d.task_id as task, d.run, d.place, r.reads, {COLUMNS}"
+
 OF_DESTINATION = f"""
-select {COLUMNS}
+select {ROW_COLUMNS}
 from longshore.run_deliveries d
 join longshore.destinations named on named.id = d.destination_id and named.name = d.destination
 join longshore.runs r on r.task_id = d.task_id and r.run = d.run
@@ -28,7 +31,7 @@ limit $3 offset $4
 """  # noqa: S608  # a constant
 
 OF_TASK = f"""
-select {COLUMNS}
+select {ROW_COLUMNS}
 from longshore.run_deliveries d
 join longshore.runs r on r.task_id = d.task_id and r.run = d.run
 where d.chain_id = $1 and d.task_id = $2
@@ -36,11 +39,19 @@ order by d.run desc, d.number desc
 limit $3 offset $4
 """  # noqa: S608  # a constant
 
+OF_RUN = f"""
+select {COLUMNS}
+from longshore.run_deliveries d
+where d.chain_id = $1 and d.task_id = $2 and d.run = $3
+order by d.number desc
+limit $4 offset $5
+"""  # noqa: S608  # a constant
+
 NEWEST = f"""
 select newest.*
 from unnest($2::text[]) as named (name)
 cross join lateral (
-    select {COLUMNS}
+    select {ROW_COLUMNS}
     from longshore.run_deliveries d
     join longshore.destinations of_name on of_name.id = d.destination_id and of_name.name = d.destination
     join longshore.runs r on r.task_id = d.task_id and r.run = d.run
@@ -51,28 +62,47 @@ cross join lateral (
 """  # noqa: S608  # a constant
 
 
-class DeliveryRow(msgspec.Struct, frozen=True):
+class RunDelivery(msgspec.Struct, frozen=True):
     """A delivery of a run to a destination. Times are UTC, in whole seconds."""
 
-    task: TaskId
-    run: int
-    number: int
-    """From 1 for each run."""
+    id: int
+    """Its number, from 1 for each run; one that was asked for again has a number of its own."""
     destination: str
-    place: str
-    """The path of its files, with `{name}` in place of their names, or the table."""
+    path: str | None
+    """The path of its files, with `{name}` in place of their names; null for a table."""
+    table: str | None
     state: str
     """`pending`, `delivered`, `failed` or `cancelled`."""
     attempts: int
+    """Attempts that have begun, or are about to."""
     address: str | None
-    evidence: dict[str, Any] | None
+    """Where the result lies, once it is delivered: its file, its manifest where it has many files, or the table."""
+    evidence: Any
+    """What was read back there: `files`, `bytes` and `sha256` of files, `rows` and `totals` of a table."""
     error: str | None
+    """Why the last attempt failed."""
     created: datetime
+    created_by: str | None
+    """Kind and id of the credential that asked for it again; null for the run's own."""
     ended: datetime | None
     next: datetime | None
     """When the next attempt begins; null while one is under way, and once the delivery has ended."""
+
+
+class DeliveryRow(RunDelivery, frozen=True):
+    """A delivery with its task and run, for people."""
+
+    task: TaskId
+    run: int
+    place: str
+    """The path of its files, with `{name}` in place of their names, or the table."""
     reads: list[Read]
     """Of its run: a credential that may not see them may not see its evidence."""
+
+
+async def of_run(pool: Pool, chain: ChainId, task: TaskId, run: int, page: Page) -> tuple[list[RunDelivery], bool]:
+    """Return a page of the deliveries of a run, newest first, and whether more follow."""
+    return await fetch_page(pool, _delivery, page, OF_RUN, chain, task, run)
 
 
 async def of_destination(pool: Pool, chain: ChainId, name: str, page: Page) -> tuple[list[DeliveryRow], bool]:
@@ -89,6 +119,10 @@ async def newest_of(pool: Pool, chain: ChainId, names: Sequence[str]) -> dict[st
     """Return the newest delivery to each of these destinations, by name, for those that have any."""
     rows = [_row(**row) for row in await pool.fetch(NEWEST, chain, list(names))]
     return {row.destination: row for row in rows}
+
+
+def _delivery(evidence: str | None, **columns: Any) -> RunDelivery:
+    return RunDelivery(evidence=as_json(evidence), **columns)
 
 
 def _row(evidence: str | None, reads: str | None, **columns: Any) -> DeliveryRow:

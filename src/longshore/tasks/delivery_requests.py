@@ -1,13 +1,10 @@
-"""Requests for deliveries: deliver a run again, and the list of a run's deliveries."""
+"""Requests for deliveries: deliver a run again."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, as_json, fetch_page
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import deliveries
 from longshore.tasks.model import ChainId, Interval, PlannedDelivery, TaskId
@@ -78,44 +75,6 @@ select id, log_length - 1, modified_at,
 from task
 """
 
-LIST = """
-select d.number as id, d.destination, d.entry, d.place, d.state, d.attempt as attempts, d.address, d.evidence, d.error,
-       date_trunc('second', d.created_at) as created, d.created_by, date_trunc('second', d.ended_at) as ended,
-       date_trunc('second', d.due_at) as next
-from longshore.tasks t
-join longshore.run_deliveries d on d.task_id = t.id
-where t.id = $1 and t.chain_id = $2 and d.run = $3
-order by d.number desc
-limit $4 offset $5
-"""
-
-
-class RunDelivery(msgspec.Struct, frozen=True):
-    """A delivery of a run to a destination. Times are UTC, in whole seconds."""
-
-    id: int
-    """Its number, from 1 for each run; one that was asked for again has a number of its own."""
-    destination: str
-    path: str | None
-    """The path of its files, with `{name}` in place of their names; null for a table."""
-    table: str | None
-    state: str
-    """`pending`, `delivered`, `failed` or `cancelled`."""
-    attempts: int
-    """Attempts that have begun, or are about to."""
-    address: str | None
-    """Where the result lies, once it is delivered: its file, its manifest where it has many files, or the table."""
-    evidence: Any
-    """What was read back there: `files`, `bytes` and `sha256` of files, `rows` and `totals` of a table."""
-    error: str | None
-    """Why the last attempt failed."""
-    created: datetime
-    created_by: str | None
-    """Kind and id of the credential that asked for it again; null for the run's own."""
-    ended: datetime | None
-    next: datetime | None
-    """When the next attempt begins; null while one is under way, and once the delivery has ended."""
-
 
 class DeliverableRun(msgspec.Struct, frozen=True):
     """A run whose result may be delivered, with its task's present definition."""
@@ -171,19 +130,3 @@ async def deliver(
     await connection.execute(AGAIN, task, run, destinations, places, [each.entry for each in chosen], by)
     await deliveries.admit(connection, chain)
     return chosen
-
-
-async def of_run(
-    pool: Pool | Connection, chain: ChainId, task: TaskId, run: int, page: Page
-) -> tuple[list[RunDelivery], bool]:
-    """Return a page of the deliveries of a run, newest first, and whether more follow."""
-    return await fetch_page(pool, _delivery, page, LIST, task, chain, run)
-
-
-class _Entry(msgspec.Struct):
-    table: str | None = None
-
-
-def _delivery(entry: str, place: str, evidence: str | None, **columns: Any) -> RunDelivery:
-    table = msgspec.json.decode(entry, type=_Entry).table
-    return RunDelivery(path=place if table is None else None, table=table, evidence=as_json(evidence), **columns)
