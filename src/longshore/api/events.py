@@ -116,7 +116,7 @@ async def _changes(service: Service, waiter: Waiter, chain: ChainId, task: TaskI
 
 async def _progress(service: Service, waiter: Waiter, chain: ChainId, task: TaskId) -> bytes:
     async def reading() -> bytes:
-        found = await progress.read(service.pool, chain, task, service.settings.heartbeat_timeout)
+        found, _ = await progress.read(service.pool, chain, task, service.settings.heartbeat_timeout)
         return _event("progress", found)
 
     return await service.waiters.shared(("progress", chain, task), waiter, reading)

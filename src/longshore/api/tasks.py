@@ -30,7 +30,7 @@ from longshore.api.visibility_checks import (
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports import schemas, target_check
-from longshore.tasks import idempotency, progress, queries, quotas, requests, run_queries, task_secrets
+from longshore.tasks import idempotency, progress, queries, quotas, requests, task_secrets
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import Code, Progress, Task, TaskId
 from longshore.tasks.queries import TaskFilter
@@ -162,9 +162,10 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
 async def get_task_progress(request: AnyRequest, id: Id) -> Progress:
     """Return the progress of a task's newest run: rows, speed, time left, heartbeat, and the next step."""
     service, caller = admitted(request)
-    reads = await run_queries.newest_reads(service.pool, caller.chain, task_id(id))
+    timeout = service.settings.heartbeat_timeout
+    found, reads = await progress.read(service.pool, caller.chain, task_id(id), timeout)
     may_see_run(caller, service.catalog, reads)
-    return await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
+    return found
 
 
 def task_id(number: int) -> TaskId:

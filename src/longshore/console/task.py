@@ -80,7 +80,7 @@ async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:
     service, caller = admitted(request)
     assert polled.task is not None
     id = TaskId(polled.task.id)
-    now = await progress.read(service.pool, caller.chain, id, service.settings.heartbeat_timeout)
+    now, _ = await progress.read(service.pool, caller.chain, id, service.settings.heartbeat_timeout)
     return now if sees(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **UNKNOWN)
 
 

@@ -12,11 +12,12 @@ from longshore.database.connect import Pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, Code, Next, Phase, Progress, TaskId
+from longshore.tasks.recorded_reads import Read, decoded
 
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
 # tasks of its chain that have a job and after the parked tasks before it.
 PROGRESS = """
-select t.state as task_state, t.due_at, t.paused, t.attempt_began_at is not null as began, t.run,
+select r.reads, t.state as task_state, t.due_at, t.paused, t.attempt_began_at is not null as began, t.run,
        t.action, t.delivering, case when t.delivering then (
            select min(coalesce(d.due_at, now()))
            from longshore.run_deliveries d
@@ -53,8 +54,8 @@ where t.id = $1 and t.chain_id = $2
 """
 
 
-async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: float) -> Progress:
-    """Return the progress of the newest run of a task. Raises NotFoundError.
+async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: float) -> tuple[Progress, list[Read]]:
+    """Return the progress of the newest run of a task, and the reads of that run. Raises NotFoundError.
 
     `heartbeat_timeout`: seconds without a heartbeat after which a worker counts as lost.
     """
@@ -71,7 +72,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
     percent = 100.0 if finished else min(99.0, 100 * done / expected) if expected else None
     left = 0.0 if finished else max(0.0, (expected - done) / speed) if expected and speed else None
     running = row["task_state"] == Code.INPROGRESS and row["began"] and not row["delivering"]
-    return Progress(
+    progress = Progress(
         run=row["run"],
         attempt=row["attempt"],
         rows=done,
@@ -87,6 +88,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
         paused=row["paused"],
         next=_next(row, running, heartbeat_timeout),
     )
+    return progress, decoded(row["reads"])
 
 
 def _phase(row: asyncpg.Record) -> Phase | None:

@@ -68,14 +68,6 @@ from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """
 
-# Null before the first run, and until the run has recorded its reads.
-NEWEST = """
-select r.reads
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.id = $1 and t.chain_id = $2
-"""
-
 
 class ManifestSummary(msgspec.Struct, frozen=True):
     """The parts of a manifest that a run shows."""
@@ -159,14 +151,6 @@ async def _text(pool: Pool, query: str, chain: ChainId, task: TaskId, run: int) 
         raise NotFoundError("task-not-found")
     text, reads = row
     return text, decoded(reads)
-
-
-async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
-    """Return the reads of the newest run of a task. Raises NotFoundError."""
-    row = await pool.fetchrow(NEWEST, task, chain)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    return decoded(row["reads"])
 
 
 def _run(
