@@ -17,6 +17,7 @@ from longshore.tasks.model import Interval, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.schedule import Schedule
 from tests.service import Longshore
+from tests.tasks.test_pauses import paused, resumed
 from tests.tasks.test_repeating import CHAIN, DONE, created, new
 
 ROW = "select * from longshore.tasks where id = $1"
@@ -139,12 +140,10 @@ def test_backfill_waits_while_its_task_is_paused_and_goes_on_afterwards(run: Any
         task, times = await hourly(pool), hours(2)
         number = await backfilled(pool, task, times)
         await tick(pool)
-        async with pool.acquire() as connection, connection.transaction():
-            assert await pauses.pause(connection, CHAIN, task, "a test")
+        await paused(pool, task)
         await tick(pool)
         assert await begun(pool, task) is None, "the queued run was withdrawn"
-        async with pool.acquire() as connection, connection.transaction():
-            assert await pauses.resume(connection, CHAIN, task, "a test", None)
+        await resumed(pool, task)
         for _ in times:
             await tick(pool)
             attempt = await begun(pool, task)
@@ -191,10 +190,8 @@ def test_backfill_goes_on_after_the_last_time_of_its_schedule(run: Any) -> None:
         ended = "update longshore.tasks set trigger = $2, due_at = null, attempt_began_at = now() where id = $1"
         await pool.execute(ended, task, over)
         await tick(pool)
-        async with pool.acquire() as connection, connection.transaction():
-            await pauses.pause(connection, CHAIN, task, "a test")
-        async with pool.acquire() as connection, connection.transaction():
-            await pauses.resume(connection, CHAIN, task, "a test", None)
+        await paused(pool, task)
+        await resumed(pool, task)
         for _ in times:
             await tick(pool)
             attempt = await begun(pool, task)
@@ -339,9 +336,9 @@ async def _asked(pool: Pool, task: TaskId, step: str) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("select from longshore.tasks where id = $1 for update", task)
         if step == "pause":
-            await pauses.pause(connection, CHAIN, task, "a test")
+            await pauses.pause(connection, CHAIN, task, await requests.editable(connection, CHAIN, task), "a test")
         elif step == "resume":
-            await pauses.resume(connection, CHAIN, task, "a test", None)
+            await pauses.resume(connection, task, await requests.editable(connection, CHAIN, task), "a test", None)
         elif await connection.fetchval("select state <> 'INPROGRESS' from longshore.tasks where id = $1", task):
             await requests.execute(connection, CHAIN, task, "user 7")
 

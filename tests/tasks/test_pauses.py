@@ -27,12 +27,14 @@ HTTP_CHAIN = 8811
 
 async def paused(pool: Pool, task: TaskId) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        assert await pauses.pause(connection, CHAIN, task, "a test")
+        locked = await requests.editable(connection, CHAIN, task)
+        assert await pauses.pause(connection, CHAIN, task, locked, "a test")
 
 
 async def resumed(pool: Pool, task: TaskId, catch_up: pauses.CatchUp | None = None) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        assert await pauses.resume(connection, CHAIN, task, "a test", catch_up)
+        locked = await requests.editable(connection, CHAIN, task)
+        assert await pauses.resume(connection, task, locked, "a test", catch_up)
 
 
 async def missed(pool: Pool, days: int, catch_up: str) -> TaskId:

@@ -48,8 +48,8 @@ async def pause_task(request: AnyRequest, id: Id) -> Task:
     service, caller = admitted(request)
     task = task_id(id)
     async with audited(request, "task.pause", f"task {task}") as change:
-        await lock_to_change(request, change.connection, task)
-        change.happens = await pauses.pause(change.connection, caller.chain, task, actor(request).name)
+        locked = await lock_to_change(request, change.connection, task)
+        change.happens = await pauses.pause(change.connection, caller.chain, task, locked, actor(request).name)
     return await queries.get(service.pool, caller.chain, task)
 
 
@@ -70,9 +70,9 @@ async def resume(request: AnyRequest, id: int, value: Any) -> Task:
     task = task_id(id)
     wanted = check_body(ResumeBody, value)
     async with audited(request, "task.resume", f"task {task}", value or None) as change:
-        await lock_to_change(request, change.connection, task)
+        locked = await lock_to_change(request, change.connection, task)
         by = actor(request).name
-        change.happens = await pauses.resume(change.connection, caller.chain, task, by, wanted.catch_up)
+        change.happens = await pauses.resume(change.connection, task, locked, by, wanted.catch_up)
     return await queries.get(service.pool, caller.chain, task)
 
 
@@ -102,7 +102,7 @@ async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None
     async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "task.backfill", f"task {task}") as change:
             found = await lock_to_change(request, connection, task)
-            schedule = schedule_of(found.trigger, ended=found.schedule_ended)
+            schedule = schedule_of(found)
             refuse_without_intervals(found)
             made = await backfills.create(connection, task, schedule, wanted, actor(request).name)
             change.details = {**value, "backfill": made.id, "runs": made.runs}

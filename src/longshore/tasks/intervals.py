@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection
@@ -10,9 +11,7 @@ from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.schedule import Schedule, decode, is_time, preceding, times, uncomputable, utc_text
 from longshore.validation import ValidationError, Violation
 
-TRIGGER = """
-select trigger, covered_until, date_trunc('second', now()) as now from longshore.tasks where id = $1 and chain_id = $2
-"""
+STATE = "select trigger, covered_until, now() as now from longshore.tasks where id = $1 and chain_id = $2"
 
 # The newest run for a time of the trigger: with `catch_up: "one"` its interval covers several times.
 RECORDED = """
@@ -23,15 +22,24 @@ limit 1
 """
 
 
+async def schedule_state(connection: Connection, chain: ChainId, task: TaskId) -> asyncpg.Record:
+    """Return `trigger` of a task, `covered_until`, the end of its schedule's newest run, and `now`.
+
+    Raises NotFoundError.
+    """
+    row = await connection.fetchrow(STATE, task, chain)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    return row
+
+
 async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Interval:
     """Return the interval of a run that begins at a request: from the end of the schedule's newest run until now.
 
     Without a schedule, or before its first run, it has no start. Raises NotFoundError.
     """
-    row = await connection.fetchrow(TRIGGER, task, chain)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    start, end = row["covered_until"], row["now"]
+    row = await schedule_state(connection, chain, task)
+    start, end = row["covered_until"], row["now"].replace(microsecond=0)
     try:
         repeats = decode(row["trigger"]).repeats
     except msgspec.MsgspecError:
@@ -44,9 +52,7 @@ async def recorded(connection: Connection, chain: ChainId, task: TaskId, end: da
 
     Raises NotFoundError, ProblemError for a task without a schedule, and ValidationError for another time.
     """
-    row = await connection.fetchrow(TRIGGER, task, chain)
-    if row is None:
-        raise NotFoundError("task-not-found")
+    row = await schedule_state(connection, chain, task)
     run = await connection.fetchrow(RECORDED, task, end)
     try:
         schedule = decode(row["trigger"])
@@ -67,5 +73,6 @@ def _of_calendar(schedule: Schedule, end: datetime, now: datetime) -> Interval:
         detail = f"{utc_text(end)} is not one of the times of the schedule; the nearest: {listed}"
         raise ValidationError([Violation(detail, "/interval_end")])
     if end > now:
+        now = now.replace(microsecond=0)
         raise ValidationError([Violation(f"{utc_text(end)} has not come yet: it is {utc_text(now)}", "/interval_end")])
     return Interval(before, end)

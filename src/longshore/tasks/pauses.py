@@ -6,20 +6,16 @@ with `execute` belong to no schedule and run as usual. Backfills pause with thei
 
 from typing import Literal
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.errors import NotFoundError, ProblemError
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import Schedule, decode, following
 from longshore.tasks.slots import admit
 
 CatchUp = Literal["one", "none", "all"]
-
-LOCK = """
-select trigger, schedule_ended, paused, planned_at from longshore.tasks where id = $1 and chain_id = $2 for update
-"""
 
 # A queued run of the schedule is due again, and one of a backfill waits; its message finds itself outdated.
 # $3: the first time after the schedule's newest run; null if it cannot be computed. A queued run may stand for several
@@ -29,7 +25,7 @@ with before as (
     select *, greatest(modified_at, now()) as at,
            attempt_began_at is null and due_at is null and state <> 'INPROGRESS' and origin <> 'execute' as withdrawn
     from longshore.tasks
-    where id = $1
+    where id = $1 and not paused
 ),
 task as (
     update longshore.tasks t
@@ -49,6 +45,7 @@ task as (
 )
 insert into longshore.task_logs (task_id, seq, at, msg)
 select id, log_length, at, $2 from before
+returning task_id
 """
 
 RESUME = """
@@ -56,59 +53,49 @@ with task as (
     update longshore.tasks
     set paused = false, resumed_at = now(), resume_catch_up = $3,
         modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
-    where id = $1
+    where id = $1 and paused
     returning id, log_length, modified_at
 )
 insert into longshore.task_logs (task_id, seq, at, msg)
 select id, log_length - 1, modified_at, $2 from task
+returning task_id
 """
 
 
-async def pause(connection: Connection, chain: ChainId, task: TaskId, by: str) -> bool:
+async def pause(connection: Connection, chain: ChainId, task: TaskId, locked: EditableTask, by: str) -> bool:
     """Pause the schedule of a task, in the connection's transaction; return False if it is paused already.
 
-    A run that has begun goes on. Raises NotFoundError, and ProblemError if the task has no schedule.
+    A run that has begun goes on. `locked`: the task, which the caller has locked. Raises ProblemError if the task has
+    no schedule.
     """
-    row, schedule = await _lock(connection, chain, task)
-    if row["paused"]:
-        return False
+    schedule = schedule_of(locked)
     try:
-        due = following(schedule, row["planned_at"])
+        due = following(schedule, locked.planned_at)
     except Exception:  # stored by another version, or where another tzdata is installed
         due = None
-    await connection.execute(PAUSE, task, f"paused by {by}", due)
+    if await connection.fetchval(PAUSE, task, f"paused by {by}", due) is None:
+        return False
     await admit(connection, chain)
     return True
 
 
-async def resume(connection: Connection, chain: ChainId, task: TaskId, by: str, catch_up: CatchUp | None) -> bool:
+async def resume(connection: Connection, task: TaskId, locked: EditableTask, by: str, catch_up: CatchUp | None) -> bool:
     """Resume the schedule of a task, in the connection's transaction; return False if it is not paused.
 
-    `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises NotFoundError, and
+    `locked`: as for `pause`. `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises
     ProblemError if the task has no schedule.
     """
-    row, _ = await _lock(connection, chain, task)
-    if not row["paused"]:
-        return False
+    schedule_of(locked)
     entry = f"resumed by {by}, catch_up {catch_up}" if catch_up else f"resumed by {by}"
-    await connection.execute(RESUME, task, entry, catch_up)
-    return True
+    return await connection.fetchval(RESUME, task, entry, catch_up) is not None
 
 
-async def _lock(connection: Connection, chain: ChainId, task: TaskId) -> tuple[asyncpg.Record, Schedule]:
-    """Lock a task and return its row with its schedule. Raises NotFoundError and ProblemError."""
-    row = await connection.fetchrow(LOCK, task, chain)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    return row, schedule_of(row["trigger"], ended=row["schedule_ended"])
-
-
-def schedule_of(trigger: str, *, ended: bool) -> Schedule:
-    """Return the schedule of a stored trigger; raise ProblemError if it does not repeat, or has ended for good."""
+def schedule_of(task: EditableTask) -> Schedule:
+    """Return the schedule of a task; raise ProblemError if its trigger does not repeat, or has ended for good."""
     try:
-        schedule = decode(trigger)
+        schedule = decode(task.trigger)
     except msgspec.MsgspecError:
         raise ProblemError("no-schedule") from None
-    if ended or not schedule.repeats:
+    if task.schedule_ended or not schedule.repeats:
         raise ProblemError("no-schedule")
     return schedule

@@ -26,12 +26,10 @@ returning id, parked
 """
 
 EDITABLE = """
-select description as desc, trigger, target, debug, revision, schedule_ended, defined_by, reads
+select description as desc, trigger, target, debug, revision, schedule_ended, planned_at, defined_by, reads
 from longshore.tasks
 where id = $1 and chain_id = $2
 """
-
-COVERED = "select now(), covered_until from longshore.tasks where id = $1 and chain_id = $2"
 
 # A new time makes a new attempt, so the message of the old one becomes stale. `$9` is null if no time has changed. $15:
 # whether nothing changes that a run reads while it is being delivered.
@@ -146,6 +144,8 @@ class EditableTask(msgspec.Struct, frozen=True):
     debug: str
     revision: int
     schedule_ended: bool
+    planned_at: datetime
+    """The schedule computes its next time from here."""
     defined_by: str | None
     """Kind and id of the credential that set target or trigger last, such as `user 7`."""
     reads: list[Read]
@@ -245,13 +245,11 @@ async def _first_due(connection: Connection, task: TaskId, new: NewTask) -> date
     Raises NotFoundError, ValidationError where it has no time, and ProblemError where an `execute` waits to start: a
     run at once would take its place, and answer for it.
     """
-    covered = await connection.fetchrow(COVERED, task, new.chain)
-    if covered is None:
-        raise NotFoundError("task-not-found")
-    due = first(new.schedule, *covered)
+    state = await intervals.schedule_state(connection, new.chain, task)
+    due = first(new.schedule, state["now"], state["covered_until"])
     if due is None:
         raise ValidationError([NEVER_DUE])
-    if due <= covered["now"] and await connection.fetchrow(QUEUED_EXECUTE, task, new.chain) is not None:
+    if due <= state["now"] and await connection.fetchrow(QUEUED_EXECUTE, task, new.chain) is not None:
         raise ProblemError("run-queued", "A run that `execute` asked for waits to start; the trigger is due at once.")
     return due
 
