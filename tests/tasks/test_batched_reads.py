@@ -12,7 +12,7 @@ from longshore.database.connect import Connection, Pool, open_pool
 from longshore.database.retry import is_transient
 from longshore.errors import NotFoundError
 from longshore.tasks import requests
-from longshore.tasks.batched_reads import Polls
+from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queries import PolledTask
 from longshore.tasks.requests import NewTask
@@ -35,14 +35,14 @@ async def created(pool: Pool, chain: ChainId = CHAIN) -> TaskId:
         return await requests.create(connection, NewTask(chain, "a test", "export", "{}", "{}", "", schedule))
 
 
-def with_polls(idle: Longshore, test: Callable[[Pool, Polls], Awaitable[None]]) -> None:
+def with_polls(idle: Longshore, test: Callable[[Pool, BatchedReads], Awaitable[None]]) -> None:
     """Run a test with a pool of its own to prepare things, and one of two connections that answers the polls."""
 
     async def run() -> None:
         async with open_pool(idle.url, size=2, name="test") as own, open_pool(idle.url, size=2, name=NAME) as pool:
             await pool.execute("select 1")  # a transaction sees no session that begins after its first look at them
             async with asyncio.timeout(100):
-                await test(own, Polls(pool))
+                await test(own, BatchedReads(pool))
 
     asyncio.run(run())
 
@@ -57,7 +57,7 @@ async def blocked(own: Connection, many: int) -> list[int]:
 
 
 def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(idle: Longshore) -> None:
-    async def test(own: Pool, polls: Polls) -> None:
+    async def test(own: Pool, polls: BatchedReads) -> None:
         ours = [await created(own) for _ in range(20)]
         theirs = [await created(own, OTHER) for _ in range(20)]
         revisions = {}
@@ -78,7 +78,7 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
 
 
 def test_answer_is_never_older_than_its_poll(idle: Longshore) -> None:
-    async def test(own: Pool, polls: Polls) -> None:
+    async def test(own: Pool, polls: BatchedReads) -> None:
         tasks = [await created(own) for _ in range(8)]
         over = asyncio.Event()
 
@@ -98,7 +98,7 @@ def test_answer_is_never_older_than_its_poll(idle: Longshore) -> None:
 
 
 def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle: Longshore) -> None:
-    async def test(own: Pool, polls: Polls) -> None:
+    async def test(own: Pool, polls: BatchedReads) -> None:
         tasks = [await created(own) for _ in range(4)]
         async with own.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
@@ -115,7 +115,7 @@ def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle: Lo
 
 
 def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle: Longshore) -> None:
-    async def test(own: Pool, polls: Polls) -> None:
+    async def test(own: Pool, polls: BatchedReads) -> None:
         tasks = [await created(own) for _ in range(4)]
         async with own.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
@@ -131,7 +131,7 @@ def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process of PostgreSQL for a while")
 def test_connection_that_hangs_delays_the_polls_of_its_statement_alone(idle: Longshore) -> None:
-    async def test(own: Pool, polls: Polls) -> None:
+    async def test(own: Pool, polls: BatchedReads) -> None:
         task = await created(own)
         await polls.status(CHAIN, task)
         (backend,) = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]

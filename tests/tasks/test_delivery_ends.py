@@ -60,7 +60,7 @@ async def sent(pool: Pool, *names: str, chain: ChainId = CHAIN) -> list[Delivery
     for number, name in enumerate(names, 1):
         await pool.execute(DELIVERY, task, number, chain, name)
     async with pool.acquire() as connection, connection.transaction():
-        await deliveries.admit(connection, chain)
+        await deliveries.send_due_deliveries(connection, chain)
     return [DeliveryMessage(TaskId(task), 1, number, 1) for number in range(1, len(names) + 1)]
 
 
@@ -85,7 +85,7 @@ def test_delivery_is_tried_for_six_hours_however_long_it_has_waited_for_its_turn
         await pool.execute(
             "update longshore.run_deliveries set due_at = now(), first_began_at = now() - interval '5 hours'"
         )
-        await deliveries.send_due(pool)
+        await deliveries.send_all_due_deliveries(pool)
         second = msgspec.structs.replace(first, attempt=2)
         assert 3590 < (await begin(pool, second)).seconds_left <= 3600, "the time runs from the first attempt on"
         await pool.execute("update longshore.run_deliveries set first_began_at = now() - interval '6 hours'")

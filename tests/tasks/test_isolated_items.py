@@ -16,10 +16,10 @@ from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
 from longshore.results.store import StoreError
 from longshore.tasks import scheduler
-from longshore.tasks.batched_reads import Polls
+from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queries import PolledTask
-from longshore.tasks.slots import admit_all
+from longshore.tasks.slots import fill_all_slots
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker.cleanup import Cleanup
 from tests.receiver import receiving
@@ -146,7 +146,7 @@ def test_chain_whose_tasks_cannot_be_admitted_keeps_no_other_chain_waiting(idle:
     async def test(pool: Pool) -> None:
         bad, good = [await pool.fetchval(PARKED, chain) for chain in (BAD, GOOD)]
         with poisoned(idle, "tasks", "update", f"old.chain_id = {BAD}"):
-            await admit_all(pool)
+            await fill_all_slots(pool)
         rows = await pool.fetch("select id, parked from longshore.tasks where id = any($1)", [bad, good])
         assert {row["id"]: row["parked"] for row in rows} == {bad: True, good: False}
 
@@ -186,7 +186,7 @@ def test_poll_of_a_task_whose_state_no_version_understands_fails_no_other_poll(i
         idle.sql("alter table longshore.tasks drop constraint tasks_state_check")
         try:
             idle.sql("update longshore.tasks set state = 'PAUSED' where id = $1", bad)
-            polls = Polls(pool)
+            polls = BatchedReads(pool)
             async with asyncio.timeout(20):
                 asked = (polls.status(ChainId(GOOD), task) for task in (bad, good))
                 broken, whole = await asyncio.gather(*asked, return_exceptions=True)

@@ -114,7 +114,7 @@ def test_reason_of_a_failed_task_and_run_is_no_entry_of_the_log_that_came_later(
         async def reasons() -> tuple[str | None, str | None, list[str | None]]:
             runs, _ = await run_queries.runs(pool, CHAIN, task, Page(10))
             (row,) = (await listed(pool)).rows
-            return row.reason, (await queries.reading(pool, CHAIN, task)).reason, [each.reason for each in runs]
+            return row.reason, (await queries.poll(pool, CHAIN, task)).reason, [each.reason for each in runs]
 
         assert await reasons() == ("on purpose", "on purpose", ["on purpose"])
         await asyncio.to_thread(play, idle, task, "begin", "finish")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from longshore.tasks.schedule import (
     Schedule,
+    begin_time,
     bounds_violation,
     cron_violation,
     first,
     following,
-    not_missed,
     preview,
     times,
 )
@@ -146,20 +146,20 @@ def test_run_that_was_missed_is_run_or_left_out_as_catch_up_says() -> None:
     due = at("2026-01-02T06:00Z")
     assert following(Schedule(**daily), planned) == due
     assert following(Schedule(**daily), now) == at("2026-01-05T06:00Z")
-    assert not_missed(Schedule(**daily), due, now) == due
-    assert not_missed(Schedule(**daily, catch_up="all"), due, now) == due
-    assert not_missed(Schedule(**daily, catch_up="none"), due, now) == at("2026-01-05T06:00Z")
-    assert not_missed(Schedule(**daily, catch_up="none"), due, due + timedelta(seconds=59)) == due
-    assert not_missed(Schedule(**daily, catch_up="none"), due, at("2026-01-04T06:00:30Z")) == at("2026-01-04T06:00Z")
+    assert begin_time(Schedule(**daily), due, now) == due
+    assert begin_time(Schedule(**daily, catch_up="all"), due, now) == due
+    assert begin_time(Schedule(**daily, catch_up="none"), due, now) == at("2026-01-05T06:00Z")
+    assert begin_time(Schedule(**daily, catch_up="none"), due, due + timedelta(seconds=59)) == due
+    assert begin_time(Schedule(**daily, catch_up="none"), due, at("2026-01-04T06:00:30Z")) == at("2026-01-04T06:00Z")
 
 
 @pytest.mark.parametrize("catch_up", ["one", "none", "all"])
 def test_missed_run_is_not_caught_up_after_until(catch_up: Any) -> None:
     until = at("2026-01-03T06:00Z")
     daily = Schedule(once=at("2026-01-01T06:00Z"), repeat="daily", until=until, catch_up=catch_up)
-    assert not_missed(daily, until, until + timedelta(seconds=59)) == until
-    assert not_missed(daily, at("2026-01-02T06:00Z"), until + timedelta(hours=1)) is None
-    assert not_missed(daily, until, until + timedelta(days=2)) is None
+    assert begin_time(daily, until, until + timedelta(seconds=59)) == until
+    assert begin_time(daily, at("2026-01-02T06:00Z"), until + timedelta(hours=1)) is None
+    assert begin_time(daily, until, until + timedelta(days=2)) is None
 
 
 def test_once_follows_a_run_that_was_executed_before_its_time() -> None:

@@ -171,15 +171,15 @@ def known_versions(if_none_match: Tags | None, id: int) -> frozenset[Version]:
     return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)
 
 
-def headers(id: int, reading: PolledTask) -> dict[str, str]:
+def headers(id: int, polled: PolledTask) -> dict[str, str]:
     """Return the header fields of every answer with a task, and of every 304 instead of one."""
     fields = {
-        "ETag": tag(id, reading.version),
+        "ETag": tag(id, polled.version),
         "Cache-Control": "private, no-cache",
-        "X-Log-Length": str(reading.log_length),
+        "X-Log-Length": str(polled.log_length),
     }
-    if reading.queued or reading.code in (Code.READY, Code.INPROGRESS):
-        fields["Retry-After"] = str(next_poll(reading.seconds_left))
+    if polled.queued or polled.code in (Code.READY, Code.INPROGRESS):
+        fields["Retry-After"] = str(next_poll(polled.seconds_left))
     return fields
 
 

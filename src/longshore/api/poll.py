@@ -124,10 +124,10 @@ async def _reading(
 ) -> queries.PolledTask:
     """Return a task as its caller may see it; without the task where its version is known."""
     if known:
-        status = await service.polls.status(caller.chain, task)
+        status = await service.batched_reads.status(caller.chain, task)
         if status.version in known:
             return status
-    polled = await queries.reading(service.pool, caller.chain, task, page)
+    polled = await queries.poll(service.pool, caller.chain, task, page)
     assert polled.task is not None
     return msgspec.structs.replace(polled, task=shown_task(caller, service.catalog, polled.task, polled.reads))
 

@@ -32,7 +32,7 @@ from longshore.results.signing import Signer, signing_key
 from longshore.results.store import Store
 from longshore.settings import Rate, Settings
 from longshore.tasks import quotas
-from longshore.tasks.batched_reads import Polls
+from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.queue_metrics import FiguresCollector
 from longshore.tasks.quotas import Usage
 from longshore.tasks.slots import SETTING as SLOTS
@@ -78,7 +78,7 @@ class Service(msgspec.Struct, frozen=True):
     previews: FairQueue
     """The queue for the source's connections, by chain."""
     waiters: Waiters
-    polls: Polls
+    batched_reads: BatchedReads
     catalog: Catalog
     actions: Mapping[str, actions.Action]
     vault: Vault
@@ -131,7 +131,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 open_requests=open_requests,
                 previews=FairQueue("previews", PREVIEW_LIMITS),
                 waiters=waiters,
-                polls=Polls(pool),
+                batched_reads=BatchedReads(pool),
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
                 vault=vault,

@@ -67,7 +67,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
         except ChangedMeanwhileError:
             pass  # another change came first; this one is applied to its outcome, if that meets `If-Match`
     headers = {"ETag": tag(id, found.version)}
-    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # `reading` returns a task
+    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # `poll` returns a task
 
 
 async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, merges: bool) -> queries.PolledTask:
@@ -95,7 +95,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         definer = by if {"target", "trigger"} & patch.keys() else None
         if not planned_anew and definer in (None, old.defined_by) and secrets is None and _is_equal(old, new):
             audit.happens = False
-            return await queries.reading(connection, chain, task)
+            return await queries.poll(connection, chain, task)
         before = await quotas.usage(connection, chain)
         only_deliver = not planned_anew and _differs_in_deliver_alone(old, new)
         await requests.change(
@@ -113,7 +113,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         if planned_anew or why_without_intervals(new.target, new.trigger) is not None:
             await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
         await quotas.check_tasks(connection, chain, service.quotas, before)
-        return await queries.reading(connection, chain, task)
+        return await queries.poll(connection, chain, task)
 
 
 def _is_equal(old: EditableTask, new: NewTask) -> bool:

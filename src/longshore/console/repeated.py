@@ -70,7 +70,7 @@ async def repeated_export(request: AnyRequest, id: int) -> RepeatedExport | None
     NotFoundError.
     """
     service, caller = admitted(request)
-    polled = await queries.reading(service.pool, caller.chain, task_id(id))
+    polled = await queries.poll(service.pool, caller.chain, task_id(id))
     assert polled.task is not None
     task = shown_task(caller, service.catalog, polled.task, polled.reads)
     try:

@@ -58,9 +58,7 @@ async def show_task(
     """
     service, caller = admitted(request)
     frame: dict[str, Any] = {"chain": caller.chain, "base": f"/console/{caller.chain}"}
-    polled = await queries.reading(
-        service.pool, caller.chain, task_id(id), LogPage(LOG_PAGE_SIZE, log, newest_first=True)
-    )
+    polled = await queries.poll(service.pool, caller.chain, task_id(id), LogPage(LOG_PAGE_SIZE, log, newest_first=True))
     assert polled.task is not None
     task = shown_task(caller, service.catalog, polled.task, polled.reads)
     now = await _progress(request, polled)

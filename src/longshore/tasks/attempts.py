@@ -1,7 +1,7 @@
 """State changes of a run up to its end: begin, report, retry. `run_ends` and `delivery_ends` have the end.
 
-Only these modules, `requests` and `cancellation` change a state, each by one SQL statement with its log entries. A
-statement of a run names its attempt, and changes nothing if that is not the newest (promise 2).
+Each is one SQL statement with its log entries. It names its attempt, and changes nothing if that is not the newest
+(promise 2).
 """
 
 from collections.abc import Sequence
@@ -63,14 +63,14 @@ backfill as (
     where before.of_backfill and b.task_id = before.id and b.backfill = before.backfill
 ),
 run as (
-    insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, holder,
+    insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, claim_id,
                                 due_at, backfill, interval_start, interval_end)
     select task.id, task.run, task.attempt, task.attempt, before.at, before.at, before.at, $3,
            case when before.origin <> 'execute' then before.interval_end end,
            case when before.of_backfill then before.backfill end, before.interval_start, before.interval_end
     from task, before
     on conflict (task_id, run) do update
-    set attempt = excluded.attempt, attempt_began_at = excluded.attempt_began_at, holder = excluded.holder,
+    set attempt = excluded.attempt, attempt_began_at = excluded.attempt_began_at, claim_id = excluded.claim_id,
         progress_at = excluded.progress_at, rows = 0, bytes = 0, rows_expected = null
     returning first_attempt, failures, due_at, interval_start, interval_end
 ),
@@ -87,7 +87,7 @@ select t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt,
        t.traceparent, t.follows, extract(epoch from t.attempt_began_at - t.waits_since)::float8,
        r.first_attempt, r.failures, r.due_at, r.interval_start, r.interval_end
 from longshore.tasks t
-join longshore.runs r on r.task_id = t.id and r.run = t.run and r.attempt = t.attempt and r.holder = $3
+join longshore.runs r on r.task_id = t.id and r.run = t.run and r.attempt = t.attempt and r.claim_id = $3
 where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
 """
 
@@ -222,12 +222,12 @@ class RunResult(msgspec.Struct, frozen=True):
     """Values that are NULL in the file because they are not of the type that the catalog declares."""
 
 
-async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Attempt | None:
+async def begin(pool: Pool, message: Message, claim_id: UUID | None = None) -> Attempt | None:
     """Claim the attempt that a message names; None if the message is outdated or the attempt is claimed already.
 
-    `holder`: the id of this claim. A claim that is repeated with the same id returns the same attempt again.
+    `claim_id`: the id of this claim. A claim that is repeated with the same id returns the same attempt again.
     """
-    row = await pool.fetchrow(BEGIN, message.task, message.attempt, holder)
+    row = await pool.fetchrow(BEGIN, message.task, message.attempt, claim_id)
     if row is None:
         return None
     return Attempt(

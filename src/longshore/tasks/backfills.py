@@ -19,7 +19,7 @@ from longshore.database.rows import Page, fetch_page
 from longshore.errors import ProblemError
 from longshore.tasks.model import Backfill, ChainId, Interval, NewBackfill, TaskId
 from longshore.tasks.schedule import Schedule, preceding, times, utc_text
-from longshore.tasks.slots import admit
+from longshore.tasks.slots import fill_slots
 from longshore.validation import ValidationError, Violation
 
 MAX_RUNS = 1000
@@ -237,7 +237,7 @@ async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: in
     """
     if await connection.fetchval(END, task, backfill, by) is None:
         return False
-    await admit(connection, chain)
+    await fill_slots(connection, chain)
     return True
 
 
@@ -261,4 +261,4 @@ async def send_next(pool: Pool) -> None:
             async with pool.acquire() as connection, connection.transaction():
                 for statement in (LOCK, GIVE_WAY, NEXT, PARK):
                     await connection.execute(statement, row["id"])
-                await admit(connection, ChainId(row["chain_id"]))
+                await fill_slots(connection, ChainId(row["chain_id"]))

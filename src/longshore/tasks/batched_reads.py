@@ -21,7 +21,7 @@ MAX_WAIT_SECONDS = 0.05  # for a statement, before the next one begins beside it
 Gathered = defaultdict[tuple[ChainId, TaskId], list[asyncio.Future[PolledTask]]]
 
 
-class Polls:
+class BatchedReads:
     """Reads the status of tasks in batches. Create one for each process."""
 
     def __init__(self, pool: Pool) -> None:

@@ -5,7 +5,7 @@ from longshore.errors import ProblemError
 from longshore.tasks import backfills, deliveries
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.settled import SETTLED
-from longshore.tasks.slots import admit
+from longshore.tasks.slots import fill_slots
 
 # A READY task has no run to end. A task that has ended and waits for its next run keeps the state of the last one.
 CANCEL = f"""
@@ -65,5 +65,5 @@ async def cancel(connection: Connection, chain: ChainId, task: TaskId, by: str) 
     if await connection.fetchval(CANCEL, task, chain, f"cancelled by {by}") is None:
         raise NothingToCancelError
     await backfills.end(connection, chain, task, None, by)
-    await deliveries.admit(connection, chain)
-    await admit(connection, chain)
+    await deliveries.send_due_deliveries(connection, chain)
+    await fill_slots(connection, chain)

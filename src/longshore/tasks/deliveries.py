@@ -1,4 +1,4 @@
-"""Deliveries of a run to destinations, up to their end: admit, begin, retry, lost worker. `delivery_ends` has the end.
+"""Deliveries of a run to destinations, up to their end: send, begin, retry, lost worker. `delivery_ends` has the end.
 
 A delivery is a row; its message says "begin attempt K of it", as with tasks. A chain has a share of the deliveries
 under way, and so has each of its destinations, so that one that hangs delays no other of the chain; a worker leaves
@@ -29,7 +29,7 @@ LOCK_CHAIN = "select pg_advisory_xact_lock(hashtextextended('longshore.run_deliv
 
 LOCK_TASK = "select from longshore.tasks where id = $1 for update"
 
-ADMIT = f"""
+DUE = f"""
 with under_way as (
     select destination, place from longshore.run_deliveries
     where chain_id = $1 and state = 'pending' and due_at is null
@@ -87,10 +87,10 @@ join longshore.runs r on r.task_id = begun.task_id and r.run = begun.run
 BEGIN = f"""
 with begun as (
     update longshore.run_deliveries d
-    set began_at = coalesce(d.began_at, now()), first_began_at = coalesce(d.first_began_at, now()), holder = $5,
+    set began_at = coalesce(d.began_at, now()), first_began_at = coalesce(d.first_began_at, now()), claim_id = $5,
         discard_at = now()
     where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and d.state = 'pending'
-      and d.due_at is null and (d.began_at is null or d.holder = $5)
+      and d.due_at is null and (d.began_at is null or d.claim_id = $5)
     returning *
 )
 {ATTEMPT}"""  # noqa: S608  # a constant
@@ -206,7 +206,7 @@ class DeliveryAttempt(msgspec.Struct, frozen=True):
     """A later run of the task that has been delivered to the same place."""
     result: str
     location: str | None
-    """None where the result was removed."""
+    """None where the run has no file. A result that was removed keeps its location."""
     manifest: str | None
     signature: str | None
     """Of the manifest."""
@@ -222,21 +222,21 @@ class StaleDeliveryError(Exception):
         super().__init__(f"{message.key} is no longer the newest attempt")
 
 
-async def admit(connection: Connection, chain: ChainId) -> None:
+async def send_due_deliveries(connection: Connection, chain: ChainId) -> None:
     """Send the messages of as many due deliveries of a chain as its share allows, in the connection's transaction.
 
     Call it after everything that changes a delivery of the chain.
     """
     await connection.execute(LOCK_CHAIN, chain)
-    await send(connection, [DeliveryMessage(*row) for row in await connection.fetch(ADMIT, chain)])
+    await send(connection, [DeliveryMessage(*row) for row in await connection.fetch(DUE, chain)])
 
 
-async def send_due(pool: Pool) -> None:
-    """Admit due deliveries of all chains. An error of one chain is logged; a transient one is raised."""
+async def send_all_due_deliveries(pool: Pool) -> None:
+    """Send the messages of due deliveries of all chains. An error of one chain is logged; a transient one is raised."""
     for row in await pool.fetch(CHAINS):
-        with isolated("deliveries not admitted", chain=row["chain_id"]):
+        with isolated("due deliveries not sent", chain=row["chain_id"]):
             async with pool.acquire() as connection, connection.transaction():
-                await admit(connection, ChainId(row["chain_id"]))
+                await send_due_deliveries(connection, ChainId(row["chain_id"]))
 
 
 async def chain_of(pool: Pool, message: DeliveryMessage) -> ChainId | None:
@@ -245,12 +245,12 @@ async def chain_of(pool: Pool, message: DeliveryMessage) -> ChainId | None:
     return None if chain is None else ChainId(chain)
 
 
-async def begin(pool: Pool, message: DeliveryMessage, holder: UUID) -> DeliveryAttempt | None:
+async def begin(pool: Pool, message: DeliveryMessage, claim_id: UUID) -> DeliveryAttempt | None:
     """Claim the attempt that a message names; None if the message is outdated or the attempt is claimed already.
 
-    `holder`: the id of this claim. A claim that is repeated with the same id returns the same attempt again.
+    `claim_id`: the id of this claim. A claim that is repeated with the same id returns the same attempt again.
     """
-    return _attempt(await pool.fetchrow(BEGIN, *msgspec.structs.astuple(message), holder))
+    return _attempt(await pool.fetchrow(BEGIN, *msgspec.structs.astuple(message), claim_id))
 
 
 async def begin_discard(pool: Pool) -> DeliveryAttempt | None:
@@ -291,7 +291,7 @@ async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *,
         chain = await connection.fetchval(RETRY, *ids, storable(why), pause, lost)
         if chain is None:
             raise StaleDeliveryError(message)
-        await admit(connection, ChainId(chain))
+        await send_due_deliveries(connection, ChainId(chain))
 
 
 async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[DeliveryMessage]:

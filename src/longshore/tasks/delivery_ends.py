@@ -126,7 +126,7 @@ where task_id = $1 and run = $2 and number = $3 and attempt = $4 and state = 'pe
   and began_at is not null
 """
 
-LEFT_BEHIND = """
+WITHOUT_MESSAGE = """
 select d.task_id, d.run, d.number, d.attempt, d.began_at is not null as began
 from longshore.run_deliveries d
 where d.state = 'pending' and d.due_at is null
@@ -159,7 +159,7 @@ async def _end(pool: Pool, message: DeliveryMessage, *end: str | None) -> None:
         ended = await connection.fetchrow(END, *msgspec.structs.astuple(message), *end)
         if ended is None:
             raise StaleDeliveryError(message)
-        await deliveries.admit(connection, ChainId(ended["chain_id"]))
+        await deliveries.send_due_deliveries(connection, ChainId(ended["chain_id"]))
         if ended["ends"]:
             await run_ends.plan_next_run(connection, ended)
     if ended["ends"]:
@@ -185,7 +185,7 @@ async def retry_or_fail_lost(pool: Pool, message: DeliveryMessage) -> bool:
 
 async def sweep(pool: Pool) -> None:
     """Recover deliveries without a message: those that began are lost, the message of the others is sent again."""
-    for row in await pool.fetch(LEFT_BEHIND, BATCH):
+    for row in await pool.fetch(WITHOUT_MESSAGE, BATCH):
         message = DeliveryMessage(TaskId(row["task_id"]), row["run"], row["number"], row["attempt"])
         log.warning("delivery without a message", delivery=message.key, began=row["began"])
         # A stale attempt was recovered by another worker.

@@ -128,5 +128,5 @@ async def deliver(
         said = f"Run {later['run']}, which is later, {state} delivered to {later['place']} of {later['destination']}."
         raise ProblemError("later-run-delivered", said)
     await connection.execute(AGAIN, task, run, destinations, places, [each.entry for each in chosen], by)
-    await deliveries.admit(connection, chain)
+    await deliveries.send_due_deliveries(connection, chain)
     return chosen

@@ -100,7 +100,7 @@ class Progress(msgspec.Struct, frozen=True):
     percent: float | None
     seconds_left: float | None
     heartbeat_age: float | None
-    """Seconds since the last heartbeat of the worker; null if no worker runs the attempt."""
+    """Seconds since the last heartbeat or progress of the worker; null if no worker runs the attempt."""
     queue_place: int | None
     """Position in the queue of due runs, from 1; null if the run is not due. 10,000 means 10,000 or more."""
     phase: Phase | None

@@ -13,7 +13,7 @@ from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import Schedule, decode, following
-from longshore.tasks.slots import admit
+from longshore.tasks.slots import fill_slots
 
 CatchUp = Literal["one", "none", "all"]
 
@@ -75,7 +75,7 @@ async def pause(connection: Connection, chain: ChainId, task: TaskId, locked: Ed
         due = None
     if await connection.fetchval(PAUSE, task, f"paused by {by}", due) is None:
         return False
-    await admit(connection, chain)
+    await fill_slots(connection, chain)
     return True
 
 

@@ -191,12 +191,12 @@ class TaskChanges(msgspec.Struct, frozen=True):
 
 async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> Task:
     """Return a task with a page of its log. Raises NotFoundError."""
-    found = (await reading(pool, chain, task, page)).task
+    found = (await poll(pool, chain, task, page)).task
     assert found is not None
     return found
 
 
-async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> PolledTask:
+async def poll(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> PolledTask:
     """Return a task with a page of its log, its version and what comes next. Raises NotFoundError."""
     row = await pool.fetchrow(GET, task, chain, page.offset, page.limit, page.newest_first)
     if row is None:

@@ -12,7 +12,7 @@ from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first, utc_text
 from longshore.tasks.shared_tables import refuse_taken_name
-from longshore.tasks.slots import admit
+from longshore.tasks.slots import fill_slots
 from longshore.telemetry import tracing
 from longshore.validation import ValidationError, Violation
 
@@ -181,7 +181,7 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
         )
     assert row is not None
     if row["parked"]:
-        await admit(connection, new.chain)
+        await fill_slots(connection, new.chain)
     return TaskId(row["id"])
 
 
@@ -236,7 +236,7 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
         status = await queries.status(connection, new.chain, task)
         refused = status.state.code == Code.INPROGRESS and not (status.delivering and only_deliver)
         raise ProblemError("task-running") if refused else ChangedMeanwhileError()
-    await admit(connection, new.chain)
+    await fill_slots(connection, new.chain)
 
 
 async def _first_due(connection: Connection, task: TaskId, new: NewTask) -> datetime:
@@ -279,7 +279,7 @@ async def execute(
     row = await connection.fetchrow(EXECUTE, task, chain, traceparent, by, interval.start, interval.end)
     if row is None:
         raise ProblemError("task-running")
-    await admit(connection, chain)
+    await fill_slots(connection, chain)
     return int(row["run"]) + 1
 
 
@@ -291,4 +291,4 @@ async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
     if await connection.fetchval(DELETE, task, chain) is None:
         status = await queries.status(connection, chain, task)
         raise ProblemError("task-running" if status.state.code == Code.INPROGRESS else "run-delivering")
-    await admit(connection, chain)
+    await fill_slots(connection, chain)

@@ -1,6 +1,6 @@
-"""The end of a run: finish, fail, lost worker. Each is one statement with its log entries, as in `attempts`.
+"""The end of a run: finish, fail, lost worker. One statement ends the run with its log entries, as in `attempts`.
 
-The transaction that ends a run also sets when the next one is due, and gives the chain's slot to the next task. A run
+Its transaction also sets when the next one is due, and gives the chain's slot to the next task. A run
 with deliveries gives its slot when its result is stored, and ends with the last of them, see `delivery_ends`.
 """
 
@@ -14,7 +14,7 @@ from longshore.tasks import deliveries, schedule
 from longshore.tasks.attempts import RunResult, StaleAttemptError, retry, storable
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue import Message
-from longshore.tasks.slots import admit
+from longshore.tasks.slots import fill_slots
 from longshore.telemetry import metrics
 
 FINISH = """
@@ -219,8 +219,8 @@ async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedel
         if ended is None:
             raise StaleAttemptError(message)
         if outcome.deliveries:
-            await deliveries.admit(connection, ChainId(ended["chain_id"]))
-            await admit(connection, ChainId(ended["chain_id"]))
+            await deliveries.send_due_deliveries(connection, ChainId(ended["chain_id"]))
+            await fill_slots(connection, ChainId(ended["chain_id"]))
         else:
             await plan_next_run(connection, ended)
     if not outcome.deliveries:
@@ -255,7 +255,7 @@ async def retry_or_fail_lost(pool: Pool, message: Message) -> bool:
 
 
 async def plan_next_run(connection: Connection, ended: asyncpg.Record) -> None:
-    """Set when a task whose run has ended is due again, and admit the next task of its chain.
+    """Set when a task whose run has ended is due again, and give the chain's slot to the next task.
 
     `ended`: its id, chain_id, trigger, planned_at and schedule_ended.
     """
@@ -269,4 +269,4 @@ async def plan_next_run(connection: Connection, ended: asyncpg.Record) -> None:
         else:
             if due is not None:
                 await connection.execute(NEXT, ended["id"], due)
-    await admit(connection, ChainId(ended["chain_id"]))
+    await fill_slots(connection, ChainId(ended["chain_id"]))

@@ -90,7 +90,7 @@ class DescribedResult(msgspec.Struct, frozen=True):
     """The result of a run, as its manifest describes it."""
 
     location: str | None
-    """None where it was removed, or there never was one."""
+    """None where there never was a file. A result that was removed keeps its location."""
     result: str | None
     manifest: str | None
     """As JSON text, without `files`."""

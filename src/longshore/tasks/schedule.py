@@ -161,7 +161,7 @@ def is_time(schedule: Schedule, moment: datetime) -> bool:
     return next(times(schedule, moment - SECOND), None) == moment
 
 
-def not_missed(schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
+def begin_time(schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
     """Return when a run that was due at `due` and has not begun by `now` is to begin.
 
     Return `due` for at once, a later time if `catch_up` skips missed runs, and None if no time is left.

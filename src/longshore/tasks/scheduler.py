@@ -21,8 +21,8 @@ from longshore.tasks import backfills, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
-from longshore.tasks.schedule import decode, newest, not_missed, uncomputable, utc_text
-from longshore.tasks.slots import admit, admit_all
+from longshore.tasks.schedule import begin_time, decode, newest, uncomputable, utc_text
+from longshore.tasks.slots import fill_all_slots, fill_slots
 
 log = structlog.get_logger()
 
@@ -89,7 +89,7 @@ select extract(epoch from min(due_at) - now())::float8 from longshore.tasks wher
 """
 
 # PgQueuer redelivers the message of a lost worker; these attempts have no message.
-LEFT_BEHIND = """
+WITHOUT_MESSAGE = """
 select t.id, t.attempt, t.attempt_began_at is not null as began
 from longshore.tasks t
 where ((t.state = 'INPROGRESS' and not t.delivering) or (t.attempt_began_at is null and t.due_at is null))
@@ -123,10 +123,10 @@ async def run_scheduler(pool: Pool) -> None:
     while True:
         await _isolated(send_all_due, pool)
         await _isolated(backfills.send_next, pool)
-        await _isolated(deliveries.send_due, pool)
+        await _isolated(deliveries.send_all_due_deliveries, pool)
         if loop.time() >= next_sweep:
             await _isolated(sweep, pool)
-            await _isolated(admit_all, pool)
+            await _isolated(fill_all_slots, pool)
             await _isolated(delivery_ends.sweep, pool)
             next_sweep = loop.time() + SWEEP_SECONDS
         await asyncio.sleep(await _isolated(_until_next, pool) or TICK_SECONDS)
@@ -178,7 +178,7 @@ async def _send_due(pool: Pool, task: TaskId | None) -> int:
         await _apply(connection, decisions)
         # Ordered, so that two schedulers do not deadlock.
         for chain in sorted({each.chain for each in decisions if each.interval is not None}):
-            await admit(connection, chain)
+            await fill_slots(connection, chain)
     return len(decisions)
 
 
@@ -203,7 +203,7 @@ def decide(row: asyncpg.Record) -> Decision:
         schedule = decode(row["trigger"])
         if row["catch_up"] is not None:
             schedule = msgspec.structs.replace(schedule, catch_up=row["catch_up"])
-        at = not_missed(schedule, row["due_at"], now)
+        at = begin_time(schedule, row["due_at"], now)
         covers_missed = schedule.repeats and schedule.catch_up == "one"
         end = newest(schedule, at, now) if at is not None and covers_missed else at
     except Exception as error:
@@ -218,7 +218,7 @@ def decide(row: asyncpg.Record) -> Decision:
 
 async def sweep(pool: Pool) -> None:
     """Recover attempts without a message: those that began are lost, the message of the others is sent again."""
-    for row in await pool.fetch(LEFT_BEHIND, BATCH):
+    for row in await pool.fetch(WITHOUT_MESSAGE, BATCH):
         message = Message(TaskId(row["id"]), row["attempt"])
         log.warning("attempt without a message", task=message.task, attempt=message.attempt, began=row["began"])
         # A stale attempt was recovered by another worker.

@@ -17,7 +17,7 @@ DEFAULT_SLOTS = 2
 
 LOCK = "select pg_advisory_xact_lock(hashtextextended('longshore.slots', $1))"
 
-ADMIT = f"""
+FILL = f"""
 update longshore.tasks t set parked = false
 from (
     select id from longshore.tasks
@@ -47,22 +47,22 @@ select id from chain where id is not null
 """
 
 
-async def admit(connection: Connection, chain: ChainId) -> None:
+async def fill_slots(connection: Connection, chain: ChainId) -> None:
     """Send the messages of as many parked tasks as their chain has free slots, within the connection's transaction.
 
     Call it last in a transaction that parks a task or frees a slot: its lock blocks other transactions of the chain.
     """
     await connection.execute(LOCK, chain)
-    rows = await connection.fetch(ADMIT, chain)
+    rows = await connection.fetch(FILL, chain)
     await send(connection, [Message(TaskId(row["id"]), row["attempt"]) for row in rows])
 
 
-async def admit_all(pool: Pool) -> None:
-    """Admit parked tasks of all chains, in case a slot became free without `admit`.
+async def fill_all_slots(pool: Pool) -> None:
+    """Fill the slots of all chains, in case a slot became free without `fill_slots`.
 
     An error of one chain is logged; a transient error of the database is raised.
     """
     for row in await pool.fetch(CHAINS):
-        with isolated("chain not admitted", chain=row["id"]):
+        with isolated("slots not filled", chain=row["id"]):
             async with pool.acquire() as connection, connection.transaction():
-                await admit(connection, ChainId(row["id"]))
+                await fill_slots(connection, ChainId(row["id"]))

@@ -241,7 +241,7 @@ create table longshore.runs (
     progress_at timestamptz not null,
     -- The worker that has the newest attempt, by a name of its own. A worker that lost the answer to its claim may
     -- claim the attempt again.
-    holder uuid,
+    claim_id uuid,
     -- Attempts that failed or were lost. An attempt that a worker gave up as it shut down does not count.
     failures integer not null default 0,
     -- The stored segment as it was when the run began, so that all attempts of a run read the same rows.
@@ -337,7 +337,7 @@ create table longshore.run_deliveries (
     -- unfinished at the destination. Null: nothing is left, or it was given up.
     discard_at timestamptz,
     -- The worker that has the newest attempt, by a name of its own, so that its claim may be sent twice.
-    holder uuid,
+    claim_id uuid,
     -- Attempts whose worker was lost.
     lost integer not null default 0,
     -- Why the last attempt failed.
@@ -372,7 +372,7 @@ create table longshore.shards (
     -- How often the shard was begun. Only the newest trial may write, as with attempts.
     trial integer not null default 0,
     -- The worker that has the newest trial, by a name of its own, so that its claim may be sent twice.
-    holder uuid,
+    claim_id uuid,
     failures integer not null default 0,
     -- The last heartbeat.
     seen_at timestamptz not null default now(),

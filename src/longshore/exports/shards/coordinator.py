@@ -115,7 +115,7 @@ class _Collector:
             if not current:
                 raise StaleAttemptError(self._message)
             for shard in current:
-                if shard.abandoned:
+                if shard.is_lost:
                     await shards.offer_again(self._pool, self._message, shard)
         return current
 

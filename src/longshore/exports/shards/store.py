@@ -39,14 +39,14 @@ with one as (
     from longshore.shards s
     join longshore.tasks t on t.id = s.task_id and t.attempt = s.attempt and t.state = 'INPROGRESS'
     where s.task_id = $1 and s.attempt = $2 and s.number = $3 and s.state in ('WAITING', 'RUNNING')
-      and s.holder is distinct from $5
+      and s.claim_id is distinct from $5
     for update of s
 ),
 begun as (
     update longshore.shards s
     set state = case when s.failures + one.lost::int < $4 then 'RUNNING' else 'FAILED' end,
         reason = case when one.lost then 'its worker was lost' else s.reason end, transient = true,
-        trial = s.trial + 1, holder = $5, failures = s.failures + one.lost::int, seen_at = now(), rows = 0, bytes = 0
+        trial = s.trial + 1, claim_id = $5, failures = s.failures + one.lost::int, seen_at = now(), rows = 0, bytes = 0
     from one
     where (s.task_id, s.attempt, s.number) = (one.task_id, one.attempt, one.number)
     returning s.trial, s.work, s.state, one.lost
@@ -54,7 +54,7 @@ begun as (
 select * from begun
 union all
 select trial, work, state, false from longshore.shards
-where task_id = $1 and attempt = $2 and number = $3 and holder = $5 and state = 'RUNNING'
+where task_id = $1 and attempt = $2 and number = $3 and claim_id = $5 and state = 'RUNNING'
 """
 
 NEWEST_TRIAL = "task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state = 'RUNNING'"
@@ -90,7 +90,7 @@ where task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state in 
 
 # $3: the next shard to assemble, whose result alone is fetched: each look at the shards would fetch the others again.
 # PgQueuer delivers the message of a shard again when its worker is lost; a shard without a message, and without a
-# report for $4, is abandoned.
+# report for $4, is lost.
 CURRENT = """
 select number, trial, state, rows, bytes, reason, transient,
        case when number = $3 then outcome end as result,
@@ -98,7 +98,7 @@ select number, trial, state, rows, bytes, reason, transient,
            select from longshore.pgqueuer q
            where q.dedupe_key = s.task_id || ':' || s.attempt || ':' || s.number
              and q.status in ('queued', 'picked')
-       ) as abandoned
+       ) as is_lost
 from longshore.shards s
 where task_id = $1 and attempt = $2
 order by number
@@ -158,7 +158,7 @@ class Shard(msgspec.Struct, frozen=True):
     state: str
     rows: int
     bytes: int
-    abandoned: bool
+    is_lost: bool
     """Whether its worker reports nothing, and no other worker will get a message."""
     reason: str | None
     transient: bool
@@ -175,12 +175,12 @@ async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
         await queue.send(connection, [ShardMessage(message.task, message.attempt, row["number"]) for row in rows])
 
 
-async def begin(pool: Pool, message: ShardMessage, holder: UUID) -> ShardAttempt | None:
+async def begin(pool: Pool, message: ShardMessage, claim_id: UUID) -> ShardAttempt | None:
     """Begin a trial of a shard. Return None where its message is outdated, or its worker was lost too often.
 
-    `holder`: a unique name of this trial. A second call with the same one begins no second trial.
+    `claim_id`: a unique name of this trial. A second call with the same one begins no second trial.
     """
-    row = await pool.fetchrow(BEGIN, message.task, message.attempt, message.number, MAX_FAILURES, holder)
+    row = await pool.fetchrow(BEGIN, message.task, message.attempt, message.number, MAX_FAILURES, claim_id)
     if row is None:
         return None
     if row["lost"]:
@@ -216,7 +216,7 @@ async def release(pool: Pool, trial: ShardAttempt, reason: str, *, failed: bool,
 
 
 async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
-    """End the trial of an abandoned shard, if it had begun, and send its message again."""
+    """End the trial of a lost shard, if it had begun, and send its message again."""
     async with pool.acquire() as connection, connection.transaction():
         key = (message.task, message.attempt, shard.number)
         state = await connection.fetchval(OFFER_AGAIN, *key, shard.trial, MAX_FAILURES)
@@ -227,7 +227,7 @@ async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
 async def current(pool: Pool, message: Message, assembled: int, silence: timedelta) -> list[Shard]:
     """Return all shards of an attempt; the first one after those `assembled` has its result, once it is DONE.
 
-    `silence`: the time after which a shard without a message, and of which no worker reports, is abandoned.
+    `silence`: the time after which a shard without a message, and of which no worker reports, is lost.
     """
     rows = await pool.fetch(CURRENT, message.task, message.attempt, assembled, silence)
     return [Shard(**{**row, "result": row["result"] and RESULT.decode(row["result"])}) for row in rows]
