@@ -43,21 +43,24 @@ PROGRESS = f"""coalesce(case t.state
            )
        end, 0)::int"""  # noqa: S608  # a constant
 
+TASK_COLUMNS = f"""t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
+       t.last_run_at, t.modified_at, t.created_at, t.reads, {PROGRESS} as progress"""
+
 # `seq` counts from 0 without gaps, so each page of the log is a range of the primary key.
-GET = f"""
-select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.reads, t.created_by,
-       case when t.state = 'ERROR' then t.reason end as reason,
-       {SETTLED} as settled, {QUEUED} as queued, {PROGRESS} as progress,
-       array(
+LOGS = """array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
-           where l.task_id = t.id
-             and l.seq >= case when $5 then t.log_length::bigint - $3 - $4 else $3 end
+           where l.task_id = t.id and {}
+       ) as logs"""
+
+LOG_PAGE = LOGS.format("""l.seq >= case when $5 then t.log_length::bigint - $3 - $4 else $3 end
              and l.seq < case when $5 then t.log_length::bigint - $3 else $3::bigint + $4 end
-           order by case when $5 then -l.seq else l.seq end
-       ) as logs,
-       {SECONDS_LEFT} as seconds_left
+           order by case when $5 then -l.seq else l.seq end""")
+
+GET = f"""
+select {TASK_COLUMNS}, t.revision, t.log_length, t.created_by,
+       case when t.state = 'ERROR' then t.reason end as reason,
+       {SETTLED} as settled, {QUEUED} as queued, {SECONDS_LEFT} as seconds_left, {LOG_PAGE}
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
@@ -74,25 +77,13 @@ join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
 SINCE = f"""
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.trigger, t.target,
        t.reads, {SETTLED} as settled, {PROGRESS} as progress,
-       array(
-           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
-           from longshore.task_logs l
-           where l.task_id = t.id and l.seq >= $3 and l.seq < $3::bigint + 1000
-           order by l.seq
-       ) as logs
+       {LOGS.format("l.seq >= $3 and l.seq < $3::bigint + 1000 order by l.seq")}
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
 
 LIST = f"""
-select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at, t.reads, {PROGRESS} as progress,
-       array(
-           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
-           from longshore.task_logs l
-           where l.task_id = t.id and l.seq >= t.log_length - 10
-           order by l.seq
-       ) as logs
+select {TASK_COLUMNS}, {LOGS.format("l.seq >= t.log_length - 10 order by l.seq")}
 from longshore.tasks t
 where t.chain_id = $1
   and ($2::text is null or t.state = $2)
