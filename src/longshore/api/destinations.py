@@ -37,7 +37,7 @@ from longshore.destinations.redaction import raised_at
 from longshore.destinations.stored import Destination, StoredDestination, stored_settings
 from longshore.errors import ProblemError
 from longshore.outbound import Network
-from longshore.tasks import deliveries, idempotency
+from longshore.tasks import delivery_queries, idempotency
 from longshore.tasks.idempotency import Claim, StoredAnswer
 from longshore.validation import in_json
 
@@ -175,7 +175,7 @@ async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
         old = await stored.get(change.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
         require(request, _tag(old))
         name = old.destination.name
-        if await deliveries.names_in_use(change.connection, caller.chain, name):
+        if await delivery_queries.is_in_use(change.connection, caller.chain, name):
             raise ProblemError("destination-in-use")
         change.object, change.details = f"destination {old.destination.id}", {"name": name}
         await stored.delete(change.connection, caller.chain, old.destination.id)

@@ -19,7 +19,6 @@ from longshore.database.retry import DELIVERY_SECONDS, isolated
 from longshore.tasks.attempts import storable
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import DeliveryMessage, send
-from longshore.tasks.settled import NO_RUN_LEFT
 
 MAX_OF_CHAIN = 4
 """Deliveries of a chain that are under way at a time, on all workers."""
@@ -177,18 +176,6 @@ from longshore.run_deliveries
 where task_id = any($1::bigint[]) and state = 'pending' and due_at is null
 """
 
-IN_USE = f"""
-select exists (
-    select from longshore.run_deliveries where chain_id = $1 and destination = $2 and state = 'pending'
-) or exists (
-    select from longshore.tasks t
-    where t.chain_id = $1 and t.action = 'export' and not ({NO_RUN_LEFT})
-      and case when longshore.is_decodable(t.target) then exists (
-          select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
-      ) else false end
-)
-"""  # noqa: S608  # a constant
-
 
 class DeliveryAttempt(msgspec.Struct, frozen=True):
     """An attempt of a delivery that has begun, with the run whose result it brings."""
@@ -297,8 +284,3 @@ async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *,
 async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[DeliveryMessage]:
     """Return the newest attempts of the pending deliveries of tasks, as far as they are sent or running."""
     return {DeliveryMessage(*row) for row in await pool.fetch(NEWEST, list(tasks))}
-
-
-async def names_in_use(connection: Connection | Pool, chain: ChainId, name: str) -> bool:
-    """Return whether a task that names a destination has a run to come or is delivering to it."""
-    return bool(await connection.fetchval(IN_USE, chain, name))

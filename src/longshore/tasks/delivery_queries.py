@@ -1,4 +1,4 @@
-"""Reads of deliveries: those of a run, of a task and of a destination."""
+"""Reads of deliveries: those of a run, of a task and of a destination, and whether a destination is in use."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, as_json, fetch_page
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.settled import NO_RUN_LEFT
 
 COLUMNS = """
 d.number as id, d.destination, d.entry ->> 'table' as table,
@@ -59,6 +60,19 @@ cross join lateral (
     order by d.created_at desc, d.task_id desc, d.run desc, d.number desc
     limit 1
 ) newest
+"""  # noqa: S608  # a constant
+
+
+IN_USE = f"""
+select exists (
+    select from longshore.run_deliveries where chain_id = $1 and destination = $2 and state = 'pending'
+) or exists (
+    select from longshore.tasks t
+    where t.chain_id = $1 and t.action = 'export' and not ({NO_RUN_LEFT})
+      and case when longshore.is_decodable(t.target) then exists (
+          select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
+      ) else false end
+)
 """  # noqa: S608  # a constant
 
 
@@ -119,6 +133,11 @@ async def newest_of(pool: Pool, chain: ChainId, names: Sequence[str]) -> dict[st
     """Return the newest delivery to each of these destinations, by name, for those that have any."""
     rows = [_row(**row) for row in await pool.fetch(NEWEST, chain, list(names))]
     return {row.destination: row for row in rows}
+
+
+async def is_in_use(connection: Connection | Pool, chain: ChainId, name: str) -> bool:
+    """Return whether a task that names a destination has a run to come or is delivering to it."""
+    return bool(await connection.fetchval(IN_USE, chain, name))
 
 
 def _delivery(evidence: str | None, **columns: Any) -> RunDelivery:
