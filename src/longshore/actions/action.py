@@ -148,7 +148,7 @@ class Action(msgspec.Struct, frozen=True):
     secrets are sent with it."""
 
 
-class Plugged:
+class PluggedAction:
     """An action as the worker runs it."""
 
     def __init__(self, action: Action, pool: Pool, store: Store, vault: Vault) -> None:

@@ -187,7 +187,6 @@ async def sweep(pool: Pool) -> None:
     """Recover deliveries without a message: those that began are lost, the message of the others is sent again."""
     for row in await pool.fetch(WITHOUT_MESSAGE, BATCH):
         message = DeliveryMessage(TaskId(row["task_id"]), row["run"], row["number"], row["attempt"])
-        log.warning("delivery without a message", delivery=message.key, began=row["began"])
         # A stale attempt was recovered by another worker.
         with isolated("delivery not recovered", delivery=message.key), suppress(StaleDeliveryError):
             if row["began"]:
@@ -195,3 +194,4 @@ async def sweep(pool: Pool) -> None:
             else:
                 async with pool.acquire() as connection:
                     await send(connection, [message])
+            log.warning("delivery without a message recovered", delivery=message.key)

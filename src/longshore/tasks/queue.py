@@ -191,14 +191,14 @@ class Consumer:
         url: str,
         entrypoint: str,
         handle: Callable[[Job], Awaitable[None]],
-        most: int,
+        concurrency: int,
         heartbeat: timedelta,
     ) -> None:
         """`heartbeat`: a worker without a heartbeat for this long is lost, and others receive its messages."""
         self._driver = RetryingDriver(pool, url, heartbeat)
         self._manager = QueueManager(queries_over(self._driver), QUEUE_SETTINGS.channel)
         self._manager.entrypoint(entrypoint, accepts_context=False)(handle)
-        self._most = most
+        self._concurrency = concurrency
         self._heartbeat = heartbeat
 
     def stop(self) -> None:
@@ -211,6 +211,6 @@ class Consumer:
         await self._manager.run(
             dequeue_timeout=POLL_INTERVAL,
             batch_size=1,
-            max_concurrent_tasks=self._most,
+            max_concurrent_tasks=self._concurrency,
             heartbeat_timeout=self._heartbeat,
         )

@@ -121,18 +121,18 @@ async def run_scheduler(pool: Pool) -> None:
     next_sweep = 0.0
     loop = asyncio.get_running_loop()
     while True:
-        await _isolated(send_all_due, pool)
-        await _isolated(backfills.send_next, pool)
-        await _isolated(deliveries.send_all_due_deliveries, pool)
+        await _log_errors(send_all_due, pool)
+        await _log_errors(backfills.send_next, pool)
+        await _log_errors(deliveries.send_all_due_deliveries, pool)
         if loop.time() >= next_sweep:
-            await _isolated(sweep, pool)
-            await _isolated(fill_all_slots, pool)
-            await _isolated(delivery_ends.sweep, pool)
+            await _log_errors(sweep, pool)
+            await _log_errors(fill_all_slots, pool)
+            await _log_errors(delivery_ends.sweep, pool)
             next_sweep = loop.time() + SWEEP_SECONDS
-        await asyncio.sleep(await _isolated(_until_next, pool) or TICK_SECONDS)
+        await asyncio.sleep(await _log_errors(_until_next, pool) or TICK_SECONDS)
 
 
-async def _isolated(step: Callable[[Pool], Awaitable[float | None]], pool: Pool) -> float | None:
+async def _log_errors(step: Callable[[Pool], Awaitable[float | None]], pool: Pool) -> float | None:
     with loop_step("scheduler", step=step.__name__):
         return await step(pool)
     return None
@@ -220,7 +220,6 @@ async def sweep(pool: Pool) -> None:
     """Recover attempts without a message: those that began are lost, the message of the others is sent again."""
     for row in await pool.fetch(WITHOUT_MESSAGE, BATCH):
         message = Message(TaskId(row["id"]), row["attempt"])
-        log.warning("attempt without a message", task=message.task, attempt=message.attempt, began=row["began"])
         # A stale attempt was recovered by another worker.
         with isolated("attempt not recovered", task=message.task, attempt=message.attempt), suppress(StaleAttemptError):
             if row["began"]:
@@ -228,3 +227,4 @@ async def sweep(pool: Pool) -> None:
             else:
                 async with pool.acquire() as connection:
                     await send(connection, [message])
+            log.warning("attempt without a message recovered", task=message.task, attempt=message.attempt)

@@ -97,7 +97,7 @@ class Cleanup:
         self._pool = pool
         self._store = store
         self._task_age = task_age
-        self._refused: Exception | None = None
+        self._first_error: Exception | None = None
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run once. An item or step that fails does not stop the others; its error is raised at the end.
@@ -105,13 +105,13 @@ class Cleanup:
         Transient errors of the database and the store are raised at once.
         """
         del attempt  # the action is the same for each attempt
-        self._refused = None
+        self._first_error = None
         steps = (self._expire, self._remove_old_tasks, self._remove_unnamed)
         results, tasks, files = [await self._isolated(step) or 0 for step in steps]
         for statement in DELETIONS:
             await self._isolated(self._pool.execute, statement)
-        if self._refused is not None:
-            raise self._refused
+        if self._first_error is not None:
+            raise self._first_error
         total = results + tasks + files
         return RunResult(
             result="",
@@ -126,13 +126,13 @@ class Cleanup:
         )
 
     async def _expire(self) -> int:
-        removed = refused = 0
-        while found := await retention.expired_results(self._pool, links.MAX_SECONDS, BATCH, refused):
+        removed = failed = 0
+        while found := await retention.expired_results(self._pool, links.MAX_SECONDS, BATCH, failed):
             for result in found:
                 if await self._isolated(self._remove_result, result):
                     removed += 1
                 else:
-                    refused += 1
+                    failed += 1
         return removed
 
     async def _remove_result(self, result: ExpiredResult) -> bool:
@@ -141,11 +141,11 @@ class Cleanup:
         return True
 
     async def _remove_old_tasks(self) -> int:
-        removed = refused = 0
-        while found := await retention.old_tasks(self._pool, self._task_age, BATCH, refused):
+        removed = failed = 0
+        while found := await retention.old_tasks(self._pool, self._task_age, BATCH, failed):
             for task in found:
                 if not await self._isolated(retention.delete_old, self._pool, self._task_age, task):
-                    refused += 1
+                    failed += 1
                     continue
                 removed += 1
                 # A later cleanup finds files that are left by this one.
@@ -181,5 +181,5 @@ class Cleanup:
             if isinstance(error, StoreUnavailableError) or is_transient(error):
                 raise
             log.error("not cleaned up", step=getattr(step, "__name__", ""), item=repr(item), exc_info=error)
-            self._refused = self._refused or error
+            self._first_error = self._first_error or error
             return None

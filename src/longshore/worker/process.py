@@ -14,9 +14,9 @@ import msgspec
 import structlog
 from prometheus_client import start_http_server
 
-from longshore import actions as plugged
+from longshore import actions as installed_actions
 from longshore import destinations
-from longshore.actions.action import Plugged
+from longshore.actions.action import PluggedAction
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_pool
 from longshore.database.listener import Listener
@@ -140,8 +140,8 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     await retry_until_available(ensure, pool)
     allowed = quotas.from_settings(settings)
     actions: dict[str, RunAction] = {"export": quotas.within_quota(exporter.run, pool, allowed), ACTION: cleanup.run}
-    for name, action in plugged.load(settings).items():
-        actions[name] = quotas.within_quota(Plugged(action, pool, store, vault).run, pool, allowed)
+    for name, action in installed_actions.load(settings).items():
+        actions[name] = quotas.within_quota(PluggedAction(action, pool, store, vault).run, pool, allowed)
     metrics.begin(actions)
     return Runner(running, pool, actions, settings.result_time, shard_worker.run)
 
