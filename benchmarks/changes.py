@@ -18,7 +18,7 @@ from longshore.demo.seed import SMALLER_CHAINS
 from longshore.exports import catalog
 from longshore.exports.increments import change_rows
 from longshore.exports.increments.key_list import KeyListWriter, differences
-from longshore.exports.query import Request, prepare
+from longshore.exports.query import ExportRequest, prepare
 from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from longshore.exports.target import IndexTarget
 from longshore.tasks.model import ChainId, Interval
@@ -84,7 +84,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
 async def _merged(url: str) -> tuple[float, int]:
     """Read all keys into a list and compare it with an equal one. Return the seconds, and the bytes of the list."""
     index = catalog.load()["wallet-ledger"]
-    request = Request(ChainId(CHAIN), TARGET, None, Interval(None, datetime.now(UTC)))
+    request = ExportRequest(ChainId(CHAIN), TARGET, None, Interval(None, datetime.now(UTC)))
     async with (
         open_pool(url, size=1, name="bench", **EXPORT_SESSION) as pool,
         Readers(pool, 0).snapshot() as (connection, _),

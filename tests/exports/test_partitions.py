@@ -23,7 +23,7 @@ from longshore.exports.files.writer import MAX_FINISHING, FilesWriter
 from longshore.exports.job import Output, plan_indexes
 from longshore.exports.manifest import FileEntry
 from longshore.exports.many_files import add_empty_files, write_by_one
-from longshore.exports.query import ExportQuery, Request, prepare
+from longshore.exports.query import ExportQuery, ExportRequest, prepare
 from longshore.exports.slices import Slice
 from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from longshore.exports.source_limits import Pace
@@ -94,7 +94,7 @@ async def export(
     target = IndexTarget(
         action="export", export_index="odd", export_format=form, fields=fields, partition_by=keys, split=split
     )
-    request = Request(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)), zone=zone)
+    request = ExportRequest(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)), zone=zone)
     async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
         readers = Readers(pool, 1)
         async with readers.snapshot() as (connection, _):
@@ -199,9 +199,8 @@ def test_more_partitions_than_files_are_refused_before_a_row_is_written(url: str
 def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, tmp_path: Path) -> None:
     async def test() -> None:
         target = IndexTarget(action="export", export_index="odd", export_format="csv")
-        full, empty = (
-            Request(ChainId(chain), target, None, Interval(None, datetime.now(UTC))) for chain in (CHAIN, CHAIN + 1)
-        )
+        interval = Interval(None, datetime.now(UTC))
+        full, empty = (ExportRequest(ChainId(chain), target, None, interval) for chain in (CHAIN, CHAIN + 1))
         async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (connection, _):
@@ -232,7 +231,7 @@ async def query_of(url: str, split: Split | None = None) -> ExportQuery:
     """Return the query of an export of the words."""
     fields: list[str | FieldChoice] = ["id", "word"]
     target = IndexTarget(action="export", export_index="odd", export_format="csv", fields=fields, split=split)
-    request = Request(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)))
+    request = ExportRequest(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)))
     async with (
         open_pool(url, size=1, name="test", **EXPORT_SESSION) as pool,
         Readers(pool, 1).snapshot() as (connection, _),

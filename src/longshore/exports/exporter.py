@@ -27,7 +27,7 @@ from longshore.exports.manifest import is_files
 from longshore.exports.many_files import write_files
 from longshore.exports.one_file import write_file
 from longshore.exports.publication import published
-from longshore.exports.query import Request
+from longshore.exports.query import ExportRequest
 from longshore.exports.resolve import Resolver
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.coordinator import Coordinator
@@ -162,7 +162,7 @@ class Exporter:
         await record(self._pool, attempt, reads)
 
     async def _exported(
-        self, naming: ResultName, readers: Readers, requests: Sequence[Request], baseline: Baseline | None
+        self, naming: ResultName, readers: Readers, requests: Sequence[ExportRequest], baseline: Baseline | None
     ) -> RunResult:
         limits, has_files = self._policy.source, is_files(naming.name)
         async with AsyncExitStack() as stack:

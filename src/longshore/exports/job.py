@@ -13,7 +13,7 @@ from longshore.exports.copy import Report
 from longshore.exports.formats import FORMATS
 from longshore.exports.increments.change_rows import Changes
 from longshore.exports.manifest import FileEntry
-from longshore.exports.query import ExportQuery, Request, prepare
+from longshore.exports.query import ExportQuery, ExportRequest, prepare
 from longshore.exports.ranges import Plan, plan
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.shards.store import ShardResult
@@ -136,7 +136,7 @@ class WrittenResult(msgspec.Struct, frozen=True):
 async def plan_indexes(
     readers: Readers,
     connection: Connection,
-    parts: Sequence[tuple[Index, Request]],
+    parts: Sequence[tuple[Index, ExportRequest]],
     slice_rows: int,
     *,
     has_files: bool,

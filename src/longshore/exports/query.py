@@ -23,7 +23,7 @@ from longshore.exports.target import IndexTarget
 from longshore.tasks.model import ChainId, Interval
 
 
-class Request(msgspec.Struct, frozen=True):
+class ExportRequest(msgspec.Struct, frozen=True):
     """An export as it was requested, with everything that was resolved when the attempt began."""
 
     chain: ChainId
@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
 class ExportQuery(msgspec.Struct, frozen=True):
     """A request, resolved in one snapshot of the source."""
 
-    request: Request
+    request: ExportRequest
     index: Index
     source: Source
     columns: Sequence[Column]
@@ -68,7 +68,7 @@ class ExportQuery(msgspec.Struct, frozen=True):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-async def prepare(connection: Connection, index: Index, request: Request) -> ExportQuery:
+async def prepare(connection: Connection, index: Index, request: ExportRequest) -> ExportQuery:
     """Resolve a request. `connection`: in the transaction that reads, which sees the chain's rows alone from then on.
 
     Raises LongshoreError and asyncpg.PostgresError.

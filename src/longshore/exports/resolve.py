@@ -8,7 +8,7 @@ from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import choices, shape_of
 from longshore.exports.formats import FORMATS
-from longshore.exports.query import Request
+from longshore.exports.query import ExportRequest
 from longshore.exports.segments import stored
 from longshore.exports.segments.rules import Segment, in_zone
 from longshore.exports.target import ExportTarget, ExportTrigger, IndexTarget, decode_definition
@@ -50,7 +50,7 @@ class Resolver(msgspec.Struct, frozen=True):
     attempt: Attempt
     increments: IncrementState | None
 
-    async def request(self, target: IndexTarget, trigger: ExportTrigger, segment: Segment | None) -> Request:
+    async def request(self, target: IndexTarget, trigger: ExportTrigger, segment: Segment | None) -> ExportRequest:
         """Return the request of one index. `segment`: the trigger's own. Raises LongshoreError."""
         resolved = await self._segment(trigger, segment)
         violations = (
@@ -66,7 +66,7 @@ class Resolver(msgspec.Struct, frozen=True):
         if target.incremental and resolved is not None and (rules := interval_rules(resolved)):
             raise LongshoreError(f"the segment's /rules/{rules[0]} {NOT_INCREMENTAL}")
         pending = self.increments.pending if self.increments else []
-        return Request(
+        return ExportRequest(
             self.attempt.chain,
             target,
             resolved,

@@ -27,7 +27,7 @@ from longshore.exports.copy import Report
 from longshore.exports.files.writer import write_slice
 from longshore.exports.job import Output
 from longshore.exports.pieces import write_piece
-from longshore.exports.query import Request, prepare
+from longshore.exports.query import ExportRequest, prepare
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 class Work(msgspec.Struct, frozen=True):
     """A shard, as any worker can write it."""
 
-    request: Request
+    request: ExportRequest
     snapshot: ExportedSnapshot
     fingerprint: str
     """Of the query and its values, as the coordinator makes them."""
