@@ -24,6 +24,7 @@ import asyncpg
 import httpx2
 
 from longshore.access import clients
+from longshore.access.audit import Actor
 from longshore.access.tokens import Level, Scope, create
 from longshore.database.connect import Pool
 from longshore.database.embedded import embedded_server
@@ -139,7 +140,7 @@ class Longshore:
 
         async def make() -> str:
             async with connected_if_current(self.url) as connection:
-                client = await clients.get_or_create(connection, chain, "test")
+                client = await clients.get_or_create(connection, Actor("command", "test"), chain, "test")
                 id, secret = await create(connection, client.id, level, scope)
                 return f"{id}:{secret}"
 

@@ -1,6 +1,7 @@
 """The command line: help with examples, exit codes, one clear line for what went wrong, nothing left behind."""
 
 import asyncio
+import json
 import re
 import signal
 import socket
@@ -120,6 +121,17 @@ def test_a_token_is_made_listed_and_revoked(idle: Longshore, tmp_path: Path) -> 
     revoked = run("token", "revoke", id, folder=tmp_path, database_url=idle.url)
     assert (revoked.returncode, revoked.stdout) == (0, f"revoked {id}\n")
     failed(run("token", "revoke", id, folder=tmp_path, database_url=idle.url), id)
+
+
+def test_client_that_token_create_makes_has_an_audit_entry_of_its_own(idle: Longshore, tmp_path: Path) -> None:
+    for _ in range(2):
+        made = run("token", "create", "--chain", "32", "--level", "read", "--client", "auditors", folder=tmp_path,
+                   database_url=idle.url)  # fmt: skip
+        assert made.returncode == 0, made.stderr
+    entries = idle.sql("select action, actor_kind, details from longshore.audit where chain_id = 32 order by id")
+    assert [entry["action"] for entry in entries] == ["client.create", "token.create", "token.create"]
+    assert entries[0]["actor_kind"] == "command"
+    assert json.loads(entries[0]["details"]) == {"name": "auditors", "contact": ""}
 
 
 def test_an_unknown_token_is_told_in_one_line(idle: Longshore, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from litestar.types import ASGIApp
 
 from longshore.access import clients, users
+from longshore.access.audit import Actor
 from longshore.access.tokens import Level, create
 from longshore.api.routes import NEEDED
 from longshore.settings import Settings
@@ -307,7 +308,7 @@ async def measure(url: str, data: str) -> list[Took]:
     connection = await asyncpg.connect(url)
     try:
         filled = await fill(connection, open_vault(Settings(data=Path(data))))
-        client = await clients.get_or_create(connection, CHAIN, "worst")
+        client = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "worst")
         id, secret = await create(connection, client.id, Level.ADMIN)
         name = await connection.fetchval("select name from longshore.users where id = $1", filled.user)
         async with application(url, data, outbound_allow="127.0.0.1") as app:

@@ -17,6 +17,7 @@ from litestar.routes import ASGIRoute, HTTPRoute
 
 from longshore import web
 from longshore.access import clients, tokens
+from longshore.access.audit import Actor
 from longshore.access.tokens import Level, Scope
 from longshore.api.problem_kinds import KINDS
 from longshore.api.routes import CHECKS, NEEDED, Check, Open
@@ -341,8 +342,8 @@ def credentials(service: Longshore) -> dict[str, dict[str, str]]:
 
     async def ended_tokens() -> dict[str, str]:
         async with connected_if_current(service.url) as connection:
-            usual = await clients.get_or_create(connection, CHAIN, "test")
-            off = await clients.get_or_create(connection, CHAIN, "off")
+            usual = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "test")
+            off = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "off")
             await clients.change(connection, ChainId(CHAIN), off.id, clients.ClientChange(enabled=False))
             expired = await tokens.create(connection, usual.id, Level.ADMIN)
             await connection.execute(

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from longshore.access import clients
+from longshore.access.audit import Actor
 from longshore.access.tokens import Level, create
 from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
 from tests.service import Longshore
@@ -78,7 +79,7 @@ def answers(service: Longshore) -> dict[str, Answered]:
 async def _answers(service: Longshore) -> dict[str, Answered]:
     connection = await asyncpg.connect(service.url)
     try:
-        client = await clients.get_or_create(connection, CHAIN, "lists")
+        client = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "lists")
         id, secret = await create(connection, client.id, Level.ADMIN)
     finally:
         await connection.close()

@@ -10,6 +10,7 @@ import pytest
 
 from longshore import Longshore
 from longshore.cli import where
+from longshore.cli.app import RUN_A_SERVICE, USE_A_SERVICE
 from longshore.cli.main import app
 from longshore.client.blocking.resource import Resource
 from longshore.client.blocking.task import Task
@@ -103,12 +104,13 @@ def test_every_method_of_the_builder_is_documented() -> None:
 def test_every_command_for_users_is_documented_with_the_options_of_an_export() -> None:
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
     users, _, operators = page.partition("## Commands to run a service")
+    assert sorted(app.commands) == sorted((*USE_A_SERVICE, *RUN_A_SERVICE)), "`longshore --help` lists all"
     for name, command in app.commands.items():
         inner = getattr(command, "commands", None)
-        if name not in app.for_users:
+        if name not in USE_A_SERVICE:
             assert f"`{name}`" in operators, name
         for full in [f"{name} {each}" for each in inner or {}] or [name]:
-            assert name not in app.for_users or f"| `longshore {full}" in users, full
+            assert name not in USE_A_SERVICE or f"| `longshore {full}" in users, full
     general = {"--json", "--profile", "--help"}
     options = {option for each in app.commands["export"].params for option in each.opts if option.startswith("--")}
     table = users.partition("## Exports")[2].partition("### Conditions")[0]

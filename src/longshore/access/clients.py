@@ -8,6 +8,8 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
+from longshore.access import audit
+from longshore.access.audit import Actor
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, structs
 from longshore.errors import NotFoundError, ProblemError
@@ -20,11 +22,12 @@ insert into longshore.service_clients (chain_id, name, contact) values ($1, $2, 
 returning {COLUMNS}
 """  # noqa: S608  # constants
 
-# The update makes the row visible to `returning`: two requests with one name get one client.
+# The update makes the row visible to `returning`: two requests with one name get one client. A row that it updates has
+# an `xmax`, an inserted one has none.
 GET_OR_CREATE = f"""
 insert into longshore.service_clients (chain_id, name) values ($1, $2)
 on conflict (chain_id, lower(name)) do update set name = service_clients.name
-returning {COLUMNS}
+returning {COLUMNS}, xmax = 0 as is_new
 """  # noqa: S608  # constants
 
 OF_CHAIN = f"""
@@ -78,11 +81,17 @@ async def create(connection: Connection, chain: ChainId | int, name: str, contac
     return ServiceClient(**row)
 
 
-async def get_or_create(connection: Connection, chain: ChainId | int, name: str) -> ServiceClient:
-    """Return the chain's client of this name; it is created if the chain has none."""
+async def get_or_create(connection: Connection, actor: Actor, chain: ChainId | int, name: str) -> ServiceClient:
+    """Return the chain's client of this name; if the chain has none, it is created, with its audit entry."""
     row = await connection.fetchrow(GET_OR_CREATE, chain, name)
     assert row is not None
-    return ServiceClient(**row)
+    columns = dict(row)
+    is_new = columns.pop("is_new")
+    client = ServiceClient(**columns)
+    if is_new:
+        details = {"name": client.name, "contact": client.contact}
+        await audit.record(connection, actor, chain, "client.create", f"client {client.id}", details)
+    return client
 
 
 async def of_chain(pool: Connection | Pool, chain: ChainId, page: Page) -> tuple[list[ServiceClient], bool]:

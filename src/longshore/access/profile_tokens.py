@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from longshore.access import clients, tokens
+from longshore.access.audit import Actor
 from longshore.access.tokens import Caller, ForbiddenError, Level, Scope
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
@@ -49,13 +50,14 @@ class ProfileToken(msgspec.Struct, frozen=True):
     expires: datetime
 
 
-async def create(connection: Connection, chain: ChainId, user: int, seconds: int) -> ProfileToken:
-    """Create a token of a user that expires after so many seconds. Raises ProblemError where an admin forbids it.
+async def create(connection: Connection, actor: Actor, chain: ChainId, seconds: int) -> ProfileToken:
+    """Create a token of the acting user that expires after so many seconds. Raises ProblemError.
 
     Tokens of the user that expired more than seven days ago are deleted.
     """
+    user = int(actor.id)
     # This locks the client until the transaction ends, so requests at once cannot go beyond the limit together.
-    client = await clients.get_or_create(connection, chain, CLIENT)
+    client = await clients.get_or_create(connection, actor, chain, CLIENT)
     if not client.enabled:
         raise ForbiddenError("forbidden", f"An admin of the chain has turned the service client {CLIENT!r} off.")
     await connection.execute(DELETE_OLD, client.id, user)

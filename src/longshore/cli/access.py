@@ -6,7 +6,8 @@ from uuid import UUID
 
 import click
 
-from longshore.cli.commands import Argument, Commands, Option
+from longshore.cli.app import app
+from longshore.cli.commands import Argument, Option
 from longshore.cli.database import with_connection
 from longshore.cli.output import printable
 from longshore.errors import LongshoreError
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from longshore.access.work_of_credentials import Ongoing
     from longshore.database.connect import Connection
 
-client_app = Commands(
+client_app = app.add_group(
+    "client",
     help="Service clients: the other systems that use the API.",
     epilog="Example: longshore client list",
 )
-token_app = Commands(
+token_app = app.add_group(
+    "token",
     help="Access tokens: the credentials of service clients.",
     epilog="Example: longshore token list",
 )
@@ -147,7 +150,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     scope = tokens.Scope(list(dict.fromkeys(set(more_chain or ()) - {chain})), index or None, hide or [], expires)
 
     async def run(connection: "Connection", actor: "Actor") -> str:
-        owner = await clients.get_or_create(connection, chain, client)
+        owner = await clients.get_or_create(connection, actor, chain, client)
         id, secret = await tokens.create(connection, owner.id, tokens.Level[level.upper()], scope)
         limits, chains = scope.limits(level), [chain, *scope.more_chains]
         for each in chains:

@@ -4,11 +4,12 @@ import asyncio
 
 import click
 
-from longshore.cli.commands import Commands
-from longshore.cli.database import existing_database
-from longshore.cli.service import load_settings
+from longshore.cli.app import app
+from longshore.cli.database import existing_database, load_settings
 
-catalog_app = Commands(help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check")
+catalog_app = app.add_group(
+    "catalog", help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check"
+)
 
 
 @catalog_app.command("check", epilog="Example: LONGSHORE_CATALOG=shop.toml longshore catalog check")

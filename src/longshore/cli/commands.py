@@ -71,9 +71,11 @@ class Commands(click.Group):
 
         return add
 
-    def add_group(self, group: "Commands", name: str) -> None:
-        """Add a group of commands."""
-        self.add_command(group, name)
+    def add_group(self, name: str, **settings: Any) -> "Commands":
+        """Add a group of commands, and return it; `settings` are those of Click's group."""
+        group = Commands(name, **settings)
+        self.add_command(group)
+        return group
 
 
 def _command(function: Callable[..., Any], name: str, settings: dict[str, Any]) -> click.Command:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from longshore.cli.commands import Commands
+from longshore.cli.app import app
 
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 EXAMPLE = 'Example: longshore database url, as in psql "$(longshore database url)"'
 
-database_app = Commands(help="The service's database.", epilog=EXAMPLE)
+database_app = app.add_group("database", help="The service's database.", epilog=EXAMPLE)
 
 
 @database_app.command("url", epilog=EXAMPLE)
@@ -38,6 +38,16 @@ def print_url() -> None:
         click.echo("the embedded server is not running; it runs while `longshore serve` does", err=True)
 
 
+def load_settings() -> "Settings":
+    """Return the settings, with the log configured by them."""
+    from longshore.settings_sources import load
+    from longshore.telemetry import logs
+
+    settings = load().settings
+    logs.configure(settings)
+    return settings
+
+
 def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]], *, one_transaction: bool = True) -> T:
     """Run a function on a connection to the service's database; its actor, for the audit log, is the system user.
 
@@ -45,11 +55,6 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]], *, one
     """
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected_if_current
-    from longshore.settings_sources import load
-    from longshore.telemetry import logs
-
-    settings = load().settings
-    logs.configure(settings)
 
     async def connect(url: str) -> T:
         async with (
@@ -58,7 +63,7 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]], *, one
         ):
             return await run(connection, Actor("command", getpass.getuser()))
 
-    with existing_database(settings) as url:
+    with existing_database(load_settings()) as url:
         return asyncio.run(connect(url))
 
 

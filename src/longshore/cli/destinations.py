@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from longshore.cli import complete, remote
-from longshore.cli.commands import Argument, Commands, Option
+from longshore.cli.app import app
+from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED, NOT_FOUND, CommandError
 from longshore.cli.output import printable, show, show_table
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
-app = Commands(
+destinations_app = app.add_group(
+    "destinations",
     help="Destinations: the chain's own places for results.",
     epilog="Example: longshore destinations list",
 )
@@ -32,7 +34,7 @@ FILE_HELP = (
 )
 
 
-@app.command("list", epilog="Example: longshore destinations list --json")
+@destinations_app.command("list", epilog="Example: longshore destinations list --json")
 def list_destinations(profile: remote.Profile = None, json: remote.Json = False) -> None:
     """List the destinations, without their secrets."""
     with remote.client_of(profile) as client:
@@ -44,7 +46,7 @@ def list_destinations(profile: remote.Profile = None, json: remote.Json = False)
     show_table(("name", "kind", "settings", "modified"), rows)
 
 
-@app.command("kinds", epilog="Example: longshore destinations kinds s3")
+@destinations_app.command("kinds", epilog="Example: longshore destinations kinds s3")
 def kinds(
     kind: Annotated[
         str | None, Argument(help="Show the settings and the secret of this kind.", shell_complete=complete.kinds)
@@ -74,7 +76,7 @@ def kinds(
     show_table(("part", "name", "", "description"), fields)
 
 
-@app.command(
+@destinations_app.command(
     "create",
     epilog="Example: longshore destinations create warehouse --kind s3 --set bucket=acme-exports --set region=eu-west-1"
     " --secret-file key.json",
@@ -98,14 +100,14 @@ def create(  # noqa: PLR0913 (the options of the command)
     click.echo(f"{made.name} is stored; tasks deliver to it by that name")
 
 
-@app.command("test", epilog="Example: longshore destinations test warehouse")
+@destinations_app.command("test", epilog="Example: longshore destinations test warehouse")
 def test(name: Name, profile: remote.Profile = None) -> None:
     """Test a destination with what is stored; exit with 1 if a step fails."""
     with remote.client_of(profile) as client:
         _show_test(client.destinations.test(_find(client, name).id))
 
 
-@app.command("change", epilog="Example: longshore destinations change warehouse --set prefix=loyalty")
+@destinations_app.command("change", epilog="Example: longshore destinations change warehouse --set prefix=loyalty")
 def change(
     name: Name,
     settings: Set = None,
@@ -124,7 +126,7 @@ def change(
     click.echo(f"{name} is changed; `longshore destinations test {name}` tries it")
 
 
-@app.command("delete", epilog="Example: longshore destinations delete warehouse")
+@destinations_app.command("delete", epilog="Example: longshore destinations delete warehouse")
 def delete(name: Name, profile: remote.Profile = None) -> None:
     """Delete a destination. What was delivered stays where it is."""
     with remote.client_of(profile) as client:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from longshore.cli import complete, follow, remote, target
+from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.output import note, show
 from longshore.client.words import Compression, Format, Repeat
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from longshore.client import Task
 
 
+@app.command(epilog="Example: longshore export wallet-ledger --where 'amount > 10' --last 24h -o ledger.csv")
 def export(  # noqa: PLR0913 (the options of the command)
     index: Annotated[
         list[str],

@@ -1,7 +1,6 @@
 """Wait for a task and download its result, with a bar on a terminal and with lines in a pipe."""
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -30,26 +29,22 @@ Clobber: TypeAlias = Annotated[bool, Option("--clobber", help="Replace a file th
 
 
 def refuse_output(to: str | None, *, clobber: bool) -> None:
-    """Raise BadParameter if the folder to write to does not exist, CommandError for a file that does."""
+    """Raise BadParameter if the folder to write to cannot be written to, CommandError for a file that exists."""
+    from longshore.client import DownloadError
+    from longshore.client.result_files import download_path
+
     if to == STDOUT:
         return
-    to = to or "."
-    path = Path(to)
-    folder = path if to.endswith(("/", os.sep)) or path.is_dir() else path.parent
-    if not folder.is_dir():
-        reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
-        raise click.BadParameter(f"{str(folder)!r} {reason}", param_hint="--output")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise click.BadParameter(f"the folder {str(folder)!r} cannot be written to", param_hint="--output")
-    if folder != path:
-        _refuse_existing(path, clobber=clobber)
-
-
-def _refuse_existing(path: Path, *, clobber: bool) -> None:
-    if path.exists() and not path.is_file():
+    try:
+        path = download_path(to or ".")
+    except DownloadError as error:
+        raise click.BadParameter(str(error), param_hint="--output") from None
+    if path.is_dir() or not path.exists():
+        return
+    if not path.is_file():
         reason = f"{str(path)!r} is not a regular file; write to it with `-o - > {path}`"
         raise click.BadParameter(reason, param_hint="--output")
-    if path.exists() and not clobber:
+    if not clobber:
         raise CommandError(f"{printable(str(path))} exists; --clobber replaces it")
 
 
@@ -64,26 +59,19 @@ def log_line(entry: "LogEntry") -> str:
 
 def wait(task: "Task", timeout: float | None, profile: str | None) -> None:
     """Wait for the end of a task, with a bar if standard error is a terminal, else with a line for each log entry."""
-    from longshore.client.progress_bar import ProgressBar
-
     label = f"task {task.id}"
+    has_bar = sys.stderr.isatty()
     with interruptible(task, profile), waiting.noted(f"{label}, which is {task.state.code}") as expect:
-        if sys.stderr.isatty():
-            with ProgressBar(label, "rows") as bar:
 
-                def on_progress(progress: "Progress") -> None:
-                    if progress.phase is not None or progress.rows:
-                        expect(label)
-                        bar.update_run(progress)
-
-                task.wait(timeout, on_progress=on_progress)
-        else:
-
-            def on_log(entry: "LogEntry") -> None:
+        def on_progress(progress: "Progress") -> None:
+            if progress.phase is not None or progress.rows:
                 expect(label)
-                note(log_line(entry))
 
-            task.wait(timeout, on_log=on_log)
+        def on_log(entry: "LogEntry") -> None:
+            expect(label)
+            note(log_line(entry))
+
+        task.wait(timeout, on_progress if has_bar else None, None if has_bar else on_log, progress=has_bar)
     task.refresh()  # a wait that reports the log ends with the newest part of it
 
 
@@ -123,19 +111,10 @@ def download(task: "Task", output: Output) -> Path | None:
     to = Path(output.to or ".")
     label = f"the download of task {task.id}"
     with waiting.noted(label) as expect, _naming_clobber():
-        if not sys.stderr.isatty():
-            return task.download(to, run=output.run, manifest=output.manifest, replace=output.clobber)
-        from longshore.client.progress_bar import ProgressBar
-
-        with ProgressBar("download", "bytes") as bar:
-
-            def on_bytes(done: int, total: int | None) -> None:
-                expect(label)
-                bar.update(done, total)
-
-            return task.download(
-                to, on_bytes=on_bytes, run=output.run, manifest=output.manifest, replace=output.clobber
-            )
+        return task.download(
+            to, lambda *_: expect(label), run=output.run, manifest=output.manifest, replace=output.clobber,
+            progress=sys.stderr.isatty(),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

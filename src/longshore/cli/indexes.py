@@ -3,10 +3,12 @@
 from typing import Annotated
 
 from longshore.cli import complete, remote
+from longshore.cli.app import app
 from longshore.cli.commands import Argument
 from longshore.cli.output import show, show_table
 
 
+@app.command(epilog="Example: longshore indexes wallet-ledger")
 def indexes(
     name: Annotated[
         str | None, Argument(help="Show the fields of this index.", shell_complete=complete.indexes)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from longshore.cli.commands import Commands
+from longshore.cli.app import app
 from longshore.cli.database import with_connection
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: longshore keys rotate"
 
-keys_app = Commands(help="The keys that sign manifests.", epilog=EXAMPLE)
+keys_app = app.add_group("keys", help="The keys that sign manifests.", epilog=EXAMPLE)
 
 
 @keys_app.command("rotate", epilog=EXAMPLE)

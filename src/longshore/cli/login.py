@@ -7,14 +7,15 @@ import click
 import msgspec
 
 from longshore.cli import complete, remote, waiting
-from longshore.cli.commands import Argument, Commands, Option
+from longshore.cli.app import app
+from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import NOT_ALLOWED, CommandError
 from longshore.cli.output import show, show_table
 
 if TYPE_CHECKING:
     from longshore import Longshore
 
-profiles_app = Commands(help="Profiles: the stored logins.", epilog="Example: longshore profiles list")
+profiles_app = app.add_group("profiles", help="Profiles: the stored logins.", epilog="Example: longshore profiles list")
 
 Name = Annotated[str, Argument(help="Name of the login.", shell_complete=complete.profiles)]
 
@@ -31,6 +32,7 @@ class Credential(msgspec.Struct, frozen=True):
     expires: str | None
 
 
+@app.command(epilog="Example: longshore login --address https://exports.example.com --chain 1764")
 def login(
     chain: Annotated[int, Option(help="Chain that the token is for.", min=1)],
     address: Annotated[str, Option(help="Address of the service.")] = "http://127.0.0.1:8080",
@@ -75,6 +77,7 @@ def _check_chain(client: "Longshore", chain: int) -> None:
         ) from None
 
 
+@app.command(epilog="Example: longshore logout --profile production")
 def logout(profile: remote.Profile = None) -> None:
     """Remove a stored login. The token stays valid; an admin revokes it with `longshore token revoke`."""
     from longshore.client.profiles import read_profile, remove_profile
@@ -84,6 +87,7 @@ def logout(profile: remote.Profile = None) -> None:
     click.echo(f"{name!r} is removed; its token {token} stays valid until it is revoked")
 
 
+@app.command(epilog="Example: longshore whoami")
 def whoami(profile: remote.Profile = None, json: remote.Json = False) -> None:
     """Show the login in use: its service, its chain, its level, and what it may see."""
     from longshore.client.errors import NoAnswerError

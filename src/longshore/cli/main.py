@@ -1,4 +1,4 @@
-"""The command line: its two groups of commands, its version, and the end of the process."""
+"""The process of the command line: its streams, its end, and the exit code."""
 
 import atexit
 import io
@@ -10,54 +10,30 @@ from pathlib import Path
 import click
 from click.exceptions import Exit
 
-from longshore import __version__
-from longshore.cli import completion, exits, remote_commands, service
-from longshore.cli.access import client_app, token_app
-from longshore.cli.catalog import catalog_app
-from longshore.cli.commands import Commands
-from longshore.cli.database import database_app
-from longshore.cli.keys import keys_app
-from longshore.cli.secrets import secrets_app
-from longshore.cli.users import user_app
+from longshore.cli import (  # noqa: F401  # each adds its commands to the app
+    access,
+    catalog,
+    completion,
+    database,
+    destinations,
+    exits,
+    export,
+    indexes,
+    keys,
+    login,
+    request,
+    secrets,
+    segments,
+    service,
+    shares,
+    task_results,
+    task_schedules,
+    users,
+    verify,
+)
+from longshore.cli.app import NAME, app
 
-NAME = "longshore"
-
-
-class Root(Commands):
-    """The group of all commands: those for users of a service, then those to run one."""
-
-    def __init__(self) -> None:
-        version = click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
-                               help="Print the version and exit.")  # fmt: skip
-        super().__init__(
-            NAME, help="Longshore: a task service for data exports.", epilog=f"Example: {NAME} serve", params=[version]
-        )
-        remote_commands.add_to(self)
-        self.for_users = list(self.commands)
-        service.add_to(self)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the two groups of commands."""
-        others = [name for name in self.list_commands(ctx) if name not in self.for_users]
-        for title, names in (("Use a service", self.for_users), ("Run a service", others)):
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(formatter.width)) for name in names])
-
-
-def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        click.echo(f"{NAME} {__version__}")
-        ctx.exit()
-
-
-app = Root()
-app.add_group(catalog_app, name="catalog")
-app.add_group(user_app, name="user")
-app.add_group(client_app, name="client")
-app.add_group(token_app, name="token")
-app.add_group(database_app, name="database")
-app.add_group(keys_app, name="keys")
-app.add_group(secrets_app, name="secrets")
+__all__ = ["app", "main", "run"]
 
 
 def main() -> None:
@@ -103,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: Sequence[str]) -> int:
     if instruction := os.environ.get(completion.VARIABLE):
-        return completion.answer(app, instruction)
+        return completion.answer(instruction)
     try:
         with app.make_context(NAME, list(arguments)) as context:
             app.invoke(context)

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from longshore.cli import remote
+from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE
 from longshore.cli.output import printable
@@ -23,6 +24,7 @@ CODES = {400: USAGE, 401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_FOUND, 410: NO
 WINDOWS_PATH = re.compile(r"[A-Za-z]:[/\\]")
 
 
+@app.command(epilog="Example: longshore request POST /tasks --input task.json")
 def request(  # noqa: PLR0913 (the options of the command)
     method: Annotated[str, Argument(help="GET, POST, PUT, PATCH or DELETE.")],
     path: Annotated[str, Argument(help="Path of the API with its query, such as /tasks/12345.")],

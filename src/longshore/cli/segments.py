@@ -7,18 +7,21 @@ import click
 import msgspec
 
 from longshore.cli import complete, remote, target
-from longshore.cli.commands import Argument, Commands, Option
+from longshore.cli.app import app
+from longshore.cli.commands import Argument, Option
 from longshore.cli.output import show, show_table
 
 if TYPE_CHECKING:
     from longshore.client.words import Segment
 
-app = Commands(help="Segments: stored filters of exports.", epilog="Example: longshore segments list")
+segments_app = app.add_group(
+    "segments", help="Segments: stored filters of exports.", epilog="Example: longshore segments list"
+)
 
 SegmentId = Annotated[str, Argument(help="Id of the segment.", metavar="ID", shell_complete=complete.segments)]
 
 
-@app.command("list", epilog="Example: longshore segments list --json")
+@segments_app.command("list", epilog="Example: longshore segments list --json")
 def list_segments(limit: remote.Limit = 25, profile: remote.Profile = None, json: remote.Json = False) -> None:
     """List the stored segments, newest first."""
     with remote.client_of(profile) as client:
@@ -29,14 +32,14 @@ def list_segments(limit: remote.Limit = 25, profile: remote.Profile = None, json
     show_table(("id", "index", "rules", "name"), [(s.id, *_shape(s.segment), s.name) for s in stored])
 
 
-@app.command(epilog="Example: longshore segments get 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
+@segments_app.command(epilog="Example: longshore segments get 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
 def get(id: SegmentId, profile: remote.Profile = None) -> None:
     """Print a segment with its rules, as JSON."""
     with remote.client_of(profile) as client:
         show(client.segments.get(id))
 
 
-@app.command(
+@segments_app.command(
     epilog="Example: longshore segments create 'large amounts' --index wallet-ledger --where 'amount > 100'"
     " --where 'currency = EUR'"
 )
@@ -63,7 +66,7 @@ def create(  # noqa: PLR0913 (the options of the command)
     show(stored) if json else click.echo(stored.id)
 
 
-@app.command(epilog="Example: longshore segments delete 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
+@segments_app.command(epilog="Example: longshore segments delete 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
 def delete(id: SegmentId, profile: remote.Profile = None) -> None:
     """Delete a stored segment."""
     with remote.client_of(profile) as client:

@@ -1,39 +1,17 @@
 """The commands that run a service: its processes, its database, its sample data, its checks and its settings."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import click
 
-from longshore.cli.commands import Commands, Option
+from longshore.cli.app import app
+from longshore.cli.commands import Option
+from longshore.cli.database import load_settings
 from longshore.errors import LongshoreError
 
-if TYPE_CHECKING:
-    from longshore.settings import Settings
 
-
-def add_to(app: Commands) -> None:
-    """Add the commands to the command line."""
-    app.command(epilog="Example: longshore serve")(serve)
-    app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")(api)
-    app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore worker")(worker)
-    app.command(epilog="Example: longshore migrate")(migrate)
-    app.command(epilog="Example: longshore seed --rows 1000000")(seed)
-    app.command(epilog="Example: longshore demo --rows 5000000")(demo)
-    app.command(epilog="Example: longshore doctor")(doctor)
-    app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")(show_settings)
-
-
-def load_settings() -> "Settings":
-    """Return the settings, with the log configured by them."""
-    from longshore.settings_sources import load
-    from longshore.telemetry import logs
-
-    settings = load().settings
-    logs.configure(settings)
-    return settings
-
-
+@app.command(epilog="Example: longshore serve")
 def serve() -> None:
     """Start the API and a worker, with the embedded database if none is configured."""
     from longshore.children import Children
@@ -63,6 +41,7 @@ def serve() -> None:
         return
 
 
+@app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")
 def api() -> None:
     """Start the API alone."""
     from longshore.children import end_with_parent
@@ -80,6 +59,7 @@ def api() -> None:
         run_api(settings, url)
 
 
+@app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore worker")
 def worker() -> None:
     """Start a worker alone; any number may share a database."""
     import uvloop
@@ -94,6 +74,7 @@ def worker() -> None:
         uvloop.run(run_worker(settings, url))
 
 
+@app.command(epilog="Example: longshore migrate")
 def migrate(
     check: Annotated[
         bool, Option("--check", help="Only list pending migrations; exit with 1 if there are any.")
@@ -122,6 +103,7 @@ def migrate(
         raise click.exceptions.Exit(1)
 
 
+@app.command(epilog="Example: longshore seed --rows 1000000")
 def seed(rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
     """Write the sample data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
     from longshore.demo.seed import seed as write
@@ -133,6 +115,7 @@ def seed(rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=
     click.echo("done" if is_new else "the data is there already")
 
 
+@app.command(epilog="Example: longshore demo --rows 5000000")
 def demo(
     rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=1, envvar="DEMO_ROWS")] = 1_000_000,
 ) -> None:
@@ -145,6 +128,7 @@ def demo(
     run_demo(load(), rows)
 
 
+@app.command(epilog="Example: longshore doctor")
 def doctor() -> None:
     """Check this installation; print one line for each finding, with its remedy; exit with 1 if anything is wrong."""
     import msgspec
@@ -184,6 +168,7 @@ def doctor() -> None:
         raise click.exceptions.Exit(1)
 
 
+@app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")
 def show_settings() -> None:
     """List the settings, their values, and the origin of each."""
     from longshore.settings import NAMES, SECRETS, description

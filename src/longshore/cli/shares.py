@@ -6,15 +6,16 @@ from typing import Annotated
 import click
 
 from longshore.cli import follow, remote, waiting
-from longshore.cli.commands import Argument, Commands, Option
+from longshore.cli.app import app
+from longshore.cli.commands import Argument, Option
 from longshore.cli.output import show, show_table
 
 EXAMPLE = "Example: longshore shares profile -o longshore.share"
 
-app = Commands(help="Results as tables.", epilog=EXAMPLE)
+shares_app = app.add_group("shares", help="Results as tables.", epilog=EXAMPLE)
 
 
-@app.command("list", epilog="Example: longshore shares list")
+@shares_app.command("list", epilog="Example: longshore shares list")
 def list_shares(profile: remote.Profile = None, json: remote.Json = False) -> None:
     """List the tables that the login may read."""
     with remote.client_of(profile) as client:
@@ -25,7 +26,7 @@ def list_shares(profile: remote.Profile = None, json: remote.Json = False) -> No
     show_table(("table",), [(table.full_name,) for table in found])
 
 
-@app.command("profile", epilog=EXAMPLE)
+@shares_app.command("profile", epilog=EXAMPLE)
 def show_profile(
     output: Annotated[
         str | None,
@@ -51,7 +52,7 @@ def show_profile(
     click.echo(file)
 
 
-@app.command("revoke", epilog="Example: longshore shares revoke longshore.share")
+@shares_app.command("revoke", epilog="Example: longshore shares revoke longshore.share")
 def revoke_profile(file: Annotated[Path, Argument(help="The profile file.")]) -> None:
     """Revoke the token in a profile file that a user made, with that token. No login is needed; the file stays."""
     import msgspec

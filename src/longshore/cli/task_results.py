@@ -8,6 +8,7 @@ from longshore.cli import follow, remote
 from longshore.cli.commands import Option
 from longshore.cli.exits import NOT_FOUND, CommandError
 from longshore.cli.output import show, show_table
+from longshore.cli.tasks import tasks_app
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 RunNumber = Annotated[int | None, Option(help="Number of the run; by default that of the newest data.", min=1)]
 
 
+@tasks_app.command(epilog="Example: longshore tasks runs 12345 --limit 7")
 def runs(
     id: remote.TaskNumber,
     limit: remote.Limit = 25,
@@ -38,6 +40,7 @@ def runs(
     show_table(("run", "state", "interval from", "until", "began", "rows", "bytes"), rows)
 
 
+@tasks_app.command(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")
 def download(  # noqa: PLR0913 (options of the command)
     id: remote.TaskNumber,
     output: follow.OutputPath = None,
@@ -67,6 +70,7 @@ def _run(task: "Task", run: int | None) -> "Run":
     return task.latest_run() if run is None else task.get_run(run)
 
 
+@tasks_app.command(epilog="Example: longshore tasks files 12345 --run 3")
 def files(
     id: remote.TaskNumber,
     run: RunNumber = None,
@@ -83,6 +87,7 @@ def files(
     show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
 
 
+@tasks_app.command(epilog="Example: longshore tasks deliveries 12345 --run 3")
 def deliveries(
     id: remote.TaskNumber,
     run: Annotated[int | None, Option(help="Number of the run; by default the last one.", min=1)] = None,
@@ -112,6 +117,7 @@ def _last_run(task: "Task") -> int:
     return runs[0].run
 
 
+@tasks_app.command(epilog="Example: longshore tasks ack 12345 --run 3")
 def ack(
     id: remote.TaskNumber,
     run: Annotated[int, Option(help="Number of the run.", min=1)],

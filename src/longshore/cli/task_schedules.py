@@ -7,12 +7,14 @@ import click
 from longshore.cli import remote
 from longshore.cli.commands import Option
 from longshore.cli.output import show, show_table
+from longshore.cli.tasks import tasks_app
 from longshore.client.words import CatchUp
 
 if TYPE_CHECKING:
     from longshore.client.model import Backfill
 
 
+@tasks_app.command(epilog="Example: longshore tasks pause 12345")
 def pause(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json = False) -> None:
     """Pause the schedule of a task; a run that has begun ends as usual."""
     with remote.client_of(profile) as client:
@@ -20,6 +22,7 @@ def pause(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Js
     show(task.data) if json else click.echo(f"task {task.id} is paused")
 
 
+@tasks_app.command(epilog="Example: longshore tasks resume 12345 --catch-up none")
 def resume(
     id: remote.TaskNumber,
     catch_up: Annotated[
@@ -34,6 +37,9 @@ def resume(
     show(task.data) if json else click.echo(f"task {task.id} is resumed")
 
 
+@tasks_app.command(
+    epilog="Example: longshore tasks backfill 12345 --start 2026-05-01T00:00:00Z --end 2026-05-26T00:00:00Z"
+)
 def backfill(
     id: remote.TaskNumber,
     start: Annotated[str, Option(help="Run the schedule's times after this one.")],
@@ -48,6 +54,7 @@ def backfill(
     show(created) if json else click.echo(f"backfill {created.id} of task {id} has {created.runs} runs")
 
 
+@tasks_app.command(epilog="Example: longshore tasks backfills 12345 --stop 1")
 def backfills(
     id: remote.TaskNumber,
     stop: Annotated[int | None, Option(help="End the backfill of this number first.", min=1)] = None,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from longshore.cli import complete, follow, remote, task_results, task_schedules, waiting
-from longshore.cli.commands import Commands, Option
+from longshore.cli import complete, follow, remote, waiting
+from longshore.cli.app import app
+from longshore.cli.commands import Option
 from longshore.cli.exits import USAGE, CommandError
 from longshore.cli.output import show, show_table
 from longshore.client.words import StateCode
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from longshore.client import Task
     from longshore.client.model import LogEntry, TaskData
 
-app = Commands(help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list")
+tasks_app = app.add_group(
+    "tasks", help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list"
+)
 
 
-@app.command("list", epilog="Example: longshore tasks list --status ERROR --since 7d --json")
+@tasks_app.command("list", epilog="Example: longshore tasks list --status ERROR --since 7d --json")
 def list_tasks(  # noqa: PLR0913 (the options of the command)
     status: Annotated[StateCode | None, Option(help="Only tasks in this state.")] = None,
     index: Annotated[
@@ -67,7 +70,7 @@ def _has_text(task: "TaskData", text: str) -> bool:
     return any(text.casefold() in each.casefold() for each in shown)
 
 
-@app.command(epilog="Example: longshore tasks get 12345 --json")
+@tasks_app.command(epilog="Example: longshore tasks get 12345 --json")
 def get(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json = False) -> None:
     """Show one task."""
     with remote.client_of(profile) as client:
@@ -85,7 +88,7 @@ def get(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json
     show_table(("", ""), rows)
 
 
-@app.command(epilog="Example: longshore tasks logs 12345 -f")
+@tasks_app.command(epilog="Example: longshore tasks logs 12345 -f")
 def logs(
     id: remote.TaskNumber,
     follow_on: Annotated[bool, Option("-f", "--follow", help="Continue until the task has ended.")] = False,
@@ -117,7 +120,7 @@ def logs(
         line(entry)
 
 
-@app.command(epilog="Example: longshore tasks wait 12345 --timeout 600")
+@tasks_app.command(epilog="Example: longshore tasks wait 12345 --timeout 600")
 def wait(
     id: remote.TaskNumber,
     timeout: remote.Timeout = None,
@@ -131,7 +134,7 @@ def wait(
     _show_state(task, json)
 
 
-@app.command(epilog="Example: longshore tasks cancel 12345")
+@tasks_app.command(epilog="Example: longshore tasks cancel 12345")
 def cancel(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json = False) -> None:
     """Cancel a task: its run, or its schedule."""
     with remote.client_of(profile) as client:
@@ -139,7 +142,7 @@ def cancel(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.J
     _show_state(task, json)
 
 
-@app.command(epilog="Example: longshore tasks run 12345")
+@tasks_app.command(epilog="Example: longshore tasks run 12345")
 def run(  # noqa: PLR0913 (the options of the command)
     id: remote.TaskNumber,
     interval_end: Annotated[
@@ -157,7 +160,7 @@ def run(  # noqa: PLR0913 (the options of the command)
     _show_state(task, json)
 
 
-@app.command(epilog="Example: longshore tasks delete 12345")
+@tasks_app.command(epilog="Example: longshore tasks delete 12345")
 def delete(
     id: remote.TaskNumber,
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
@@ -173,7 +176,7 @@ def delete(
     click.echo(f"task {id} is deleted")
 
 
-@app.command("open", epilog="Example: longshore tasks open 12345")
+@tasks_app.command("open", epilog="Example: longshore tasks open 12345")
 def open_page(id: remote.TaskNumber, profile: remote.Profile = None) -> None:
     """Print the address of a task's page in the console; on a terminal open it in a browser, too."""
     with remote.client_of(profile) as client:
@@ -191,17 +194,3 @@ def _indexes(target: dict[str, Any]) -> list[str]:
 
 def _show_state(task: "Task", json: bool) -> None:
     show(task.data) if json else click.echo(f"task {task.id} is {task.state.code}")
-
-
-for _function, _example in (
-    (task_results.runs, "runs 12345 --limit 7"),
-    (task_results.download, "download 12345 --run 3 --manifest -o ledger.csv"),
-    (task_results.files, "files 12345 --run 3"),
-    (task_results.deliveries, "deliveries 12345 --run 3"),
-    (task_results.ack, "ack 12345 --run 3"),
-    (task_schedules.pause, "pause 12345"),
-    (task_schedules.resume, "resume 12345 --catch-up none"),
-    (task_schedules.backfill, "backfill 12345 --start 2026-05-01T00:00:00Z --end 2026-05-26T00:00:00Z"),
-    (task_schedules.backfills, "backfills 12345 --stop 1"),
-):
-    app.command(epilog=f"Example: longshore tasks {_example}")(_function)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import click
 
-from longshore.cli.commands import Argument, Commands, Option
+from longshore.cli.app import app
+from longshore.cli.commands import Argument, Option
 from longshore.cli.database import with_connection
 from longshore.cli.output import printable
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from longshore.access.audit import Actor
     from longshore.database.connect import Connection
 
-user_app = Commands(
+user_app = app.add_group(
+    "user",
     help="Users: they sign in to the console with a password.",
     epilog="Example: longshore user list",
 )

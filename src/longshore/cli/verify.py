@@ -5,9 +5,11 @@ from typing import Annotated
 
 import click
 
+from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 
 
+@app.command(epilog="Example: longshore verify --keys longshore-keys.json Wallet_Export-12345.csv")
 def verify(
     files: Annotated[list[Path], Argument(help="Results, each beside its manifest; of many files, the manifest.")],
     keys: Annotated[

@@ -20,7 +20,7 @@ from longshore.cli.output import printable
 from longshore.cli.table import width
 from longshore.client import F, SegmentError
 from longshore.client.model import Index
-from longshore.client.segment import Rules
+from longshore.client.segment import FIELD_TYPES, MAX_VALUES, Rules
 
 FIELD = re.compile(r'"((?:[^"]|"")+)"|([^\s=!<>"]+)')
 OPERATOR = re.compile(r"[=!<>]+|[A-Za-z_]+")
@@ -30,9 +30,7 @@ DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 AGO = re.compile(r"([0-9]{1,9})\s*(minute|hour|day|week|month|year)s?", re.ASCII)
 TRUTHS = {"true": True, "false": False}
 
-DATE, NUMBER, WORDS = frozenset({"date"}), frozenset({"number"}), frozenset({"keyword", "text"})
-EXACT = WORDS | NUMBER | {"boolean"}
-NONE, ONE, TWO, MANY = (0, 0), (1, 1), (2, 2), (1, 1000)
+NONE, ONE, TWO, MANY = (0, 0), (1, 1), (2, 2), (1, MAX_VALUES)
 
 
 class ConditionError(Exception):
@@ -44,36 +42,37 @@ class ConditionError(Exception):
 
 
 class Operator(msgspec.Struct, frozen=True):
-    """An operator: the types of fields that it fits, the numbers of its values, and the rule that it makes."""
+    """An operator: the least and the greatest number of its values, and the function that makes its rule."""
 
-    kinds: frozenset[str]
     values: tuple[int, int]
     rule: Callable[..., Rules]
 
 
 OPERATORS: dict[str, Operator] = {
-    "is": Operator(EXACT, ONE, F.__eq__),
-    "is_not": Operator(EXACT, ONE, F.__ne__),
-    "is_one_of": Operator(EXACT, MANY, lambda field, *values: field.is_one_of(values)),
-    "contains": Operator(WORDS, ONE, F.contains),
-    "does_not_contain": Operator(WORDS, ONE, F.does_not_contain),
-    "starts_with": Operator(WORDS, ONE, F.starts_with),
-    "is_greater_than": Operator(NUMBER, ONE, F.__gt__),
-    "is_less_than": Operator(NUMBER, ONE, F.__lt__),
-    "is_between_number": Operator(NUMBER, TWO, F.between),
-    "is_date": Operator(DATE, ONE, F.on),
-    "is_after_date": Operator(DATE, ONE, F.after),
-    "is_before_date": Operator(DATE, ONE, F.before),
-    "is_between_date": Operator(DATE, TWO, F.between),
-    "relative_less_than": Operator(DATE, ONE, lambda field, ago: field.within(**ago)),
-    "relative_more_than": Operator(DATE, ONE, lambda field, ago: field.older_than(**ago)),
-    "is_in_window": Operator(DATE, ONE, F.in_window),
-    "is_in_interval": Operator(DATE, NONE, F.in_interval),
-    "is_empty": Operator(EXACT | DATE, NONE, F.is_empty),
-    "is_not_empty": Operator(EXACT | DATE, NONE, F.is_not_empty),
-    ">=": Operator(NUMBER | DATE, ONE, F.__ge__),
-    "<=": Operator(NUMBER | DATE, ONE, F.__le__),
+    "is": Operator(ONE, F.__eq__),
+    "is_not": Operator(ONE, F.__ne__),
+    "is_one_of": Operator(MANY, lambda field, *values: field.is_one_of(values)),
+    "contains": Operator(ONE, F.contains),
+    "does_not_contain": Operator(ONE, F.does_not_contain),
+    "starts_with": Operator(ONE, F.starts_with),
+    "is_greater_than": Operator(ONE, F.__gt__),
+    "is_less_than": Operator(ONE, F.__lt__),
+    "is_between_number": Operator(TWO, F.between),
+    "is_date": Operator(ONE, F.on),
+    "is_after_date": Operator(ONE, F.after),
+    "is_before_date": Operator(ONE, F.before),
+    "is_between_date": Operator(TWO, F.between),
+    "relative_less_than": Operator(ONE, lambda field, ago: field.within(**ago)),
+    "relative_more_than": Operator(ONE, lambda field, ago: field.older_than(**ago)),
+    "is_in_window": Operator(ONE, F.in_window),
+    "is_in_interval": Operator(NONE, F.in_interval),
+    "is_empty": Operator(NONE, F.is_empty),
+    "is_not_empty": Operator(NONE, F.is_not_empty),
+    ">=": Operator(ONE, F.__ge__),
+    "<=": Operator(ONE, F.__le__),
 }
+TYPES: dict[str, frozenset[str]] = {**FIELD_TYPES, **dict.fromkeys((">=", "<="), frozenset({"number", "date"}))}
+"""The types of the fields that each operator fits."""
 SIGNS = {"=": ("is", "is_date"), "!=": ("is_not", "is_not"), ">": ("is_greater_than", "is_after_date"),
          "<": ("is_less_than", "is_before_date")}  # fmt: skip
 """The operators that a sign stands for: of other fields, and of dates."""
@@ -104,14 +103,13 @@ class Condition(msgspec.Struct, frozen=True):
         except SegmentError as error:
             raise ConditionError(str(error), self.text, self.field_at) from None
         name = SIGNS[self.operator][kind == "date"] if self.operator in SIGNS else self.operator
-        operator = OPERATORS[name]
-        if kind not in operator.kinds:
-            fitting = ", ".join(name for name, each in OPERATORS.items() if kind in each.kinds)
+        if kind not in TYPES[name]:
+            fitting = ", ".join(each for each in OPERATORS if kind in TYPES[each])
             message = f"{self.field} is a {kind} field, which takes {fitting}"
             raise ConditionError(message, self.text, self.operator_at)
         values = [self._typed(value, "ago" if name.startswith("relative") else kind) for value in self.values]
         try:
-            rule = operator.rule(field, *values)
+            rule = OPERATORS[name].rule(field, *values)
             rule.segment(index, 1)  # only to have its values checked
         except SegmentError as error:
             at = self.values[0].at if self.values else self.operator_at

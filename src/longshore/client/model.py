@@ -74,6 +74,17 @@ class Delivery(msgspec.Struct, frozen=True):
     """When the next attempt begins."""
 
 
+class Next(msgspec.Struct, frozen=True):
+    """The next step that the service takes without a request."""
+
+    step: str
+    """`start`, `retry`, `give up`, `deliver`, or one that a newer service adds."""
+    at: datetime | None = None
+    """The time of the step; None: as soon as a worker is free."""
+    if_silent: bool = False
+    """Whether the step is taken only if the worker sends no heartbeat until then."""
+
+
 class Progress(msgspec.Struct, frozen=True):
     """The progress of the newest run of a task."""
 
@@ -94,6 +105,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Seconds since the worker's last heartbeat; None if no worker runs the task."""
     queue_place: int | None = None
     """The place among the due runs; None if the task does not wait for a worker."""
+    next: Next | None = None
+    """None if the service does nothing without a request."""
 
 
 class Interval(msgspec.Struct, frozen=True):

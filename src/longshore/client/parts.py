@@ -27,10 +27,16 @@ class ReplacedError(Exception):
 
 
 class Part:
-    """The file that a download writes, and the hash of its content. Its methods block."""
+    """The file that a download to `target` writes, and the hash of its content. Its methods block.
 
-    def __init__(self, path: Path, sha256: str) -> None:
-        self.path, self._file = _lock_part(f".{path.name}.{sha256[:16]}", path.parent)
+    `sha256` and `total`, in bytes, are those of the whole content, as the run recorded them.
+    """
+
+    def __init__(self, target: Path, sha256: str, total: int) -> None:
+        self.sha256 = sha256
+        self.total = total
+        self._target = target
+        self.path, self._file = _lock_part(f".{target.name}.{sha256[:16]}", target.parent)
         self._hash = hashlib.sha256()
         self._file.seek(0)
         while chunk := self._file.read(1 << 20):
@@ -49,17 +55,17 @@ class Part:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def publish(self, path: Path, sha256: str) -> None:
-        """Rename the file to `path`. Deletes the file and raises DownloadError if it has another hash."""
+    def publish(self) -> None:
+        """Rename the file to the target. Deletes it and raises DownloadError if it has another hash."""
         self._file.flush()
         os.fsync(self._file.fileno())
         if CLOSES_FIRST:
             self._file.close()
         try:
-            if (actual := self._hash.hexdigest()) != sha256:
+            if (actual := self._hash.hexdigest()) != self.sha256:
                 self.discard()
-                raise DownloadError(f"the downloaded file has the SHA-256 {actual}, the run recorded {sha256}")
-            self.path.replace(path)
+                raise DownloadError(f"the downloaded file has the SHA-256 {actual}, the run recorded {self.sha256}")
+            self.path.replace(self._target)
         finally:
             self._file.close()  # and with it the lock, so that no other download gets a file that is no part any more
 
@@ -113,10 +119,10 @@ def range_headers(part: Part, etag: str | None) -> dict[str, str]:
     return {**headers, "If-Range": etag} if etag and not etag.startswith("W/") else headers
 
 
-def must_restart(status: int, headers: Mapping[str, str], part: Part, sha256: str) -> bool:
+def must_restart(status: int, headers: Mapping[str, str], part: Part) -> bool:
     """Return whether an answer has the whole content and not the rest of it. Raises ReplacedError and LostError."""
     digest = re.search(r"sha-256=:([A-Za-z0-9+/=]+):", headers.get("repr-digest", ""))
-    if digest and base64.b64decode(digest[1]).hex() != sha256:
+    if digest and base64.b64decode(digest[1]).hex() != part.sha256:
         raise ReplacedError
     if status == 206:
         first = re.match(r"bytes (\d+)-", headers.get("content-range", ""))

@@ -19,6 +19,12 @@ FILES_PAGE = 1000
 IS_WINDOWS = sys.platform == "win32"
 
 
+class Address(msgspec.Struct, frozen=True):
+    """The answer with an address of a result."""
+
+    url: str
+
+
 class DownloadOptions(msgspec.Struct, frozen=True):
     """The options of one download."""
 
@@ -64,11 +70,14 @@ def tables(result: Path) -> list[Path]:
 
 
 def download_path(path: str | Path) -> Path:
-    """Return the path to download to. Raises DownloadError if its folder (`out/`, or the file's) does not exist."""
+    """Return the path to download to. Raises DownloadError if nothing can be written to its folder."""
     to = Path(path)
     folder = to if str(path).endswith(("/", os.sep)) or to.is_dir() else to.parent
     if not folder.is_dir():
-        raise DownloadError(f"the folder {str(folder)!r} does not exist; make it first")
+        reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
+        raise DownloadError(f"{str(folder)!r} {reason}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DownloadError(f"the folder {str(folder)!r} cannot be written to")
     return to
 
 

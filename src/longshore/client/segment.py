@@ -22,11 +22,18 @@ from longshore.client.words import FieldType, Operator, Segment, SegmentRule, Wi
 Moment = str | date | datetime
 Number = int | float | Decimal
 
-EXACT = frozenset({"keyword", "text", "number", "boolean"})
-WORDS = frozenset({"keyword", "text"})
-ALL = EXACT | {"date"}
-DATE = frozenset({"date"})
-NUMBER = frozenset({"number"})
+_WORDS = frozenset({"keyword", "text"})
+_NUMBER = frozenset({"number"})
+_DATE = frozenset({"date"})
+_EXACT = _WORDS | _NUMBER | {"boolean"}
+FIELD_TYPES: dict[str, frozenset[str]] = {
+    "is": _EXACT, "is_not": _EXACT, "is_one_of": _EXACT, "is_empty": _EXACT | _DATE, "is_not_empty": _EXACT | _DATE,
+    "contains": _WORDS, "does_not_contain": _WORDS, "starts_with": _WORDS, "is_greater_than": _NUMBER,
+    "is_less_than": _NUMBER, "is_between_number": _NUMBER, "is_date": _DATE, "is_after_date": _DATE,
+    "is_before_date": _DATE, "is_between_date": _DATE, "is_in_window": _DATE, "is_in_interval": _DATE,
+    "relative_less_than": _DATE, "relative_more_than": _DATE,
+}  # fmt: skip
+"""The types of the fields that each operator can be used on."""
 
 MAX_RULES = 100
 MAX_VALUES = 1000
@@ -84,10 +91,9 @@ class Rules:
 class Rule(Rules):
     """One condition on one field."""
 
-    def __init__(self, field: "F", kinds: frozenset[str], operator: Operator, **operands: Any) -> None:
+    def __init__(self, field: "F", operator: Operator, **operands: Any) -> None:
         super().__init__((self,), None)
         self._field = field
-        self._kinds = kinds
         self._operator = operator
         self._operands = operands
 
@@ -97,7 +103,7 @@ class Rule(Rules):
     def resolved(self, index: Index) -> SegmentRule:
         """Return the rule in the API's form, with the type of its field. Raises SegmentError."""
         kind, nesting = self._field.kind_in(index)
-        if kind not in self._kinds:
+        if kind not in FIELD_TYPES[self._operator]:
             raise SegmentError(f"{self._field.name} is a {kind} field, which {self._operator} cannot be used on")
         rule: dict[str, Any] = {"field_name": self._field.name, "field_type": kind, "operator": self._operator}
         for name, value in self._operands.items():
@@ -144,16 +150,16 @@ class F:
         return field.type, nesting
 
     def __eq__(self, value: object) -> Rule:  # type: ignore[override]  # a rule instead of a truth
-        return Rule(self, EXACT, "is", value=value)
+        return Rule(self, "is", value=value)
 
     def __ne__(self, value: object) -> Rule:  # type: ignore[override]
-        return Rule(self, EXACT, "is_not", value=value)
+        return Rule(self, "is_not", value=value)
 
     def __gt__(self, value: Number | Moment) -> Rule:
-        return self.after(value) if _is_moment(value) else Rule(self, NUMBER, "is_greater_than", value=value)
+        return self.after(value) if _is_moment(value) else Rule(self, "is_greater_than", value=value)
 
     def __lt__(self, value: Number | Moment) -> Rule:
-        return self.before(value) if _is_moment(value) else Rule(self, NUMBER, "is_less_than", value=value)
+        return self.before(value) if _is_moment(value) else Rule(self, "is_less_than", value=value)
 
     def __ge__(self, value: Number | Moment) -> Rule:
         return self.between(value, "9999-12-31T23:59:59.999999Z" if _is_moment(value) else MAX_NUMBER)
@@ -166,55 +172,55 @@ class F:
         operands = list(values)
         if not 1 <= len(operands) <= MAX_VALUES:
             raise SegmentError(f"expected 1 to {MAX_VALUES} values, got {len(operands)}")
-        return Rule(self, EXACT, "is_one_of", value=operands)
+        return Rule(self, "is_one_of", value=operands)
 
     def is_empty(self) -> Rule:
         """The field is null or the empty string."""
-        return Rule(self, ALL, "is_empty")
+        return Rule(self, "is_empty")
 
     def is_not_empty(self) -> Rule:
         """The field is neither null nor the empty string."""
-        return Rule(self, ALL, "is_not_empty")
+        return Rule(self, "is_not_empty")
 
     def contains(self, text: str) -> Rule:
         """The field contains the text."""
-        return Rule(self, WORDS, "contains", value=text)
+        return Rule(self, "contains", value=text)
 
     def does_not_contain(self, text: str) -> Rule:
         """The field is not null and does not contain the text."""
-        return Rule(self, WORDS, "does_not_contain", value=text)
+        return Rule(self, "does_not_contain", value=text)
 
     def starts_with(self, text: str) -> Rule:
         """The field starts with the text."""
-        return Rule(self, WORDS, "starts_with", value=text)
+        return Rule(self, "starts_with", value=text)
 
     def on(self, day: Moment) -> Rule:
         """The field is on this day, in the `timezone` of the task, by default UTC."""
-        return Rule(self, DATE, "is_date", value=day)
+        return Rule(self, "is_date", value=day)
 
     def after(self, moment: Any) -> Rule:
         """The field is later than this time, or than the end of this day."""
-        return Rule(self, DATE, "is_after_date", start_date=moment)
+        return Rule(self, "is_after_date", start_date=moment)
 
     def before(self, moment: Any) -> Rule:
         """The field is earlier than this time, or than the beginning of this day."""
-        return Rule(self, DATE, "is_before_date", end_date=moment)
+        return Rule(self, "is_before_date", end_date=moment)
 
     def between(self, low: Any, high: Any) -> Rule:
         """The field is from `low` to `high`, both included: two numbers, times or whole days."""
         if _is_moment(low):
-            return Rule(self, DATE, "is_between_date", start_date=low, end_date=high)
-        return Rule(self, NUMBER, "is_between_number", min=low, max=high)
+            return Rule(self, "is_between_date", start_date=low, end_date=high)
+        return Rule(self, "is_between_number", min=low, max=high)
 
     def in_window(self, window: Window, timezone: str | None = None) -> Rule:
         """The field is in a calendar window such as `yesterday`, in a time zone, by default UTC."""
         if window not in WINDOWS:
             raise SegmentError(f"{window!r} is not a window; expected one of {', '.join(sorted(WINDOWS))}")
-        return Rule(self, DATE, "is_in_window", window=window, timezone=_zone(timezone))
+        return Rule(self, "is_in_window", window=window, timezone=_zone(timezone))
 
     def in_interval(self, timezone: str | None = None) -> Rule:
         """The field is in the run's data interval: since the time of the schedule before, and before its own time."""
-        return Rule(self, DATE, "is_in_interval", timezone=_zone(timezone))
+        return Rule(self, "is_in_interval", timezone=_zone(timezone))
 
     def within(self, **ago: int) -> Rule:
         """The field is less than this time before the end of the run's data interval: one of `minutes` … `years`."""
@@ -230,7 +236,7 @@ class F:
         [(unit, amount)] = ago.items()
         if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MAX_AMOUNTS[unit]:
             raise SegmentError(f"{unit}: expected a whole number from 1 to {MAX_AMOUNTS[unit]}, got {amount!r}")
-        return Rule(self, DATE, operator, time_factor=unit.removesuffix("s"), time_amount=amount)
+        return Rule(self, operator, time_factor=unit.removesuffix("s"), time_amount=amount)
 
 
 def _zone(timezone: str | None) -> str | None:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from longshore.client import AsyncLongshore, ClientError, Longshore
-from longshore.integrations.exports import export_once, of_interval, result_of, writable
+from longshore.client.result_files import download_path
+from longshore.integrations.exports import export_once, of_interval, result_of
 
 try:
     from airflow.sdk import BaseOperator, Connection
@@ -60,7 +61,7 @@ class LongshoreExportOperator(BaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Create the export, or find that of an earlier try, and wait for it in the triggerer."""
         if self.path is not None:
-            writable(self.path)
+            download_path(self.path)
         options = self.export if self.interval_field is None else self._of_interval(self.interval_field, context)
         with Longshore(**connection(self.conn_id)) as client:
             task = export_once(client, self.index, _step(context), options)

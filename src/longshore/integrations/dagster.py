@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from longshore.client import Longshore
-from longshore.integrations.exports import export_once, of_interval, result_of, writable
+from longshore.client.result_files import download_path
+from longshore.integrations.exports import export_once, of_interval, result_of
 
 try:
     import dagster as dg
@@ -38,7 +39,7 @@ class LongshoreResource(dg.ConfigurableResource):
         its start on and before its end. Entries of the task's log go to the log of the run. A retry of the step follows
         the export of the try before. Raises ClientError.
         """
-        to = writable(file)
+        to = download_path(file)
         options = export or {}
         if interval_field is not None:
             window = context.partition_time_window

@@ -1,15 +1,13 @@
 """Exports of orchestrated steps: found again by a retry, and of the rows of an interval."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from longshore.client import BadRequestError, DownloadError, F, GoneError, Longshore, NotFoundError, SegmentError, Task
+from longshore.client import BadRequestError, F, GoneError, Longshore, NotFoundError, SegmentError, Task
 from longshore.client.model import Run
-from longshore.client.result_files import download_path
 from longshore.client.segment import Rules
 
 TICK = timedelta(microseconds=1)
@@ -59,15 +57,6 @@ def of_interval(options: Mapping[str, Any], field: str, start: datetime, end: da
     if where is not None and not isinstance(where, Rules):
         raise SegmentError(f"`where` beside the interval of {field!r} must be rules of F, joined by &")
     return {**options, "where": rows if where is None else where & rows}
-
-
-def writable(path: str | Path) -> Path:
-    """Return a path that a result can be downloaded to. Raises DownloadError, before anything is exported."""
-    to = download_path(path)
-    folder = to if to.is_dir() else to.parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise DownloadError(f"the folder {str(folder)!r} cannot be written to")
-    return to
 
 
 def result_of(task: Task, path: str | Path | None) -> dict[str, Any]:

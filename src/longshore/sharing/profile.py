@@ -17,7 +17,7 @@ from longshore.access.tokens import ForbiddenError, Token
 from longshore.api.addresses import base_url
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_optional_json
-from longshore.api.guard import admitted
+from longshore.api.guard import actor, admitted
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
@@ -80,7 +80,7 @@ async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
         why = "A token is made for signed-in users alone; `GET` gives the profile file of the token that asks."
         raise ForbiddenError("forbidden", why)
     async with audited(request, "profile.create") as change:
-        token = await profile_tokens.create(change.connection, caller.chain, int(caller.id), seconds)
+        token = await profile_tokens.create(change.connection, actor(request), caller.chain, seconds)
         change.object, change.details = f"token {token.id}", {"expires": token.expires}
     made = _file(request, f"{token.id}:{token.secret}", token.expires)
     made.set_header("Location", f"/delta-sharing/profiles/{token.id}")

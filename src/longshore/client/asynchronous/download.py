@@ -1,14 +1,13 @@
 """Downloads of results: of one file or of many, with their manifests and signatures. `transfer` brings one file."""
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from longshore.client.answers import Request
 from longshore.client.asynchronous.concurrency import in_thread
-from longshore.client.asynchronous.transfer import AsyncContent, fetch
+from longshore.client.asynchronous.transfer import fetch
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.errors import DownloadError
 from longshore.client.model import Run, RunFile
@@ -18,6 +17,7 @@ from longshore.client.result_files import (
     MANIFEST,
     MAX_REPLACEMENTS,
     SIGNATURE,
+    Address,
     DownloadOptions,
     file_id,
     has_files,
@@ -27,43 +27,58 @@ from longshore.client.result_files import (
 )  # fmt: skip
 
 
-class _Address(msgspec.Struct):
-    url: str
-
-
 async def download(transport: AsyncTransport, id: int, path: Path, options: DownloadOptions) -> Path:
     """Download the result of a task to a path, or into a folder under its own name."""
     of_run = f"/tasks/{id}" if options.run is None else f"/tasks/{id}/runs/{options.run}"
     for _ in range(MAX_REPLACEMENTS):
-        await _address(transport, of_run)  # first: if there is no result, its problem says why
+        url = await _download_url(transport, of_run)  # first: if there is no result, its problem says why
         run = await _run(transport, id, options.run or "latest")
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} has no file")
         if has_files(run):
-            return await download_files(transport, id, run, path, options)
-        into = path / Path(run.result).name if path.is_dir() else path
+            return await _download_files(transport, id, run, path, options)
+        name = Path(run.result).name
+        into = path / name if path.is_dir() else path
         manifest_path = into.with_name(into.name + MANIFEST)
         beside = (manifest_path, manifest_path.with_name(manifest_path.name + SIGNATURE)) if options.manifest else ()
         await in_thread(options.refuse_existing, into, *beside)
-        part: Part = await in_thread(Part, into, run.sha256)
-        resumed = part.size > 0
+        file = RunFile(path=name, index="", rows=run.rows, bytes=run.bytes, sha256=run.sha256, url=url)
         try:
-            content = AsyncContent(run.sha256, run.bytes, partial(_address, transport, of_run))
-            await fetch(transport, part, content, options.on_bytes)
-            await in_thread(part.publish, into, run.sha256)
+            await _fetch_file(transport, into, file, partial(_download_url, transport, of_run), options.on_bytes)
+        except ReplacedError:
+            continue
+        if options.manifest:
+            await _write_signed(transport, id, run.run, manifest_path, await manifest_of(transport, id, run.run))
+        return into
+    raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
+
+
+async def _fetch_file(
+    transport: AsyncTransport,
+    path: Path,
+    file: RunFile,
+    address: Callable[[], Awaitable[str]],
+    on_bytes: OnBytes | None,
+) -> None:
+    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
+
+    `address`: returns another address of the file, for when its own has expired.
+    """
+    while True:
+        part: Part = await in_thread(Part, path, file.sha256, file.bytes)
+        is_resumed = part.size > 0
+        try:
+            await fetch(transport, part, file.url, address, on_bytes)
+            await in_thread(part.publish)
+            return
         except ReplacedError:
             part.discard()
+            raise
         except DownloadError:
-            if not resumed:  # a resumed part may have been damaged before; download it anew
+            if not is_resumed:  # a resumed part may have been damaged before; it is deleted, and downloaded anew
                 raise
-        else:
-            if options.manifest:
-                manifest = await manifest_of(transport, id, run.run)
-                await _write_signed(transport, id, run.run, manifest_path, manifest)
-            return into
         finally:
             part.close()
-    raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
 
 
 async def manifest_of(transport: AsyncTransport, id: int, run: int) -> bytes:
@@ -98,7 +113,7 @@ async def list_files(
     return (await transport.send(request)).expect(list[RunFile])
 
 
-async def download_files(transport: AsyncTransport, id: int, run: Run, folder: Path, options: DownloadOptions) -> Path:
+async def _download_files(transport: AsyncTransport, id: int, run: Run, folder: Path, options: DownloadOptions) -> Path:
     """Download all files of a run into a folder, its signature, and its manifest last. Return the manifest's path.
 
     A file that is there already with the recorded SHA-256 is kept, so a second call goes on where the first one ended.
@@ -115,12 +130,17 @@ async def download_files(transport: AsyncTransport, id: int, run: Run, folder: P
     written: set[tuple[int, int]] = set()
     while page := (await list_files(transport, id, run.run, offset=number)):
         for file in page:
-            content = AsyncContent(file.sha256, file.bytes, partial(_address_of, transport, id, run.run, number))
-            progress = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
-            of_file = msgspec.structs.replace(options, on_bytes=progress)
             to = path_of(folder, file)
             await in_thread(refuse_same_file, to, written)
-            await _download_file(transport, to, file, content, of_file)
+            if not await in_thread(is_complete, to, file):
+                await in_thread(options.refuse_existing, to)
+                await in_thread(to.parent.mkdir, parents=True, exist_ok=True)
+                address = partial(_file_url, transport, id, run.run, number)
+                on_bytes = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
+                try:
+                    await _fetch_file(transport, to, file, address, on_bytes)
+                except ReplacedError:
+                    raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
             written.add(await in_thread(file_id, to))
             done += file.bytes
             number += 1
@@ -135,31 +155,14 @@ def _following(on_bytes: OnBytes, before: int, total: int) -> OnBytes:
     return lambda size, _: on_bytes(before + size, total)
 
 
-async def _address_of(transport: AsyncTransport, id: int, run: int, number: int) -> str:
+async def _file_url(transport: AsyncTransport, id: int, run: int, number: int) -> str:
     page = await list_files(transport, id, run, limit=1, offset=number)
     return page[0].url
-
-
-async def _download_file(
-    transport: AsyncTransport, to: Path, file: RunFile, content: AsyncContent, options: DownloadOptions
-) -> None:
-    if await in_thread(is_complete, to, file):
-        return
-    await in_thread(options.refuse_existing, to)
-    await in_thread(to.parent.mkdir, parents=True, exist_ok=True)
-    part: Part = await in_thread(Part, to, file.sha256)
-    try:
-        await fetch(transport, part, content, options.on_bytes, file.url)
-        await in_thread(part.publish, to, file.sha256)
-    except ReplacedError:
-        raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
-    finally:
-        part.close()
 
 
 async def _run(transport: AsyncTransport, id: int, run: int | str) -> Run:
     return (await transport.send(Request(method="GET", url=f"/tasks/{id}/runs/{run}"))).expect(Run)
 
 
-async def _address(transport: AsyncTransport, of_run: str) -> str:
-    return (await transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(_Address).url
+async def _download_url(transport: AsyncTransport, of_run: str) -> str:
+    return (await transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(Address).url

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from longshore.client import tables
 from longshore.client.asynchronous import download as downloads
 from longshore.client.asynchronous.concurrency import in_thread
@@ -15,16 +13,12 @@ from longshore.client.asynchronous.task_resource import AsyncTaskResource
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
-from longshore.client.result_files import FILES_PAGE, DownloadOptions, download_path
+from longshore.client.result_files import FILES_PAGE, Address, DownloadOptions, download_path
 
 if TYPE_CHECKING:
     import pandas
     import polars
     import pyarrow
-
-
-class _Address(msgspec.Struct):
-    url: str
 
 
 class AsyncTaskResults(AsyncTaskResource):
@@ -84,7 +78,7 @@ class AsyncTaskResults(AsyncTaskResource):
         `max_uses`: how many downloads it allows.
         """
         below = "/download_url" if run is None else f"/runs/{run}/download_url"
-        return (await self._get(below, _Address, expires_in=seconds, max_uses=max_uses)).url
+        return (await self._get(below, Address, expires_in=seconds, max_uses=max_uses)).url
 
     async def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
         """Return the addresses of results that were given out, newest first. `limit`: None for all of them."""

@@ -2,8 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import msgspec
-
 from longshore.client.answers import Answer, Request
 from longshore.client.asynchronous.concurrency import in_thread, sleep
 from longshore.client.asynchronous.transport import AsyncTransport
@@ -16,38 +14,34 @@ from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
 DOWNLOAD_TRANSIENT_STATUSES = TRANSIENT_STATUSES | {500}
 
 
-class AsyncContent(msgspec.Struct, frozen=True):
-    """The bytes to download, and the function that returns an address of them."""
-
-    sha256: str
-    bytes: int
-    address: Callable[[], Awaitable[str]]
-
-
 async def fetch(
-    transport: AsyncTransport, part: Part, content: AsyncContent, on_bytes: OnBytes | None, url: str | None = None
+    transport: AsyncTransport, part: Part, url: str, address: Callable[[], Awaitable[str]], on_bytes: OnBytes | None
 ) -> None:
-    """Download the rest of the part. Failures use the retry budget; received bytes reset it."""
+    """Download the rest of the part. Failures use the retry budget; received bytes reset it.
+
+    `url`: an address of the content. `address`: returns another one, for when that has expired.
+    """
     budget = transport.budget()
     etag: str | None = None
     is_fresh = False
-    while part.size < content.bytes:
-        if url is None:
-            url, is_fresh = await content.address(), True
+    has_expired = False
+    while part.size < part.total:
+        if has_expired:
+            url, has_expired, is_fresh = await address(), False, True
         delay = 0.0
         try:
             request = Request(method="GET", url=url, headers=range_headers(part, etag))
             async with transport.stream(request) as (answer, chunks):
                 if answer.status < 300:
                     etag, is_fresh = answer.headers.get("etag"), False
-                    await _receive(part, content, (answer, chunks), budget, on_bytes)
+                    await _receive(part, (answer, chunks), budget, on_bytes)
                     continue
             if answer.status == 416:  # the content is shorter than the part
                 raise ReplacedError
             failure, delay = answer.error(), retry_after(answer.headers)
             # An expired address is 403, in Google's store and for Amazon's session credentials 400.
             if answer.status == 403 or (answer.status == 400 and not is_fresh):
-                url = None
+                has_expired = True
             elif answer.status not in DOWNLOAD_TRANSIENT_STATUSES:
                 raise failure
         except (NotSentError, LostError) as error:
@@ -57,20 +51,16 @@ async def fetch(
 
 
 async def _receive(
-    part: Part,
-    content: AsyncContent,
-    streamed: tuple[Answer, AsyncIterator[bytes]],
-    budget: RetryBudget,
-    on_bytes: OnBytes | None,
+    part: Part, streamed: tuple[Answer, AsyncIterator[bytes]], budget: RetryBudget, on_bytes: OnBytes | None
 ) -> None:
     """Write the bytes of an answer. Raises ReplacedError, and LostError where it ends too early."""
     answer, chunks = streamed
-    if must_restart(answer.status, answer.headers, part, content.sha256):
+    if must_restart(answer.status, answer.headers, part):
         await in_thread(part.restart)
     async for chunk in chunks:
         await in_thread(part.write, chunk)
         budget.reset()
         if on_bytes:
-            on_bytes(part.size, content.bytes)
-    if part.size < content.bytes:
-        raise LostError(f"the download ended at {part.size} of {content.bytes} bytes")
+            on_bytes(part.size, part.total)
+    if part.size < part.total:
+        raise LostError(f"the download ended at {part.size} of {part.total} bytes")

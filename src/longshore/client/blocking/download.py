@@ -2,14 +2,13 @@
 """Downloads of results: of one file or of many, with their manifests and signatures. `transfer` brings one file."""
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from longshore.client.answers import Request
 from longshore.client.blocking.concurrency import in_thread
-from longshore.client.blocking.transfer import Content, fetch
+from longshore.client.blocking.transfer import fetch
 from longshore.client.blocking.transport import Transport
 from longshore.client.errors import DownloadError
 from longshore.client.model import Run, RunFile
@@ -19,6 +18,7 @@ from longshore.client.result_files import (
     MANIFEST,
     MAX_REPLACEMENTS,
     SIGNATURE,
+    Address,
     DownloadOptions,
     file_id,
     has_files,
@@ -28,43 +28,58 @@ from longshore.client.result_files import (
 )  # fmt: skip
 
 
-class _Address(msgspec.Struct):
-    url: str
-
-
 def download(transport: Transport, id: int, path: Path, options: DownloadOptions) -> Path:
     """Download the result of a task to a path, or into a folder under its own name."""
     of_run = f"/tasks/{id}" if options.run is None else f"/tasks/{id}/runs/{options.run}"
     for _ in range(MAX_REPLACEMENTS):
-        _address(transport, of_run)  # first: if there is no result, its problem says why
+        url = _download_url(transport, of_run)  # first: if there is no result, its problem says why
         run = _run(transport, id, options.run or "latest")
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} has no file")
         if has_files(run):
-            return download_files(transport, id, run, path, options)
-        into = path / Path(run.result).name if path.is_dir() else path
+            return _download_files(transport, id, run, path, options)
+        name = Path(run.result).name
+        into = path / name if path.is_dir() else path
         manifest_path = into.with_name(into.name + MANIFEST)
         beside = (manifest_path, manifest_path.with_name(manifest_path.name + SIGNATURE)) if options.manifest else ()
         in_thread(options.refuse_existing, into, *beside)
-        part: Part = in_thread(Part, into, run.sha256)
-        resumed = part.size > 0
+        file = RunFile(path=name, index="", rows=run.rows, bytes=run.bytes, sha256=run.sha256, url=url)
         try:
-            content = Content(run.sha256, run.bytes, partial(_address, transport, of_run))
-            fetch(transport, part, content, options.on_bytes)
-            in_thread(part.publish, into, run.sha256)
+            _fetch_file(transport, into, file, partial(_download_url, transport, of_run), options.on_bytes)
+        except ReplacedError:
+            continue
+        if options.manifest:
+            _write_signed(transport, id, run.run, manifest_path, manifest_of(transport, id, run.run))
+        return into
+    raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
+
+
+def _fetch_file(
+    transport: Transport,
+    path: Path,
+    file: RunFile,
+    address: Callable[[], str],
+    on_bytes: OnBytes | None,
+) -> None:
+    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
+
+    `address`: returns another address of the file, for when its own has expired.
+    """
+    while True:
+        part: Part = in_thread(Part, path, file.sha256, file.bytes)
+        is_resumed = part.size > 0
+        try:
+            fetch(transport, part, file.url, address, on_bytes)
+            in_thread(part.publish)
+            return
         except ReplacedError:
             part.discard()
+            raise
         except DownloadError:
-            if not resumed:  # a resumed part may have been damaged before; download it anew
+            if not is_resumed:  # a resumed part may have been damaged before; it is deleted, and downloaded anew
                 raise
-        else:
-            if options.manifest:
-                manifest = manifest_of(transport, id, run.run)
-                _write_signed(transport, id, run.run, manifest_path, manifest)
-            return into
         finally:
             part.close()
-    raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
 
 
 def manifest_of(transport: Transport, id: int, run: int) -> bytes:
@@ -97,7 +112,7 @@ def list_files(transport: Transport, id: int, run: int, limit: int = FILES_PAGE,
     return (transport.send(request)).expect(list[RunFile])
 
 
-def download_files(transport: Transport, id: int, run: Run, folder: Path, options: DownloadOptions) -> Path:
+def _download_files(transport: Transport, id: int, run: Run, folder: Path, options: DownloadOptions) -> Path:
     """Download all files of a run into a folder, its signature, and its manifest last. Return the manifest's path.
 
     A file that is there already with the recorded SHA-256 is kept, so a second call goes on where the first one ended.
@@ -114,12 +129,17 @@ def download_files(transport: Transport, id: int, run: Run, folder: Path, option
     written: set[tuple[int, int]] = set()
     while page := (list_files(transport, id, run.run, offset=number)):
         for file in page:
-            content = Content(file.sha256, file.bytes, partial(_address_of, transport, id, run.run, number))
-            progress = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
-            of_file = msgspec.structs.replace(options, on_bytes=progress)
             to = path_of(folder, file)
             in_thread(refuse_same_file, to, written)
-            _download_file(transport, to, file, content, of_file)
+            if not in_thread(is_complete, to, file):
+                in_thread(options.refuse_existing, to)
+                in_thread(to.parent.mkdir, parents=True, exist_ok=True)
+                address = partial(_file_url, transport, id, run.run, number)
+                on_bytes = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
+                try:
+                    _fetch_file(transport, to, file, address, on_bytes)
+                except ReplacedError:
+                    raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
             written.add(in_thread(file_id, to))
             done += file.bytes
             number += 1
@@ -134,29 +154,14 @@ def _following(on_bytes: OnBytes, before: int, total: int) -> OnBytes:
     return lambda size, _: on_bytes(before + size, total)
 
 
-def _address_of(transport: Transport, id: int, run: int, number: int) -> str:
+def _file_url(transport: Transport, id: int, run: int, number: int) -> str:
     page = list_files(transport, id, run, limit=1, offset=number)
     return page[0].url
-
-
-def _download_file(transport: Transport, to: Path, file: RunFile, content: Content, options: DownloadOptions) -> None:
-    if in_thread(is_complete, to, file):
-        return
-    in_thread(options.refuse_existing, to)
-    in_thread(to.parent.mkdir, parents=True, exist_ok=True)
-    part: Part = in_thread(Part, to, file.sha256)
-    try:
-        fetch(transport, part, content, options.on_bytes, file.url)
-        in_thread(part.publish, to, file.sha256)
-    except ReplacedError:
-        raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
-    finally:
-        part.close()
 
 
 def _run(transport: Transport, id: int, run: int | str) -> Run:
     return (transport.send(Request(method="GET", url=f"/tasks/{id}/runs/{run}"))).expect(Run)
 
 
-def _address(transport: Transport, of_run: str) -> str:
-    return (transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(_Address).url
+def _download_url(transport: Transport, of_run: str) -> str:
+    return (transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(Address).url

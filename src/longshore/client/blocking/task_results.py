@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from longshore.client import tables
 from longshore.client.blocking import download as downloads
 from longshore.client.blocking.concurrency import in_thread
@@ -16,16 +14,12 @@ from longshore.client.blocking.task_resource import TaskResource
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
-from longshore.client.result_files import FILES_PAGE, DownloadOptions, download_path
+from longshore.client.result_files import FILES_PAGE, Address, DownloadOptions, download_path
 
 if TYPE_CHECKING:
     import pandas
     import polars
     import pyarrow
-
-
-class _Address(msgspec.Struct):
-    url: str
 
 
 class TaskResults(TaskResource):
@@ -85,7 +79,7 @@ class TaskResults(TaskResource):
         `max_uses`: how many downloads it allows.
         """
         below = "/download_url" if run is None else f"/runs/{run}/download_url"
-        return (self._get(below, _Address, expires_in=seconds, max_uses=max_uses)).url
+        return (self._get(below, Address, expires_in=seconds, max_uses=max_uses)).url
 
     def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
         """Return the addresses of results that were given out, newest first. `limit`: None for all of them."""

@@ -3,8 +3,6 @@
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from longshore.client.answers import Answer, Request
 from longshore.client.blocking.concurrency import in_thread, sleep
 from longshore.client.blocking.transport import Transport
@@ -17,36 +15,32 @@ from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
 DOWNLOAD_TRANSIENT_STATUSES = TRANSIENT_STATUSES | {500}
 
 
-class Content(msgspec.Struct, frozen=True):
-    """The bytes to download, and the function that returns an address of them."""
+def fetch(transport: Transport, part: Part, url: str, address: Callable[[], str], on_bytes: OnBytes | None) -> None:
+    """Download the rest of the part. Failures use the retry budget; received bytes reset it.
 
-    sha256: str
-    bytes: int
-    address: Callable[[], str]
-
-
-def fetch(transport: Transport, part: Part, content: Content, on_bytes: OnBytes | None, url: str | None = None) -> None:
-    """Download the rest of the part. Failures use the retry budget; received bytes reset it."""
+    `url`: an address of the content. `address`: returns another one, for when that has expired.
+    """
     budget = transport.budget()
     etag: str | None = None
     is_fresh = False
-    while part.size < content.bytes:
-        if url is None:
-            url, is_fresh = content.address(), True
+    has_expired = False
+    while part.size < part.total:
+        if has_expired:
+            url, has_expired, is_fresh = address(), False, True
         delay = 0.0
         try:
             request = Request(method="GET", url=url, headers=range_headers(part, etag))
             with transport.stream(request) as (answer, chunks):
                 if answer.status < 300:
                     etag, is_fresh = answer.headers.get("etag"), False
-                    _receive(part, content, (answer, chunks), budget, on_bytes)
+                    _receive(part, (answer, chunks), budget, on_bytes)
                     continue
             if answer.status == 416:  # the content is shorter than the part
                 raise ReplacedError
             failure, delay = answer.error(), retry_after(answer.headers)
             # An expired address is 403, in Google's store and for Amazon's session credentials 400.
             if answer.status == 403 or (answer.status == 400 and not is_fresh):
-                url = None
+                has_expired = True
             elif answer.status not in DOWNLOAD_TRANSIENT_STATUSES:
                 raise failure
         except (NotSentError, LostError) as error:
@@ -56,20 +50,16 @@ def fetch(transport: Transport, part: Part, content: Content, on_bytes: OnBytes 
 
 
 def _receive(
-    part: Part,
-    content: Content,
-    streamed: tuple[Answer, Iterator[bytes]],
-    budget: RetryBudget,
-    on_bytes: OnBytes | None,
+    part: Part, streamed: tuple[Answer, Iterator[bytes]], budget: RetryBudget, on_bytes: OnBytes | None
 ) -> None:
     """Write the bytes of an answer. Raises ReplacedError, and LostError where it ends too early."""
     answer, chunks = streamed
-    if must_restart(answer.status, answer.headers, part, content.sha256):
+    if must_restart(answer.status, answer.headers, part):
         in_thread(part.restart)
     for chunk in chunks:
         in_thread(part.write, chunk)
         budget.reset()
         if on_bytes:
-            on_bytes(part.size, content.bytes)
-    if part.size < content.bytes:
-        raise LostError(f"the download ended at {part.size} of {content.bytes} bytes")
+            on_bytes(part.size, part.total)
+    if part.size < part.total:
+        raise LostError(f"the download ended at {part.size} of {part.total} bytes")
