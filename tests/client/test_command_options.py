@@ -8,7 +8,7 @@ import pytest
 
 from longshore import Longshore
 from longshore.access.tokens import Level, Scope
-from longshore.cli import follow, target
+from longshore.cli import export_options, follow
 from longshore.cli.exits import CommandError
 from tests import service as services
 from tests.client.conftest import Cli
@@ -99,7 +99,7 @@ def test_planned_export_says_when_it_runs(logged_in: Cli) -> None:
     ],
 )  # fmt: skip
 def test_delivery_is_read_from_its_short_form(text: str, entry: dict[str, Any]) -> None:
-    assert target.delivery(text) == entry
+    assert export_options.delivery(text) == entry
 
 
 @pytest.mark.parametrize(

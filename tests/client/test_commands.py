@@ -11,7 +11,7 @@ import pytest
 
 from longshore import Longshore
 from longshore.access.tokens import Level, Scope
-from longshore.client.words import Segment, SegmentRule
+from longshore.client.api_types import Segment, SegmentRule
 from tests import service as services
 from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN

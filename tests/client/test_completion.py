@@ -10,7 +10,7 @@ import pytest
 
 from longshore import Longshore
 from longshore.cli import complete
-from longshore.client.words import Segment, SegmentRule
+from longshore.client.api_types import Segment, SegmentRule
 from tests.client.conftest import Cli
 
 SHELLS = ("bash", "zsh", "fish")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from longshore import Longshore
-from longshore.client.words import PartitionKey
+from longshore.client.api_types import PartitionKey
 from tests import own_data
 from tests import service as services
 from tests.conftest import SMALL_CHAIN

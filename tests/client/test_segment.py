@@ -14,7 +14,7 @@ from longshore import F, Longshore
 from longshore.access.tokens import Caller, Level
 from longshore.api.bodies import BODY
 from longshore.api.indexes import _index
-from longshore.client import words
+from longshore.client import api_types
 from longshore.client.connection import ENCODER as SENT
 from longshore.client.errors import SegmentError
 from longshore.client.model import Index
@@ -32,7 +32,7 @@ BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG, CA
 USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG, CALLER)), Index)
 
 
-def taken(rules: Rules, index: Index) -> words.Segment:
+def taken(rules: Rules, index: Index) -> api_types.Segment:
     """The segment, which the service must find nothing wrong with."""
     found = rules.segment(index, 1)
     read = BODY.decode(SENT.encode(found))

@@ -11,7 +11,7 @@ from tools import blocking_client
 
 from longshore import AsyncLongshore, Longshore
 from longshore.api.openapi import document
-from longshore.client import AsyncTask, Task, words
+from longshore.client import AsyncTask, Task, api_types
 from longshore.exports.formats import FORMATS
 from longshore.exports.segments.operators import WINDOWS
 from longshore.settings import Settings
@@ -57,17 +57,17 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
 
 def test_words_are_those_of_the_service() -> None:
     schemas = document(build(Settings()))["components"]["schemas"]
-    assert set(get_args(words.Operator)) == set(schemas["Rule"]["properties"]["operator"]["enum"])
-    assert set(get_args(words.Window)) == set(WINDOWS)
-    assert set(get_args(words.StateCode)) == {code.value for code in Code}
-    assert set(get_args(words.Format)) == set(FORMATS)
-    assert set(get_args(words.CatchUp)) == set(schemas["Trigger"]["properties"]["catch_up"]["enum"])
+    assert set(get_args(api_types.Operator)) == set(schemas["Rule"]["properties"]["operator"]["enum"])
+    assert set(get_args(api_types.Window)) == set(WINDOWS)
+    assert set(get_args(api_types.StateCode)) == {code.value for code in Code}
+    assert set(get_args(api_types.Format)) == set(FORMATS)
+    assert set(get_args(api_types.CatchUp)) == set(schemas["Trigger"]["properties"]["catch_up"]["enum"])
 
 
 GOOD = """
 from datetime import datetime
 from longshore import AsyncLongshore, F, Longshore
-from longshore.client.words import Segment
+from longshore.client.api_types import Segment
 
 def main(client: Longshore) -> str:
     segment: Segment = {"entity": "people", "index": "users", "join": "all", "chain_id": 1, "rules": []}

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from longshore.api.openapi import document
-from longshore.client import model, receivers, shares, words
+from longshore.client import api_types, destinations, model, shares, webhooks
 from longshore.settings import Settings
 from longshore.web import build
 
@@ -32,7 +32,7 @@ def structs() -> list[type]:
     """The public structs and typed dictionaries of the client that are bodies of requests or answers."""
     return [
         each
-        for module in (model, receivers, shares, words)
+        for module in (api_types, destinations, model, shares, webhooks)
         for name, each in inspect.getmembers(module, inspect.isclass)
         if each.__module__ == module.__name__ and not name.startswith("_") and name not in WITHOUT_SCHEMA
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from longshore.client import Longshore as Client
-from longshore.client.words import Format
+from longshore.client.api_types import Format
 from tests.packages.environments import Environment, build_wheel
 from tests.service import Longshore
 

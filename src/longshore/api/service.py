@@ -48,6 +48,7 @@ AnyRequest = Request[Any, Any, Any]
 RESTART_SECONDS = 5.0
 ORPHAN_CHECK_SECONDS = 1.0  # between two checks that the main process runs
 POOL_SIZE = 10  # connections of one API process
+CONNECTIONS = POOL_SIZE + 1  # of one process to the service's database: the pool, and one that listens
 # A chain may use half of the connections for chains. Two are left for work of no chain: credentials, sign-ins, and
 # polls, which are read together.
 POOL_LIMITS = QueueLimits(running=8, running_of_key=4, waiting=4_000, waiting_of_key=1_000, seconds=15.0)

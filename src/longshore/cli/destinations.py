@@ -14,7 +14,7 @@ from longshore.cli.output import printable, show, show_table
 
 if TYPE_CHECKING:
     from longshore import Longshore
-    from longshore.client.receivers import Destination, DestinationKind, DestinationTest
+    from longshore.client.destinations import Destination, DestinationKind, DestinationTest
 
 STDIN = "-"
 

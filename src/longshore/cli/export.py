@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from longshore.cli import complete, follow, remote, target
+from longshore.cli import complete, export_options, follow, remote
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.output import note, show
-from longshore.client.words import Compression, Format, Repeat
+from longshore.client.api_types import Compression, Format, Repeat
 
 if TYPE_CHECKING:
     from longshore.client import Task
@@ -24,7 +24,7 @@ def export(  # noqa: PLR0913 (the options of the command)
         ),
     ],
     format: Annotated[Format, Option(help="Format of the file.")] = "csv",
-    where: target.Where = None,
+    where: export_options.Where = None,
     last: Annotated[str | None, Option(help="Only rows of the last 30m, 24h, 7d, 2w.", metavar="PERIOD")] = None,
     segment: Annotated[
         str | None,
@@ -76,10 +76,10 @@ def export(  # noqa: PLR0913 (the options of the command)
     json: remote.Json = False,
 ) -> None:
     """Export an index to a file. With --at, --repeat or --cron the task runs later, and is not waited for."""
-    target.refuse_both("--segment", segment, "--last", last)
-    target.refuse_both("--segment", segment, "--where", where)
-    target.refuse_both("--split-rows", split_rows, "--split-bytes", split_bytes)
-    target.refuse_both("--repeat", repeat, "--cron", cron)
+    export_options.refuse_both("--segment", segment, "--last", last)
+    export_options.refuse_both("--segment", segment, "--where", where)
+    export_options.refuse_both("--split-rows", split_rows, "--split-bytes", split_bytes)
+    export_options.refuse_both("--repeat", repeat, "--cron", cron)
     if json and output == follow.STDOUT:
         raise click.BadParameter("the file and the JSON cannot both go to standard output", param_hint="--output")
     follow.refuse_output(output, clobber=clobber)
@@ -92,15 +92,15 @@ def export(  # noqa: PLR0913 (the options of the command)
         "cron": cron,
         "timezone": timezone,
         "fields": field,
-        "partition_by": [target.partition(each) for each in partition_by] if partition_by else None,
+        "partition_by": [export_options.partition(each) for each in partition_by] if partition_by else None,
         "split": {"rows": split_rows} if split_rows else {"bytes": split_bytes} if split_bytes else None,
         "compression": compression,
         "deletes": deletes,
         "share_as": share_as,
-        "deliver": [target.delivery(each) for each in deliver] if deliver else None,
+        "deliver": [export_options.delivery(each) for each in deliver] if deliver else None,
         "desc": desc,
     }
-    conditions = target.Conditions(where or [], last)
+    conditions = export_options.Conditions(where or [], last)
     with remote.client_of(profile) as client:
         rows = conditions.rules(client, index) if conditions else segment
         task = client.exports.create(index if len(index) > 1 else index[0], where=rows, **options)

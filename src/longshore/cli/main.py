@@ -11,7 +11,7 @@ import click
 from click.exceptions import Exit
 
 from longshore.cli import (  # noqa: F401  # each adds its commands to the app
-    access,
+    api_request,
     catalog,
     completion,
     database,
@@ -21,10 +21,10 @@ from longshore.cli import (  # noqa: F401  # each adds its commands to the app
     indexes,
     keys,
     login,
-    request,
     secrets,
     segments,
     service,
+    service_clients,
     shares,
     task_results,
     task_schedules,

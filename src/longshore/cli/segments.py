@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import msgspec
 
-from longshore.cli import complete, remote, target
+from longshore.cli import complete, export_options, remote
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.output import show, show_table
 
 if TYPE_CHECKING:
-    from longshore.client.words import Segment
+    from longshore.client.api_types import Segment
 
 segments_app = app.add_group(
     "segments", help="Segments: stored filters of exports.", epilog="Example: longshore segments list"
@@ -48,7 +48,7 @@ def create(  # noqa: PLR0913 (the options of the command)
     index: Annotated[
         str, Option(help="Export index that it filters.", metavar="NAME", shell_complete=complete.indexes)
     ],
-    where: target.Where = None,
+    where: export_options.Where = None,
     file: Annotated[
         Path | None,
         Option("--input", help="File with the rules as JSON, in the form of the API.", metavar="FILE"),
@@ -61,7 +61,7 @@ def create(  # noqa: PLR0913 (the options of the command)
         raise click.BadParameter("give --where or --input")
     segment = None if file is None else _read(file)
     with remote.client_of(profile) as client:
-        rules: Any = target.Conditions(where or []).rules(client, [index]) if segment is None else segment
+        rules: Any = export_options.Conditions(where or []).rules(client, [index]) if segment is None else segment
         stored = client.segments.create(name, index, rules)
     show(stored) if json else click.echo(stored.id)
 

@@ -8,7 +8,7 @@ from longshore.cli import remote
 from longshore.cli.commands import Option
 from longshore.cli.output import show, show_table
 from longshore.cli.tasks import tasks_app
-from longshore.client.words import CatchUp
+from longshore.client.api_types import CatchUp
 
 if TYPE_CHECKING:
     from longshore.client.model import Backfill

@@ -11,7 +11,7 @@ from longshore.cli.app import app
 from longshore.cli.commands import Option
 from longshore.cli.exits import USAGE, CommandError
 from longshore.cli.output import show, show_table
-from longshore.client.words import StateCode
+from longshore.client.api_types import StateCode
 
 if TYPE_CHECKING:
     from longshore.client import Task

@@ -47,7 +47,7 @@ def _rebuilt(kind: type[ClientError], arguments: tuple[Any, ...], attributes: di
 
 
 class NoAnswerError(ClientError):
-    """The service could not be reached within `retry_for`, or something else than Longshore answered."""
+    """The service cannot be reached, or something else answered. Transient causes were retried for `retry_for`."""
 
 
 class NotSentError(NoAnswerError):

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from longshore.client.words import AnsweredSegment, AnsweredState
+from longshore.client.api_types import AnsweredSegment, AnsweredState
 
 
 class State(msgspec.Struct, frozen=True):

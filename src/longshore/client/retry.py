@@ -19,10 +19,11 @@ UNPROCESSED_STATUSES = frozenset({429, 503})  # the service has not acted on the
 
 
 class RetryBudget:
-    """The time for which failures may follow each other, with full jitter between tries.
+    """The time that one operation may spend on retries: `pause` after each failure, `reset` after a success.
 
-    `seconds`: from the first of these failures on, however long its request took. `deadline`: the time of the
-    monotonic clock at which no other try may begin. https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    `seconds`: counted from the first failure since the last success, however long its request took. `deadline`: the
+    time of the monotonic clock at which no other try may begin. Pauses grow with each failure, with full jitter:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
 
     def __init__(self, seconds: float, deadline: float = math.inf) -> None:

@@ -15,9 +15,9 @@ from typing import Any, Literal, NoReturn, cast, get_args
 
 import msgspec
 
+from longshore.client.api_types import FieldType, Operator, Segment, SegmentRule, Window
 from longshore.client.errors import SegmentError
 from longshore.client.model import Field, Index
-from longshore.client.words import FieldType, Operator, Segment, SegmentRule, Window
 
 Moment = str | date | datetime
 Number = int | float | Decimal

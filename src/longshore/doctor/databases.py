@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from longshore.api import service
 from longshore.database import export_role, migrate
 from longshore.database.connect import Connection, connect
 from longshore.doctor.finding import Finding, first_line, wrong
@@ -16,6 +17,7 @@ from longshore.exports.source_limits import LAG
 from longshore.settings import Settings
 from longshore.tasks.queue import Message
 from longshore.tasks.queue_metrics import QUEUE, WORKERS
+from longshore.worker import process
 
 MIN_SERVER_VERSION = 150000
 MAX_CLOCK_SECONDS = 2.0
@@ -91,7 +93,7 @@ async def of_database(settings: Settings, url: str, connection: Connection) -> A
 
 
 def _connections(settings: Settings, row: Any) -> Iterator[Finding]:
-    needed = settings.worker_tasks + 11 + 11 * settings.api_processes
+    needed = process.connections_of(settings) + service.CONNECTIONS * settings.api_processes
     if 0 <= row["role_limit"] < needed:
         what = f"the role {row['role']} may have {row['role_limit']} connections"
         yield wrong("database", f"{what}; ALTER ROLE {row['role']} CONNECTION LIMIT {needed} or more")

@@ -52,6 +52,8 @@ from longshore.worker.running_attempts import RunningAttempts
 log = structlog.get_logger()
 
 MAX_SHARD_SILENCE = 4  # heartbeat timeouts, until the message of a shard is sent again
+POOL_EXTRA = 5  # connections of the pool beside one for each attempt and shard
+LISTENERS = 5  # connections that listen: one of each consumer, one for changes of tasks, one for webhooks
 
 
 def _source_limits(settings: Settings) -> SourceLimits:
@@ -94,6 +96,11 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         await _work(_consumers(settings, url, pools.service, runner, delivery_runner), running, loops, begin)
 
 
+def connections_of(settings: Settings) -> int:
+    """Return the most connections of a worker to the service's database."""
+    return settings.worker_tasks + MIN_CONCURRENCY + POOL_EXTRA + LISTENERS
+
+
 class _Pools(msgspec.Struct, frozen=True):
     service: Pool
     source: Pool
@@ -116,7 +123,7 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
     session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
     slots = {SLOTS: str(settings.chain_slots)}
     service = await stack.enter_async_context(
-        open_pool(url, size=at_once + 5, name=f"longshore worker {NAME}", **slots)
+        open_pool(url, size=at_once + POOL_EXTRA, name=f"longshore worker {NAME}", **slots)
     )
     source_url = settings.source_url or url
     source = await stack.enter_async_context(

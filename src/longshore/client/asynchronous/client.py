@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from longshore.client.answers import Request
+from longshore.client.asynchronous.destinations import AsyncDestinations
 from longshore.client.asynchronous.exports import AsyncExports
 from longshore.client.asynchronous.indexes import AsyncIndexes, AsyncSegments
-from longshore.client.asynchronous.receivers import AsyncDestinations, AsyncWebhooks
-from longshore.client.asynchronous.resource import once
+from longshore.client.asynchronous.resource import idempotency_header
 from longshore.client.asynchronous.shares import AsyncShares
 from longshore.client.asynchronous.tasks import AsyncTasks
 from longshore.client.asynchronous.transport import AsyncTransport
+from longshore.client.asynchronous.webhooks import AsyncWebhooks
 from longshore.client.connection import connection
 from longshore.client.profiles import read_profile
 
@@ -86,7 +87,7 @@ class AsyncLongshore:
 
         For what has no method here; `stream` gives status and header fields too. Raises ProblemError.
         """
-        headers = once(idempotency_key) if idempotency_key else {}
+        headers = idempotency_header(idempotency_key) if idempotency_key else {}
         request = Request(method=method.upper(), url=path, params=params or {}, headers=headers, body=body)
         answer = await self._transport.send(request, is_idempotent=True if idempotency_key else None)
         if answer.status < 300 and not answer.body:

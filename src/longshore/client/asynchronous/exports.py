@@ -4,13 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
 
-from longshore.client.asynchronous.resource import AsyncResource, once, present
-from longshore.client.asynchronous.task import AsyncTask
-from longshore.client.errors import ClientError
-from longshore.client.model import TaskData
-from longshore.client.schedule import LONG_AGO, moment, service_time
-from longshore.client.segment import Rules
-from longshore.client.words import (
+from longshore.client.api_types import (
     CatchUp,
     Compression,
     CsvDialect,
@@ -21,6 +15,12 @@ from longshore.client.words import (
     Segment,
     Split,
 )  # fmt: skip
+from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, present
+from longshore.client.asynchronous.task import AsyncTask
+from longshore.client.errors import ClientError
+from longshore.client.model import TaskData
+from longshore.client.schedule import LONG_AGO, moment, service_time
+from longshore.client.segment import Rules
 
 Where: TypeAlias = Rules | Segment | str | Mapping[str, Rules | Segment]
 """Rules built with F, a segment in the API's form, the id of a stored segment, or one of the first by index name."""
@@ -99,7 +99,7 @@ class AsyncExports(AsyncResource):
             "trigger": trigger,
             **present({"debug": debug or None}),
         }
-        data = await self._post("/tasks", TaskData, body, once(idempotency_key))
+        data = await self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return AsyncTask(self._transport, data)
 
     async def _now(self) -> str:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from longshore.client.answers import Request
-from longshore.client.asynchronous.resource import AsyncResource, in_path, limited, once
+from longshore.client.api_types import Segment
+from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, in_path, limited
 from longshore.client.model import Index, Preview, StoredSegment
 from longshore.client.segment import Rules
-from longshore.client.words import Segment
 
 
 class AsyncIndexes(AsyncResource):
@@ -29,7 +29,7 @@ class AsyncSegments(AsyncResource):
     async def create(self, name: str, index: str, where: Rules | Segment) -> StoredSegment:
         """Store a segment; `where` of an export takes its id."""
         body = await self._body(name, index, where)
-        return await self._post("/segments", StoredSegment, body, once())
+        return await self._post("/segments", StoredSegment, body, idempotency_header())
 
     async def replace(self, id: str, name: str, index: str, where: Rules | Segment) -> StoredSegment:
         """Replace a stored segment; its index stays the same. Raises NotFoundError."""

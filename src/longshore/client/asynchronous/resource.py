@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from longshore.client.answers import Request
+from longshore.client.api_types import Segment
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.model import Index
 from longshore.client.segment import Rules
-from longshore.client.words import Segment
 
 T = TypeVar("T")
 
@@ -29,7 +29,10 @@ class AsyncResource:
         return (await self._transport.send(request)).expect(kind)
 
     async def _post(self, below: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None) -> T:
-        """Send a POST that has its effect once, however often it comes, and return its answer."""
+        """Send a POST that is retried also after a lost answer, and return the body of its answer as a struct.
+
+        The endpoint has to be idempotent: by its nature, or by the Idempotency-Key in `headers`.
+        """
         request = Request(method="POST", url=self._path + below, headers=headers or {}, body=body)
         return (await self._transport.send(request, is_idempotent=True)).expect(kind)
 
@@ -79,8 +82,8 @@ async def limited(entries: AsyncIterator[T], limit: int | None) -> list[T]:
     return found
 
 
-def once(key: str | None = None) -> dict[str, str]:
-    """Return the header by which repeated requests have one effect: with a key of the caller's, or with a new one."""
+def idempotency_header(key: str | None = None) -> dict[str, str]:
+    """Return the header by which a request that is repeated has one effect. `key`: by default a new one."""
     return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
 
 

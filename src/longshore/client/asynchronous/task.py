@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from longshore.client.answers import Request
 from longshore.client.asynchronous.events import events_of
-from longshore.client.asynchronous.resource import once, present
+from longshore.client.asynchronous.resource import idempotency_header, present
 from longshore.client.asynchronous.task_results import AsyncTaskResults
 from longshore.client.asynchronous.task_schedule import AsyncTaskSchedule
 from longshore.client.asynchronous.wait import MAX_LOG_ENTRIES, WaitOptions, until_ended
@@ -85,7 +85,7 @@ class AsyncTask(AsyncTaskResults, AsyncTaskSchedule):
         `full`: all rows, of a task that is incremental. `idempotency_key`: two calls with the same key run it once.
         """
         body = present({"interval_end": interval_end, "full": full or None}) or None
-        await self._post("/execute", State, body, {"Prefer": "respond-async", **once(idempotency_key)})
+        await self._post("/execute", State, body, {"Prefer": "respond-async", **idempotency_header(idempotency_key)})
         return await self.refresh()
 
     async def change(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from longshore.client import tables
 from longshore.client.asynchronous import download as downloads
 from longshore.client.asynchronous.concurrency import in_thread
-from longshore.client.asynchronous.resource import in_path, limited, once
+from longshore.client.asynchronous.resource import idempotency_header, in_path, limited
 from longshore.client.asynchronous.task_resource import AsyncTaskResource
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
@@ -67,7 +67,8 @@ class AsyncTaskResults(AsyncTaskResource):
 
         Return the deliveries of the run, newest first; `wait` then waits for them. Raises ConflictError and GoneError.
         """
-        deliveries = await self._post(f"/runs/{run}/deliver", builtins.list[Delivery], headers=once(idempotency_key))
+        headers = idempotency_header(idempotency_key)
+        deliveries = await self._post(f"/runs/{run}/deliver", builtins.list[Delivery], headers=headers)
         self._delivering = run
         return deliveries
 

@@ -4,11 +4,11 @@ import builtins
 from datetime import datetime
 from typing import Self
 
-from longshore.client.asynchronous.resource import limited, once
+from longshore.client.api_types import CatchUp
+from longshore.client.asynchronous.resource import idempotency_header, limited
 from longshore.client.asynchronous.task_resource import AsyncTaskResource
 from longshore.client.model import Backfill, NewBackfill, TaskData
 from longshore.client.schedule import moment
-from longshore.client.words import CatchUp
 
 
 class AsyncTaskSchedule(AsyncTaskResource):
@@ -33,7 +33,7 @@ class AsyncTaskSchedule(AsyncTaskResource):
         Raises BadRequestError (no time in the range, or more than 1,000) and ConflictError.
         """
         body = {"start": moment("start", start), "end": moment("end", end)}
-        return await self._post("/backfill", NewBackfill, body, once(idempotency_key))
+        return await self._post("/backfill", NewBackfill, body, idempotency_header(idempotency_key))
 
     async def backfills(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Backfill]:
         """Return the backfills with their progress, newest first. `limit`: None for all of them."""

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from longshore.client.asynchronous.resource import AsyncResource, limited, once, present
+from longshore.client.api_types import CatchUp, Repeat, StateCode
+from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, limited, present
 from longshore.client.asynchronous.task import AsyncTask
 from longshore.client.model import TaskData
 from longshore.client.schedule import LONG_AGO, Times, moment
-from longshore.client.words import CatchUp, Repeat, StateCode
 
 
 class AsyncTasks(AsyncResource):
@@ -54,7 +54,7 @@ class AsyncTasks(AsyncResource):
             "trigger": {"once": LONG_AGO} if trigger is None else trigger,
             **present({"debug": debug or None}),
         }
-        data = await self._post("/tasks", TaskData, body, once(idempotency_key))
+        data = await self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return AsyncTask(self._transport, data)
 
     async def preview_schedule(  # noqa: PLR0913 (the keys of a trigger)

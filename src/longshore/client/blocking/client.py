@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from longshore.client.answers import Request
+from longshore.client.blocking.destinations import Destinations
 from longshore.client.blocking.exports import Exports
 from longshore.client.blocking.indexes import Indexes, Segments
-from longshore.client.blocking.receivers import Destinations, Webhooks
-from longshore.client.blocking.resource import once
+from longshore.client.blocking.resource import idempotency_header
 from longshore.client.blocking.shares import Shares
 from longshore.client.blocking.tasks import Tasks
 from longshore.client.blocking.transport import Transport
+from longshore.client.blocking.webhooks import Webhooks
 from longshore.client.connection import connection
 from longshore.client.profiles import read_profile
 
@@ -87,7 +88,7 @@ class Longshore:
 
         For what has no method here; `stream` gives status and header fields too. Raises ProblemError.
         """
-        headers = once(idempotency_key) if idempotency_key else {}
+        headers = idempotency_header(idempotency_key) if idempotency_key else {}
         request = Request(method=method.upper(), url=path, params=params or {}, headers=headers, body=body)
         answer = self._transport.send(request, is_idempotent=True if idempotency_key else None)
         if answer.status < 300 and not answer.body:

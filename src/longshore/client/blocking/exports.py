@@ -5,13 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
 
-from longshore.client.blocking.resource import Resource, once, present
-from longshore.client.blocking.task import Task
-from longshore.client.errors import ClientError
-from longshore.client.model import TaskData
-from longshore.client.schedule import LONG_AGO, moment, service_time
-from longshore.client.segment import Rules
-from longshore.client.words import (
+from longshore.client.api_types import (
     CatchUp,
     Compression,
     CsvDialect,
@@ -22,6 +16,12 @@ from longshore.client.words import (
     Segment,
     Split,
 )  # fmt: skip
+from longshore.client.blocking.resource import Resource, idempotency_header, present
+from longshore.client.blocking.task import Task
+from longshore.client.errors import ClientError
+from longshore.client.model import TaskData
+from longshore.client.schedule import LONG_AGO, moment, service_time
+from longshore.client.segment import Rules
 
 Where: TypeAlias = Rules | Segment | str | Mapping[str, Rules | Segment]
 """Rules built with F, a segment in the API's form, the id of a stored segment, or one of the first by index name."""
@@ -100,7 +100,7 @@ class Exports(Resource):
             "trigger": trigger,
             **present({"debug": debug or None}),
         }
-        data = self._post("/tasks", TaskData, body, once(idempotency_key))
+        data = self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return Task(self._transport, data)
 
     def _now(self) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from longshore.client.answers import Request
-from longshore.client.blocking.resource import Resource, in_path, limited, once
+from longshore.client.api_types import Segment
+from longshore.client.blocking.resource import Resource, idempotency_header, in_path, limited
 from longshore.client.model import Index, Preview, StoredSegment
 from longshore.client.segment import Rules
-from longshore.client.words import Segment
 
 
 class Indexes(Resource):
@@ -30,7 +30,7 @@ class Segments(Resource):
     def create(self, name: str, index: str, where: Rules | Segment) -> StoredSegment:
         """Store a segment; `where` of an export takes its id."""
         body = self._body(name, index, where)
-        return self._post("/segments", StoredSegment, body, once())
+        return self._post("/segments", StoredSegment, body, idempotency_header())
 
     def replace(self, id: str, name: str, index: str, where: Rules | Segment) -> StoredSegment:
         """Replace a stored segment; its index stays the same. Raises NotFoundError."""

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from longshore.client.answers import Request
 from longshore.client.blocking.events import events_of
-from longshore.client.blocking.resource import once, present
+from longshore.client.blocking.resource import idempotency_header, present
 from longshore.client.blocking.task_results import TaskResults
 from longshore.client.blocking.task_schedule import TaskSchedule
 from longshore.client.blocking.wait import MAX_LOG_ENTRIES, WaitOptions, until_ended
@@ -86,7 +86,7 @@ class Task(TaskResults, TaskSchedule):
         `full`: all rows, of a task that is incremental. `idempotency_key`: two calls with the same key run it once.
         """
         body = present({"interval_end": interval_end, "full": full or None}) or None
-        self._post("/execute", State, body, {"Prefer": "respond-async", **once(idempotency_key)})
+        self._post("/execute", State, body, {"Prefer": "respond-async", **idempotency_header(idempotency_key)})
         return self.refresh()
 
     def change(

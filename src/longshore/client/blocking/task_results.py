@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longshore.client import tables
 from longshore.client.blocking import download as downloads
 from longshore.client.blocking.concurrency import in_thread
-from longshore.client.blocking.resource import in_path, limited, once
+from longshore.client.blocking.resource import idempotency_header, in_path, limited
 from longshore.client.blocking.task_resource import TaskResource
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
@@ -68,7 +68,8 @@ class TaskResults(TaskResource):
 
         Return the deliveries of the run, newest first; `wait` then waits for them. Raises ConflictError and GoneError.
         """
-        deliveries = self._post(f"/runs/{run}/deliver", builtins.list[Delivery], headers=once(idempotency_key))
+        headers = idempotency_header(idempotency_key)
+        deliveries = self._post(f"/runs/{run}/deliver", builtins.list[Delivery], headers=headers)
         self._delivering = run
         return deliveries
 

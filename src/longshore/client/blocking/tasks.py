@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from longshore.client.blocking.resource import Resource, limited, once, present
+from longshore.client.api_types import CatchUp, Repeat, StateCode
+from longshore.client.blocking.resource import Resource, idempotency_header, limited, present
 from longshore.client.blocking.task import Task
 from longshore.client.model import TaskData
 from longshore.client.schedule import LONG_AGO, Times, moment
-from longshore.client.words import CatchUp, Repeat, StateCode
 
 
 class Tasks(Resource):
@@ -53,7 +53,7 @@ class Tasks(Resource):
             "trigger": {"once": LONG_AGO} if trigger is None else trigger,
             **present({"debug": debug or None}),
         }
-        data = self._post("/tasks", TaskData, body, once(idempotency_key))
+        data = self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return Task(self._transport, data)
 
     def preview_schedule(  # noqa: PLR0913 (the keys of a trigger)

@@ -1,0 +1,65 @@
+"""The operations of `client.destinations`."""
+
+import builtins
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from longshore.client.answers import Request
+from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, in_path, limited, present
+from longshore.client.destinations import Destination, DestinationKind, DestinationTest
+
+TEST_SECONDS = 60.0  # that a test may take beyond the client's own timeout
+
+
+class AsyncDestinations(AsyncResource):
+    """The operations of `client.destinations`. All but `get`, `list`, `iterate` and `kinds` need an admin's token."""
+
+    async def create(self, name: str, kind: str, settings: Mapping[str, Any], secret: Mapping[str, Any]) -> Destination:
+        """Store a destination, which tasks name in `target.deliver`. Raises BadRequestError and ConflictError."""
+        body = {"name": name, "kind": kind, "settings": settings, "secret": secret}
+        return await self._post("/destinations", Destination, body, idempotency_header())
+
+    async def test(self, id: str) -> DestinationTest:
+        """Test a destination with what is stored. Raises NotFoundError."""
+        return await self._test(f"/destinations/{in_path(id)}/test", None)
+
+    async def test_new(self, kind: str, settings: Mapping[str, Any], secret: Mapping[str, Any]) -> DestinationTest:
+        """Test settings and secret of a kind before they are stored. Raises BadRequestError."""
+        body = {"name": "new", "kind": kind, "settings": settings, "secret": secret}
+        return await self._test("/destinations/test", body)
+
+    async def get(self, id: str) -> Destination:
+        """Return one destination. Raises NotFoundError."""
+        return await self._get(f"/destinations/{in_path(id)}", Destination)
+
+    async def list(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Destination]:
+        """Return the chain's destinations, newest first. `limit`: None for all of them."""
+        return await limited(self.iterate(offset), limit)
+
+    async def iterate(self, offset: int = 0) -> AsyncIterator[Destination]:
+        """Yield the chain's destinations, newest first; they are read as they are needed."""
+        async for found in self._pages("/destinations", builtins.list[Destination], lambda one: one.id, offset):
+            yield found
+
+    async def change(
+        self, id: str, *, settings: Mapping[str, Any] | None = None, secret: Mapping[str, Any] | None = None
+    ) -> Destination:
+        """Replace settings, secret or both; None leaves them. Raises NotFoundError and BadRequestError.
+
+        A change of where or as whom to connect needs the secret again.
+        """
+        body = present({"settings": settings, "secret": secret})
+        request = Request(method="PATCH", url=f"/destinations/{in_path(id)}", body=body)
+        return (await self._transport.send(request, is_idempotent=True)).expect(Destination)
+
+    async def delete(self, id: str) -> None:
+        """Delete a destination. Raises NotFoundError, and ConflictError while a task needs it."""
+        await self._delete(f"/destinations/{in_path(id)}")
+
+    async def kinds(self) -> builtins.list[DestinationKind]:
+        """Return the kinds of destinations that the service knows."""
+        return await self._get("/destination_kinds", builtins.list[DestinationKind])
+
+    async def _test(self, url: str, body: Mapping[str, Any] | None) -> DestinationTest:
+        request = Request(method="POST", url=url, body=body, timeout=TEST_SECONDS)
+        return (await self._transport.send(request, is_idempotent=True)).expect(DestinationTest)
