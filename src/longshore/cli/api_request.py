@@ -2,7 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -11,16 +10,14 @@ import msgspec
 from longshore.cli import remote
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
-from longshore.cli.exits import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE
+from longshore.cli.exits import FAILED
 from longshore.cli.output import printable
 from longshore.client.answers import Answer
+from longshore.client.errors import BY_STATUS, ProblemError
 
 if TYPE_CHECKING:
     from longshore.client.blocking.client import StreamedAnswer
 
-STDIN = "-"
-CODES = {400: USAGE, 401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_FOUND, 410: NOT_FOUND, 413: USAGE, 415: USAGE,
-         422: USAGE}  # fmt: skip
 WINDOWS_PATH = re.compile(r"[A-Za-z]:[/\\]")
 
 
@@ -56,7 +53,9 @@ def request(  # noqa: PLR0913 (the options of the command)
     fields |= {key: _json(key, text) for key, text in (_pair(each, "=", "--json-field") for each in json_field or [])}
     if fields and file is not None:
         raise click.BadParameter("give the body by --input or by fields, not both", param_hint="--input")
-    body = msgspec.Raw(_read(file)) if file is not None else fields if fields and not is_read else None
+    body: object = fields if fields and not is_read else None
+    if file is not None:
+        body = msgspec.Raw(remote.read_file(file, "--input"))
     params = {key: _text(value) for key, value in fields.items()} if is_read else {}
     headers = dict(_pair(each, ":", "--header") for each in header or [])
     path = _path(path)
@@ -68,7 +67,9 @@ def request(  # noqa: PLR0913 (the options of the command)
     if 300 <= answer.status < 400 and "location" in answer.headers:  # the request itself was not carried out
         raise Answer(answer.status, answer.headers).error()
     if answer.status >= 400:
-        raise click.exceptions.Exit(CODES.get(answer.status, FAILED))
+        from longshore.cli.errors import CODES
+
+        raise click.exceptions.Exit(CODES.get(BY_STATUS.get(answer.status, ProblemError), FAILED))
 
 
 def _print(answer: "StreamedAnswer", include: bool) -> None:
@@ -120,12 +121,3 @@ def _json(key: str, text: str) -> msgspec.Raw:
 
 def _text(value: str | msgspec.Raw) -> str:
     return value if isinstance(value, str) else bytes(value).decode()
-
-
-def _read(file: str) -> bytes:
-    if file == STDIN:
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input") from None

@@ -10,13 +10,11 @@ from longshore.cli import complete, remote
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED, NOT_FOUND, CommandError
-from longshore.cli.output import printable, show, show_table
+from longshore.cli.output import printable, show, show_all, show_table
 
 if TYPE_CHECKING:
     from longshore import Longshore
     from longshore.client.destinations import Destination, DestinationKind, DestinationTest
-
-STDIN = "-"
 
 destinations_app = app.add_group(
     "destinations",
@@ -39,11 +37,8 @@ def list_destinations(profile: remote.Profile = None, json: remote.Json = False)
     """List the destinations, without their secrets."""
     with remote.client_of(profile) as client:
         found = client.destinations.list(limit=100)
-    if json:
-        show(found)
-        return
-    rows = [(one.name, one.kind, _shown(one.settings), one.modified.isoformat()) for one in found]
-    show_table(("name", "kind", "settings", "modified"), rows)
+    heads = ("name", "kind", "settings", "modified")
+    show_all(found, heads, lambda one: (one.name, one.kind, _shown(one.settings), one.modified.isoformat()), json=json)
 
 
 @destinations_app.command("kinds", epilog="Example: longshore destinations kinds s3")
@@ -57,12 +52,12 @@ def kinds(
     """List the kinds of destinations, or the settings and the secret of one."""
     with remote.client_of(profile) as client:
         if kind is None:
-            found = client.destinations.kinds()
-            if json:
-                show(found)
-            else:
-                rows = [(one.kind, one.takes, ", ".join(one.settings["properties"])) for one in found]
-                show_table(("kind", "takes", "settings"), rows)
+            show_all(
+                client.destinations.kinds(),
+                ("kind", "takes", "settings"),
+                lambda one: (one.kind, one.takes, ", ".join(one.settings["properties"])),
+                json=json,
+            )
             return
         one = _kind(client, kind)
     if json:
@@ -85,7 +80,7 @@ def create(  # noqa: PLR0913 (the options of the command)
     name: Annotated[str, Argument(help="Name of the new destination, which tasks use.")],
     kind: Annotated[str, Option(help="One of `longshore destinations kinds`.", shell_complete=complete.kinds)],
     settings: Set = None,
-    secret_file: Annotated[str, Option(help=FILE_HELP)] = STDIN,
+    secret_file: Annotated[str, Option(help=FILE_HELP)] = remote.STDIN,
     untested: Annotated[bool, Option("--untested", help="Store it without a test.")] = False,
     profile: remote.Profile = None,
 ) -> None:
@@ -172,14 +167,14 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
 
 
 def _secret(kind: "DestinationKind", file: str) -> dict[str, Any]:
-    """Return the secret in a file; where it is STDIN, of standard input, or prompted for on a terminal."""
+    """Return the secret in a file; where it is `-`, of standard input, or prompted for on a terminal."""
     import msgspec
 
     fields = kind.secret["properties"]
-    if file == STDIN and sys.stdin.isatty():
+    if file == remote.STDIN and sys.stdin.isatty():
         answers = {name: click.prompt(name, default="", hide_input=True, show_default=False) for name in fields}
         return {name: answer for name, answer in answers.items() if answer}
-    text = sys.stdin.read() if file == STDIN else _read(file)
+    text = sys.stdin.read() if file == remote.STDIN else _read(file)
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:

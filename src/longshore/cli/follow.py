@@ -18,7 +18,7 @@ from longshore.cli.output import note, printable
 
 if TYPE_CHECKING:
     from longshore.client import Task
-    from longshore.client.model import LogEntry, Progress
+    from longshore.client.model import LogEntry, Progress, Run
 
 STDOUT = "-"
 
@@ -128,19 +128,18 @@ def _naming_clobber() -> Iterator[None]:
         raise CommandError(f"{printable(str(error))}; --clobber replaces it") from None
 
 
-def _result(task: "Task", run: int | None) -> str:
-    """Return the name of the result of a run; empty where there is none, which the download explains."""
-    from longshore.client import GoneError, NotFoundError
-
-    try:
-        return (task.latest_run() if run is None else task.get_run(run)).result or ""
-    except (NotFoundError, GoneError):
-        return ""
+def run_of(task: "Task", run: int | None) -> "Run":
+    """Return a run of a task; without a number the one with the newest data. Raises NotFoundError and GoneError."""
+    return task.latest_run() if run is None else task.get_run(run)
 
 
 def _to_stdout(task: "Task", output: Output) -> None:
-    if _result(task, output.run).endswith(".manifest.json"):
-        raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
+    from longshore.client import GoneError, NotFoundError
+    from longshore.client.result_files import has_files
+
+    with contextlib.suppress(NotFoundError, GoneError):  # the download says why there is no result
+        if has_files(run_of(task, output.run)):
+            raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.noted(f"the download of task {task.id}"):
         file = task.download(folder, run=output.run)
         with file.open("rb") as content:

@@ -5,7 +5,7 @@ from typing import Annotated
 from longshore.cli import complete, remote
 from longshore.cli.app import app
 from longshore.cli.commands import Argument
-from longshore.cli.output import show, show_table
+from longshore.cli.output import show, show_all, show_table
 
 
 @app.command(epilog="Example: longshore indexes wallet-ledger")
@@ -19,9 +19,8 @@ def indexes(
     """List the export indexes, or the fields of one."""
     with remote.client_of(profile) as client:
         if name is None:
-            found = client.indexes.list()
-            rows = [(index.name, index.time or "", index.description) for index in found]
-            show(found) if json else show_table(("index", "time field", "description"), rows)
+            heads = ("index", "time field", "description")
+            show_all(client.indexes.list(), heads, lambda one: (one.name, one.time or "", one.description), json=json)
             return
         index = client.indexes.get(name)
     if json:

@@ -10,7 +10,7 @@ from longshore.cli import complete, remote, waiting
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import NOT_ALLOWED, CommandError
-from longshore.cli.output import show, show_table
+from longshore.cli.output import show, show_all, show_table
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -126,11 +126,13 @@ def list_profiles(json: remote.Json = False) -> None:
         {"profile": name, "current": name == stored.current, "address": login.address, "chain": login.chain}
         for name, login in stored.logins.items()
     ]
-    if json:
-        show(found)
-        return
-    rows = [("*" if each["current"] else "", each["profile"], each["address"], each["chain"]) for each in found]
-    show_table(("", "profile", "address", "chain"), rows)
+    heads = ("", "profile", "address", "chain")
+    show_all(
+        found,
+        heads,
+        lambda one: ("*" if one["current"] else "", one["profile"], one["address"], one["chain"]),
+        json=json,
+    )
 
 
 @profiles_app.command("use", epilog="Example: longshore profiles use production")

@@ -1,12 +1,14 @@
 """The output of commands: tables, JSON, lines on standard error, and text without control characters."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from longshore.cli import table
+
+T = TypeVar("T")
 
 
 def printable(text: str) -> str:
@@ -30,6 +32,14 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         return
     for line in table.lines(heads, cells):
         click.echo(line)
+
+
+def show_all(found: Sequence[T], heads: Sequence[str], row: Callable[[T], Sequence[object]], *, json: bool) -> None:
+    """Print a list as JSON, or as a table with a row for each of its entries."""
+    if json:
+        show(found)
+    else:
+        show_table(heads, [row(each) for each in found])
 
 
 def shows_notes() -> bool:

@@ -1,11 +1,13 @@
-"""Shared by the commands over HTTP: options, the client of a profile, and times."""
+"""Shared by the commands over HTTP: options and their values, and the client of a profile."""
 
 import contextlib
 import logging
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import click
@@ -17,6 +19,7 @@ from longshore.cli.output import note
 if TYPE_CHECKING:
     from longshore import Longshore
 
+STDIN = "-"  # as the name of a file
 PERIOD = re.compile(r"([0-9]{1,9})([mhdw])", re.ASCII)
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -64,6 +67,16 @@ def client_of(profile: str | None) -> Iterator["Longshore"]:
         note(f"longshore: other users can read the tokens in {file}; `chmod 600` it")
     with Longshore.from_profile(profile) as client, waiting.noted(client.address):
         yield client
+
+
+def read_file(file: str, option: str) -> bytes:
+    """Return the bytes of the file of an option, or of standard input where it is STDIN. Raises BadParameter."""
+    if file == STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint=option) from None
 
 
 def moment(text: str, option: str) -> datetime:

@@ -1,6 +1,5 @@
 """`longshore segments …`: the stored segments of the chain."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
@@ -9,7 +8,7 @@ import msgspec
 from longshore.cli import complete, export_options, remote
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
-from longshore.cli.output import show, show_table
+from longshore.cli.output import show, show_all
 
 if TYPE_CHECKING:
     from longshore.client.api_types import Segment
@@ -26,10 +25,8 @@ def list_segments(limit: remote.Limit = 25, profile: remote.Profile = None, json
     """List the stored segments, newest first."""
     with remote.client_of(profile) as client:
         stored = client.segments.list(limit=limit)
-    if json:
-        show(stored)
-        return
-    show_table(("id", "index", "rules", "name"), [(s.id, *_shape(s.segment), s.name) for s in stored])
+    heads = ("id", "index", "rules", "name")
+    show_all(stored, heads, lambda one: (one.id, *_shape(one.segment), one.name), json=json)
 
 
 @segments_app.command(epilog="Example: longshore segments get 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
@@ -50,7 +47,7 @@ def create(  # noqa: PLR0913 (the options of the command)
     ],
     where: export_options.Where = None,
     file: Annotated[
-        Path | None,
+        str | None,
         Option("--input", help="File with the rules as JSON, in the form of the API.", metavar="FILE"),
     ] = None,
     profile: remote.Profile = None,
@@ -74,11 +71,9 @@ def delete(id: SegmentId, profile: remote.Profile = None) -> None:
     click.echo(f"segment {id} is deleted")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input") from None
+        return msgspec.json.decode(remote.read_file(file, "--input"), type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise click.BadParameter(f"{file} has no JSON object: {error}", param_hint="--input") from None
 

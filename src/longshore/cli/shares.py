@@ -8,7 +8,7 @@ import click
 from longshore.cli import follow, remote, waiting
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
-from longshore.cli.output import show, show_table
+from longshore.cli.output import show_all
 
 EXAMPLE = "Example: longshore shares profile -o longshore.share"
 
@@ -20,10 +20,7 @@ def list_shares(profile: remote.Profile = None, json: remote.Json = False) -> No
     """List the tables that the login may read."""
     with remote.client_of(profile) as client:
         found = client.shares.list()
-    if json:
-        show(found)
-        return
-    show_table(("table",), [(table.full_name,) for table in found])
+    show_all(found, ("table",), lambda table: (table.full_name,), json=json)
 
 
 @shares_app.command("profile", epilog=EXAMPLE)

@@ -7,7 +7,7 @@ import click
 from longshore.cli import follow, remote
 from longshore.cli.commands import Option
 from longshore.cli.exits import NOT_FOUND, CommandError
-from longshore.cli.output import show, show_table
+from longshore.cli.output import show, show_all
 from longshore.cli.tasks import tasks_app
 
 if TYPE_CHECKING:
@@ -29,15 +29,13 @@ def runs(
     """List the runs of a task, newest first, each with its data interval."""
     with remote.client_of(profile) as client:
         found = client.tasks.get(id).runs(limit=limit)
-    if json:
-        show(found)
-        return
-    rows = [
-        (run.run, run.state, _time(run.interval.start if run.interval else None),
-         _time(run.interval.end if run.interval else None), _time(run.began), run.rows, run.bytes)
-        for run in found
-    ]  # fmt: skip
-    show_table(("run", "state", "interval from", "until", "began", "rows", "bytes"), rows)
+    heads = ("run", "state", "interval from", "until", "began", "rows", "bytes")
+    show_all(found, heads, _run_row, json=json)
+
+
+def _run_row(run: "Run") -> tuple[object, ...]:
+    start, end = (run.interval.start, run.interval.end) if run.interval else (None, None)
+    return run.run, run.state, _time(start), _time(end), _time(run.began), run.rows, run.bytes
 
 
 @tasks_app.command(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")
@@ -59,15 +57,11 @@ def download(  # noqa: PLR0913 (options of the command)
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
         file = follow.download(task, follow.Output(output, clobber, run, manifest))
-        found = _run(task, run) if json else None
+        found = follow.run_of(task, run) if json else None
     if json:
         show({"task": task.data, "run": found, "file": str(file)})
     elif file:
         click.echo(file)
-
-
-def _run(task: "Task", run: int | None) -> "Run":
-    return task.latest_run() if run is None else task.get_run(run)
 
 
 @tasks_app.command(epilog="Example: longshore tasks files 12345 --run 3")
@@ -80,11 +74,9 @@ def files(
     """List the files of a run."""
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
-        found = task.files(_run(task, run).run)
-    if json:
-        show(found)
-        return
-    show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
+        found = task.files(follow.run_of(task, run).run)
+    heads = ("file", "rows", "bytes")
+    show_all(found, heads, lambda file: (file.path, f"{file.rows:,}", f"{file.bytes:,}"), json=json)
 
 
 @tasks_app.command(epilog="Example: longshore tasks deliveries 12345 --run 3")
@@ -102,11 +94,13 @@ def deliveries(
         task = client.tasks.get(id)
         run = run or _last_run(task)
         found = task.deliver(run) if again else task.deliveries(run)
-    if json:
-        show(found)
-        return
-    rows = [(each.id, each.destination, each.state, each.attempts, each.address or each.error or "") for each in found]
-    show_table(("delivery", "destination", "state", "attempts", "address or error"), rows)
+    heads = ("delivery", "destination", "state", "attempts", "address or error")
+    show_all(
+        found,
+        heads,
+        lambda one: (one.id, one.destination, one.state, one.attempts, one.address or one.error or ""),
+        json=json,
+    )
 
 
 def _last_run(task: "Task") -> int:

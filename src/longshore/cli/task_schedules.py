@@ -6,7 +6,7 @@ import click
 
 from longshore.cli import remote
 from longshore.cli.commands import Option
-from longshore.cli.output import show, show_table
+from longshore.cli.output import show, show_all
 from longshore.cli.tasks import tasks_app
 from longshore.client.api_types import CatchUp
 
@@ -66,16 +66,11 @@ def backfills(
         task = client.tasks.get(id)
         if stop is not None:
             task.end_backfill(stop)
-        _show_backfills(task.backfills(), json)
+        found = task.backfills()
+    heads = ("backfill", "state", "after", "until", "runs", "done", "failed", "left")
+    show_all(found, heads, _backfill_row, json=json)
 
 
-def _show_backfills(backfills: "list[Backfill]", json: bool) -> None:
-    if json:
-        show(backfills)
-        return
-    rows = [
-        (each.id, each.state, f"{each.start:%Y-%m-%d %H:%M}Z", f"{each.end:%Y-%m-%d %H:%M}Z", each.runs, each.done,
-         each.failed, each.left)
-        for each in backfills
-    ]  # fmt: skip
-    show_table(("backfill", "state", "after", "until", "runs", "done", "failed", "left"), rows)
+def _backfill_row(one: "Backfill") -> tuple[object, ...]:
+    start, end = f"{one.start:%Y-%m-%d %H:%M}Z", f"{one.end:%Y-%m-%d %H:%M}Z"
+    return one.id, one.state, start, end, one.runs, one.done, one.failed, one.left

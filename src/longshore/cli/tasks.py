@@ -10,7 +10,7 @@ from longshore.cli import complete, follow, remote, waiting
 from longshore.cli.app import app
 from longshore.cli.commands import Option
 from longshore.cli.exits import USAGE, CommandError
-from longshore.cli.output import show, show_table
+from longshore.cli.output import show, show_all, show_table
 from longshore.client.api_types import StateCode
 
 if TYPE_CHECKING:
@@ -53,15 +53,12 @@ def list_tasks(  # noqa: PLR0913 (the options of the command)
             if (index is None or index in _indexes(task.target)) and (search is None or _has_text(task, search))
         )
         tasks = list(matching if everything else itertools.islice(matching, limit))
-    if json:
-        show(tasks)
-        return
-    rows = [
-        (task.id, task.state.code, f"{task.state.created_date:%Y-%m-%d %H:%M}Z", ", ".join(_indexes(task.target)),
-         task.target.get("export_format", ""), task.desc)
-        for task in tasks
-    ]  # fmt: skip
-    show_table(("task", "state", "created", "index", "format", "description"), rows)
+    show_all(tasks, ("task", "state", "created", "index", "format", "description"), _task_row, json=json)
+
+
+def _task_row(task: "TaskData") -> tuple[object, ...]:
+    created, indexes = f"{task.state.created_date:%Y-%m-%d %H:%M}Z", ", ".join(_indexes(task.target))
+    return task.id, task.state.code, created, indexes, task.target.get("export_format", ""), task.desc
 
 
 def _has_text(task: "TaskData", text: str) -> bool:

@@ -12,50 +12,26 @@ from longshore.cli.output import shows_notes
 
 SECONDS = 2.0
 
-Expect = Callable[[str], None]
-"""Begins the two seconds anew, for something else. Each is told once."""
-
-
-@contextlib.contextmanager
-def noted(what: str) -> Iterator[Expect]:
-    """Tell for what the command waits, if the context is open for more than two seconds.
-
-    A context around this one waits for nothing meanwhile.
-    """
-    if not shows_notes():
-        yield lambda _: None
-        return
-    line = _Line()
-    for outer in _open[-1:]:
-        outer.stop()
-    _open.append(line)
-    line.expect(what)
-    try:
-        yield line.expect
-    finally:
-        _open.pop()
-        line.stop()
-        for outer in _open[-1:]:
-            outer.expect(outer.what)
-
 
 class _Line:
+    """The line about what the command waits for, which is printed once that has lasted for two seconds."""
+
     def __init__(self) -> None:
         self.what = ""
         self._timer: threading.Timer | None = None
         self._told: set[str] = set()
 
     def expect(self, what: str) -> None:
-        self.stop()
+        """Begin to wait for something, each of which is told once; the empty string ends all waits."""
         self.what = what
-        if what not in self._told:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not what:
+            self._told.clear()
+        elif what not in self._told:
             self._timer = threading.Timer(SECONDS, self._tell, (what,))
             self._timer.daemon = True
             self._timer.start()
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _tell(self, what: str) -> None:
         self._told.add(what)
@@ -65,4 +41,22 @@ class _Line:
         click.echo(line, err=True)
 
 
-_open: list[_Line] = []
+_LINE = _Line()
+
+
+@contextlib.contextmanager
+def noted(what: str) -> Iterator[Callable[[str], None]]:
+    """Tell for what the command waits, if the context is open for more than two seconds.
+
+    The function that it yields begins the two seconds anew, for something else. A context around this one waits for
+    nothing meanwhile.
+    """
+    if not shows_notes():
+        yield lambda _: None
+        return
+    outer = _LINE.what
+    _LINE.expect(what)
+    try:
+        yield _LINE.expect
+    finally:
+        _LINE.expect(outer)

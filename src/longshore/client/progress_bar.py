@@ -3,10 +3,7 @@
 import shutil
 import sys
 import time
-from types import TracebackType
 from typing import Self, TextIO
-
-from longshore.client.model import Progress
 
 REDRAW_SECONDS = 0.1
 LINE_SECONDS = 10.0
@@ -15,18 +12,22 @@ NOTEBOOK_COLUMNS = 80
 
 
 class ProgressBar:
-    """A bar for one operation, on standard error. Close it, or use it in a `with` statement."""
+    """A bar for one operation, on standard error; `with` ends its line. `is_shown`: without, nothing is written."""
 
-    def __init__(self, label: str, unit: str, to: TextIO | None = None) -> None:
+    def __init__(self, label: str, unit: str, to: TextIO | None = None, *, is_shown: bool = True) -> None:
+        self._is_shown = is_shown
         self._label = label
         self._unit = unit
         self._to = to or sys.stderr
-        self._redraws = self._to.isatty() or "ipykernel" in sys.modules  # a notebook's output understands "\r" too
+        # A notebook's output understands "\r" too.
+        self._redraws = is_shown and (self._to.isatty() or "ipykernel" in sys.modules)
         self._began = self._drawn = time.monotonic()
         self._line = ""
 
     def update(self, done: int, total: int | None) -> None:
         """Show how much is done, of how much if that is known."""
+        if not self._is_shown:
+            return
         now = time.monotonic()
         pause = REDRAW_SECONDS if self._redraws else LINE_SECONDS
         if self._line and now - self._drawn < pause and done != total:
@@ -44,10 +45,6 @@ class ProgressBar:
         self._line = line
         self._to.flush()
 
-    def update_run(self, progress: Progress) -> None:
-        """Show the progress of a run."""
-        self.update(progress.rows, progress.rows_expected)
-
     def _text(self, done: int, total: int | None, seconds: float) -> str:
         parts = [self._label]
         share = min(done / total, 1.0) if total else None
@@ -64,14 +61,10 @@ class ProgressBar:
                 parts.append(f"{left:,.0f} s left")
         return "  ".join(parts)
 
-    def close(self) -> None:
-        """End the line."""
-        if self._redraws and self._line:
-            self._to.write("\n")
-            self._to.flush()
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        if self._redraws and self._line:
+            self._to.write("\n")
+            self._to.flush()

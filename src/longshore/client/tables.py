@@ -50,8 +50,3 @@ def batches(file: Path, rows: int) -> Iterator[Any]:
     for path in tables(file):
         with parquet.ParquetFile(path) as opened:
             yield from opened.iter_batches(batch_size=rows)
-
-
-def next_batch(found: Iterator[Any]) -> Any:
-    """Return the next batch; None after the last one."""
-    return next(found, None)

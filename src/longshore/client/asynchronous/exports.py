@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
 
+from longshore.client.answers import Request
 from longshore.client.api_types import (
     CatchUp,
     Compression,
@@ -104,7 +105,7 @@ class AsyncExports(AsyncResource):
 
     async def _now(self) -> str:
         """Return the time by the clock of the service, as the one here may differ."""
-        answer = await self._transport.send(self._transport.clock_request)
+        answer = await self._transport.send(Request(method="GET", url="/healthz"))
         return service_time(answer.headers)
 
     async def _rows(self, index: str | Sequence[str], where: Where | None) -> dict[str, Any]:

@@ -111,10 +111,7 @@ class AsyncTaskResults(AsyncTaskResource):
         Raises ConflictError (not DONE, or not an export), GoneError, DownloadError, ExistsError.
         """
         to = await in_thread(download_path, path)
-        if not progress:
-            options = DownloadOptions(on_bytes, run, manifest, replace)
-            return await downloads.download(self._transport, self.id, to, options)
-        with ProgressBar(f"task {self.id}", "bytes") as bar:
+        with ProgressBar(f"task {self.id}", "bytes", is_shown=progress) as bar:
 
             def report(done: int, total: int) -> None:
                 bar.update(done, total)
@@ -141,7 +138,7 @@ class AsyncTaskResults(AsyncTaskResource):
         with tables.temporary_folder() as folder:
             file = await downloads.download(self._transport, self.id, folder, DownloadOptions())
             found = tables.batches(file, rows)
-            while (batch := await in_thread(tables.next_batch, found)) is not None:
+            while (batch := await in_thread(next, found, None)) is not None:
                 yield batch
 
     async def to_pandas(self) -> "pandas.DataFrame":

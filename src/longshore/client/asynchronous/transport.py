@@ -28,8 +28,6 @@ class AsyncTransport:
         http_client: "httpx2.AsyncClient | None",
     ) -> None:  # fmt: skip
         self.connection = connection
-        self.clock_request = Request(method="GET", url="/healthz")
-        """A request whose answer has the time of the service."""
         self.indexes: dict[str, Index] = {}
         """The declarations of the indexes that rules were built for."""
         logging.getLogger("httpx2").addFilter(HTTP_LOG_FILTER)

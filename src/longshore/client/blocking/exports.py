@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
 
+from longshore.client.answers import Request
 from longshore.client.api_types import (
     CatchUp,
     Compression,
@@ -105,7 +106,7 @@ class Exports(Resource):
 
     def _now(self) -> str:
         """Return the time by the clock of the service, as the one here may differ."""
-        answer = self._transport.send(self._transport.clock_request)
+        answer = self._transport.send(Request(method="GET", url="/healthz"))
         return service_time(answer.headers)
 
     def _rows(self, index: str | Sequence[str], where: Where | None) -> dict[str, Any]:

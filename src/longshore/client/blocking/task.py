@@ -37,21 +37,16 @@ class Task(TaskResults, TaskSchedule):
         `progress`: show a bar on a terminal and in a notebook, a line every ten seconds elsewhere.
         Raises TaskFailedError if the task ended in another state, WaitTimeoutError if it has not ended in time.
         """
-        bar = ProgressBar(f"task {self.id}", "rows") if progress else None
+        with ProgressBar(f"task {self.id}", "rows", is_shown=progress) as bar:
 
-        def report(found: Progress) -> None:
-            if bar is not None:
-                bar.update_run(found)
-            if on_progress is not None:
-                on_progress(found)
+            def report(found: Progress) -> None:
+                bar.update(found.rows, found.rows_expected)
+                if on_progress is not None:
+                    on_progress(found)
 
-        on_report = report if bar is not None or on_progress is not None else None
-        try:
-            options = WaitOptions(timeout, on_report, on_log, self._delivering)
+            reported = report if progress or on_progress is not None else None
+            options = WaitOptions(timeout, reported, on_log, self._delivering)
             data = until_ended(self._transport, self.id, options)
-        finally:
-            if bar is not None:
-                bar.close()
         self._delivering = None
         return self._refreshed(data)
 

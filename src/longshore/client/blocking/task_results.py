@@ -112,10 +112,7 @@ class TaskResults(TaskResource):
         Raises ConflictError (not DONE, or not an export), GoneError, DownloadError, ExistsError.
         """
         to = in_thread(download_path, path)
-        if not progress:
-            options = DownloadOptions(on_bytes, run, manifest, replace)
-            return downloads.download(self._transport, self.id, to, options)
-        with ProgressBar(f"task {self.id}", "bytes") as bar:
+        with ProgressBar(f"task {self.id}", "bytes", is_shown=progress) as bar:
 
             def report(done: int, total: int) -> None:
                 bar.update(done, total)
@@ -142,7 +139,7 @@ class TaskResults(TaskResource):
         with tables.temporary_folder() as folder:
             file = downloads.download(self._transport, self.id, folder, DownloadOptions())
             found = tables.batches(file, rows)
-            while (batch := in_thread(tables.next_batch, found)) is not None:
+            while (batch := in_thread(next, found, None)) is not None:
                 yield batch
 
     def to_pandas(self) -> "pandas.DataFrame":

@@ -29,8 +29,6 @@ class Transport:
         http_client: "httpx2.Client | None",
     ) -> None:  # fmt: skip
         self.connection = connection
-        self.clock_request = Request(method="GET", url="/healthz")
-        """A request whose answer has the time of the service."""
         self.indexes: dict[str, Index] = {}
         """The declarations of the indexes that rules were built for."""
         logging.getLogger("httpx2").addFilter(HTTP_LOG_FILTER)
