@@ -12,7 +12,7 @@ from longshore.access import one_time_codes, users
 from longshore.database.connect import Pool, open_pool
 from longshore.database.migrate import connected_if_current
 from longshore.destinations.stored import Destinations, NewDestination
-from longshore.doctor.examine import of_secrets
+from longshore.doctor.examine import check_secrets
 from longshore.doctor.finding import Finding
 from longshore.exports import signing_keys
 from longshore.process_list import announced
@@ -108,7 +108,7 @@ def test_rotation_is_refused_while_a_process_runs_that_lacks_the_newest_secret(t
                 await until_listed(pool, 2)
                 await asyncio.to_thread(rotated, "is unknown to worker")
                 async with pool.acquire() as connection:
-                    finding = await of_secrets(connection, vault_of(f"{NEW},{OLD}"))
+                    finding = await check_secrets(connection, vault_of(f"{NEW},{OLD}"))
                 assert (finding.level, "is unknown to worker" in finding.what) == ("wrong", True)
             await until_listed(pool, 0)
 
@@ -198,7 +198,7 @@ def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: 
 def test_doctor_tells_what_is_to_be_rotated_and_what_cannot_be_read(tmp_path: Path) -> None:
     async def findings(url: str, secret: str) -> Finding:
         async with connected_if_current(url) as connection:
-            return await of_secrets(connection, vault_of(secret))
+            return await check_secrets(connection, vault_of(secret))
 
     with database_in(tmp_path / "data") as url:
         assert in_own_loop(findings(url, NEW)).level == "ok"

@@ -195,7 +195,7 @@ def test_unknown_host_name_is_permanent_and_a_name_server_that_is_away_is_not() 
     for errno, kind in ((socket.EAI_NONAME, NoAnswerError), (socket.EAI_AGAIN, NotSentError)):
         error = httpx2.ConnectError("[Errno] no address")
         error.__cause__ = socket.gaierror(errno, "no address")
-        failed = connection.failed(error, Request(method="GET", url="/tasks"))
+        failed = connection.client_error(error, Request(method="GET", url="/tasks"))
         assert type(failed) is kind
         assert "exports.example.com" in str(failed)
 

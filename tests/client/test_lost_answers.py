@@ -75,7 +75,7 @@ def test_handshake_that_is_cut_is_tried_again() -> None:
 def test_failure_of_a_store_of_results_names_the_store() -> None:
     connection = Connection("http://exports.example.com", SECRET, 1, 1, 1)
     request = Request(method="GET", url="https://bucket.example.net:9000/a.csv?X-Amz-Signature=secret")
-    shown = str(connection.failed(httpx2.ConnectError("refused"), request))
+    shown = str(connection.client_error(httpx2.ConnectError("refused"), request))
     assert "https://bucket.example.net:9000: refused" in shown
     assert "secret" not in shown
 

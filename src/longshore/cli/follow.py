@@ -135,10 +135,10 @@ def run_of(task: "Task", run: int | None) -> "Run":
 
 def _to_stdout(task: "Task", output: Output) -> None:
     from longshore.client import GoneError, NotFoundError
-    from longshore.client.result_files import has_files
+    from longshore.client.result_files import has_many_files
 
     with contextlib.suppress(NotFoundError, GoneError):  # the download says why there is no result
-        if has_files(run_of(task, output.run)):
+        if has_many_files(run_of(task, output.run)):
             raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.noted(f"the download of task {task.id}"):
         file = task.download(folder, run=output.run)

@@ -48,7 +48,7 @@ class Connection(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"{self.address} chain {self.chain}"
 
-    def arguments(self, request: Request) -> dict[str, Any]:
+    def httpx_arguments(self, request: Request) -> dict[str, Any]:
         """Return the arguments of httpx2's `build_request`.
 
         Every request to the service has the token and names the chain; a store of results gets neither.
@@ -74,7 +74,7 @@ class Connection(msgspec.Struct, frozen=True):
             "timeout": httpx2.Timeout(min(self.timeout, left), read=silence),
         }
 
-    def failed(self, error: Exception, request: Request) -> ClientError:
+    def client_error(self, error: Exception, request: Request) -> ClientError:
         """Return the client's error for one of the HTTP library's. Its message has no credential."""
         import httpx2
 
@@ -125,7 +125,9 @@ def _permanent_reason(error: BaseException) -> str | None:
     return None
 
 
-def connection(address: str | None, token: str | None, chain: int | None, seconds: tuple[float, float]) -> Connection:
+def resolve_connection(
+    address: str | None, token: str | None, chain: int | None, seconds: tuple[float, float]
+) -> Connection:
     """Return the connection of a client; what is None comes from the environment.
 
     `seconds`: `timeout` and `retry_for`. Raises ClientError, which never quotes a token.

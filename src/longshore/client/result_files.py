@@ -43,7 +43,7 @@ class DownloadOptions(msgspec.Struct, frozen=True):
                 raise ExistsError(f"{path} exists")
 
 
-def has_files(run: Run) -> bool:
+def has_many_files(run: Run) -> bool:
     """Return whether the result of a run is a manifest of many files."""
     return (run.result or "").endswith(MANIFEST)
 

@@ -10,7 +10,7 @@ from longshore.client.errors import ClientError
 from longshore.client.result_files import tables
 
 
-def refuse_other_format(target: Mapping[str, Any]) -> None:
+def require_parquet(target: Mapping[str, Any]) -> None:
     """Raise ClientError for a task whose result has no types, or if Arrow is not installed."""
     if target.get("export_format") != "parquet":
         raise ClientError("only a parquet export keeps the types of its fields; create it with format='parquet'")

@@ -66,7 +66,7 @@ where c.oid = to_regclass($1)
 """  # noqa: S608  # a constant
 
 
-async def of_database(settings: Settings, url: str, connection: Connection) -> AsyncIterator[Finding]:
+async def check_database(settings: Settings, url: str, connection: Connection) -> AsyncIterator[Finding]:
     """Check the service's database, its clock, its workers and its queue. `connection`: read-only."""
     row = await connection.fetchrow(SERVER)
     assert row is not None
@@ -155,7 +155,7 @@ async def _queue(connection: Connection) -> Finding:
     return Finding("queue", f"{waiting} tasks wait for a worker, the oldest for {oldest:.0f} s")
 
 
-async def of_source(settings: Settings, connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
+async def check_source(settings: Settings, connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
     """Check the source, the catalog against it, and its row-level security. `connection`: read-only."""
     row = await connection.fetchrow(SERVER)
     assert row is not None

@@ -7,9 +7,9 @@ import asyncpg
 
 from longshore.database import migrate
 from longshore.database.connect import Connection, connected_to_read
-from longshore.doctor.databases import of_database, of_source
+from longshore.doctor.databases import check_database, check_source
 from longshore.doctor.finding import Finding, first_line, wrong
-from longshore.doctor.store import of_disk, of_store
+from longshore.doctor.store import check_disk, check_store
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
@@ -18,6 +18,8 @@ from longshore.rotation import backlog
 from longshore.settings import Settings
 from longshore.vault import Vault, VaultError, open_vault
 
+NAME = "longshore doctor"
+UNREACHABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, LongshoreError)
 MAX_TRUSTED_ADDRESSES = 1 << 16
 
 
@@ -26,7 +28,7 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
 
     `url`: the service's database.
     """
-    for finding in of_settings(settings):
+    for finding in check_settings(settings):
         yield finding
     known: Catalog = {}
     try:
@@ -35,26 +37,26 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
         yield wrong("catalog", f"{first_line(error)}; correct the file that LONGSHORE_CATALOG names")
     try:
         async with connected_to_read(url, NAME) as connection:
-            async for finding in of_database(settings, url, connection):
+            async for finding in check_database(settings, url, connection):
                 yield finding
             if not await migrate.pending(connection):
-                yield await of_secrets(connection, open_vault(settings))
+                yield await check_secrets(connection, open_vault(settings))
     except UNREACHABLE as error:
         setting = "LONGSHORE_DATABASE_URL" if settings.database_url else "the server in LONGSHORE_DATA"
         yield wrong("database", f"{first_line(error)}; check {setting}")
     try:
         async with connected_to_read(settings.source_url or url, NAME) as connection:
-            async for finding in of_source(settings, connection, known):
+            async for finding in check_source(settings, connection, known):
                 yield finding
     except UNREACHABLE as error:
         setting = "LONGSHORE_SOURCE_URL" if settings.source_url else "LONGSHORE_DATABASE_URL"
         yield wrong("source", f"{first_line(error)}; check {setting}")
-    for finding in await asyncio.to_thread(of_store, settings):
+    for finding in await asyncio.to_thread(check_store, settings):
         yield finding
-    yield of_disk(settings)
+    yield check_disk(settings)
 
 
-async def of_secrets(connection: Connection, vault: Vault) -> Finding:
+async def check_secrets(connection: Connection, vault: Vault) -> Finding:
     """Check that this machine has the secrets that all stored ones are sealed under."""
     try:
         found = await backlog(connection, vault)
@@ -73,17 +75,11 @@ async def of_secrets(connection: Connection, vault: Vault) -> Finding:
     return Finding("secrets", "all that are stored can be read")
 
 
-NAME = "longshore doctor"
-UNREACHABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, LongshoreError)
-
-
-def of_settings(settings: Settings) -> Iterator[Finding]:
+def check_settings(settings: Settings) -> Iterator[Finding]:
     """Check settings that were loaded."""
-    warnings = []
-    for network in settings.proxies:
-        if network.num_addresses > MAX_TRUSTED_ADDRESSES:
-            what = f"LONGSHORE_TRUSTED_PROXIES trusts all of {network}; name the addresses of the proxies alone"
-            warnings.append(what)
-    yield from (Finding("settings", what, "warning") for what in warnings)
-    if not warnings:
+    broad = [network for network in settings.proxies if network.num_addresses > MAX_TRUSTED_ADDRESSES]
+    for network in broad:
+        what = f"LONGSHORE_TRUSTED_PROXIES trusts all of {network}; name the addresses of the proxies alone"
+        yield Finding("settings", what, "warning")
+    if not broad:
         yield Finding("settings", "usable")

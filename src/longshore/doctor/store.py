@@ -20,7 +20,7 @@ SERVICE_TASK = ChainId(0), TaskId(0)  # which no task has
 CONTENT = b"written by longshore doctor\n"
 
 
-def of_store(settings: Settings) -> list[Finding]:
+def check_store(settings: Settings) -> list[Finding]:
     """Write, read, sign and delete one small result. Blocking."""
     try:
         store = open_store(settings)
@@ -79,7 +79,7 @@ def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], Non
     return steps
 
 
-def of_disk(settings: Settings) -> Finding:
+def check_disk(settings: Settings) -> Finding:
     """Check the free space of the data folder."""
     folder = next(folder for folder in (settings.data.resolve(), *settings.data.resolve().parents) if folder.exists())
     usage = shutil.disk_usage(folder)

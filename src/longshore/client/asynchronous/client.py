@@ -15,7 +15,7 @@ from longshore.client.asynchronous.shares import AsyncShares
 from longshore.client.asynchronous.tasks import AsyncTasks
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.asynchronous.webhooks import AsyncWebhooks
-from longshore.client.connection import connection
+from longshore.client.connection import resolve_connection
 from longshore.client.profiles import read_profile
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class AsyncLongshore:
         proxy: str | None = None,
         http_client: "httpx2.AsyncClient | None" = None,
     ) -> None:
-        found = connection(address, token, chain, (timeout, retry_for))
+        found = resolve_connection(address, token, chain, (timeout, retry_for))
         self._transport = AsyncTransport(found, verify, proxy, http_client)
         self.address = found.address
         self.chain = found.chain

@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from longshore.client.answers import Request
-from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, in_path, limited, present
+from longshore.client.asynchronous.resource import (
+    AsyncResource,
+    first_entries,
+    idempotency_header,
+    path_step,
+    without_none,
+)
 from longshore.client.destinations import Destination, DestinationKind, DestinationTest
 
 TEST_SECONDS = 60.0  # that a test may take beyond the client's own timeout
@@ -21,7 +27,7 @@ class AsyncDestinations(AsyncResource):
 
     async def test(self, id: str) -> DestinationTest:
         """Test a destination with what is stored. Raises NotFoundError."""
-        return await self._test(f"/destinations/{in_path(id)}/test", None)
+        return await self._test(f"/destinations/{path_step(id)}/test", None)
 
     async def test_new(self, kind: str, settings: Mapping[str, Any], secret: Mapping[str, Any]) -> DestinationTest:
         """Test settings and secret of a kind before they are stored. Raises BadRequestError."""
@@ -30,11 +36,11 @@ class AsyncDestinations(AsyncResource):
 
     async def get(self, id: str) -> Destination:
         """Return one destination. Raises NotFoundError."""
-        return await self._get(f"/destinations/{in_path(id)}", Destination)
+        return await self._get(f"/destinations/{path_step(id)}", Destination)
 
     async def list(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Destination]:
         """Return the chain's destinations, newest first. `limit`: None for all of them."""
-        return await limited(self.iterate(offset), limit)
+        return await first_entries(self.iterate(offset), limit)
 
     async def iterate(self, offset: int = 0) -> AsyncIterator[Destination]:
         """Yield the chain's destinations, newest first; they are read as they are needed."""
@@ -48,13 +54,13 @@ class AsyncDestinations(AsyncResource):
 
         A change of where or as whom to connect needs the secret again.
         """
-        body = present({"settings": settings, "secret": secret})
-        request = Request(method="PATCH", url=f"/destinations/{in_path(id)}", body=body)
+        body = without_none({"settings": settings, "secret": secret})
+        request = Request(method="PATCH", url=f"/destinations/{path_step(id)}", body=body)
         return (await self._transport.send(request, is_idempotent=True)).expect(Destination)
 
     async def delete(self, id: str) -> None:
         """Delete a destination. Raises NotFoundError, and ConflictError while a task needs it."""
-        await self._delete(f"/destinations/{in_path(id)}")
+        await self._delete(f"/destinations/{path_step(id)}")
 
     async def kinds(self) -> builtins.list[DestinationKind]:
         """Return the kinds of destinations that the service knows."""

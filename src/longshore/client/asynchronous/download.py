@@ -20,7 +20,7 @@ from longshore.client.result_files import (
     Address,
     DownloadOptions,
     file_id,
-    has_files,
+    has_many_files,
     is_complete,
     path_of,
     refuse_same_file,
@@ -35,7 +35,7 @@ async def download(transport: AsyncTransport, id: int, path: Path, options: Down
         run = await _run(transport, id, options.run or "latest")
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} has no file")
-        if has_files(run):
+        if has_many_files(run):
             return await _download_files(transport, id, run, path, options)
         name = Path(run.result).name
         into = path / name if path.is_dir() else path

@@ -16,7 +16,7 @@ from longshore.client.api_types import (
     Segment,
     Split,
 )  # fmt: skip
-from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, present
+from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, without_none
 from longshore.client.asynchronous.task import AsyncTask
 from longshore.client.errors import ClientError
 from longshore.client.model import TaskData
@@ -85,7 +85,7 @@ class AsyncExports(AsyncResource):
             trigger["once"] = await self._now()  # the time of day of each run
         elif cron is None:
             trigger["once"] = LONG_AGO
-        trigger |= present({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
+        trigger |= without_none({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
         if until is not None:
             trigger["until"] = moment("until", until)
         trigger |= await self._rows(index, where)
@@ -96,9 +96,9 @@ class AsyncExports(AsyncResource):
         body = {
             "chain": self._transport.connection.chain,
             "desc": desc or f"Export of {index if isinstance(index, str) else ', '.join(index)}",
-            "target": {"action": "export", **named, "export_format": format, **present(options)},
+            "target": {"action": "export", **named, "export_format": format, **without_none(options)},
             "trigger": trigger,
-            **present({"debug": debug or None}),
+            **without_none({"debug": debug or None}),
         }
         data = await self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return AsyncTask(self._transport, data)

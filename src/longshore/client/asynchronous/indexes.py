@@ -6,7 +6,7 @@ from typing import Any
 
 from longshore.client.answers import Request
 from longshore.client.api_types import Segment
-from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, in_path, limited
+from longshore.client.asynchronous.resource import AsyncResource, first_entries, idempotency_header, path_step
 from longshore.client.model import Index, Preview, StoredSegment
 from longshore.client.segment import Rules
 
@@ -16,7 +16,7 @@ class AsyncIndexes(AsyncResource):
 
     async def get(self, name: str) -> Index:
         """Return one export index with its fields. Raises NotFoundError."""
-        return await self._get(f"/indexes/{in_path(name)}", Index)
+        return await self._get(f"/indexes/{path_step(name)}", Index)
 
     async def list(self) -> builtins.list[Index]:
         """Return all export indexes."""
@@ -34,16 +34,16 @@ class AsyncSegments(AsyncResource):
     async def replace(self, id: str, name: str, index: str, where: Rules | Segment) -> StoredSegment:
         """Replace a stored segment; its index stays the same. Raises NotFoundError."""
         body = await self._body(name, index, where)
-        request = Request(method="PUT", url=f"/segments/{in_path(id)}", body=body)
+        request = Request(method="PUT", url=f"/segments/{path_step(id)}", body=body)
         return (await self._transport.send(request)).expect(StoredSegment)
 
     async def get(self, id: str) -> StoredSegment:
         """Return one stored segment. Raises NotFoundError."""
-        return await self._get(f"/segments/{in_path(id)}", StoredSegment)
+        return await self._get(f"/segments/{path_step(id)}", StoredSegment)
 
     async def list(self, limit: int | None = 25, offset: int = 0) -> builtins.list[StoredSegment]:
         """Return the chain's stored segments, newest first. `limit`: None for all of them."""
-        return await limited(self.iterate(offset), limit)
+        return await first_entries(self.iterate(offset), limit)
 
     async def iterate(self, offset: int = 0) -> AsyncIterator[StoredSegment]:
         """Yield the chain's stored segments, newest first; they are read as they are needed."""
@@ -52,7 +52,7 @@ class AsyncSegments(AsyncResource):
 
     async def delete(self, id: str) -> None:
         """Delete a stored segment. Raises NotFoundError."""
-        await self._delete(f"/segments/{in_path(id)}")
+        await self._delete(f"/segments/{path_step(id)}")
 
     async def preview(self, index: str, where: Rules | Segment, fields: Sequence[str] | None = None) -> Preview:
         """Return what an export would give now: the number of rows, the first ten of them, size and time."""

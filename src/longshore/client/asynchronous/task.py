@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from longshore.client.answers import Request
 from longshore.client.asynchronous.events import events_of
-from longshore.client.asynchronous.resource import idempotency_header, present
+from longshore.client.asynchronous.resource import idempotency_header, without_none
 from longshore.client.asynchronous.task_results import AsyncTaskResults
 from longshore.client.asynchronous.task_schedule import AsyncTaskSchedule
 from longshore.client.asynchronous.wait import MAX_LOG_ENTRIES, WaitOptions, until_ended
@@ -79,7 +79,7 @@ class AsyncTask(AsyncTaskResults, AsyncTaskSchedule):
         `interval_end`: a time of the schedule, with its offset, whose data interval is to run again.
         `full`: all rows, of a task that is incremental. `idempotency_key`: two calls with the same key run it once.
         """
-        body = present({"interval_end": interval_end, "full": full or None}) or None
+        body = without_none({"interval_end": interval_end, "full": full or None}) or None
         await self._post("/execute", State, body, {"Prefer": "respond-async", **idempotency_header(idempotency_key)})
         return await self.refresh()
 
@@ -96,7 +96,7 @@ class AsyncTask(AsyncTaskResults, AsyncTaskSchedule):
         `{**task.data.target, "export_format": "json"}` changes one key. A trigger begins its schedule anew.
         Raises BadRequestError and ConflictError.
         """
-        body = present({"desc": desc, "debug": debug, "target": target, "trigger": trigger})
+        body = without_none({"desc": desc, "debug": debug, "target": target, "trigger": trigger})
         request = Request(method="PATCH", url=self._path, body=body)
         # A trigger that has come runs the task, so it is not sent again after its answer was lost.
         answer = await self._transport.send(request, is_idempotent=trigger is None)

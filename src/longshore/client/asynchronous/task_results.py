@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from longshore.client import tables
 from longshore.client.asynchronous import download as downloads
 from longshore.client.asynchronous.concurrency import in_thread
-from longshore.client.asynchronous.resource import idempotency_header, in_path, limited
-from longshore.client.asynchronous.task_resource import AsyncTaskResource
+from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries, idempotency_header, path_step
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
@@ -26,7 +25,7 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def runs(self, limit: int | None = 25) -> builtins.list[Run]:
         """Return the runs with their results, newest first. `limit`: None for all of them."""
-        return await limited(self._pages("/runs", builtins.list[Run], lambda run: run.run), limit)
+        return await first_entries(self._pages("/runs", builtins.list[Run], lambda run: run.run), limit)
 
     async def get_run(self, run: int) -> Run:
         """Return one run. Raises NotFoundError."""
@@ -60,7 +59,7 @@ class AsyncTaskResults(AsyncTaskResource):
     async def deliveries(self, run: int, limit: int | None = 25, offset: int = 0) -> builtins.list[Delivery]:
         """Return the deliveries of a run to destinations, newest first. `limit`: None for all of them."""
         pages = self._pages(f"/runs/{run}/deliveries", builtins.list[Delivery], lambda one: one.id, offset)
-        return await limited(pages, limit)
+        return await first_entries(pages, limit)
 
     async def deliver(self, run: int, idempotency_key: str | None = None) -> builtins.list[Delivery]:
         """Bring the result of a run to those of the target's destinations that lack it, else to all of them.
@@ -83,11 +82,11 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
         """Return the addresses of results that were given out, newest first. `limit`: None for all of them."""
-        return await limited(self._pages("/links", builtins.list[Link], lambda link: link.id, offset), limit)
+        return await first_entries(self._pages("/links", builtins.list[Link], lambda link: link.id, offset), limit)
 
     async def revoke_link(self, link: str) -> None:
         """End an address that was given out. Raises NotFoundError."""
-        await self._delete(f"/links/{in_path(link)}")
+        await self._delete(f"/links/{path_step(link)}")
 
     async def download(  # noqa: PLR0913 (options by keyword)
         self,
@@ -123,7 +122,7 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def to_arrow(self) -> "pyarrow.Table":
         """Return the result of a `parquet` export as an Arrow table. Needs `longshore[arrow]`."""
-        tables.refuse_other_format(self.data.target)
+        tables.require_parquet(self.data.target)
         with tables.temporary_folder() as folder:
             file = await downloads.download(self._transport, self.id, folder, DownloadOptions())
             return await in_thread(tables.read, file)
@@ -134,7 +133,7 @@ class AsyncTaskResults(AsyncTaskResource):
         The file is downloaded to the folder for temporary files, and deleted with the last batch. Needs
         `longshore[arrow]`.
         """
-        tables.refuse_other_format(self.data.target)
+        tables.require_parquet(self.data.target)
         with tables.temporary_folder() as folder:
             file = await downloads.download(self._transport, self.id, folder, DownloadOptions())
             found = tables.batches(file, rows)

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from longshore.client.api_types import CatchUp
-from longshore.client.asynchronous.resource import idempotency_header, limited
-from longshore.client.asynchronous.task_resource import AsyncTaskResource
+from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries, idempotency_header
 from longshore.client.model import Backfill, NewBackfill, TaskData
 from longshore.client.schedule import moment
 
@@ -38,7 +37,7 @@ class AsyncTaskSchedule(AsyncTaskResource):
     async def backfills(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Backfill]:
         """Return the backfills with their progress, newest first. `limit`: None for all of them."""
         pages = self._pages("/backfills", builtins.list[Backfill], lambda backfill: backfill.id, offset)
-        return await limited(pages, limit)
+        return await first_entries(pages, limit)
 
     async def end_backfill(self, backfill: int) -> None:
         """End a backfill; a run that has begun finishes. Raises NotFoundError."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from longshore.client.api_types import CatchUp, Repeat, StateCode
-from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, limited, present
+from longshore.client.asynchronous.resource import AsyncResource, first_entries, idempotency_header, without_none
 from longshore.client.asynchronous.task import AsyncTask
 from longshore.client.model import TaskData
 from longshore.client.schedule import LONG_AGO, Times, moment
@@ -23,7 +23,7 @@ class AsyncTasks(AsyncResource):
         self, status: StateCode | None = None, action: str | None = None, limit: int | None = 25, offset: int = 0
     ) -> builtins.list[AsyncTask]:
         """Return the chain's tasks, newest first. `status`: only those in this state. `limit`: None for all of them."""
-        return await limited(self.iterate(status, action, offset), limit)
+        return await first_entries(self.iterate(status, action, offset), limit)
 
     async def iterate(
         self, status: StateCode | None = None, action: str | None = None, offset: int = 0
@@ -52,7 +52,7 @@ class AsyncTasks(AsyncResource):
             "desc": desc or str(target.get("action", "task")),
             "target": target,
             "trigger": {"once": LONG_AGO} if trigger is None else trigger,
-            **present({"debug": debug or None}),
+            **without_none({"debug": debug or None}),
         }
         data = await self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return AsyncTask(self._transport, data)
@@ -70,4 +70,4 @@ class AsyncTasks(AsyncResource):
         """Return the next times of a schedule, given as in `exports.create`. Raises BadRequestError."""
         trigger: dict[str, Any] = {"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up}
         trigger |= {name: moment(name, time) for name, time in (("until", until), ("once", at)) if time is not None}
-        return (await self._post("/tasks/preview", Times, {"trigger": present(trigger)})).times
+        return (await self._post("/tasks/preview", Times, {"trigger": without_none(trigger)})).times

@@ -1,8 +1,8 @@
 """The transport: sends requests, and retries transient errors."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from longshore.client.answers import Answer, Request
@@ -75,52 +75,48 @@ class AsyncTransport:
             await sleep(pause)
 
     async def _send_once(self, request: Request) -> Answer:
-        import httpx2
-
         response = await self._open(request)
         try:
-            return _answer(response, await response.aread())
-        except (httpx2.HTTPError, RuntimeError) as error:
-            raise self.connection.failed(error, request) from None
+            with self._translated(request):
+                return _answer(response, await response.aread())
         finally:
             await response.aclose()
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
         """Open a request whose body is read in chunks; that of an unsuccessful answer is in the answer too."""
-        import httpx2
-
         response = await self._open(request)
         try:
             if response.status_code < 300:
                 yield _answer(response, b""), self._chunks(response, request)
             else:
-                answer = _answer(response, await response.aread())
+                with self._translated(request):
+                    answer = _answer(response, await response.aread())
                 yield answer, _only(answer.body)
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise self.connection.failed(error, request) from None
         finally:
             await response.aclose()
 
     async def _chunks(self, response: "httpx2.Response", request: Request) -> AsyncIterator[bytes]:
-        import httpx2
-
-        try:
+        with self._translated(request):
             async for chunk in response.aiter_raw(CHUNK_BYTES):
                 yield chunk
-        except httpx2.HTTPError as error:
-            raise self.connection.failed(error, request) from None
 
     async def _open(self, request: Request) -> "httpx2.Response":
-        import httpx2
-
         if self._is_closed:
             raise ClientError("the client is closed")
-        try:
-            built = self._http.build_request(**self.connection.arguments(request))
+        with self._translated(request):
+            built = self._http.build_request(**self.connection.httpx_arguments(request))
             return await self._http.send(built, stream=True, follow_redirects=False)
+
+    @contextmanager
+    def _translated(self, request: Request) -> Iterator[None]:
+        """Raise the client's errors in place of those of the HTTP library and of an event loop that is closed."""
+        import httpx2
+
+        try:
+            yield
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
-            raise self.connection.failed(error, request) from None
+            raise self.connection.client_error(error, request) from None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 
 from longshore.client.answers import Request
 from longshore.client.api_types import WebhookEvent
-from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, in_path, limited, present
+from longshore.client.asynchronous.resource import (
+    AsyncResource,
+    first_entries,
+    idempotency_header,
+    path_step,
+    without_none,
+)
 from longshore.client.webhooks import NewSecret, NewWebhook, Webhook, WebhookDelivery
 
 
@@ -17,12 +23,12 @@ class AsyncWebhooks(AsyncResource):
 
         `events`: by default `task.done` and `task.error`. Raises BadRequestError and ConflictError.
         """
-        body = {"chain": self._transport.connection.chain, "url": url, **present({"events": events})}
+        body = {"chain": self._transport.connection.chain, "url": url, **without_none({"events": events})}
         return await self._post("/webhooks", NewWebhook, body, idempotency_header())
 
     async def list(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Webhook]:
         """Return the chain's webhooks, newest first. `limit`: None for all of them."""
-        return await limited(self.iterate(offset), limit)
+        return await first_entries(self.iterate(offset), limit)
 
     async def iterate(self, offset: int = 0) -> AsyncIterator[Webhook]:
         """Yield the chain's webhooks, newest first; they are read as they are needed."""
@@ -31,26 +37,26 @@ class AsyncWebhooks(AsyncResource):
 
     async def delete(self, id: str) -> None:
         """Delete a webhook, with what was still to be delivered to it. Raises NotFoundError."""
-        await self._delete(f"/webhooks/{in_path(id)}")
+        await self._delete(f"/webhooks/{path_step(id)}")
 
     async def enable(self, id: str) -> Webhook:
         """Send messages again to a webhook that was disabled. Raises NotFoundError."""
-        return await self._post(f"/webhooks/{in_path(id)}/enable", Webhook)
+        return await self._post(f"/webhooks/{path_step(id)}/enable", Webhook)
 
     async def new_secret(self, id: str) -> NewSecret:
         """Make a new secret; the one before signs, too, for a day. Raises NotFoundError and ConflictError.
 
         It is not sent again after its answer was lost, as each request makes a secret: LostError.
         """
-        request = Request(method="POST", url=f"/webhooks/{in_path(id)}/secret")
+        request = Request(method="POST", url=f"/webhooks/{path_step(id)}/secret")
         return (await self._transport.send(request)).expect(NewSecret)
 
     async def deliveries(self, id: str, limit: int | None = 25) -> builtins.list[WebhookDelivery]:
         """Return what was sent and is to be sent to a webhook, newest first. `limit`: None for all of it."""
-        url = f"/webhooks/{in_path(id)}/deliveries"
-        return await limited(self._pages(url, builtins.list[WebhookDelivery], lambda one: one.id), limit)
+        url = f"/webhooks/{path_step(id)}/deliveries"
+        return await first_entries(self._pages(url, builtins.list[WebhookDelivery], lambda one: one.id), limit)
 
     async def redeliver(self, id: str, delivery: str) -> WebhookDelivery:
         """Send a delivery again, whatever its state. Raises NotFoundError and ConflictError."""
-        url = f"/webhooks/{in_path(id)}/deliveries/{in_path(delivery)}/redeliver"
+        url = f"/webhooks/{path_step(id)}/deliveries/{path_step(delivery)}/redeliver"
         return await self._post(url, WebhookDelivery)

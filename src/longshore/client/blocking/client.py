@@ -16,7 +16,7 @@ from longshore.client.blocking.shares import Shares
 from longshore.client.blocking.tasks import Tasks
 from longshore.client.blocking.transport import Transport
 from longshore.client.blocking.webhooks import Webhooks
-from longshore.client.connection import connection
+from longshore.client.connection import resolve_connection
 from longshore.client.profiles import read_profile
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Longshore:
         proxy: str | None = None,
         http_client: "httpx2.Client | None" = None,
     ) -> None:
-        found = connection(address, token, chain, (timeout, retry_for))
+        found = resolve_connection(address, token, chain, (timeout, retry_for))
         self._transport = Transport(found, verify, proxy, http_client)
         self.address = found.address
         self.chain = found.chain

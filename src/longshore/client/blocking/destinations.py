@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from longshore.client.answers import Request
-from longshore.client.blocking.resource import Resource, idempotency_header, in_path, limited, present
+from longshore.client.blocking.resource import (
+    Resource,
+    first_entries,
+    idempotency_header,
+    path_step,
+    without_none,
+)
 from longshore.client.destinations import Destination, DestinationKind, DestinationTest
 
 TEST_SECONDS = 60.0  # that a test may take beyond the client's own timeout
@@ -22,7 +28,7 @@ class Destinations(Resource):
 
     def test(self, id: str) -> DestinationTest:
         """Test a destination with what is stored. Raises NotFoundError."""
-        return self._test(f"/destinations/{in_path(id)}/test", None)
+        return self._test(f"/destinations/{path_step(id)}/test", None)
 
     def test_new(self, kind: str, settings: Mapping[str, Any], secret: Mapping[str, Any]) -> DestinationTest:
         """Test settings and secret of a kind before they are stored. Raises BadRequestError."""
@@ -31,11 +37,11 @@ class Destinations(Resource):
 
     def get(self, id: str) -> Destination:
         """Return one destination. Raises NotFoundError."""
-        return self._get(f"/destinations/{in_path(id)}", Destination)
+        return self._get(f"/destinations/{path_step(id)}", Destination)
 
     def list(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Destination]:
         """Return the chain's destinations, newest first. `limit`: None for all of them."""
-        return limited(self.iterate(offset), limit)
+        return first_entries(self.iterate(offset), limit)
 
     def iterate(self, offset: int = 0) -> Iterator[Destination]:
         """Yield the chain's destinations, newest first; they are read as they are needed."""
@@ -49,13 +55,13 @@ class Destinations(Resource):
 
         A change of where or as whom to connect needs the secret again.
         """
-        body = present({"settings": settings, "secret": secret})
-        request = Request(method="PATCH", url=f"/destinations/{in_path(id)}", body=body)
+        body = without_none({"settings": settings, "secret": secret})
+        request = Request(method="PATCH", url=f"/destinations/{path_step(id)}", body=body)
         return (self._transport.send(request, is_idempotent=True)).expect(Destination)
 
     def delete(self, id: str) -> None:
         """Delete a destination. Raises NotFoundError, and ConflictError while a task needs it."""
-        self._delete(f"/destinations/{in_path(id)}")
+        self._delete(f"/destinations/{path_step(id)}")
 
     def kinds(self) -> builtins.list[DestinationKind]:
         """Return the kinds of destinations that the service knows."""

@@ -21,7 +21,7 @@ from longshore.client.result_files import (
     Address,
     DownloadOptions,
     file_id,
-    has_files,
+    has_many_files,
     is_complete,
     path_of,
     refuse_same_file,
@@ -36,7 +36,7 @@ def download(transport: Transport, id: int, path: Path, options: DownloadOptions
         run = _run(transport, id, options.run or "latest")
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} has no file")
-        if has_files(run):
+        if has_many_files(run):
             return _download_files(transport, id, run, path, options)
         name = Path(run.result).name
         into = path / name if path.is_dir() else path

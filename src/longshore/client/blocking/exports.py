@@ -17,7 +17,7 @@ from longshore.client.api_types import (
     Segment,
     Split,
 )  # fmt: skip
-from longshore.client.blocking.resource import Resource, idempotency_header, present
+from longshore.client.blocking.resource import Resource, idempotency_header, without_none
 from longshore.client.blocking.task import Task
 from longshore.client.errors import ClientError
 from longshore.client.model import TaskData
@@ -86,7 +86,7 @@ class Exports(Resource):
             trigger["once"] = self._now()  # the time of day of each run
         elif cron is None:
             trigger["once"] = LONG_AGO
-        trigger |= present({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
+        trigger |= without_none({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
         if until is not None:
             trigger["until"] = moment("until", until)
         trigger |= self._rows(index, where)
@@ -97,9 +97,9 @@ class Exports(Resource):
         body = {
             "chain": self._transport.connection.chain,
             "desc": desc or f"Export of {index if isinstance(index, str) else ', '.join(index)}",
-            "target": {"action": "export", **named, "export_format": format, **present(options)},
+            "target": {"action": "export", **named, "export_format": format, **without_none(options)},
             "trigger": trigger,
-            **present({"debug": debug or None}),
+            **without_none({"debug": debug or None}),
         }
         data = self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return Task(self._transport, data)

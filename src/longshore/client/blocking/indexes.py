@@ -7,7 +7,7 @@ from typing import Any
 
 from longshore.client.answers import Request
 from longshore.client.api_types import Segment
-from longshore.client.blocking.resource import Resource, idempotency_header, in_path, limited
+from longshore.client.blocking.resource import Resource, first_entries, idempotency_header, path_step
 from longshore.client.model import Index, Preview, StoredSegment
 from longshore.client.segment import Rules
 
@@ -17,7 +17,7 @@ class Indexes(Resource):
 
     def get(self, name: str) -> Index:
         """Return one export index with its fields. Raises NotFoundError."""
-        return self._get(f"/indexes/{in_path(name)}", Index)
+        return self._get(f"/indexes/{path_step(name)}", Index)
 
     def list(self) -> builtins.list[Index]:
         """Return all export indexes."""
@@ -35,16 +35,16 @@ class Segments(Resource):
     def replace(self, id: str, name: str, index: str, where: Rules | Segment) -> StoredSegment:
         """Replace a stored segment; its index stays the same. Raises NotFoundError."""
         body = self._body(name, index, where)
-        request = Request(method="PUT", url=f"/segments/{in_path(id)}", body=body)
+        request = Request(method="PUT", url=f"/segments/{path_step(id)}", body=body)
         return (self._transport.send(request)).expect(StoredSegment)
 
     def get(self, id: str) -> StoredSegment:
         """Return one stored segment. Raises NotFoundError."""
-        return self._get(f"/segments/{in_path(id)}", StoredSegment)
+        return self._get(f"/segments/{path_step(id)}", StoredSegment)
 
     def list(self, limit: int | None = 25, offset: int = 0) -> builtins.list[StoredSegment]:
         """Return the chain's stored segments, newest first. `limit`: None for all of them."""
-        return limited(self.iterate(offset), limit)
+        return first_entries(self.iterate(offset), limit)
 
     def iterate(self, offset: int = 0) -> Iterator[StoredSegment]:
         """Yield the chain's stored segments, newest first; they are read as they are needed."""
@@ -53,7 +53,7 @@ class Segments(Resource):
 
     def delete(self, id: str) -> None:
         """Delete a stored segment. Raises NotFoundError."""
-        self._delete(f"/segments/{in_path(id)}")
+        self._delete(f"/segments/{path_step(id)}")
 
     def preview(self, index: str, where: Rules | Segment, fields: Sequence[str] | None = None) -> Preview:
         """Return what an export would give now: the number of rows, the first ten of them, size and time."""

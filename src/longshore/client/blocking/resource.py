@@ -1,16 +1,16 @@
 # Made of ../asynchronous/resource.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The parent of the classes with the operations on one kind of resource."""
+"""The parents of the classes with the operations on one kind of resource, and on one task."""
 
 import base64
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from longshore.client.answers import Request
 from longshore.client.api_types import Segment
 from longshore.client.blocking.transport import Transport
-from longshore.client.model import Index
+from longshore.client.model import Index, State, TaskData
 from longshore.client.segment import Rules
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Resource:
         self._path = path
 
     def _get(self, below: str, kind: type[T], **params: Any) -> T:
-        request = Request(method="GET", url=self._path + below, params=present(params))
+        request = Request(method="GET", url=self._path + below, params=without_none(params))
         return (self._transport.send(request)).expect(kind)
 
     def _post(self, below: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None) -> T:
@@ -67,11 +67,43 @@ class Resource:
             return where
         indexes = self._transport.indexes
         if index not in indexes:
-            indexes[index] = self._get(f"/indexes/{in_path(index)}", Index)
+            indexes[index] = self._get(f"/indexes/{path_step(index)}", Index)
         return where.segment(indexes[index], self._transport.connection.chain)
 
 
-def limited(entries: Iterator[T], limit: int | None) -> list[T]:
+class TaskResource(Resource):
+    """A task of the service."""
+
+    def __init__(self, transport: Transport, data: TaskData) -> None:
+        super().__init__(transport, f"/tasks/{data.id}")
+        self._delivering: int | None = None  # the run that `deliver` was called for and `wait` waits for
+        self.data = data
+        """The task object of the service's last answer."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state.code} of {self._transport.connection!r}>"
+
+    @property
+    def id(self) -> int:
+        """Number of the task."""
+        return self.data.id
+
+    @property
+    def state(self) -> State:
+        """State of the task in the service's last answer."""
+        return self.data.state
+
+    @property
+    def result(self) -> str:
+        """Name of the result file; empty while there is none."""
+        return self.data.result
+
+    def _refreshed(self, data: TaskData) -> Self:
+        self.data = data
+        return self
+
+
+def first_entries(entries: Iterator[T], limit: int | None) -> list[T]:
     """Return the first entries of an iterator as a list; None: all of them."""
     found: list[T] = []
     if limit == 0:
@@ -88,11 +120,11 @@ def idempotency_header(key: str | None = None) -> dict[str, str]:
     return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
 
 
-def in_path(name: str) -> str:
+def path_step(name: str) -> str:
     """Return a name as a step of a path."""
     return quote(str(name), safe="")
 
 
-def present(options: Mapping[str, Any]) -> dict[str, Any]:
+def without_none(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options without those that are None."""
     return {name: value for name, value in options.items() if value is not None}

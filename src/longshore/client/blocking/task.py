@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from longshore.client.answers import Request
 from longshore.client.blocking.events import events_of
-from longshore.client.blocking.resource import idempotency_header, present
+from longshore.client.blocking.resource import idempotency_header, without_none
 from longshore.client.blocking.task_results import TaskResults
 from longshore.client.blocking.task_schedule import TaskSchedule
 from longshore.client.blocking.wait import MAX_LOG_ENTRIES, WaitOptions, until_ended
@@ -80,7 +80,7 @@ class Task(TaskResults, TaskSchedule):
         `interval_end`: a time of the schedule, with its offset, whose data interval is to run again.
         `full`: all rows, of a task that is incremental. `idempotency_key`: two calls with the same key run it once.
         """
-        body = present({"interval_end": interval_end, "full": full or None}) or None
+        body = without_none({"interval_end": interval_end, "full": full or None}) or None
         self._post("/execute", State, body, {"Prefer": "respond-async", **idempotency_header(idempotency_key)})
         return self.refresh()
 
@@ -97,7 +97,7 @@ class Task(TaskResults, TaskSchedule):
         `{**task.data.target, "export_format": "json"}` changes one key. A trigger begins its schedule anew.
         Raises BadRequestError and ConflictError.
         """
-        body = present({"desc": desc, "debug": debug, "target": target, "trigger": trigger})
+        body = without_none({"desc": desc, "debug": debug, "target": target, "trigger": trigger})
         request = Request(method="PATCH", url=self._path, body=body)
         # A trigger that has come runs the task, so it is not sent again after its answer was lost.
         answer = self._transport.send(request, is_idempotent=trigger is None)

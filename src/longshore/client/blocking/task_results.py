@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longshore.client import tables
 from longshore.client.blocking import download as downloads
 from longshore.client.blocking.concurrency import in_thread
-from longshore.client.blocking.resource import idempotency_header, in_path, limited
-from longshore.client.blocking.task_resource import TaskResource
+from longshore.client.blocking.resource import TaskResource, first_entries, idempotency_header, path_step
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
@@ -27,7 +26,7 @@ class TaskResults(TaskResource):
 
     def runs(self, limit: int | None = 25) -> builtins.list[Run]:
         """Return the runs with their results, newest first. `limit`: None for all of them."""
-        return limited(self._pages("/runs", builtins.list[Run], lambda run: run.run), limit)
+        return first_entries(self._pages("/runs", builtins.list[Run], lambda run: run.run), limit)
 
     def get_run(self, run: int) -> Run:
         """Return one run. Raises NotFoundError."""
@@ -61,7 +60,7 @@ class TaskResults(TaskResource):
     def deliveries(self, run: int, limit: int | None = 25, offset: int = 0) -> builtins.list[Delivery]:
         """Return the deliveries of a run to destinations, newest first. `limit`: None for all of them."""
         pages = self._pages(f"/runs/{run}/deliveries", builtins.list[Delivery], lambda one: one.id, offset)
-        return limited(pages, limit)
+        return first_entries(pages, limit)
 
     def deliver(self, run: int, idempotency_key: str | None = None) -> builtins.list[Delivery]:
         """Bring the result of a run to those of the target's destinations that lack it, else to all of them.
@@ -84,11 +83,11 @@ class TaskResults(TaskResource):
 
     def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
         """Return the addresses of results that were given out, newest first. `limit`: None for all of them."""
-        return limited(self._pages("/links", builtins.list[Link], lambda link: link.id, offset), limit)
+        return first_entries(self._pages("/links", builtins.list[Link], lambda link: link.id, offset), limit)
 
     def revoke_link(self, link: str) -> None:
         """End an address that was given out. Raises NotFoundError."""
-        self._delete(f"/links/{in_path(link)}")
+        self._delete(f"/links/{path_step(link)}")
 
     def download(  # noqa: PLR0913 (options by keyword)
         self,
@@ -124,7 +123,7 @@ class TaskResults(TaskResource):
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return the result of a `parquet` export as an Arrow table. Needs `longshore[arrow]`."""
-        tables.refuse_other_format(self.data.target)
+        tables.require_parquet(self.data.target)
         with tables.temporary_folder() as folder:
             file = downloads.download(self._transport, self.id, folder, DownloadOptions())
             return in_thread(tables.read, file)
@@ -135,7 +134,7 @@ class TaskResults(TaskResource):
         The file is downloaded to the folder for temporary files, and deleted with the last batch. Needs
         `longshore[arrow]`.
         """
-        tables.refuse_other_format(self.data.target)
+        tables.require_parquet(self.data.target)
         with tables.temporary_folder() as folder:
             file = downloads.download(self._transport, self.id, folder, DownloadOptions())
             found = tables.batches(file, rows)

@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Self
 
 from longshore.client.api_types import CatchUp
-from longshore.client.blocking.resource import idempotency_header, limited
-from longshore.client.blocking.task_resource import TaskResource
+from longshore.client.blocking.resource import TaskResource, first_entries, idempotency_header
 from longshore.client.model import Backfill, NewBackfill, TaskData
 from longshore.client.schedule import moment
 
@@ -39,7 +38,7 @@ class TaskSchedule(TaskResource):
     def backfills(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Backfill]:
         """Return the backfills with their progress, newest first. `limit`: None for all of them."""
         pages = self._pages("/backfills", builtins.list[Backfill], lambda backfill: backfill.id, offset)
-        return limited(pages, limit)
+        return first_entries(pages, limit)
 
     def end_backfill(self, backfill: int) -> None:
         """End a backfill; a run that has begun finishes. Raises NotFoundError."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from longshore.client.api_types import CatchUp, Repeat, StateCode
-from longshore.client.blocking.resource import Resource, idempotency_header, limited, present
+from longshore.client.blocking.resource import Resource, first_entries, idempotency_header, without_none
 from longshore.client.blocking.task import Task
 from longshore.client.model import TaskData
 from longshore.client.schedule import LONG_AGO, Times, moment
@@ -24,7 +24,7 @@ class Tasks(Resource):
         self, status: StateCode | None = None, action: str | None = None, limit: int | None = 25, offset: int = 0
     ) -> builtins.list[Task]:
         """Return the chain's tasks, newest first. `status`: only those in this state. `limit`: None for all of them."""
-        return limited(self.iterate(status, action, offset), limit)
+        return first_entries(self.iterate(status, action, offset), limit)
 
     def iterate(self, status: StateCode | None = None, action: str | None = None, offset: int = 0) -> Iterator[Task]:
         """Yield the chain's tasks, newest first; they are read as they are needed."""
@@ -51,7 +51,7 @@ class Tasks(Resource):
             "desc": desc or str(target.get("action", "task")),
             "target": target,
             "trigger": {"once": LONG_AGO} if trigger is None else trigger,
-            **present({"debug": debug or None}),
+            **without_none({"debug": debug or None}),
         }
         data = self._post("/tasks", TaskData, body, idempotency_header(idempotency_key))
         return Task(self._transport, data)
@@ -69,4 +69,4 @@ class Tasks(Resource):
         """Return the next times of a schedule, given as in `exports.create`. Raises BadRequestError."""
         trigger: dict[str, Any] = {"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up}
         trigger |= {name: moment(name, time) for name, time in (("until", until), ("once", at)) if time is not None}
-        return (self._post("/tasks/preview", Times, {"trigger": present(trigger)})).times
+        return (self._post("/tasks/preview", Times, {"trigger": without_none(trigger)})).times

@@ -74,52 +74,48 @@ class Transport:
             sleep(pause)
 
     def _send_once(self, request: Request) -> Answer:
-        import httpx2
-
         response = self._open(request)
         try:
-            return _answer(response, response.read())
-        except (httpx2.HTTPError, RuntimeError) as error:
-            raise self.connection.failed(error, request) from None
+            with self._translated(request):
+                return _answer(response, response.read())
         finally:
             response.close()
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[tuple[Answer, Iterator[bytes]]]:
         """Open a request whose body is read in chunks; that of an unsuccessful answer is in the answer too."""
-        import httpx2
-
         response = self._open(request)
         try:
             if response.status_code < 300:
                 yield _answer(response, b""), self._chunks(response, request)
             else:
-                answer = _answer(response, response.read())
+                with self._translated(request):
+                    answer = _answer(response, response.read())
                 yield answer, _only(answer.body)
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise self.connection.failed(error, request) from None
         finally:
             response.close()
 
     def _chunks(self, response: "httpx2.Response", request: Request) -> Iterator[bytes]:
-        import httpx2
-
-        try:
+        with self._translated(request):
             for chunk in response.iter_raw(CHUNK_BYTES):
                 yield chunk
-        except httpx2.HTTPError as error:
-            raise self.connection.failed(error, request) from None
 
     def _open(self, request: Request) -> "httpx2.Response":
-        import httpx2
-
         if self._is_closed:
             raise ClientError("the client is closed")
-        try:
-            built = self._http.build_request(**self.connection.arguments(request))
+        with self._translated(request):
+            built = self._http.build_request(**self.connection.httpx_arguments(request))
             return self._http.send(built, stream=True, follow_redirects=False)
+
+    @contextmanager
+    def _translated(self, request: Request) -> Iterator[None]:
+        """Raise the client's errors in place of those of the HTTP library and of an event loop that is closed."""
+        import httpx2
+
+        try:
+            yield
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
-            raise self.connection.failed(error, request) from None
+            raise self.connection.client_error(error, request) from None
 
     def close(self) -> None:
         """Close the connections."""
