@@ -15,9 +15,9 @@ from longshore import AsyncLongshore, F, Longshore
 from longshore.access.tokens import Level, Scope
 from longshore.cli.main import run
 from longshore.client import ForbiddenError, NotFoundError
-from longshore.client.answers import Request
 from longshore.client.blocking.transport import Transport
 from longshore.client.connection import Connection
+from longshore.client.requests import Request
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
 

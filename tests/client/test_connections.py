@@ -19,9 +19,9 @@ import pytest
 
 from longshore import AsyncLongshore, Longshore
 from longshore.client import ClientError, ForbiddenError, LostError, NoAnswerError, NotSentError, ProfileError, retry
-from longshore.client.answers import Request
 from longshore.client.connection import Connection
 from longshore.client.profiles import Profile, read_profile
+from longshore.client.requests import Request
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
 from tests.service import free_port

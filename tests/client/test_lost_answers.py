@@ -12,8 +12,8 @@ import pytest
 
 from longshore import Longshore
 from longshore.client import DownloadError, LostError, NotFoundError, NotSentError, WaitTimeoutError
-from longshore.client.answers import Request
 from longshore.client.connection import Connection
+from longshore.client.requests import Request
 from longshore.client.retry import retry_after
 from tests.client.gateway import Gateway
 from tests.conftest import SMALL_CHAIN

@@ -12,8 +12,8 @@ from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED
 from longshore.cli.output import printable
-from longshore.client.answers import Answer
 from longshore.client.errors import BY_STATUS, ProblemError
+from longshore.client.requests import Answer
 
 if TYPE_CHECKING:
     from longshore.client.blocking.client import StreamedAnswer

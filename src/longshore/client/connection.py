@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from longshore.client.answers import Request
 from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
+from longshore.client.requests import Request
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 DEADLINE_SLACK_SECONDS = 2.0  # so that an answer that is held back until the deadline arrives

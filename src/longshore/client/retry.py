@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from longshore.client.answers import Answer, Request
 from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
+from longshore.client.requests import Answer, Request
 
 LOGGER = logging.getLogger("longshore.client")
 QUIET_SECONDS = 2.0  # of failures before a warning says why nothing happens

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from longshore.client.answers import Request
 from longshore.client.asynchronous.destinations import AsyncDestinations
 from longshore.client.asynchronous.exports import AsyncExports
 from longshore.client.asynchronous.indexes import AsyncIndexes, AsyncSegments
-from longshore.client.asynchronous.resource import idempotency_header
 from longshore.client.asynchronous.shares import AsyncShares
 from longshore.client.asynchronous.tasks import AsyncTasks
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.asynchronous.webhooks import AsyncWebhooks
 from longshore.client.connection import resolve_connection
 from longshore.client.profiles import read_profile
+from longshore.client.requests import Request, idempotency_header
 
 if TYPE_CHECKING:
     import ssl

@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator
 
-from longshore.client.answers import Request
 from longshore.client.asynchronous.concurrency import sleep
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.errors import LostError, NoAnswerError
 from longshore.client.event_stream import EventReader, TaskEvent, task_event
+from longshore.client.requests import Request
 from longshore.client.retry import TRANSIENT_STATUSES, Retries
 
 

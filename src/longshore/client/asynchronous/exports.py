@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
 
-from longshore.client.answers import Request
 from longshore.client.api_types import (
     CatchUp,
     Compression,
@@ -16,10 +15,11 @@ from longshore.client.api_types import (
     Segment,
     Split,
 )  # fmt: skip
-from longshore.client.asynchronous.resource import AsyncResource, idempotency_header, without_none
+from longshore.client.asynchronous.resource import AsyncResource
 from longshore.client.asynchronous.task import AsyncTask
 from longshore.client.errors import ClientError
 from longshore.client.model import TaskData
+from longshore.client.requests import Request, idempotency_header, without_none
 from longshore.client.schedule import LONG_AGO, moment, service_time
 from longshore.client.segment import Rules
 

@@ -4,10 +4,10 @@ import builtins
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from longshore.client.answers import Request
 from longshore.client.api_types import Segment
-from longshore.client.asynchronous.resource import AsyncResource, first_entries, idempotency_header, path_step
+from longshore.client.asynchronous.resource import AsyncResource, first_entries
 from longshore.client.model import Index, Preview, StoredSegment
+from longshore.client.requests import Request, idempotency_header, path_step
 from longshore.client.segment import Rules
 
 

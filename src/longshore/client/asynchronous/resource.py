@@ -1,15 +1,12 @@
 """The parents of the classes with the operations on one kind of resource, and on one task."""
 
-import base64
-import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
 
-from longshore.client.answers import Request
 from longshore.client.api_types import Segment
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.model import Index, State, TaskData
+from longshore.client.requests import Request, path_step, without_none
 from longshore.client.segment import Rules
 
 T = TypeVar("T")
@@ -112,18 +109,3 @@ async def first_entries(entries: AsyncIterator[T], limit: int | None) -> list[T]
         if len(found) == limit:
             break
     return found
-
-
-def idempotency_header(key: str | None = None) -> dict[str, str]:
-    """Return the header by which a request that is repeated has one effect. `key`: by default a new one."""
-    return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
-
-
-def path_step(name: str) -> str:
-    """Return a name as a step of a path."""
-    return quote(str(name), safe="")
-
-
-def without_none(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options without those that are None."""
-    return {name: value for name, value in options.items() if value is not None}

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from longshore.client import tables
 from longshore.client.asynchronous import download as downloads
 from longshore.client.asynchronous.concurrency import in_thread
-from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries, idempotency_header, path_step
+from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
+from longshore.client.requests import idempotency_header, path_step
 from longshore.client.result_files import FILES_PAGE, Address, DownloadOptions, download_path
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Self
 
 from longshore.client.api_types import CatchUp
-from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries, idempotency_header
+from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries
 from longshore.client.model import Backfill, NewBackfill, TaskData
+from longshore.client.requests import idempotency_header
 from longshore.client.schedule import moment
 
 

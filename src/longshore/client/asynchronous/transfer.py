@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from longshore.client.answers import Answer, Request
 from longshore.client.asynchronous.concurrency import in_thread, sleep
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.errors import LostError, NotSentError
 from longshore.client.parts import OnBytes, Part, ReplacedError, must_restart, range_headers
+from longshore.client.requests import Answer, Request
 from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
 
 # Amazon's store asks for a retry of its InternalError:

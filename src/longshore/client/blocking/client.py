@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from longshore.client.answers import Request
 from longshore.client.blocking.destinations import Destinations
 from longshore.client.blocking.exports import Exports
 from longshore.client.blocking.indexes import Indexes, Segments
-from longshore.client.blocking.resource import idempotency_header
 from longshore.client.blocking.shares import Shares
 from longshore.client.blocking.tasks import Tasks
 from longshore.client.blocking.transport import Transport
 from longshore.client.blocking.webhooks import Webhooks
 from longshore.client.connection import resolve_connection
 from longshore.client.profiles import read_profile
+from longshore.client.requests import Request, idempotency_header
 
 if TYPE_CHECKING:
     import ssl

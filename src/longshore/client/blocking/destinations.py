@@ -5,15 +5,9 @@ import builtins
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from longshore.client.answers import Request
-from longshore.client.blocking.resource import (
-    Resource,
-    first_entries,
-    idempotency_header,
-    path_step,
-    without_none,
-)
+from longshore.client.blocking.resource import Resource, first_entries
 from longshore.client.destinations import Destination, DestinationKind, DestinationTest
+from longshore.client.requests import Request, idempotency_header, path_step, without_none
 
 TEST_SECONDS = 60.0  # that a test may take beyond the client's own timeout
 

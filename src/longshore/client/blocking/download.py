@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from longshore.client.answers import Request
 from longshore.client.blocking.concurrency import in_thread
 from longshore.client.blocking.transfer import fetch
 from longshore.client.blocking.transport import Transport
 from longshore.client.errors import DownloadError
 from longshore.client.model import Run, RunFile
 from longshore.client.parts import OnBytes, Part, ReplacedError
+from longshore.client.requests import Request
 from longshore.client.result_files import (
     FILES_PAGE,
     MANIFEST,

@@ -3,11 +3,11 @@
 
 from collections.abc import Iterator
 
-from longshore.client.answers import Request
 from longshore.client.blocking.concurrency import sleep
 from longshore.client.blocking.transport import Transport
 from longshore.client.errors import LostError, NoAnswerError
 from longshore.client.event_stream import EventReader, TaskEvent, task_event
+from longshore.client.requests import Request
 from longshore.client.retry import TRANSIENT_STATUSES, Retries
 
 

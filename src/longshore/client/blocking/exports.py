@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
 
-from longshore.client.answers import Request
 from longshore.client.api_types import (
     CatchUp,
     Compression,
@@ -17,10 +16,11 @@ from longshore.client.api_types import (
     Segment,
     Split,
 )  # fmt: skip
-from longshore.client.blocking.resource import Resource, idempotency_header, without_none
+from longshore.client.blocking.resource import Resource
 from longshore.client.blocking.task import Task
 from longshore.client.errors import ClientError
 from longshore.client.model import TaskData
+from longshore.client.requests import Request, idempotency_header, without_none
 from longshore.client.schedule import LONG_AGO, moment, service_time
 from longshore.client.segment import Rules
 

@@ -5,10 +5,10 @@ import builtins
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from longshore.client.answers import Request
 from longshore.client.api_types import Segment
-from longshore.client.blocking.resource import Resource, first_entries, idempotency_header, path_step
+from longshore.client.blocking.resource import Resource, first_entries
 from longshore.client.model import Index, Preview, StoredSegment
+from longshore.client.requests import Request, idempotency_header, path_step
 from longshore.client.segment import Rules
 
 

@@ -1,16 +1,13 @@
 # Made of ../asynchronous/resource.py by tools/blocking_client.py: change that file, then run `make format`.
 """The parents of the classes with the operations on one kind of resource, and on one task."""
 
-import base64
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
 
-from longshore.client.answers import Request
 from longshore.client.api_types import Segment
 from longshore.client.blocking.transport import Transport
 from longshore.client.model import Index, State, TaskData
+from longshore.client.requests import Request, path_step, without_none
 from longshore.client.segment import Rules
 
 T = TypeVar("T")
@@ -113,18 +110,3 @@ def first_entries(entries: Iterator[T], limit: int | None) -> list[T]:
         if len(found) == limit:
             break
     return found
-
-
-def idempotency_header(key: str | None = None) -> dict[str, str]:
-    """Return the header by which a request that is repeated has one effect. `key`: by default a new one."""
-    return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
-
-
-def path_step(name: str) -> str:
-    """Return a name as a step of a path."""
-    return quote(str(name), safe="")
-
-
-def without_none(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options without those that are None."""
-    return {name: value for name, value in options.items() if value is not None}

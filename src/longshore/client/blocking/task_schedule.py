@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Self
 
 from longshore.client.api_types import CatchUp
-from longshore.client.blocking.resource import TaskResource, first_entries, idempotency_header
+from longshore.client.blocking.resource import TaskResource, first_entries
 from longshore.client.model import Backfill, NewBackfill, TaskData
+from longshore.client.requests import idempotency_header
 from longshore.client.schedule import moment
 
 

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from longshore.client.api_types import CatchUp, Repeat, StateCode
-from longshore.client.blocking.resource import Resource, first_entries, idempotency_header, without_none
+from longshore.client.blocking.resource import Resource, first_entries
 from longshore.client.blocking.task import Task
 from longshore.client.model import TaskData
+from longshore.client.requests import idempotency_header, without_none
 from longshore.client.schedule import LONG_AGO, Times, moment
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from longshore.client.answers import Answer, Request
 from longshore.client.blocking.concurrency import sleep
 from longshore.client.connection import HTTP_LOG_FILTER, Connection
 from longshore.client.errors import ClientError, NoAnswerError
 from longshore.client.model import Index
+from longshore.client.requests import Answer, Request
 from longshore.client.retry import Retries, RetryBudget
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from longshore.client.answers import Answer, Request
 from longshore.client.blocking.concurrency import sleep
 from longshore.client.blocking.transport import Transport
 from longshore.client.errors import LostError, NotSentError, ProblemError, TaskFailedError, WaitTimeoutError
 from longshore.client.model import Delivery, LogEntry, Progress, TaskData
+from longshore.client.requests import Answer, Request
 from longshore.client.retry import RetryBudget
 
 HOLD_SECONDS = 30  # for which the service may hold an answer back

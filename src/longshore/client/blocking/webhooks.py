@@ -4,15 +4,9 @@
 import builtins
 from collections.abc import Iterator, Sequence
 
-from longshore.client.answers import Request
 from longshore.client.api_types import WebhookEvent
-from longshore.client.blocking.resource import (
-    Resource,
-    first_entries,
-    idempotency_header,
-    path_step,
-    without_none,
-)
+from longshore.client.blocking.resource import Resource, first_entries
+from longshore.client.requests import Request, idempotency_header, path_step, without_none
 from longshore.client.webhooks import NewSecret, NewWebhook, Webhook, WebhookDelivery
 
 

@@ -1,8 +1,11 @@
-"""A request to the service and its answer."""
+"""Requests to the service, their parts, and their answers."""
 
+import base64
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -51,3 +54,18 @@ class Answer(msgspec.Struct, frozen=True):
             return msgspec.json.decode(self.body, type=kind)
         except msgspec.MsgspecError as error:
             raise NoAnswerError(f"the answer is not Longshore's: {error}") from None
+
+
+def idempotency_header(key: str | None = None) -> dict[str, str]:
+    """Return the header by which a request that is repeated has one effect. `key`: by default a new one."""
+    return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
+
+
+def path_step(name: str) -> str:
+    """Return a name as a step of a path."""
+    return quote(str(name), safe="")
+
+
+def without_none(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those that are None."""
+    return {name: value for name, value in options.items() if value is not None}
