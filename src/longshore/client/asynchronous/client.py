@@ -8,7 +8,8 @@ import msgspec
 
 from longshore.client.asynchronous.destinations import AsyncDestinations
 from longshore.client.asynchronous.exports import AsyncExports
-from longshore.client.asynchronous.indexes import AsyncIndexes, AsyncSegments
+from longshore.client.asynchronous.indexes import AsyncIndexes
+from longshore.client.asynchronous.segments import AsyncSegments
 from longshore.client.asynchronous.shares import AsyncShares
 from longshore.client.asynchronous.tasks import AsyncTasks
 from longshore.client.asynchronous.transport import AsyncTransport

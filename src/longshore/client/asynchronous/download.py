@@ -1,16 +1,15 @@
-"""Downloads of results: of one file or of many, with their manifests and signatures. `transfer` brings one file."""
+"""Downloads of results: of one file or of many, with their manifests and signatures."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 from longshore.client.asynchronous.concurrency import in_thread
-from longshore.client.asynchronous.transfer import fetch
+from longshore.client.asynchronous.transfer import fetch_file
 from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.errors import DownloadError
 from longshore.client.model import Run, RunFile
-from longshore.client.parts import OnBytes, Part, ReplacedError
+from longshore.client.parts import OnBytes, ReplacedError
 from longshore.client.requests import Request
 from longshore.client.result_files import (
     FILES_PAGE,
@@ -44,41 +43,13 @@ async def download(transport: AsyncTransport, id: int, path: Path, options: Down
         await in_thread(options.refuse_existing, into, *beside)
         file = RunFile(path=name, index="", rows=run.rows, bytes=run.bytes, sha256=run.sha256, url=url)
         try:
-            await _fetch_file(transport, into, file, partial(_download_url, transport, of_run), options.on_bytes)
+            await fetch_file(transport, into, file, partial(_download_url, transport, of_run), options.on_bytes)
         except ReplacedError:
             continue
         if options.manifest:
             await _write_signed(transport, id, run.run, manifest_path, await manifest_of(transport, id, run.run))
         return into
     raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
-
-
-async def _fetch_file(
-    transport: AsyncTransport,
-    path: Path,
-    file: RunFile,
-    address: Callable[[], Awaitable[str]],
-    on_bytes: OnBytes | None,
-) -> None:
-    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
-
-    `address`: returns another address of the file, for when its own has expired.
-    """
-    while True:
-        part: Part = await in_thread(Part, path, file.sha256, file.bytes)
-        is_resumed = part.size > 0
-        try:
-            await fetch(transport, part, file.url, address, on_bytes)
-            await in_thread(part.publish)
-            return
-        except ReplacedError:
-            part.discard()
-            raise
-        except DownloadError:
-            if not is_resumed:  # a resumed part may have been damaged before; it is deleted, and downloaded anew
-                raise
-        finally:
-            part.close()
 
 
 async def manifest_of(transport: AsyncTransport, id: int, run: int) -> bytes:
@@ -138,7 +109,7 @@ async def _download_files(transport: AsyncTransport, id: int, run: Run, folder: 
                 address = partial(_file_url, transport, id, run.run, number)
                 on_bytes = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
                 try:
-                    await _fetch_file(transport, to, file, address, on_bytes)
+                    await fetch_file(transport, to, file, address, on_bytes)
                 except ReplacedError:
                     raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
             written.add(await in_thread(file_id, to))

@@ -1,10 +1,12 @@
-"""Transfer of one file: resumed after an interruption, checked by SHA-256, visible only when complete."""
+"""Download of one file: resumed after an interruption, checked by SHA-256, visible only when complete."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 from longshore.client.asynchronous.concurrency import in_thread, sleep
 from longshore.client.asynchronous.transport import AsyncTransport
-from longshore.client.errors import LostError, NotSentError
+from longshore.client.errors import DownloadError, LostError, NotSentError
+from longshore.client.model import RunFile
 from longshore.client.parts import OnBytes, Part, ReplacedError, must_restart, range_headers
 from longshore.client.requests import Answer, Request
 from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
@@ -14,7 +16,35 @@ from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
 DOWNLOAD_TRANSIENT_STATUSES = TRANSIENT_STATUSES | {500}
 
 
-async def fetch(
+async def fetch_file(
+    transport: AsyncTransport,
+    path: Path,
+    file: RunFile,
+    address: Callable[[], Awaitable[str]],
+    on_bytes: OnBytes | None,
+) -> None:
+    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
+
+    `address`: returns another address of the file, for when its own has expired.
+    """
+    while True:
+        part: Part = await in_thread(Part, path, file.sha256, file.bytes)
+        is_resumed = part.size > 0
+        try:
+            await _fetch(transport, part, file.url, address, on_bytes)
+            await in_thread(part.publish)
+            return
+        except ReplacedError:
+            part.discard()
+            raise
+        except DownloadError:
+            if not is_resumed:  # a resumed part may have been damaged before; it is deleted, and downloaded anew
+                raise
+        finally:
+            part.close()
+
+
+async def _fetch(
     transport: AsyncTransport, part: Part, url: str, address: Callable[[], Awaitable[str]], on_bytes: OnBytes | None
 ) -> None:
     """Download the rest of the part. Failures use the retry budget; received bytes reset it.

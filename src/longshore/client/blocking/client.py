@@ -9,7 +9,8 @@ import msgspec
 
 from longshore.client.blocking.destinations import Destinations
 from longshore.client.blocking.exports import Exports
-from longshore.client.blocking.indexes import Indexes, Segments
+from longshore.client.blocking.indexes import Indexes
+from longshore.client.blocking.segments import Segments
 from longshore.client.blocking.shares import Shares
 from longshore.client.blocking.tasks import Tasks
 from longshore.client.blocking.transport import Transport

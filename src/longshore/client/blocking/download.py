@@ -1,17 +1,16 @@
 # Made of ../asynchronous/download.py by tools/blocking_client.py: change that file, then run `make format`.
-"""Downloads of results: of one file or of many, with their manifests and signatures. `transfer` brings one file."""
+"""Downloads of results: of one file or of many, with their manifests and signatures."""
 
 import hashlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from longshore.client.blocking.concurrency import in_thread
-from longshore.client.blocking.transfer import fetch
+from longshore.client.blocking.transfer import fetch_file
 from longshore.client.blocking.transport import Transport
 from longshore.client.errors import DownloadError
 from longshore.client.model import Run, RunFile
-from longshore.client.parts import OnBytes, Part, ReplacedError
+from longshore.client.parts import OnBytes, ReplacedError
 from longshore.client.requests import Request
 from longshore.client.result_files import (
     FILES_PAGE,
@@ -45,41 +44,13 @@ def download(transport: Transport, id: int, path: Path, options: DownloadOptions
         in_thread(options.refuse_existing, into, *beside)
         file = RunFile(path=name, index="", rows=run.rows, bytes=run.bytes, sha256=run.sha256, url=url)
         try:
-            _fetch_file(transport, into, file, partial(_download_url, transport, of_run), options.on_bytes)
+            fetch_file(transport, into, file, partial(_download_url, transport, of_run), options.on_bytes)
         except ReplacedError:
             continue
         if options.manifest:
             _write_signed(transport, id, run.run, manifest_path, manifest_of(transport, id, run.run))
         return into
     raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
-
-
-def _fetch_file(
-    transport: Transport,
-    path: Path,
-    file: RunFile,
-    address: Callable[[], str],
-    on_bytes: OnBytes | None,
-) -> None:
-    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
-
-    `address`: returns another address of the file, for when its own has expired.
-    """
-    while True:
-        part: Part = in_thread(Part, path, file.sha256, file.bytes)
-        is_resumed = part.size > 0
-        try:
-            fetch(transport, part, file.url, address, on_bytes)
-            in_thread(part.publish)
-            return
-        except ReplacedError:
-            part.discard()
-            raise
-        except DownloadError:
-            if not is_resumed:  # a resumed part may have been damaged before; it is deleted, and downloaded anew
-                raise
-        finally:
-            part.close()
 
 
 def manifest_of(transport: Transport, id: int, run: int) -> bytes:
@@ -137,7 +108,7 @@ def _download_files(transport: Transport, id: int, run: Run, folder: Path, optio
                 address = partial(_file_url, transport, id, run.run, number)
                 on_bytes = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
                 try:
-                    _fetch_file(transport, to, file, address, on_bytes)
+                    fetch_file(transport, to, file, address, on_bytes)
                 except ReplacedError:
                     raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
             written.add(in_thread(file_id, to))

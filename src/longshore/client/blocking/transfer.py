@@ -1,11 +1,13 @@
 # Made of ../asynchronous/transfer.py by tools/blocking_client.py: change that file, then run `make format`.
-"""Transfer of one file: resumed after an interruption, checked by SHA-256, visible only when complete."""
+"""Download of one file: resumed after an interruption, checked by SHA-256, visible only when complete."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from longshore.client.blocking.concurrency import in_thread, sleep
 from longshore.client.blocking.transport import Transport
-from longshore.client.errors import LostError, NotSentError
+from longshore.client.errors import DownloadError, LostError, NotSentError
+from longshore.client.model import RunFile
 from longshore.client.parts import OnBytes, Part, ReplacedError, must_restart, range_headers
 from longshore.client.requests import Answer, Request
 from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
@@ -15,7 +17,35 @@ from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
 DOWNLOAD_TRANSIENT_STATUSES = TRANSIENT_STATUSES | {500}
 
 
-def fetch(transport: Transport, part: Part, url: str, address: Callable[[], str], on_bytes: OnBytes | None) -> None:
+def fetch_file(
+    transport: Transport,
+    path: Path,
+    file: RunFile,
+    address: Callable[[], str],
+    on_bytes: OnBytes | None,
+) -> None:
+    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
+
+    `address`: returns another address of the file, for when its own has expired.
+    """
+    while True:
+        part: Part = in_thread(Part, path, file.sha256, file.bytes)
+        is_resumed = part.size > 0
+        try:
+            _fetch(transport, part, file.url, address, on_bytes)
+            in_thread(part.publish)
+            return
+        except ReplacedError:
+            part.discard()
+            raise
+        except DownloadError:
+            if not is_resumed:  # a resumed part may have been damaged before; it is deleted, and downloaded anew
+                raise
+        finally:
+            part.close()
+
+
+def _fetch(transport: Transport, part: Part, url: str, address: Callable[[], str], on_bytes: OnBytes | None) -> None:
     """Download the rest of the part. Failures use the retry budget; received bytes reset it.
 
     `url`: an address of the content. `address`: returns another one, for when that has expired.

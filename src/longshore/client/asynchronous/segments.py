@@ -1,0 +1,54 @@
+"""The operations of `client.segments`."""
+
+import builtins
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from longshore.client.api_types import Segment
+from longshore.client.asynchronous.resource import AsyncResource, first_entries
+from longshore.client.model import Preview, StoredSegment
+from longshore.client.requests import Request, idempotency_header, path_step
+from longshore.client.segment import Rules
+
+
+class AsyncSegments(AsyncResource):
+    """The operations of `client.segments`."""
+
+    async def create(self, name: str, index: str, where: Rules | Segment) -> StoredSegment:
+        """Store a segment; `where` of an export takes its id."""
+        body = await self._body(name, index, where)
+        return await self._post("/segments", StoredSegment, body, idempotency_header())
+
+    async def replace(self, id: str, name: str, index: str, where: Rules | Segment) -> StoredSegment:
+        """Replace a stored segment; its index stays the same. Raises NotFoundError."""
+        body = await self._body(name, index, where)
+        request = Request(method="PUT", url=f"/segments/{path_step(id)}", body=body)
+        return (await self._transport.send(request)).expect(StoredSegment)
+
+    async def get(self, id: str) -> StoredSegment:
+        """Return one stored segment. Raises NotFoundError."""
+        return await self._get(f"/segments/{path_step(id)}", StoredSegment)
+
+    async def list(self, limit: int | None = 25, offset: int = 0) -> builtins.list[StoredSegment]:
+        """Return the chain's stored segments, newest first. `limit`: None for all of them."""
+        return await first_entries(self.iterate(offset), limit)
+
+    async def iterate(self, offset: int = 0) -> AsyncIterator[StoredSegment]:
+        """Yield the chain's stored segments, newest first; they are read as they are needed."""
+        async for found in self._pages("/segments", builtins.list[StoredSegment], lambda one: one.id, offset):
+            yield found
+
+    async def delete(self, id: str) -> None:
+        """Delete a stored segment. Raises NotFoundError."""
+        await self._delete(f"/segments/{path_step(id)}")
+
+    async def preview(self, index: str, where: Rules | Segment, fields: Sequence[str] | None = None) -> Preview:
+        """Return what an export would give now: the number of rows, the first ten of them, size and time."""
+        body: dict[str, Any] = {"segment": await self._segment(index, where)}
+        if fields is not None:
+            body["fields"] = fields
+        return await self._post("/segments/preview", Preview, body)
+
+    async def _body(self, name: str, index: str, where: Rules | Segment) -> dict[str, Any]:
+        chain = self._transport.connection.chain
+        return {"chain": chain, "name": name, "segment": await self._segment(index, where)}
