@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from longshore.api.openapi import document
+from longshore.cli.login import Credential
 from longshore.client import api_types, destinations, model, shares, webhooks
 from longshore.settings import Settings
 from longshore.web import build
@@ -21,7 +22,6 @@ OTHER_NAMES = {
     "ShareProfile": "Profile",
     "SharedTables": "Items",
     "TaskData": "Task",
-    "WebhookDelivery": "Delivery",
 }
 """The names of schemas that differ from those of the client."""
 WITHOUT_SCHEMA = {"SharedTable"}
@@ -35,7 +35,7 @@ def structs() -> list[type]:
         for module in (api_types, destinations, model, shares, webhooks)
         for name, each in inspect.getmembers(module, inspect.isclass)
         if each.__module__ == module.__name__ and not name.startswith("_") and name not in WITHOUT_SCHEMA
-    ]
+    ] + [Credential]
 
 
 @pytest.fixture(scope="module")
