@@ -286,8 +286,8 @@ CONSOLE = {
     ("POST", "/console/{chain}/tasks/{id}/links/{link}/revoke"): Cell(303, 404, link),
     ("POST", "/console/{chain}/tasks/{id}/runs/{run}/deliver"): Cell(409, 404, done_task),  # names no destination
     ("GET", "/console/{chain}/new"): Cell(200, 200),
-    ("POST", "/console/{chain}/forecast"): Cell(400, 400, body=lambda _: {}),  # without a segment
     ("POST", "/console/{chain}/new"): Cell(400, 400),  # without its fields
+    ("POST", "/console/{chain}/new/preview"): Cell(400, 400),  # without an index
     ("POST", "/console/{chain}/profile"): Cell(400, 400),  # without its days
     ("GET", "/console/{chain}/schedules"): Cell(200, 200),
     ("GET", "/console/{chain}/segments"): Cell(200, 200),

@@ -5,7 +5,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from longshore.console.destination_form import fields_of, form_violations, label_of, shown, texts_of, values_of, where
+from longshore.console.destination_form import (
+    distinctive_settings,
+    fields_of,
+    form_violations,
+    label_of,
+    settings_in_words,
+    texts_of,
+    values_of,
+)
 from longshore.destinations import kinds
 from longshore.settings import Settings
 from longshore.validation import Violation
@@ -57,17 +65,17 @@ def test_stored_settings_come_back_from_their_form_as_they_were() -> None:
 def test_settings_are_shown_with_labels_and_without_those_that_are_empty() -> None:
     schema = schemas("s3")[0]
     settings = {"kms_key_id": "k" * 100, "bucket": "b", "prefix": "", "path_style": True, "encryption": None}
-    assert shown(schema, settings) == [("Bucket", "b"), ("KMS key ID", "k" * 100), ("Path style", "yes")]
-    assert where(schema, settings) == [("Bucket", "b"), ("Path style", "yes")]
-    assert where(None, {"shelf": "top"}) == [("Shelf", "top")]
+    assert settings_in_words(schema, settings) == [("Bucket", "b"), ("KMS key ID", "k" * 100), ("Path style", "yes")]
+    assert distinctive_settings(schema, settings) == [("Bucket", "b"), ("Path style", "yes")]
+    assert distinctive_settings(None, {"shelf": "top"}) == [("Shelf", "top")]
     assert label_of("sslmode") == "TLS mode"
 
 
 def test_violations_are_sorted_to_the_fields_that_they_are_about() -> None:
     fields = fields_of("settings", schemas("s3")[0], {})
     places = ["/settings/bucket", "/settings/bucket/0", "/settings/bucketx", "/secret/x", "/name", "/kind", None]
-    violations = form_violations([Violation("wrong", place) for place in places], fields)
-    assert {name: len(found) for name, found in violations.beside.items()} == {
+    placed = form_violations([Violation("wrong", place) for place in places], fields)
+    assert {name: len(found) for name, found in placed.beside.items()} == {
         "/settings/bucket": 2, "/settings": 1, "/secret": 1, "/name": 1,
     }  # fmt: skip
-    assert violations.others == ["/kind wrong", "wrong"]
+    assert placed.others == ["/kind wrong", "wrong"]

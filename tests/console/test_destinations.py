@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from longshore.access.tokens import Level
 from longshore.api.service import TEST_RATE
 from tests.access.users import Person, new_person
-from tests.console.conftest import sign_in
+from tests.console.conftest import request_of, sign_in
 from tests.console.test_pages import WIDTHS, go, violations
 from tests.destinations.memory import PASSWORD
 from tests.destinations.places import settled
@@ -221,7 +221,7 @@ def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.C
     page.get_by_label("Table", exact=True).fill("ledger")
     page.get_by_label("The rows").select_option("replace")
     entry = {"destination": tables["name"], "table": "ledger", "mode": "replace"}
-    assert page.evaluate("body().target.deliver") == [entry]
+    assert request_of(page)["target"]["deliver"] == [entry]
     page.get_by_label("Destination", exact=True).select_option(found["name"])
     expect(page.get_by_label("Table", exact=True)).to_be_hidden()
     expect(page.locator("#cli")).to_contain_text(f"--deliver {found['name']}")
@@ -239,7 +239,7 @@ def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.C
     assert entry == {"destination": found["name"], "path": "loyalty/{index}/{name}", "overwrite": True}
     page.get_by_role("link", name="Repeat as new").click()
     page.wait_for_url("**/new?from=*")
-    assert page.evaluate("body().target.deliver") == [entry]
+    assert request_of(page)["target"]["deliver"] == [entry]
 
 
 def test_new_export_to_a_destination_is_made_without_scripts(admin: httpx2.Client) -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
 from tests.access.users import Person, new_person
-from tests.console.conftest import sign_in
+from tests.console.conftest import request_of, sign_in
 from tests.service import CHAIN, Longshore, export_body
 
 FUTURE = "2126-05-26T12:00:00Z"
@@ -117,7 +117,7 @@ def test_new_export_is_shared_as_a_table_and_a_repeated_one_is_not(page: Page, c
     assert task["target"]["share_as"] == "from_the_form"
     page.goto(f"/console/{CHAIN}/new?from={task['id']}")
     expect(page.locator("#count")).to_contain_text("rows")
-    assert "share_as" not in page.evaluate("body().target")
+    assert "share_as" not in request_of(page)["target"]
 
 
 def test_new_export_is_shared_without_scripts(

@@ -1,9 +1,11 @@
 """The lines of the form without scripts, as rules of a segment."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
-from longshore.console.rule_form import choices, segment_of
+from longshore.console.rule_form import choices, line_of, segment_of
 from longshore.exports.catalog import load
 from longshore.exports.segments.operators import OPERATORS
 from longshore.exports.segments.rules import Segment, check_index_and_rules
@@ -60,3 +62,27 @@ def test_number_of_a_line_that_no_rule_can_have_is_left_to_the_api_to_refuse(tex
     made = segment_of(line("total", "is", text), "transactions", CATALOG["transactions"], 1764)
     violations = check_index_and_rules(msgspec.convert(made, Segment), CATALOG, "")
     assert [violation.pointer for violation in violations] == ["/rules/0/value"]
+
+
+def test_line_that_shows_a_rule_and_was_not_changed_stands_for_it() -> None:
+    before: list[dict[str, Any]] = [
+        {"field_name": "type", "field_type": "keyword", "operator": "is", "value": "two\nlines, \"one\""},
+        {"field_name": "type", "field_type": "keyword", "operator": "is_one_of", "value": ["a, b", "", ' "c"', "d"]},
+        {"field_name": "total", "field_type": "number", "operator": "is_one_of", "value": [2**53 + 1, 0.5]},
+        {"field_name": "returned", "field_type": "boolean", "operator": "is", "value": False, "nested": True,
+         "nesting_path": "items"},
+        {"field_name": "gone", "field_type": "keyword", "operator": "is", "value": ""},
+    ]  # fmt: skip
+    pairs = []
+    for rule in before:
+        texts = line_of(rule)
+        assert texts.pop("field_type")
+        pairs.append(("rule-field", texts.pop("field")))
+        pairs += [(f"rule-{name}", text.replace("\n", "")) for name, text in {**texts, "timezone": ""}.items()]
+    made = segment_of(pairs, "transactions", CATALOG["transactions"], 1764, before)
+    assert made is not None
+    assert made["rules"] == before
+    changed = [(name, text.replace("two", "three")) for name, text in pairs]
+    made = segment_of(changed, "transactions", CATALOG["transactions"], 1764, before)
+    assert made is not None
+    assert made["rules"] == [{**before[0], "value": 'threelines, "one"'}, *before[1:]]

@@ -13,10 +13,9 @@ from longshore.console import (
     admin,
     destinations,
     export,
-    export_form,
-    profile,
     run,
     schedules,
+    segments,
     sign_in,
     task,
     tasks,
@@ -28,7 +27,7 @@ assets = static_files("/console/static", STATIC, sorted(path.name for path in ST
 router = Router(
     path="/",
     route_handlers=[
-        *endpoints_of(sign_in, tasks, task, run, schedules, profile, export, export_form, destinations, access, admin),
+        *endpoints_of(sign_in, tasks, task, run, schedules, export, segments, destinations, access, admin),
         assets,
     ],
     exception_handlers={Exception: to_page},

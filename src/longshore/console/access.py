@@ -18,7 +18,7 @@ from longshore.api.guard import admitted, shown_session
 from longshore.api.problems import problem
 from longshore.api.service import AnyRequest
 from longshore.api.users import UserId, change_member, create_member
-from longshore.console.pages import form_of, page, redirect
+from longshore.console.pages import as_number, form_of, redirect, render_page
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
@@ -30,20 +30,20 @@ NEVER_SHOWN_AGAIN = ("password", "new_password")
 """Fields of forms that come back empty."""
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RefusedForm(msgspec.Struct, frozen=True):
     """A form that was refused, as it comes back."""
 
-    form: str = ""
-    """The form: `client`, `token`, `user` or `password`; empty for none."""
+    name: str = ""
+    """`client`, `token`, `user` or `password`; empty for none."""
     status: int = 200
-    given: dict[str, str] = {}
-    chosen: dict[str, list[str]] = {}
-    """Its fields that have several values."""
+    texts: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
+    """All values of its fields, of which some have several."""
     detail: str = ""
     violations: Sequence[Violation] = ()
 
 
-NOTHING = Refused()
+NO_FORM = RefusedForm()
 
 
 @get("/console/{chain:int}/access", include_in_schema=False)
@@ -52,11 +52,11 @@ async def show_access(request: AnyRequest) -> Response[str]:
     return await _access(request)
 
 
-async def _access(request: AnyRequest, refused: Refused = NOTHING, made: NewToken | None = None) -> Response[str]:
+async def _access(request: AnyRequest, form: RefusedForm = NO_FORM, token: NewToken | None = None) -> Response[str]:
     """Return the page, with a form that was refused or the secret of a new token."""
     service, caller = admitted(request)
     user: SignedIn = await service.sessions.signed_in(shown_session(request))
-    content: dict[str, Any] = {"refused": refused, "made": made, "zone": zone_of(request, "")}
+    content: dict[str, Any] = {"form": form, "new_token": token, "zone": zone_of(request, "")}
     content["sessions"] = await service.sessions.list(user)
     content["profiles"], content["more_profiles"] = await tokens.of_user(
         service.pool, caller.chain, user.user, FIRST_PAGE
@@ -67,34 +67,34 @@ async def _access(request: AnyRequest, refused: Refused = NOTHING, made: NewToke
         content["users"], content["more_users"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
         content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
         content["indexes"] = list(service.catalog)
-    answer = await page(request, "access.html", "access", "Access", **content)
-    answer.status_code = refused.status
+    answer = await render_page(request, "access.html", "access", "Access", **content)
+    answer.status_code = form.status
     return answer
 
 
-async def _sent(
-    request: AnyRequest, body: bytes, form: str, change: Callable[[dict[str, str]], Awaitable[Any]]
+async def _carry_out(
+    request: AnyRequest, body: bytes, name: str, change: Callable[[dict[str, str]], Awaitable[Any]]
 ) -> Response[str]:
     """Carry out a form, and show the page again: with the form as it was sent, if it was refused."""
     fields = form_of(body)
     try:
-        made = await change(fields)
+        outcome = await change(fields)
     except ProblemError as error:
         found = problem(error, "")
-        given = {name: value for name, value in fields.items() if name not in NEVER_SHOWN_AGAIN}
-        refused = Refused(form, found.status, given, _several(body), found.detail, found.errors or ())
+        texts = {field: text for field, text in fields.items() if field not in NEVER_SHOWN_AGAIN}
+        refused = RefusedForm(name, found.status, texts, _all_values(body), found.detail, found.errors or ())
         return await _access(request, refused)
-    return await _access(request, made=made) if isinstance(made, NewToken) else redirect(request, "access")
+    return await _access(request, token=outcome) if isinstance(outcome, NewToken) else redirect(request, "access")
 
 
-def _several(body: bytes) -> dict[str, list[str]]:
+def _all_values(body: bytes) -> dict[str, list[str]]:
     return parse_qs(body.decode("utf-8", "replace"))
 
 
 @post("/console/{chain:int}/access/clients", status_code=200, include_in_schema=False)
 async def add_client(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create a service client."""
-    return await _sent(request, body, "client", lambda fields: create_client(request, fields))
+    return await _carry_out(request, body, "client", lambda fields: create_client(request, fields))
 
 
 @post("/console/{chain:int}/access/clients/{id:str}", include_in_schema=False)
@@ -107,22 +107,22 @@ async def turn_client(request: AnyRequest, id: ClientId, body: RawBody) -> Redir
 @post("/console/{chain:int}/access/tokens", status_code=200, include_in_schema=False)
 async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create an access token, and show its secret."""
-    chosen = _several(body)
+    values = _all_values(body)
 
     async def create(fields: dict[str, str]) -> NewToken:
-        client, expires = fields.get("client_id", ""), fields.get("expires", "")
+        expires = fields.get("expires", "")
         value: dict[str, Any] = {
-            "client_id": int(client) if client.isascii() and client.isdigit() and len(client) < 20 else client,
+            "client_id": as_number(fields.get("client_id", "")),
             "level": fields.get("level", ""),
-            "hidden_columns": chosen.get("hidden_columns", []),
+            "hidden_columns": values.get("hidden_columns", []),
         }
-        if "indexes" in chosen:
-            value["indexes"] = chosen["indexes"]
+        if "indexes" in values:
+            value["indexes"] = values["indexes"]
         if expires:
             value["expires"] = with_offset(expires, zone_of(request, ""))
         return await create_token(request, value)
 
-    return await _sent(request, body, "token", create)
+    return await _carry_out(request, body, "token", create)
 
 
 @post("/console/{chain:int}/access/tokens/{id:str}/revoke", include_in_schema=False)
@@ -142,7 +142,7 @@ async def revoke_own_profile(request: AnyRequest, id: TokenId) -> Redirect:
 @post("/console/{chain:int}/access/users", status_code=200, include_in_schema=False)
 async def add_user(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create a user."""
-    return await _sent(request, body, "user", lambda fields: create_member(request, fields))
+    return await _carry_out(request, body, "user", lambda fields: create_member(request, fields))
 
 
 @post("/console/{chain:int}/access/users/{id:str}", include_in_schema=False)
@@ -173,7 +173,7 @@ async def set_password(request: AnyRequest, body: RawBody) -> Response[str]:
         finally:
             request.scope["user"] = caller
 
-    return await _sent(request, body, "password", change)
+    return await _carry_out(request, body, "password", change)
 
 
 async def _as_user(request: AnyRequest) -> None:

@@ -13,7 +13,7 @@ from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.console.charts import Chart, Column, columns
-from longshore.console.pages import html, in_bytes, in_digits, in_seconds, page, paging
+from longshore.console.pages import html, in_bytes, in_digits, in_seconds, paging, render_page
 from longshore.console.zones import zone_of
 from longshore.database.rows import Page
 from longshore.tasks import figures
@@ -41,8 +41,8 @@ async def show_audit(
         AuditFilter(filters.get("action"), filters.get("actor"), filters.get("object")),
         part,
     )
-    content = {"entries": found, "asked": filters, **paging(part, more, **filters)}
-    return await page(request, "audit.html", "audit", "Audit", **content)
+    content = {"entries": found, "filters": filters, **paging(part, more, **filters)}
+    return await render_page(request, "audit.html", "audit", "Audit", **content)
 
 
 @get("/console/{chain:int}/system", include_in_schema=False)
@@ -58,7 +58,7 @@ async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(m
     named = zone_of(request, zone)
     days = await figures.by_day(service.pool, caller.chain, named)
     charts = system_charts(days)
-    return await page(
+    return await render_page(
         request, "system.html", "system", "System", figures=now, zone=named, days=list(reversed(days)), charts=charts
     )
 
@@ -68,7 +68,9 @@ def system_charts(days: Sequence[DayFigures]) -> list[Chart]:
 
     def chart(title: str, say: Callable[[float], str], *parts: tuple[str, str]) -> Chart:
         values = [
-            Column(f"{each.day:%d %b}", [(kind, getattr(each, name)) for kind, name in parts], _said(each, say, parts))
+            Column(
+                f"{each.day:%d %b}", [(kind, getattr(each, name)) for kind, name in parts], _in_words(each, say, parts)
+            )
             for each in days
         ]
         return columns(title, values, say)
@@ -84,7 +86,7 @@ def system_charts(days: Sequence[DayFigures]) -> list[Chart]:
     ]
 
 
-def _said(day: DayFigures, say: Callable[[float], str], parts: Sequence[tuple[str, str]]) -> str:
+def _in_words(day: DayFigures, say: Callable[[float], str], parts: Sequence[tuple[str, str]]) -> str:
     if len(parts) == 1:
         return say(getattr(day, parts[0][1]))
     return ", ".join(f"{say(getattr(day, name))} {name}" for _, name in parts)

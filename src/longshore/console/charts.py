@@ -37,7 +37,7 @@ class Column(msgspec.Struct, frozen=True):
     label: str
     parts: Sequence[tuple[str, float]]
     """Kind and value."""
-    said: str | None = None
+    words: str | None = None
     """The value in words; None: as the chart says its values."""
     always: bool = False
     """Whether it is drawn although its value is zero, such as that of a run that failed."""
@@ -74,7 +74,7 @@ def columns(title: str, values: Sequence[Column], say: Callable[[float], str]) -
                 continue
             height = max(MIN_HEIGHT, value / most * HEIGHT) if most else MIN_HEIGHT
             top = max(0.0, top - height)
-            label = f"{each.label}: {each.said or say(each.value)}"
+            label = f"{each.label}: {each.words or say(each.value)}"
             x = number * place + (place - width) / 2
             bars.append(Bar(round(x, 3), round(width, 3), round(top, 1), round(height, 1), kind, label))
     ends = (values[0].label, values[-1].label) if values else ("", "")

@@ -89,32 +89,32 @@ def values_of(part: str, schema: Schema, form: Mapping[str, str]) -> dict[str, A
     return values
 
 
-def shown(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings_in_words(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return label and text of the settings that have a value. `schema`: None where the kind is not installed."""
     properties = schema["properties"] if schema else {}
     names = sorted(settings, key=lambda name: list(properties).index(name) if name in properties else len(properties))
-    return [(label_of(name), text) for name in names if (text := _shown(settings[name]))]
+    return [(label_of(name), text) for name in names if (text := _in_words(settings[name]))]
 
 
-def where(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def distinctive_settings(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return label and text of the settings that tell destinations of a kind apart: short ones other than defaults."""
     properties = schema["properties"] if schema else {}
     own = {name: value for name, value in settings.items() if value != properties.get(name, {}).get("default")}
-    return [(label, text) for label, text in shown(schema, own) if len(text) <= SHORT_CHARACTERS]
+    return [(label, text) for label, text in settings_in_words(schema, own) if len(text) <= SHORT_CHARACTERS]
 
 
 def form_violations(violations: Sequence[Violation], fields: Sequence[Field]) -> FormViolations:
     """Return the violations of a body, each where the form shows it."""
     names = ["/name", *(field.name for field in fields), "/settings", "/secret"]
-    found = FormViolations({}, [])
+    placed = FormViolations({}, [])
     for violation in violations:
         at = violation.pointer or ""
         name = next((name for name in names if f"{at}/".startswith(f"{name}/")), None)
         if name is None:
-            found.others.append(f"{at} {violation.detail}".strip())
+            placed.others.append(f"{at} {violation.detail}".strip())
         else:
-            found.beside.setdefault(name, []).append(violation.detail)
-    return found
+            placed.beside.setdefault(name, []).append(violation.detail)
+    return placed
 
 
 def label_of(name: str) -> str:
@@ -149,7 +149,7 @@ def _control(about: Schema, *, hidden: bool) -> Control:
 
 
 def _choices(about: Schema, *, required: bool) -> list[tuple[str, str]]:
-    choices = [(_text(option), _shown(option)) for option in _options(about)]
+    choices = [(_text(option), _in_words(option)) for option in _options(about)]
     return choices if required or about.get("default") is not None else [("", "not set"), *choices]
 
 
@@ -175,5 +175,5 @@ def _text(value: Any) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
-def _shown(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else _text(value)

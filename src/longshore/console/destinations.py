@@ -1,4 +1,4 @@
-"""The pages *Destinations*: a chain's own places for results, made, tested, changed and deleted by forms.
+"""The pages *Destinations*: a chain's own places for results, created, tested, changed and deleted by forms.
 
 The forms need no script; the API's own functions carry them out. A page never holds a secret, so an answer to a form
 has its secret fields empty.
@@ -17,8 +17,16 @@ from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
-from longshore.console.destination_form import KIND_NAMES, fields_of, form_violations, shown, texts_of, values_of, where
-from longshore.console.pages import form_of, page, paging, redirect
+from longshore.console.destination_form import (
+    KIND_NAMES,
+    distinctive_settings,
+    fields_of,
+    form_violations,
+    settings_in_words,
+    texts_of,
+    values_of,
+)
+from longshore.console.pages import form_of, paging, redirect, render_page
 from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
@@ -45,7 +53,7 @@ class Form(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """The outcome of a form that a browser has sent."""
 
-    tested: DestinationTest | None = None
+    test: DestinationTest | None = None
     problem: ProblemError | None = None
 
 
@@ -60,8 +68,10 @@ async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response
     newest = await delivery_queries.newest_of(service.pool, caller.chain, [each.name for each in listed])
     last = {name: row for name, row in newest.items() if sees(caller, row.reads, service.catalog)}
     schemas = {kind.kind: kind.settings for kind in await _kinds(request)}
-    rows = [(each, where(schemas.get(each.kind), _settings(each)), last.get(each.name)) for each in listed]
-    return await page(
+    rows = [
+        (each, distinctive_settings(schemas.get(each.kind), _settings(each)), last.get(each.name)) for each in listed
+    ]
+    return await render_page(
         request,
         "destinations.html",
         "destinations",
@@ -81,7 +91,7 @@ async def show_new_destination(
     for chosen in kinds:
         if chosen.kind == kind:
             return await _form(request, Form(chosen, "", texts_of("settings", chosen.settings, {})))
-    return await page(
+    return await render_page(
         request, "destination_kinds.html", "destinations", "New destination", kinds=kinds, kind_names=KIND_NAMES
     )
 
@@ -89,19 +99,19 @@ async def show_new_destination(
 @post("/console/{chain:int}/destinations/new", status_code=200, include_in_schema=False)
 async def create_destination(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create the destination of a form, or test it; `test` in the form says so."""
-    sent = form_of(body)
-    chosen = await _kind(request, sent.get("kind", ""))
+    fields = form_of(body)
+    chosen = await _kind(request, fields.get("kind", ""))
     if chosen is None:
         raise ValidationError([Violation("expected a kind of destination that is installed", "/kind")])
-    form = Form(chosen, sent.get("name", ""), sent)
-    value = _body(form, sent)
+    form = Form(chosen, fields.get("name", ""), fields)
+    value = _body(form, fields)
     try:
-        if "test" in sent:
-            return await _form(request, form, Outcome(tested=await destinations.test_new(request, value)))
-        made, _ = await destinations.create(request, value)
+        if "test" in fields:
+            return await _form(request, form, Outcome(test=await destinations.test_new(request, value)))
+        new, _ = await destinations.create(request, value)
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
-    return redirect(request, f"destinations/{made.destination.id}")
+    return redirect(request, f"destinations/{new.destination.id}")
 
 
 @get("/console/{chain:int}/destinations/{id:str}", include_in_schema=False)
@@ -114,7 +124,7 @@ async def show_destination(request: AnyRequest, id: FromPath[str], offset: Offse
 async def test_destination(request: AnyRequest, id: FromPath[str]) -> Response[str]:
     """Test a destination with what is stored, and show the steps on its page."""
     try:
-        return await _page_of(request, id, Outcome(tested=await destinations.test_destination.fn(request, id)))
+        return await _page_of(request, id, Outcome(test=await destinations.test_destination.fn(request, id)))
     except NotFoundError:
         raise
     except ProblemError as problem:
@@ -130,15 +140,15 @@ async def show_change(request: AnyRequest, id: FromPath[str]) -> Response[str]:
 @post("/console/{chain:int}/destinations/{id:str}/change", status_code=200, include_in_schema=False)
 async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBody) -> Response[str]:
     """Change a destination as a form says, or test it so; `test` in the form says so. An empty secret is kept."""
-    before, sent = await _stored_form(request, id), form_of(body)
-    form = msgspec.structs.replace(before, texts=sent)
-    value = _body(form, sent)
+    before, fields = await _stored_form(request, id), form_of(body)
+    form = msgspec.structs.replace(before, texts=fields)
+    value = _body(form, fields)
     try:
-        if "test" in sent:
-            return await _form(request, form, Outcome(tested=await destinations.test_new(request, value)))
-        same = all(sent.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
-        wanted = {"settings": not same, "secret": bool(value["secret"])}
-        await destinations.change(request, id, {part: value[part] for part, is_wanted in wanted.items() if is_wanted})
+        if "test" in fields:
+            return await _form(request, form, Outcome(test=await destinations.test_new(request, value)))
+        same = all(fields.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
+        parts = [*([] if same else ["settings"]), *(["secret"] if value["secret"] else [])]
+        await destinations.change(request, id, {part: value[part] for part in parts})
     except NotFoundError:
         raise
     except ProblemError as problem:
@@ -183,13 +193,13 @@ async def _stored_form(request: AnyRequest, id: str) -> Form:
     return Form(kind, found.name, texts_of("settings", kind.settings, _settings(found)), found)
 
 
-def _body(form: Form, sent: dict[str, str]) -> dict[str, Any]:
+def _body(form: Form, fields: dict[str, str]) -> dict[str, Any]:
     """Return the body of `POST /destinations` that a form stands for."""
     return {
         **({"name": form.name} if form.name else {}),
         "kind": form.kind.kind,
-        "settings": values_of("settings", form.kind.settings, sent),
-        "secret": values_of("secret", form.kind.secret, sent),
+        "settings": values_of("settings", form.kind.settings, fields),
+        "secret": values_of("secret", form.kind.secret, fields),
     }
 
 
@@ -198,7 +208,7 @@ async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Res
     settings = fields_of("settings", form.kind.settings, form.texts)
     secret = fields_of("secret", form.kind.secret, {}, hidden=True)
     violations = outcome.problem.violations if outcome.problem else []
-    answer = await page(
+    answer = await render_page(
         request,
         "destination_form.html",
         "destinations",
@@ -217,17 +227,17 @@ async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset
     service, caller = admitted(request)
     found = await _get(request, id)
     kind = await _kind(request, found.kind)
-    delivered, more = await _deliveries(service, caller, found, offset)
-    answer = await page(
+    deliveries, more = await _deliveries(service, caller, found, offset)
+    answer = await render_page(
         request,
         "destination.html",
         "destinations",
         found.name,
         destination=found,
         kind_name=KIND_NAMES.get(found.kind, found.kind),
-        settings=shown(kind.settings if kind else None, _settings(found)),
+        settings=settings_in_words(kind.settings if kind else None, _settings(found)),
         is_usable=kind is not None,
-        deliveries=delivered,
+        deliveries=deliveries,
         **paging(Page(DELIVERIES_PAGE_SIZE, offset), more),
         **_outcome(outcome),
     )
@@ -245,9 +255,9 @@ async def _deliveries(
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     if outcome.problem is None:
-        return {"tested": outcome.tested, "problem": None}
+        return {"test": outcome.test, "problem": None}
     kind = KINDS[outcome.problem.kind]
-    return {"tested": None, "problem": {"title": kind.title, "detail": outcome.problem.detail or kind.about}}
+    return {"test": None, "problem": {"title": kind.title, "detail": outcome.problem.detail or kind.about}}
 
 
 def _with_status(request: AnyRequest, answer: Response[str], outcome: Outcome) -> Response[str]:

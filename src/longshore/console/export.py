@@ -1,4 +1,4 @@
-"""The pages *New export* and *Segments*. They show the catalog; their requests go to the API."""
+"""The page *New export*. The API's own functions make the task, and the previews of its rows."""
 
 import contextlib
 import re
@@ -6,57 +6,48 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import FromPath, QueryParameter, RawBody
-from litestar.response import Redirect
+from litestar.params import QueryParameter, RawBody
 
-from longshore.access.tokens import Caller, UnauthorizedError
 from longshore.api import segments
-from longshore.api.bodies import read_json
+from longshore.api.addresses import base_url
+from longshore.api.bodies import BODY
 from longshore.api.guard import admitted
-from longshore.api.paging import MAX_OFFSET, Offset
-from longshore.api.problems import to_response
-from longshore.api.segments import previewed
+from longshore.api.idempotent import Key
 from longshore.api.service import AnyRequest
-from longshore.api.visibility_checks import shown_segment, visible_catalog
-from longshore.console.pages import page, paging, redirect, to_page
-from longshore.console.repeated import RepeatedExport, form_values, repeated_export
-from longshore.console.rule_form import MAX_LINES, choices
+from longshore.api.tasks import create
+from longshore.api.visibility_checks import OF_INDEX, visible_catalog
+from longshore.console.export_form import ExportForm, export_of, read_form
+from longshore.console.pages import html, redirect, render_page, to_violations
+from longshore.console.repeated import NO_EXPORT, ExportBody, form_values, repeated_export
+from longshore.console.rule_form import choices, operands
+from longshore.console.snippets import snippets_of
 from longshore.database.rows import Page, as_uuid
 from longshore.destinations.stored import MAX_DESTINATIONS, list_destinations
 from longshore.errors import NotFoundError
-from longshore.exports.catalog import Catalog, Field, Index
+from longshore.exports.first_rows import rows_of
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
-from longshore.exports.preview import Preview
-from longshore.exports.segments import describe
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.operators import FACTORS, OPERATORS, WINDOWS
 
-PAGE_SIZE = 50
 MAX_SEGMENTS = 100
 """Stored segments to choose from; the one that an address names is always among them."""
+PLAIN_LINES = 5
+"""Rules of the form without scripts."""
 PHRASE_OPERANDS = re.compile(r"\{\w+\}( \{\w+\})?")
 
 
-LABELS = {name: PHRASE_OPERANDS.sub("…", operator.phrase) for name, operator in OPERATORS.items()}
-"""The operators in words, such as `is less than … ago`."""
-
-
-class _Rules(msgspec.Struct, frozen=True):
-    """A stored segment whose rules are not decoded yet: a page shows few of them."""
-
-    index: str
-    join: str
-    rules: list[msgspec.Raw]
-
-
-RULES = msgspec.json.Decoder(_Rules)
+OPERATOR_CHOICES = [
+    (name, PHRASE_OPERANDS.sub("…", operator.phrase), " ".join(operator.types), " ".join(operands(name)))
+    for name, operator in OPERATORS.items()
+]
+"""Each operator with its words, such as `is less than … ago`, the types of the fields that it is for, and operands."""
 
 
 @get("/console/{chain:int}/new", include_in_schema=False)
 async def new_export(
     request: AnyRequest,
-    like: Annotated[int | None, QueryParameter(name="from", ge=1)] = None,
+    repeated: Annotated[int | None, QueryParameter(name="from", ge=1)] = None,
     segment: Annotated[str, QueryParameter(max_length=100)] = "",
     index: Annotated[str, QueryParameter(max_length=100)] = "",
 ) -> Response[str]:
@@ -66,112 +57,106 @@ async def new_export(
     """
     service, caller = admitted(request)
     catalog = visible_catalog(caller, service.catalog)
-    export = None if like is None else await repeated_export(request, like)
+    export = None if repeated is None else await repeated_export(request, repeated)
     if export and export.indexes[0] not in catalog:
         export = None
-    segment = (export.trigger.get("segment_id") or "") if export else segment
+    segment = export.trigger.get("segment_id", "") if export else segment
     stored, _ = await stored_segments.list_segments(service.pool, caller.chain, Page(MAX_SEGMENTS))
-    segment_label, segment_index = await _named_segment(request, segment)
+    segment_choices = [(str(each.id), each.name, OF_INDEX.decode(each.segment).index) for each in stored]
+    if segment and segment not in [id for id, _, _ in segment_choices]:
+        segment_choices.insert(0, await _named_segment(request, segment))
+    segment_index = next((name for id, _, name in segment_choices if id == segment), "")
     index = index or (export.indexes[0] if export else segment_index)
     chosen = index if index in catalog else next(iter(catalog), "")
     places, _ = await list_destinations(service.pool, caller.chain, Page(MAX_DESTINATIONS))
     kinds = service.destinations.kinds
-    return await page(
+    return await render_page(
         request,
         "new.html",
         "new",
         "New export",
-        known=msgspec.json.encode(_known(caller, catalog, export)).decode().replace("<", "\\u003c"),
         indexes=catalog,
         chosen=chosen,
-        columns=catalog[chosen].fields if catalog else {},
-        rule_fields=choices(catalog[chosen]) if catalog else [],
-        rule_lines=MAX_LINES,
-        operators=LABELS,
+        rule_fields={name: choices(about) for name, about in catalog.items()},
+        plain_lines=PLAIN_LINES,
+        operators=OPERATOR_CHOICES,
         factors=list(FACTORS),
+        windows=list(WINDOWS),
         formats=list(FORMATS),
         profiles=list(PROFILES),
-        stored=[(str(each.id), each.name) for each in stored],
+        segments=segment_choices,
         segment=segment,
-        segment_label=segment_label,
-        form=form_values(export, chosen),
-        not_shown=like if export is None else None,
+        form=form_values(export or NO_EXPORT, chosen),
+        repeated=repeated if export else None,
+        not_shown=None if export else repeated,
         destinations=[(each.name, kinds[each.kind].takes) for each in places if each.kind in kinds],
     )
 
 
-@post(
-    "/console/{chain:int}/forecast",
-    status_code=200,
-    include_in_schema=False,
-    exception_handlers={UnauthorizedError: to_page, Exception: to_response},
-)
-async def forecast(request: AnyRequest, body: RawBody) -> Preview:
-    """Return the preview of a body of `POST /segments/preview` without rows: nothing of the data is shown."""
-    return await previewed(request, read_json(request, body), shows_rows=False)
-
-
-async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str]:
-    """Return the label and the index of the stored segment that the form begins with; no index where it is gone."""
+async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str, str]:
+    """Return id, label and index of a stored segment; no index where it is gone."""
     service, caller = admitted(request)
     uuid = as_uuid(id)
     if uuid is not None:
         with contextlib.suppress(NotFoundError):
             found = await stored_segments.get(service.pool, caller.chain, uuid)
-            return found.name, RULES.decode(found.segment).index
-    return f"{id}, which does not exist any more", ""
+            return id, found.name, OF_INDEX.decode(found.segment).index
+    return id, f"{id}, which does not exist any more", ""
 
 
-def _known(caller: Caller, catalog: Catalog, export: RepeatedExport | None) -> dict[str, Any]:
-    """Return the data of the form's scripts."""
-    return {
-        "chain": caller.chain,
-        "indexes": {name: _index(index) for name, index in catalog.items()},
-        "operators": {
-            name: {
-                "label": LABELS[name],
-                "types": [kind.value for kind in operator.types],
-                # An amount comes before its unit.
-                "needs": sorted(operator.operands, key=lambda need: need == "time_factor"),
-                "may": operator.optional_operands,
-            }
-            for name, operator in OPERATORS.items()
-        },
-        "factors": list(FACTORS),
-        "windows": list(WINDOWS),
-        "like": export and export.for_script(),
+@post(
+    "/console/{chain:int}/new", status_code=200, include_in_schema=False, exception_handlers={Exception: to_violations}
+)
+async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Key = None) -> Response[str]:
+    """Create the export of a form, and show its page."""
+    _, caller = admitted(request)
+    export = export_of(await read_form(request, body))
+    value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
+    id, _, _ = await create(request, value, idempotency_key)
+    to_task = redirect(request, f"tasks/{id}")
+    return Response("", headers={"HX-Redirect": to_task.url}) if "hx-request" in request.headers else to_task
+
+
+@post(
+    "/console/{chain:int}/new/preview",
+    status_code=200,
+    include_in_schema=False,
+    exception_handlers={Exception: to_violations},
+)
+async def preview_export(
+    request: AnyRequest, body: RawBody, part: Annotated[str, QueryParameter(max_length=10)] = "forecast"
+) -> Response[str]:
+    """Return a part of the page, for the form as it is now.
+
+    `part`: `forecast`; `rows`, the first ten, which has an entry in the audit log; or `snippets`, the same request from
+    elsewhere.
+    """
+    _, caller = admitted(request)
+    form = await read_form(request, body)
+    export = export_of(form)
+    if part == "snippets":
+        is_later = form.fields.get("when") == "at"
+        snippets = snippets_of(export, caller.chain, base_url(request), is_later=is_later)
+        return html("export_snippets.html", snippets=snippets)
+    found = await segments.previewed(request, await _preview_body(request, form, export), shows_rows=part == "rows")
+    if part == "rows":
+        return html("export_rows.html", first=rows_of(found.sample))
+    return html("export_forecast.html", found=found)
+
+
+async def _preview_body(request: AnyRequest, form: ExportForm, export: ExportBody) -> dict[str, Any]:
+    """Return the body of `POST /segments/preview` for the first index of an export."""
+    index = export.indexes[0]
+    segment = export.of("segment", index)
+    if "segment_id" in export.trigger:
+        stored = await segments.get_segment.fn(request, export.trigger["segment_id"])
+        segment = BODY.decode(stored.content.segment)
+    if segment is None:
+        segment = {"entity": "people", "index": index, "join": "all", "chain_id": form.caller.chain, "rules": []}
+    options = {
+        "fields": export.of("fields", index),
+        "timezone": export.trigger.get("timezone"),
+        "incremental": export.target.get("incremental"),
+        "deletes": export.target.get("deletes"),
     }
-
-
-def _index(index: Index) -> dict[str, Any]:
-    return {"fields": _fields(index.fields), "time": index.time}
-
-
-def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "type": field.type, "description": field.description, "fields": _fields(field.fields)}
-        for name, field in fields.items()
-    ]
-
-
-@get("/console/{chain:int}/segments", include_in_schema=False)
-async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
-    """Return the page of stored segments, with their rules in words."""
-    service, caller = admitted(request)
-    part = Page(PAGE_SIZE, min(offset, MAX_OFFSET))
-    listed, more = await stored_segments.list_segments(service.pool, caller.chain, part)
-    visible = [shown_segment(caller, service.catalog, each) for each in listed]
-    shown = [(each, _in_words(each)) for each in visible if each.segment is not None]
-    return await page(request, "segments.html", "segments", "Segments", segments=shown, **paging(part, more))
-
-
-@post("/console/{chain:int}/segments/{id:str}/delete", include_in_schema=False)
-async def delete_segment(request: AnyRequest, id: FromPath[str]) -> Redirect:
-    """Delete a stored segment."""
-    await segments.delete_segment.fn(request, id)
-    return redirect(request, "segments")
-
-
-def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any]:
-    segment = RULES.decode(stored.segment)
-    return {"index": segment.index, "join": segment.join, "rules": describe.of_rules(segment.rules)}
+    return {"segment": segment, **{key: value for key, value in options.items() if value is not None}}

@@ -1,99 +1,117 @@
-"""The form of a new export, as a browser sends it without a script. The API's own function creates the task."""
+"""The form of a new export, as a browser sends it with and without scripts: the body of `POST /tasks` that it means."""
 
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from litestar import post
-from litestar.params import RawBody
-from litestar.response import Redirect
+import msgspec
 
-from longshore.api import segments
+from longshore.access.tokens import Caller
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
-from longshore.api.tasks import create
 from longshore.api.visibility_checks import visible_catalog
-from longshore.console.pages import form_of, redirect
-from longshore.console.repeated import SCHEDULE_KEYS, RepeatedExport, repeated_export
+from longshore.console.pages import as_number
+from longshore.console.repeated import NO_EXPORT, SCHEDULE_KEYS, ExportBody, repeated_export
 from longshore.console.rule_form import segment_of
 from longshore.console.zones import with_offset
 from longshore.errors import NotFoundError
+from longshore.exports.catalog import Catalog
 
 OF_TASK = "from"
 """The choice of the form that takes the rules of the task which it repeats, as they are."""
 
 
-@post("/console/{chain:int}/new", include_in_schema=False)
-async def create_export(request: AnyRequest, body: RawBody) -> Redirect:
-    """Create the export of a form, and show its page."""
-    _, caller = admitted(request)
-    pairs = parse_qsl(body.decode("utf-8", "replace"))
-    fields = dict(pairs)
-    first = fields.get("index", "")
-    like = await repeated_export(request, _task(fields["from"])) if "from" in fields else None
-    indexes = list(dict.fromkeys([first, *(value for name, value in pairs if name == "more")]))
+class ExportForm(msgspec.Struct, frozen=True):
+    """The fields of a form."""
 
-    target, trigger = _target(fields, indexes, like), _trigger(fields, like)
-    columns = _columns(request, fields, pairs, like)
-    _set(target, "fields", columns, indexes, like)
-    _set(target, "partition_by", _keys(fields), indexes, like)
-    if like and fields.get("stored") == OF_TASK:
-        trigger["segment"] = like.trigger["segment"]
+    pairs: list[tuple[str, str]]
+    """Names and texts in the order of the form, the empty ones included."""
+    caller: Caller
+    catalog: Catalog
+    """The part that the caller may see."""
+    repeated: ExportBody
+    """The export that the form repeats; NO_EXPORT for none."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The texts that are not empty, by name."""
+        return {name: text for name, text in self.pairs if text}
+
+    @property
+    def indexes(self) -> list[str]:
+        """The chosen indexes; columns, rules and folders of the form are those of the first."""
+        return list(dict.fromkeys([self.fields.get("index", ""), *self.all("more")]))
+
+    def all(self, name: str) -> list[str]:
+        """Return the texts of the fields of a name."""
+        return [text for each, text in self.pairs if each == name]
+
+    def segment(self) -> dict[str, Any] | None:
+        """Return the segment of the rules; None without rules."""
+        name = self.indexes[0]
+        if name not in self.catalog:
+            return None
+        return segment_of(self.pairs, name, self.catalog[name], self.caller.chain, self.repeated.rules(name))
+
+    def of_indexes(self, key: str, value: Any) -> dict[str, Any]:
+        """Return a key whose value is of one index, with the repeated export's values of the others where several are.
+
+        Empty where no index has a value.
+        """
+        others = self.repeated.others(key, self.indexes)
+        if value is None and not others:
+            return {}
+        of_first = {} if value is None else {self.indexes[0]: value}
+        return {key: value if len(self.indexes) == 1 else of_first | others}
+
+
+async def read_form(request: AnyRequest, body: bytes) -> ExportForm:
+    """Return the form that a browser has sent. Raises NotFoundError where the task that it repeats is gone."""
+    service, caller = admitted(request)
+    pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    repeated = None
+    if task := dict(pairs).get("from"):
+        if not isinstance(number := as_number(task), int):
+            raise NotFoundError("task-not-found")
+        repeated = await repeated_export(request, number)
+    return ExportForm(pairs, caller, visible_catalog(caller, service.catalog), repeated or NO_EXPORT)
+
+
+def export_of(form: ExportForm) -> ExportBody:
+    """Return the export that a form means."""
+    fields = form.fields
+    target = _target(form, fields)
+    target |= form.of_indexes("fields", _columns(form, fields)) | form.of_indexes("partition_by", _keys(fields))
+    trigger = _trigger(form, fields)
+    if form.repeated.trigger.get("segment") and fields.get("stored") == OF_TASK:
+        trigger["segment"] = form.repeated.trigger["segment"]
     elif "stored" in fields:
         trigger["segment_id"] = fields["stored"]
     else:
-        _set(trigger, "segment", _segment(request, body), indexes, like)
-    value = {"chain": caller.chain, "desc": fields.get("desc", ""), "target": target, "trigger": trigger}
-    id, _, _ = await create(request, value)
-    return redirect(request, f"tasks/{id}")
+        trigger |= form.of_indexes("segment", form.segment())
+    return ExportBody(fields.get("desc", ""), target, trigger)
 
 
-@post("/console/{chain:int}/segments", include_in_schema=False)
-async def store_segment(request: AnyRequest, body: RawBody) -> Redirect:
-    """Store the rules of the form as a segment, and show the page of segments."""
-    _, caller = admitted(request)
-    name = form_of(body).get("segment-name", "")
-    await segments.store(request, {"chain": caller.chain, "name": name, "segment": _segment(request, body)}, None)
-    return redirect(request, "segments")
+def _columns(form: ExportForm, fields: dict[str, str]) -> list[Any] | None:
+    """Return the columns of the form; None for all, or where the form lists those of another index."""
+    name = fields.get("columns-of", "")
+    if name not in form.catalog or name != fields.get("index"):
+        return None
+    chosen = form.all("column")
+    if form.repeated.of("fields", name):
+        return form.repeated.columns(name, chosen)
+    return None if len(chosen) == len(form.catalog[name].fields) else chosen
 
 
-def _segment(request: AnyRequest, body: bytes) -> dict[str, Any] | None:
-    """Return the segment of the form's rules; None without rules."""
-    service, caller = admitted(request)
-    pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-    name = dict(pairs).get("index", "")
-    index = visible_catalog(caller, service.catalog).get(name)
-    return None if index is None else segment_of(pairs, name, index, caller.chain)
-
-
-def _set(place: dict[str, Any], key: str, value: Any, indexes: list[str], like: RepeatedExport | None) -> None:
-    """Set a key that is of one index: of several, the form has the first's, and the others keep those of the task."""
-    others = like.others(key, indexes) if like else {}
-    if value or others:
-        place[key] = value if len(indexes) == 1 else ({indexes[0]: value} if value else {}) | others
-
-
-def _columns(
-    request: AnyRequest, fields: dict[str, str], pairs: list[tuple[str, str]], like: RepeatedExport | None
-) -> list[Any]:
-    """Return the columns of the form; none for all, or where the form lists those of another index."""
-    service, caller = admitted(request)
-    index = visible_catalog(caller, service.catalog).get(fields.get("columns-of", ""))
-    if index is None or fields["columns-of"] != fields.get("index"):
-        return []
-    chosen = [value for name, value in pairs if name == "column"]
-    if like and like.of("fields", fields["index"]):
-        return like.columns(fields["index"], chosen)
-    return [] if len(chosen) == len(index.fields) else chosen
-
-
-def _target(fields: dict[str, str], indexes: list[str], like: RepeatedExport | None) -> dict[str, Any]:
-    target: dict[str, Any] = {"action": "export", "export_format": fields.get("format", "")}
-    target |= like.kept(indexes) if like else {}
+def _target(form: ExportForm, fields: dict[str, str]) -> dict[str, Any]:
+    """Return the target without columns and folders."""
+    before, indexes = form.repeated.target, form.indexes
+    target: dict[str, Any] = {"action": "export"}
     target |= {"export_index": indexes[0]} if len(indexes) == 1 else {"export_indexes": indexes}
+    target |= {"export_format": fields.get("format", "")} | form.repeated.kept(indexes)
     if "compression" in fields:
         target["compression"] = fields["compression"]
-    csv = {key: value for key, value in (like.target.get("csv", {}) if like else {}).items() if key != "profile"}
+    csv = {key: value for key, value in before.get("csv", {}).items() if key != "profile"}
     if fields.get("profile", "rfc4180") != "rfc4180":
         csv["profile"] = fields["profile"]
     if csv and target["export_format"] == "csv":
@@ -103,11 +121,11 @@ def _target(fields: dict[str, str], indexes: list[str], like: RepeatedExport | N
     if "deletes" in fields:
         target["deletes"] = True
     if "split" in fields:
-        target["split"] = {fields.get("unit", "rows"): _number(fields["split"])}
+        target["split"] = {fields.get("unit", "rows"): as_number(fields["split"])}
     if "share_as" in fields:
         target["share_as"] = fields["share_as"]
     if "deliver" in fields:
-        target["deliver"] = [_delivery(fields), *(like.target.get("deliver", [])[1:] if like else [])]
+        target["deliver"] = [_delivery(fields), *before.get("deliver", [])[1:]]
     return target
 
 
@@ -121,32 +139,24 @@ def _delivery(fields: dict[str, str]) -> dict[str, Any]:
     return entry | ({"overwrite": True} if "overwrite" in fields else {})
 
 
-def _trigger(fields: dict[str, str], like: RepeatedExport | None) -> dict[str, Any]:
-    """Return the trigger without rules; a time is by the clock of the form's zone."""
-    when, zone = fields.get("when", "now"), fields.get("zone", "UTC")
-    before = like.trigger if like else {}
+def _trigger(form: ExportForm, fields: dict[str, str]) -> dict[str, Any]:
+    """Return the trigger without rules."""
+    when, zone, before = fields.get("when", "now"), fields.get("zone", "UTC"), form.repeated.trigger
     further = {key: before[key] for key in SCHEDULE_KEYS if key in before}
     if when == "cron":
         return further | {"cron": fields.get("cron", ""), "timezone": zone}
-    once = with_offset(fields.get("at", ""), zone) if when == "at" else datetime.now(UTC).isoformat()
+    once = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if when == "at":  # a script says the zone of the browser
+        once = with_offset(fields.get("at", ""), fields.get("at-zone", zone))
     if "repeat" in fields:
         return further | {"once": once, "repeat": fields["repeat"], "timezone": zone}
     return {"once": once} | ({"timezone": zone} if "timezone" in before else {})  # that of date rules
 
 
-def _number(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
-
-
-def _task(text: str) -> int:
-    number = _number(text)
-    if isinstance(number, str):
-        raise NotFoundError("task-not-found")
-    return number
-
-
-def _keys(fields: dict[str, str]) -> list[dict[str, str]]:
-    return [_key(text) for text in fields["partition"].split(",")] if "partition" in fields else []
+def _keys(fields: dict[str, str]) -> list[dict[str, str]] | None:
+    """Return the keys of `partition_by`; None without folders."""
+    keys = [_key(text) for text in fields.get("partition", "").split(",") if text.strip()]
+    return keys or None
 
 
 def _key(text: str) -> dict[str, str]:

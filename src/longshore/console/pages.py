@@ -49,6 +49,7 @@ PAGE_PATHS = [
     for method, path in ENDPOINTS
     if method == "GET" and (path == "/" or path.startswith(("/console/", "/sign-in")))
 ]
+DIGITS = re.compile(r"[0-9]{1,19}")
 CODE = re.compile(r"`([^`]+)`")
 UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -110,8 +111,8 @@ def _code(text: str) -> Markup:
 
 def _short(text: str) -> Markup:
     """Return a text with each UUID in it as its first eight digits."""
-    shown = UUID.sub(r'<span title="\g<0>">\1</span>', str(escape(text)))
-    return Markup(shown)  # noqa: S704  # it is escaped
+    shortened = UUID.sub(r'<span title="\g<0>">\1</span>', str(escape(text)))
+    return Markup(shortened)  # noqa: S704  # it is escaped
 
 
 def _reason(text: str) -> str:
@@ -155,7 +156,7 @@ class Viewer(msgspec.Struct, frozen=True):
     chains: list[int]
 
 
-async def page(request: AnyRequest, template: str, here: str, title: str, **content: Any) -> Response[str]:
+async def render_page(request: AnyRequest, template: str, here: str, title: str, **content: Any) -> Response[str]:
     """Return a page in its frame. `here`: its path in PAGES."""
     service: Service = request.app.state.service
     caller: Caller = request.scope["user"]
@@ -185,6 +186,11 @@ def html(template: str, status: int = 200, **content: Any) -> Response[str]:
     """Return a page, or a part of one, without a frame."""
     text = TEMPLATES.get_template(template).render(content)
     return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
+
+
+def as_number(text: str) -> int | str:
+    """Return the number that a text of a form is; any other text as it is, for the API to say what it expects."""
+    return int(text) if DIGITS.fullmatch(text) else text
 
 
 def form_of(body: bytes) -> dict[str, str]:
@@ -237,6 +243,17 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         request_id=found.request_id,
         violations=found.errors or [],
         chain=match[1] if (match := CHAIN.match(request.scope["path"])) else None,
+    )
+
+
+def to_violations(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Return the answer to an error of the form of a new export: for htmx what is wrong, for its place on the page."""
+    if "hx-request" not in request.headers or isinstance(error, UnauthorizedError):
+        return to_page(request, error)
+    found = problem(refusal_of(request, error), "")
+    part = request.query_params.get("part", "")
+    return html(
+        "export_violations.html", title=found.title, detail=found.detail, violations=found.errors or [], part=part
     )
 
 

@@ -1,48 +1,103 @@
-"""The rules of a segment, as a form without scripts sends them: lines of a field, an operator and up to two values."""
+"""The rules of a segment in the form of a new export: a line of inputs for each, named `rule-field`, `rule-operator` …
+
+With scripts, a line has an input for each operand, named by it. Without, it has `rule-value` and `rule-second`, which
+are the operands of whatever the operator is.
+"""
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.segments.operators import OPERATORS
 
-MAX_LINES = 5
-"""Rules of the form."""
-PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*)),')  # as in export_rules.js
+PREFIX = "rule-"
+PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*)),')
+NEEDS_QUOTES = re.compile(r'^$|^\s|\s$|[",]')
+LINE_BREAKS = str.maketrans("", "", "\r\n")
+
+Line = dict[str, str]
+"""The texts of a line, by the names of its inputs without PREFIX. One that shows a rule has its `field_type`, too."""
 
 
-def choices(index: Index) -> list[str]:
-    """Return the fields that a rule can have, those inside a nested field by their path: `items.price`."""
-    return list(_fields(index))
+def choices(index: Index) -> dict[str, str]:
+    """Return the types of the fields that a rule can have, those inside a nested field by their path: `items.price`."""
+    return {choice: kind for choice, (_, _, kind) in _fields(index).items()}
 
 
-def segment_of(pairs: list[tuple[str, str]], name: str, index: Index, chain: int) -> dict[str, Any] | None:
-    """Return the segment of a form, for the API to check; None for one without rules."""
-    lines = [
-        [value for key, value in pairs if key == f"rule-{part}"] for part in ("field", "operator", "value", "second")
-    ]
-    rules = [_rule(index, *line) for line in zip(*lines, strict=False) if line[0]]
+def operands(operator: str) -> list[str]:
+    """Return the operands that a rule has or may have, in the order of the form: an amount comes before its unit."""
+    if operator not in OPERATORS:
+        return []
+    needed = sorted(OPERATORS[operator].operands, key="time_factor".__eq__)
+    return [*needed, *OPERATORS[operator].optional_operands]
+
+
+def line_of(rule: Mapping[str, Any]) -> Line:
+    """Return the line that shows a rule."""
+    line = {name: _text(value) for name, value in rule.items() if name not in ("nested", "nesting_path")}
+    path, name = rule.get("nesting_path"), line.pop("field_name")
+    return line | {"field": f"{path}.{name.removeprefix(f'{path}.')}" if path else name}
+
+
+def segment_of(
+    pairs: Iterable[tuple[str, str]], name: str, index: Index, chain: int, before: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any] | None:
+    """Return the segment of a form, for the API to check; None for one without rules.
+
+    `before`: the rules that the form began with. A line that is as it was stands for its rule, whatever of it an input
+    cannot hold.
+    """
+    unchanged = {_as_sent(line_of(rule)): rule for rule in before}
+    rules = [unchanged.get(_as_sent(line)) or _rule(index, line) for line in _lines(pairs)]
     if not rules:
         return None
     join = dict(pairs).get("join", "all")
     return {"entity": "people", "index": name, "join": join, "chain_id": chain, "rules": rules}
 
 
-def _rule(index: Index, field: str, operator: str, value: str, second: str) -> dict[str, Any]:
-    path, name, kind = _fields(index).get(field, ("", field, ""))
+def _lines(pairs: Iterable[tuple[str, str]]) -> list[Line]:
+    """Return the lines that have a field. Each begins with it."""
+    lines: list[Line] = []
+    for name, value in pairs:
+        if name == f"{PREFIX}field":
+            lines.append({})
+        if lines and name.startswith(PREFIX):
+            lines[-1][name.removeprefix(PREFIX)] = value
+    return [line for line in lines if line["field"]]
+
+
+def _as_sent(line: Line) -> frozenset[tuple[str, str]]:
+    """Return a line as a browser sends it: an input has no line breaks."""
+    texts = {name: text.translate(LINE_BREAKS) for name, text in line.items() if name != "field_type"}
+    return frozenset((name, text) for name, text in texts.items() if text)
+
+
+def _rule(index: Index, line: Line) -> dict[str, Any]:
+    path, name, kind = _fields(index).get(line["field"], ("", line["field"], ""))
+    operator = line.get("operator", "")
+    names = operands(operator)
+    needed = [name for name in names if name in OPERATORS[operator].operands]
+    line = dict(zip(needed, (line.get("value", ""), line.get("second", "")), strict=False)) | line
     rule: dict[str, Any] = {"field_name": name, "field_type": kind, "operator": operator}
-    needs = OPERATORS[operator].operands if operator in OPERATORS else ()
-    for need, text in zip(needs, (value.strip(), second.strip()), strict=False):
-        if need == "time_factor":  # people say the amount before its unit
-            rule |= {"time_amount": _number(value.strip()), "time_factor": second.strip().removesuffix("s")}
-            break
-        rule[need] = [_typed(part, kind) for part in _parts(text)] if operator == "is_one_of" else text
-        if need in ("value", "min", "max") and operator != "is_one_of":
-            rule[need] = _typed(text, kind)
-        elif need == "window":
-            rule[need] = text.replace(" ", "_")
+    rule |= {need: _operand(operator, need, line[need], kind) for need in names if line.get(need)}
     return rule | ({"nested": True, "nesting_path": path} if path else {})
+
+
+def _operand(operator: str, need: str, text: str, kind: str) -> Any:
+    if operator == "is_one_of":
+        return [_typed(part, kind) for part in _parts(text)]
+    match need:
+        case "value" | "min" | "max":
+            return _typed(text, kind)
+        case "time_amount":
+            return _number(text)
+        case "time_factor":
+            return text.strip().removesuffix("s")
+        case "window":
+            return text.strip().replace(" ", "_")
+    return text.strip()
 
 
 def _parts(text: str) -> list[str]:
@@ -51,16 +106,32 @@ def _parts(text: str) -> list[str]:
     return [part[2].strip() if part[1] is None else part[1].replace('""', '"') for part in found]
 
 
+def _text(value: Any) -> str:
+    """Return the text of an input for a value."""
+    if isinstance(value, list):
+        return ", ".join(_quoted(_text(each)) for each in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if NEEDS_QUOTES.search(text) else text
+
+
 def _typed(text: str, kind: str) -> Any:
-    if kind == FieldType.NUMBER:
-        return _number(text)
-    return {"true": True, "false": False}.get(text, text) if kind == FieldType.BOOLEAN else text
+    match kind:
+        case FieldType.NUMBER:
+            return _number(text)
+        case FieldType.BOOLEAN:
+            return {"true": True, "false": False}.get(text.strip(), text)
+        case FieldType.DATE:
+            return text.strip()
+    return text
 
 
 def _number(text: str) -> Any:
     """Return a text as a number, if it is one; else the API says what it expects."""
     try:
-        number = Decimal(text)
+        number = Decimal(text.strip())
     except ArithmeticError:
         return text
     if not number.is_finite():

@@ -1,7 +1,7 @@
 """The page of one run: its result as the manifest describes it, its first rows, and the manifest itself."""
 
 import asyncio
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,13 +16,11 @@ from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import may_see_run
-from longshore.console.pages import html, page, paging
+from longshore.console.pages import html, paging, render_page
 from longshore.database.rows import Page
 from longshore.exports.first_rows import FirstRows, first_rows
-from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.manifest import ManifestField, Mirror
+from longshore.exports.manifest import IndexEntry, Manifest, ManifestField
 from longshore.exports.segments import describe
-from longshore.exports.totals import Totals
 from longshore.tasks import run_queries
 from longshore.tasks.model import Run, TaskId
 from longshore.tasks.run_queries import DescribedResult
@@ -31,67 +29,48 @@ FIRST_ROWS = 20
 FILES_PAGE = 100
 
 
-class IndexFacts(msgspec.Struct, frozen=True):
-    """One of the indexes of a result of many files."""
+class ResultManifest(Manifest, frozen=True, kw_only=True):
+    """The manifest of a result of one file, or that of many without them."""
 
-    index: str
-    rows: int
-    fields: list[ManifestField]
-    schema: str
-    key: list[str] = []
-    totals: Totals | None = None
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """A manifest without its files, of one file or of many."""
-
-    format: str
-    snapshot: datetime
+    file: str = ""
+    sha256: str = ""
     index: str = ""
-    rows: int = 0
-    fields: list[ManifestField] = []
+    fields: Sequence[ManifestField] = ()
     schema: str = ""
-    key: list[str] = []
-    totals: Totals | None = None
-    previous: str | None = None
-    csv: CsvOptions = CsvOptions()
-    upserts: int | None = None
-    deletes: int | None = None
-    mirror: Mirror | None = None
-    indexes: list[IndexFacts] = []
+    segment: Any = None
+    indexes: Sequence[IndexEntry] = ()
 
     @property
-    def parts(self) -> list[IndexFacts]:
-        """Return its indexes: of one file the only one."""
-        whole = IndexFacts(self.index, self.rows, self.fields, self.schema, self.key, self.totals)
-        return self.indexes or [whole]
+    def parts(self) -> Sequence[IndexEntry | Manifest]:
+        """Return what it says of each index."""
+        return self.indexes or [self]
 
 
-FACTS = msgspec.json.Decoder(Facts)
+MANIFEST = msgspec.json.Decoder(ResultManifest)
 
 
-class ShownResult(msgspec.Struct, frozen=True):
-    """A run with its result, as its page shows them."""
+class RunDetails(msgspec.Struct, frozen=True):
+    """A run and its result."""
 
     run: Run
-    facts: Facts | None
+    manifest: ResultManifest | None
     """None for a result without a manifest."""
     is_stored: bool
     many_files: bool
     rules: Any
 
 
-async def result_of(request: AnyRequest, task: TaskId, run: Run) -> ShownResult:
+async def details_of(request: AnyRequest, task: TaskId, run: Run) -> RunDetails:
     """Return a run that the caller may see with its result."""
     service, caller = admitted(request)
     found = await run_queries.described(service.pool, caller.chain, task, run.run)
     rules = None if not run.segment else {"join": run.segment["join"], "rules": describe.of_resolved(run.segment)}
-    return ShownResult(run, _facts(found), found.location is not None, found.first_file is not None, rules)
+    return RunDetails(run, _manifest(found), found.location is not None, found.first_file is not None, rules)
 
 
-def _facts(found: DescribedResult) -> Facts | None:
+def _manifest(found: DescribedResult) -> ResultManifest | None:
     try:
-        return None if found.manifest is None else FACTS.decode(found.manifest)
+        return None if found.manifest is None else MANIFEST.decode(found.manifest)
     except msgspec.MsgspecError:
         return None  # as of a result that another version wrote
 
@@ -105,9 +84,9 @@ async def _run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
 async def show_run(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]:
     """Return the page of a run."""
     found = await _run(request, id, run)
-    shown = await result_of(request, task_id(id), found)
-    return await page(
-        request, "run.html", "tasks", f"Run {found.run} of task {id}", task_number=id, shown=shown, first=None
+    details = await details_of(request, task_id(id), found)
+    return await render_page(
+        request, "run.html", "tasks", f"Run {found.run} of task {id}", task_number=id, details=details, first=None
     )
 
 
@@ -120,26 +99,26 @@ async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str
     may_see_run(caller, service.catalog, found.reads)
     first = await _first_rows(request, found)
     if first.rows:
-        details = {"run": number}
-        await audit.record(service.pool, actor(request), caller.chain, "result.preview", f"task {id}", details)
+        about = f"task {id}"
+        await audit.record(service.pool, actor(request), caller.chain, "result.preview", about, {"run": number})
     if "hx-request" in request.headers:
-        return await asyncio.to_thread(html, "first_rows.html", first=first, count=FIRST_ROWS)
-    shown = await result_of(request, task_id(id), await _run(request, id, number))
+        return await asyncio.to_thread(html, "first_rows.html", first=first)
+    details = await details_of(request, task_id(id), await _run(request, id, number))
     title = f"Run {number} of task {id}"
-    return await page(request, "run.html", "tasks", title, task_number=id, shown=shown, first=first, count=FIRST_ROWS)
+    return await render_page(request, "run.html", "tasks", title, task_number=id, details=details, first=first)
 
 
 async def _first_rows(request: AnyRequest, found: DescribedResult) -> FirstRows:
     service, _ = admitted(request)
-    facts = _facts(found)
-    if facts is None:
+    manifest = _manifest(found)
+    if manifest is None:
         return FirstRows([], [], "The run left no rows.")
     if found.location is None:
         return FirstRows([], [], "The file has expired or was deleted.")
     location = found.location
     if found.first_file is not None:
         location = f"{location.rpartition('/')[0]}/{found.first_file}"
-    return await asyncio.to_thread(first_rows, service.store, location, facts.format, facts.csv, FIRST_ROWS)
+    return await asyncio.to_thread(first_rows, service.store, location, manifest.format, manifest.csv, FIRST_ROWS)
 
 
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/files", include_in_schema=False)
@@ -148,7 +127,7 @@ async def show_files(request: AnyRequest, id: Id, run: RunNumber, offset: Offset
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
     listed = await run_files.list_run_files.fn(request, id, number, FILES_PAGE, offset)
-    return await page(
+    return await render_page(
         request,
         "run_files.html",
         "tasks",

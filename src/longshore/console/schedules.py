@@ -21,7 +21,7 @@ from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.charts import Chart, Span, line_of_time
-from longshore.console.pages import form_of, in_seconds, page, paging, redirect
+from longshore.console.pages import form_of, in_seconds, paging, redirect, render_page
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.tasks import planned, requests
@@ -61,7 +61,7 @@ async def show_schedules(
     tasks = [task for task in found if task.due is not None or (task.schedule is not None and task.schedule.repeats)]
     days = days_of(found[0].now if found else datetime.now(UTC), ZoneInfo(named))
     lines = await asyncio.to_thread(_lines, tasks, days)
-    return await page(
+    return await render_page(
         request,
         "schedules.html",
         "schedules",
@@ -93,7 +93,7 @@ def line_of(task: PlannedTask, days: Sequence[datetime], most: int) -> PlannedWe
     times = times[:most]
     kind = "paused" if task.paused else "planned"
     spans = [
-        Span(first, min(end, last + RUN), kind, _said(first, last, number))
+        Span(first, min(end, last + RUN), kind, _in_words(first, last, number))
         for first, last, number in _together(times, RUN if len(times) <= MAX_DRAWN else timedelta(hours=2))
     ]
     if cut:
@@ -114,7 +114,7 @@ def _together(times: Sequence[datetime], gap: timedelta) -> list[tuple[datetime,
     return found
 
 
-def _said(first: datetime, last: datetime, number: int) -> str:
+def _in_words(first: datetime, last: datetime, number: int) -> str:
     start = f"{first:%Y-%m-%d %H:%M} UTC"
     if number == 1:
         return start

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.params import FromPath, HeaderParameter, QueryParameter, RawBody
 from litestar.response import Redirect, Stream
 
 from longshore.access.tokens import ForbiddenError, Level
 from longshore.api import deliveries as api_deliveries
 from longshore.api import events, results
+from longshore.api.bodies import check_body
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber
@@ -19,8 +20,8 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import NOT_SHOWN, may_change_task, shown_segment, shown_task
 from longshore.console import run_charts
-from longshore.console.pages import html, page, redirect
-from longshore.console.run import result_of
+from longshore.console.pages import as_number, form_of, html, redirect, render_page
+from longshore.console.run import details_of
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.manifest import is_files
@@ -33,7 +34,7 @@ from longshore.exports.target import TRIGGER, ExportTarget
 from longshore.exports.visibility import sees_task, stored_export
 from longshore.results import links
 from longshore.results.links import Link
-from longshore.sharing.profile import endpoint
+from longshore.sharing.profile import DAY_SECONDS, Profile, ProfileBody, endpoint, new_profile
 from longshore.tasks import backfills, delivery_queries, progress, queries, requests, run_queries
 from longshore.tasks.delivery_queries import DeliveryRow
 from longshore.tasks.model import Code, Progress, Task, TaskId
@@ -71,7 +72,7 @@ async def show_task(
         return await asyncio.to_thread(html, "task_live.html", **frame, **content)
     rules, name = await _rules(request, task) if content["target"] else ([], "")
     content |= {"rules": rules, "segment_name": name, "endpoint": endpoint(request)}
-    return await page(request, "task.html", "tasks", f"Task {task.id}", **content)
+    return await render_page(request, "task.html", "tasks", f"Task {task.id}", **content)
 
 
 async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:
@@ -116,7 +117,7 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
         "backfills": listed if sees(caller, polled.reads, service.catalog) else [],
         "runs": runs,
         "charts": run_charts.of_runs(runs),
-        "shown": newest and await result_of(request, id, newest),
+        "details": newest and await details_of(request, id, newest),
         "deliveries": deliveries,
         "undelivered": _undelivered(deliveries),
         "links": await _links(request, id),
@@ -175,22 +176,22 @@ def readable(task: Task) -> tuple[Any, Any]:
 async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]], str]:
     """Return a task's segments in words, each with its index where there are several, and the name of a stored one."""
     service, caller = admitted(request)
-    asked = TRIGGER.decode(task.trigger)
-    if asked.segment is not None:
+    trigger = TRIGGER.decode(task.trigger)
+    if trigger.segment is not None:
         target = msgspec.json.decode(task.target, type=ExportTarget)
-        segments = [(name, asked.of(target, name)) for name in target.names]
+        segments = [(name, trigger.of(target, name)) for name in target.names]
         several = target.export_indexes is not None
         return [(name if several else "", _in_words(segment)) for name, segment in segments if segment], ""
-    stored = as_uuid(asked.segment_id or "")
+    stored = as_uuid(trigger.segment_id or "")
     if stored is None:
         return [], ""
     try:
         found = await stored_segment(service.pool, caller.chain, stored)
     except NotFoundError:
         return [], "a stored segment that was deleted"
-    if (shown := shown_segment(caller, service.catalog, found)).segment is None:
+    if (visible := shown_segment(caller, service.catalog, found)).segment is None:
         return [], f"{found.name}, whose rules you may not see"
-    return [("", _in_words(READ.decode(shown.segment)))], found.name
+    return [("", _in_words(READ.decode(visible.segment)))], found.name
 
 
 def _in_words(segment: Segment) -> Any:
@@ -224,3 +225,11 @@ async def download(request: AnyRequest, id: Id) -> Redirect:
     """Redirect to a signed address of a task's result."""
     found = await results.get_download_url.fn(request, id)
     return Redirect(found.url, status_code=303)
+
+
+@post("/console/{chain:int}/profile", status_code=200, include_in_schema=False)
+async def make_profile(request: AnyRequest, body: RawBody) -> Response[Profile]:
+    """Make a read token, and send its profile file."""
+    days = as_number(form_of(body).get("days", ""))
+    seconds = days * DAY_SECONDS if isinstance(days, int) else days
+    return await new_profile(request, check_body(ProfileBody, {"expires_in": seconds}).expires_in)

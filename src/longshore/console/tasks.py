@@ -18,7 +18,7 @@ from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import NOT_SHOWN
-from longshore.console.pages import html, page
+from longshore.console.pages import as_number, html, render_page
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
 from longshore.exports.visibility import sees_task
@@ -39,7 +39,7 @@ ORDER_NAMES: dict[Order, str] = {
 NUMBER = re.compile(r"(?:task |#)?([0-9]{1,18})", re.IGNORECASE)
 """A search for a task by its number, beside what has the same digits in its texts."""
 
-DONE = {"run": "asked to run", "cancel": "cancelled", "delete": "deleted"}
+PAST_TENSE = {"run": "asked to run", "cancel": "cancelled", "delete": "deleted"}
 QUESTIONS: dict[str, str] = {
     "cancel": "Runs under way end, and all later runs are given up.",
     "delete": "Their logs, runs and results are deleted, too.",
@@ -68,26 +68,26 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
 ) -> Response[str]:
     """Return the chain's tasks; for htmx, the table alone. A search for the number of a task leads to it."""
     service, caller = admitted(request)
-    given = {"q": q.strip(), "status": status, "index": index, "action": action, "age": age, "sort": sort}
-    asked = {key: text for key, value in given.items() if (text := value.replace("\x00", ""))}
-    wanted = TaskSearch(
+    query = {"q": q.strip(), "status": status, "index": index, "action": action, "age": age, "sort": sort}
+    filters = {key: text for key, value in query.items() if (text := value.replace("\x00", ""))}
+    search = TaskSearch(
         state=status if status in list(Code) else None,
-        action=asked.get("action"),
-        index=asked.get("index"),
+        action=filters.get("action"),
+        index=filters.get("index"),
         age=AGES.get(age),
-        text=asked.get("q"),
+        text=filters.get("q"),
     )
     order: Order = next((name for name in ORDERS if name == sort), "newest")
-    found = await overview.rows(service.pool, caller.chain, wanted, order, Page(PAGE_SIZE, offset))
-    number = NUMBER.fullmatch(wanted.text or "")
+    found = await overview.rows(service.pool, caller.chain, search, order, Page(PAGE_SIZE, offset))
+    number = NUMBER.fullmatch(search.text or "")
     if number and not offset:
         found = await _with_task(request, int(number[1]), found)
-    rows = [_shown(request, row) for row in found.rows]
-    content: dict[str, Any] = {"rows": rows, "asked": asked, "offset": offset, **_paging(found, asked, offset)}
-    content["back"] = f"/console/{caller.chain}/tasks{_address(asked, offset)}"
+    rows = [_visible(request, row) for row in found.rows]
+    content: dict[str, Any] = {"rows": rows, "filters": filters, "offset": offset, **_paging(found, filters, offset)}
+    content["back"] = f"/console/{caller.chain}/tasks{_address(filters, offset)}"
     if "hx-request" in request.headers:
-        shown = {**content, "base": f"/console/{caller.chain}", "may_write": caller.level >= Level.WRITE}
-        answer = await asyncio.to_thread(html, "tasks_table.html", **shown)
+        frame: dict[str, Any] = {"base": f"/console/{caller.chain}", "may_write": caller.level >= Level.WRITE}
+        answer = await asyncio.to_thread(html, "tasks_table.html", **frame, **content)
         answer.headers["HX-Replace-Url"] = content["back"]
         return answer
     choices = {
@@ -97,7 +97,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
         "ages": list(AGES),
         "orders": ORDER_NAMES,
     }
-    return await page(request, "tasks.html", "tasks", "Tasks", **choices, **content)
+    return await render_page(request, "tasks.html", "tasks", "Tasks", **choices, **content)
 
 
 async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskList:
@@ -110,7 +110,7 @@ async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskL
     return msgspec.structs.replace(found, rows=rows, total=max(found.total, len(rows)))
 
 
-def _shown(request: AnyRequest, row: Row) -> Row:
+def _visible(request: AnyRequest, row: Row) -> Row:
     """Return a task of the list as its viewer may see it: without counts and the reason of what is hidden."""
     service, caller = admitted(request)
     if sees_task(caller, service.catalog, row.target, row.trigger, row.reads):
@@ -118,25 +118,25 @@ def _shown(request: AnyRequest, row: Row) -> Row:
     return msgspec.structs.replace(row, rows=0, rows_expected=None, reason=row.reason and NOT_SHOWN)
 
 
-def _paging(found: TaskList, asked: dict[str, str], offset: int) -> dict[str, Any]:
+def _paging(found: TaskList, filters: dict[str, str], offset: int) -> dict[str, Any]:
     """Return the addresses of the pages around one, and the number of tasks in words."""
-    shown = min(found.total, MAX_COUNTED) if not found.is_exact else found.total
-    number = f"{shown:,} task{'' if shown == 1 else 's'}"
+    total = min(found.total, MAX_COUNTED) if not found.is_exact else found.total
+    number = f"{total:,} task{'' if total == 1 else 's'}"
     pages = -(-found.total // PAGE_SIZE)
     here = offset // PAGE_SIZE + 1
     return {
         "total": number if found.is_exact else f"more than {number}",
         "place": f"Page {here:,} of {pages:,}" if found.is_exact else f"Page {here:,}",
-        "before": _address(asked, max(0, offset - PAGE_SIZE)) if offset else None,
-        "after": _address(asked, offset + PAGE_SIZE) if offset + PAGE_SIZE < found.total else None,
-        "start": _address(asked, 0) if offset > PAGE_SIZE else None,
-        "end": _address(asked, (pages - 1) * PAGE_SIZE) if found.is_exact and here < pages - 1 else None,
+        "before": _address(filters, max(0, offset - PAGE_SIZE)) if offset else None,
+        "after": _address(filters, offset + PAGE_SIZE) if offset + PAGE_SIZE < found.total else None,
+        "start": _address(filters, 0) if offset > PAGE_SIZE else None,
+        "end": _address(filters, (pages - 1) * PAGE_SIZE) if found.is_exact and here < pages - 1 else None,
     }
 
 
-def _address(asked: dict[str, str], offset: int) -> str:
+def _address(filters: dict[str, str], offset: int) -> str:
     """Return the address of a page of the list, relative to the list."""
-    return "?" + urlencode({**asked, **({"offset": str(offset)} if offset else {})})
+    return "?" + urlencode({**filters, **({"offset": str(offset)} if offset else {})})
 
 
 @post("/console/{chain:int}/tasks/selected", include_in_schema=False)
@@ -145,18 +145,18 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     _, caller = admitted(request)
     pairs = parse_qsl(body.decode("utf-8", "replace"))
     fields = dict(pairs)
-    numbers = [value for name, value in pairs if name == "id" and value.isascii() and value.isdigit()]
-    tasks = sorted({int(value) for value in numbers if len(value) < 20 and 0 < int(value) <= MAX_BIGINT})[:MAX_SELECTED]
+    numbers = {as_number(value) for name, value in pairs if name == "id"}
+    tasks = sorted(each for each in numbers if isinstance(each, int) and 0 < each <= MAX_BIGINT)[:MAX_SELECTED]
     list_path = f"/console/{caller.chain}/tasks"
     back = fields.get("back", "")
     if not BACK.fullmatch(back) or not back.startswith(list_path):
         back = list_path
     do = fields.get("do", "")
-    if not tasks or do not in DONE:
+    if not tasks or do not in PAST_TENSE:
         return Redirect(back, status_code=303)
     content: dict[str, Any] = {"do": do, "tasks": tasks, "back": back}
     if do in QUESTIONS and "sure" not in fields:
-        return await page(request, "selected.html", "tasks", f"{do.title()}?", question=QUESTIONS[do], **content)
+        return await render_page(request, "selected.html", "tasks", f"{do.title()}?", question=QUESTIONS[do], **content)
     refused = []
     for task in tasks:
         try:
@@ -166,8 +166,8 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     if not refused:
         gone = do == "delete" and back.startswith(f"{list_path}/")
         return Redirect(list_path if gone else back, status_code=303)
-    return await page(
-        request, "selected.html", "tasks", "Not all", question=None, done=DONE[do], refused=refused, **content
+    return await render_page(
+        request, "selected.html", "tasks", "Not all", question=None, done=PAST_TENSE[do], refused=refused, **content
     )
 
 

@@ -6,6 +6,7 @@ Blocking, and bounded by MAX_BYTES: call it in a thread.
 import csv
 import functools
 import io
+from collections.abc import Sequence
 
 import msgspec
 
@@ -74,9 +75,14 @@ def _of_json(text: str, count: int, *, complete: bool) -> FirstRows:
     lines = text.removeprefix("[\n").split("\n")
     if not complete:
         lines = lines[:-1]  # cut off
-    objects = [OBJECT.decode(line.rstrip(",")) for line in lines if line.startswith("{")][:count]
-    columns = list(objects[0]) if objects else []
-    return FirstRows(columns, [[_cut(_text(row[name])) for name in columns] for row in objects])
+    return rows_of([line.rstrip(",") for line in lines if line.startswith("{")][:count])
+
+
+def rows_of(objects: Sequence[str | msgspec.Raw]) -> FirstRows:
+    """Return JSON objects with the same keys as rows."""
+    decoded = [OBJECT.decode(each) for each in objects]
+    columns = list(decoded[0]) if decoded else []
+    return FirstRows(columns, [[_cut(_text(row[name])) for name in columns] for row in decoded])
 
 
 def _text(value: msgspec.Raw) -> str:

@@ -1,4 +1,4 @@
-// What every page does: times in the viewer's zone, requests to the API, and what moves.
+// What every page does: times in the viewer's zone, copying, keys, and what moves.
 "use strict";
 
 const chain = document.body.dataset.chain;
@@ -47,49 +47,6 @@ if (shown && shown.dataset.zone !== zone && !new URLSearchParams(location.search
     sessionStorage.setItem("zone", zone);
     location.reload();
   }
-}
-
-// --- Requests to the API, with the session's cookie.
-
-// A number that JavaScript would round is a text that begins with U+0000, in what the page was given and in bodies.
-const EXACT = "\0";
-
-function encode(value) {
-  return JSON.stringify(value).replace(/"\\u0000([^"]*)"/g, "$1");
-}
-
-async function ask(method, path, body, headers = {}) {
-  const options = { method, headers: { "X-Session-Chain-Id": chain, ...headers } };
-  if (body !== undefined) {
-    options.headers["Content-Type"] = "application/json";
-    options.body = encode(body);
-  }
-  const answer = await fetch(path, options);
-  if ((answer.status === 401 && !path.startsWith("/auth/password")) || answer.redirected) {
-    location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
-    return new Promise(() => {}); // the page goes away
-  }
-  const text = await answer.text();
-  const content = text ? JSON.parse(text) : null;
-  if (!answer.ok) throw content;
-  return content;
-}
-
-function faultsOf(problem) {
-  if (!problem || !problem.title) return [String(problem)];
-  if (!problem.errors) return [`${problem.title}: ${problem.detail}`];
-  return problem.errors.map((fault) => [fault.pointer || fault.parameter, fault.detail].filter(Boolean).join(" "));
-}
-
-function show(faults, place) {
-  const list = document.createElement("ul");
-  list.className = "fault";
-  for (const fault of faults) {
-    const line = document.createElement("li");
-    line.textContent = fault;
-    list.append(line);
-  }
-  place.replaceChildren(list);
 }
 
 // --- The curve of a run: rows over time, from what this page, or one before it in this tab, has seen.
@@ -184,14 +141,13 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 
 // A click takes a moment, and what is under it stays until it is over. One whose end nobody tells of lasts a second.
 
-const press = { since: -Infinity, missed: false };
+const press = { since: -Infinity, missed: new Set() };
 
 function released() {
   setTimeout(() => { // after the click
     press.since = -Infinity;
-    const part = document.getElementById("part");
-    if (press.missed && part) htmx.trigger(part, "changed");
-    press.missed = false;
+    for (const part of press.missed) htmx.trigger(part, "changed");
+    press.missed.clear();
   });
 }
 
@@ -200,9 +156,10 @@ document.addEventListener("pointerup", released);
 document.addEventListener("pointercancel", released);
 
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (performance.now() - press.since > 1000) return;
+  const { target } = event.detail;
+  if (performance.now() - press.since > 1000 || !target.matches("[hx-trigger]")) return;
   event.detail.shouldSwap = false;
-  press.missed = true;
+  press.missed.add(target);
 });
 
 for (const failure of ["htmx:responseError", "htmx:sendError"]) {

@@ -1,0 +1,134 @@
+"""The request of the form of a new export, as `curl`, the Python client and the command line make it."""
+
+import json
+import shlex
+from typing import Any
+
+import msgspec
+
+from longshore.api.new_task import STORED
+from longshore.console.repeated import SHARED_KEYS, ExportBody, column_names
+
+TARGET_KEYS = (
+    "fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "share_as", "deliver", "schema"
+)  # fmt: skip
+"""Keys of a target that `exports.create` of the client has by the same name."""
+TIMES = ("at", "until")
+"""Parameters of `exports.create` that take a `datetime`."""
+
+
+class Snippets(msgspec.Struct, frozen=True):
+    """The same request from elsewhere. `python` and `cli` end with a comment on what they cannot say."""
+
+    curl: str
+    python: str
+    cli: str
+
+
+def snippets_of(export: ExportBody, chain: int, address: str, *, is_later: bool) -> Snippets:
+    """Return the snippets of an export. `address`: of the service. `is_later`: whether it begins at a time."""
+    once = export.trigger.get("once") if is_later else None
+    return Snippets(
+        curl=_curl(export, chain, address),
+        python=_python(export, chain, address, once),
+        cli=_cli(export, once),
+    )
+
+
+def _curl(export: ExportBody, chain: int, address: str) -> str:
+    body = {"chain": chain, "desc": export.desc, "target": export.target, "trigger": export.trigger}
+    return "\n".join(
+        [
+            f"curl {address}/tasks \\",
+            '  -H "Authorization: Bearer $TOKEN" \\',
+            '  -H "Content-Type: application/json" \\',
+            f"  -d {shlex.quote(STORED.encode(body).decode())}",
+        ]
+    )
+
+
+def _python(export: ExportBody, chain: int, address: str, once: str | None) -> str:
+    target, trigger = export.target, export.trigger
+    indexes = target.get("export_indexes") or target["export_index"]
+    parameters = {
+        "format": target["export_format"],
+        "where": trigger.get("segment_id") or trigger.get("segment"),
+        **{key: target.get(key) for key in TARGET_KEYS},
+        "at": once,
+        **{key: trigger.get(key) for key in ("repeat", "cron", "timezone", "catch_up", "until")},
+        "desc": export.desc,
+    }
+    arguments = [
+        f"    {name}={_parameter(name, value)}," for name, value in parameters.items() if value not in (None, "", False)
+    ]
+    lines = [
+        *(["from datetime import datetime"] if any(parameters[name] for name in TIMES) else []),
+        "from longshore import Longshore",
+        "",
+        f"client = Longshore({_literal(address)}, token, chain={chain})",
+        "task = client.exports.create(",
+        f"    {_literal(indexes)},",
+        *arguments,
+        ")",
+        "task.wait()",
+        "task.download()",
+    ]
+    return "\n".join(lines) + _not_by("the client", _api_only(target))
+
+
+def _parameter(name: str, value: Any) -> str:
+    return f"datetime.fromisoformat({_literal(value)})" if name in TIMES else _literal(value)
+
+
+def _literal(value: Any) -> str:
+    """Return a JSON value as an expression in Python. Numbers keep their digits."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_literal, value)) + "]"
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _cli(export: ExportBody, once: str | None) -> str:
+    target, trigger = export.target, export.trigger
+    fields, keys, split = target.get("fields", []), target.get("partition_by", []), target.get("split", {})
+    deliver = [each["destination"] for each in target.get("deliver", []) if len(each) == 1]
+    options = [
+        ("format", target["export_format"]),
+        ("segment", trigger.get("segment_id")),
+        *(("field", each) for each in column_names(fields) if isinstance(fields, list)),
+        *(("partition-by", ":".join(each.values())) for each in keys if isinstance(keys, list)),
+        *((f"split-{unit}", size) for unit, size in split.items()),
+        ("compression", target.get("compression")),
+        ("share-as", target.get("share_as")),
+        *(("deliver", name) for name in deliver),
+        ("at", once),
+        ("desc", export.desc),
+    ]
+    words = ["longshore export", *(target.get("export_indexes") or [target["export_index"]])]
+    words += [f"--{name} {shlex.quote(str(value))}" for name, value in options if value]
+    has_deletes = bool(target.get("deletes")) and target.get("incremental") is True
+    beyond = {
+        "schema": target.get("schema"),
+        "rules: store them and name the segment": trigger.get("segment"),
+        "repeating": trigger.get("repeat") or trigger.get("cron"),
+        "csv": target.get("csv"),
+        "incremental": target.get("incremental") and not has_deletes,
+        "names of columns": isinstance(fields, list) and column_names(fields) != fields,
+        "fields of one of several indexes": isinstance(fields, dict),
+        "partition_by of one of several indexes": isinstance(keys, dict),
+        "path or table of a delivery": len(deliver) < len(target.get("deliver", [])),
+    }
+    text = " ".join(words + ["--deletes"] * has_deletes)
+    return text + _not_by("the command line", _api_only(target) + [name for name, found in beyond.items() if found])
+
+
+def _api_only(target: dict[str, Any]) -> list[str]:
+    return [key for key in SHARED_KEYS if key in target]
+
+
+def _not_by(what: str, names: list[str]) -> str:
+    return f"\n# not by {what}: {'; '.join(names)}" if names else ""
