@@ -67,7 +67,7 @@ async def _access(request: AnyRequest, form: RefusedForm = NO_FORM, token: NewTo
         content["users"], content["more_users"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
         content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
         content["indexes"] = list(service.catalog)
-    answer = await render_page(request, "access.html", "access", "Access", **content)
+    answer = await render_page(request, "access.html", "Access", **content)
     answer.status_code = form.status
     return answer
 

@@ -42,7 +42,7 @@ async def show_audit(
         part,
     )
     content = {"entries": found, "filters": filters, **paging(part, more, **filters)}
-    return await render_page(request, "audit.html", "audit", "Audit", **content)
+    return await render_page(request, "audit.html", "Audit", **content)
 
 
 @get("/console/{chain:int}/system", include_in_schema=False)
@@ -59,7 +59,7 @@ async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(m
     days = await figures.by_day(service.pool, caller.chain, named)
     charts = system_charts(days)
     return await render_page(
-        request, "system.html", "system", "System", figures=now, zone=named, days=list(reversed(days)), charts=charts
+        request, "system.html", "System", figures=now, zone=named, days=list(reversed(days)), charts=charts
     )
 
 

@@ -74,7 +74,6 @@ async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response
     return await render_page(
         request,
         "destinations.html",
-        "destinations",
         "Destinations",
         rows=rows,
         kind_names=KIND_NAMES,
@@ -91,9 +90,7 @@ async def show_new_destination(
     for chosen in kinds:
         if chosen.kind == kind:
             return await _form(request, Form(chosen, "", texts_of("settings", chosen.settings, {})))
-    return await render_page(
-        request, "destination_kinds.html", "destinations", "New destination", kinds=kinds, kind_names=KIND_NAMES
-    )
+    return await render_page(request, "destination_kinds.html", "New destination", kinds=kinds, kind_names=KIND_NAMES)
 
 
 @post("/console/{chain:int}/destinations/new", status_code=200, include_in_schema=False)
@@ -211,7 +208,6 @@ async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Res
     answer = await render_page(
         request,
         "destination_form.html",
-        "destinations",
         f"Change {form.name}" if form.destination else "New destination",
         form=form,
         kind_name=KIND_NAMES.get(form.kind.kind, form.kind.kind),
@@ -231,7 +227,6 @@ async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset
     answer = await render_page(
         request,
         "destination.html",
-        "destinations",
         found.name,
         destination=found,
         kind_name=KIND_NAMES.get(found.kind, found.kind),

@@ -73,7 +73,6 @@ async def new_export(
     return await render_page(
         request,
         "new.html",
-        "new",
         "New export",
         indexes=catalog,
         chosen=chosen,

@@ -156,19 +156,20 @@ class Viewer(msgspec.Struct, frozen=True):
     chains: list[int]
 
 
-async def render_page(request: AnyRequest, template: str, here: str, title: str, **content: Any) -> Response[str]:
-    """Return a page in its frame. `here`: its path in PAGES."""
+async def render_page(request: AnyRequest, template: str, title: str, **content: Any) -> Response[str]:
+    """Return a page in its frame."""
     service: Service = request.app.state.service
     caller: Caller = request.scope["user"]
     name, levels = await users.name_and_levels(service.pool, int(caller.id))
     viewer = Viewer(name, caller.level, sorted(levels))
+    here, *below = request.scope["path"].split("/")[3:]
     frame: dict[str, Any] = {
         "viewer": viewer,
         "pages": [(path, label) for path, label, needed in PAGES if caller.level >= needed],
         "may_write": caller.level >= Level.WRITE,
         "may_admin": caller.level >= Level.ADMIN,
         "here": here,
-        "kept": _kept(request, f"/console/{caller.chain}/{here}"),
+        "kept": "" if below else _kept(request),
         "title": title,
         "chain": caller.chain,
         "base": f"/console/{caller.chain}",
@@ -176,10 +177,10 @@ async def render_page(request: AnyRequest, template: str, here: str, title: str,
     return await asyncio.to_thread(html, template, 200, **{**frame, **content})
 
 
-def _kept(request: AnyRequest, path: str) -> str:
+def _kept(request: AnyRequest) -> str:
     """Return the query of a page that means the same in another chain."""
     pairs = [pair for pair in request.query_params.multi_items() if pair[0] not in NOT_KEPT and pair[1]]
-    return f"?{urlencode(pairs)}" if pairs and request.scope["path"] == path else ""
+    return f"?{urlencode(pairs)}" if pairs else ""
 
 
 def html(template: str, status: int = 200, **content: Any) -> Response[str]:

@@ -86,7 +86,7 @@ async def show_run(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]
     found = await _run(request, id, run)
     details = await details_of(request, task_id(id), found)
     return await render_page(
-        request, "run.html", "tasks", f"Run {found.run} of task {id}", task_number=id, details=details, first=None
+        request, "run.html", f"Run {found.run} of task {id}", task_number=id, details=details, first=None
     )
 
 
@@ -105,7 +105,7 @@ async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str
         return await asyncio.to_thread(html, "first_rows.html", first=first)
     details = await details_of(request, task_id(id), await _run(request, id, number))
     title = f"Run {number} of task {id}"
-    return await render_page(request, "run.html", "tasks", title, task_number=id, details=details, first=first)
+    return await render_page(request, "run.html", title, task_number=id, details=details, first=first)
 
 
 async def _first_rows(request: AnyRequest, found: DescribedResult) -> FirstRows:
@@ -130,7 +130,6 @@ async def show_files(request: AnyRequest, id: Id, run: RunNumber, offset: Offset
     return await render_page(
         request,
         "run_files.html",
-        "tasks",
         f"Files of run {number} of task {id}",
         task_number=id,
         run=number,

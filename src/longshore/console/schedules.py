@@ -64,7 +64,6 @@ async def show_schedules(
     return await render_page(
         request,
         "schedules.html",
-        "schedules",
         "Schedules",
         zone=named,
         days=[(day.astimezone(ZoneInfo(named)), number * 100 / DAYS) for number, day in enumerate(days[:-1])],

@@ -40,7 +40,7 @@ async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str
     listed, more = await stored_segments.list_segments(service.pool, caller.chain, part)
     visible = [shown_segment(caller, service.catalog, each) for each in listed]
     described = [(each, _in_words(each)) for each in visible if each.segment is not None]
-    return await render_page(request, "segments.html", "segments", "Segments", segments=described, **paging(part, more))
+    return await render_page(request, "segments.html", "Segments", segments=described, **paging(part, more))
 
 
 @post(

@@ -72,7 +72,7 @@ async def show_task(
         return await asyncio.to_thread(html, "task_live.html", **frame, **content)
     rules, name = await _rules(request, task) if content["target"] else ([], "")
     content |= {"rules": rules, "segment_name": name, "endpoint": endpoint(request)}
-    return await render_page(request, "task.html", "tasks", f"Task {task.id}", **content)
+    return await render_page(request, "task.html", f"Task {task.id}", **content)
 
 
 async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:

@@ -97,7 +97,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
         "ages": list(AGES),
         "orders": ORDER_NAMES,
     }
-    return await render_page(request, "tasks.html", "tasks", "Tasks", **choices, **content)
+    return await render_page(request, "tasks.html", "Tasks", **choices, **content)
 
 
 async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskList:
@@ -156,7 +156,7 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
         return Redirect(back, status_code=303)
     content: dict[str, Any] = {"do": do, "tasks": tasks, "back": back}
     if do in QUESTIONS and "sure" not in fields:
-        return await render_page(request, "selected.html", "tasks", f"{do.title()}?", question=QUESTIONS[do], **content)
+        return await render_page(request, "selected.html", f"{do.title()}?", question=QUESTIONS[do], **content)
     refused = []
     for task in tasks:
         try:
@@ -167,7 +167,7 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
         gone = do == "delete" and back.startswith(f"{list_path}/")
         return Redirect(list_path if gone else back, status_code=303)
     return await render_page(
-        request, "selected.html", "tasks", "Not all", question=None, done=PAST_TENSE[do], refused=refused, **content
+        request, "selected.html", "Not all", question=None, done=PAST_TENSE[do], refused=refused, **content
     )
 
 
