@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
-import structlog
 from structlog.contextvars import bind_contextvars
 
 from longshore.database.connect import Pool
@@ -44,8 +43,6 @@ from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
 from longshore.telemetry import tracing
 from longshore.vault import Vault
-
-log = structlog.get_logger()
 
 PREVIOUS = """
 select encode(sha256(convert_to(manifest, 'UTF8')), 'hex')

@@ -122,16 +122,9 @@ class FilesManifest(RunManifest, frozen=True, kw_only=True):
         """Return the manifest that one of the files would have by itself."""
         index = next(each for each in self.indexes if each.index == entry.index)
         of_run = {name: getattr(self, name) for name in RunManifest.__struct_fields__}
-        return Manifest(
-            **{**of_run, "rows": entry.rows, "size": entry.size, "previous": None},
-            file=entry.path,
-            sha256=entry.sha256,
-            index=entry.index,
-            fields=index.fields,
-            schema=index.schema,
-            key=index.key,
-            segment=index.segment,
-        )
+        of_index = {**msgspec.structs.asdict(index), "totals": None}
+        of_file = {"file": entry.path, "rows": entry.rows, "size": entry.size, "sha256": entry.sha256, "previous": None}
+        return Manifest(**{**of_run, **of_index, **of_file})
 
 
 def sidecars(manifest: bytes, signature: str) -> dict[str, bytes]:
