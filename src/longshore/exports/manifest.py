@@ -119,10 +119,10 @@ class FilesManifest(RunManifest, frozen=True, kw_only=True):
     """In the order of indexes, partitions and rows."""
 
     def of_file(self, entry: FileEntry) -> Manifest:
-        """Return the manifest that one of the files would have by itself."""
+        """Return the manifest that one of the files would have by itself, but with the totals of its whole index."""
         index = next(each for each in self.indexes if each.index == entry.index)
         of_run = {name: getattr(self, name) for name in RunManifest.__struct_fields__}
-        of_index = {**msgspec.structs.asdict(index), "totals": None}
+        of_index = msgspec.structs.asdict(index)
         of_file = {"file": entry.path, "rows": entry.rows, "size": entry.size, "sha256": entry.sha256, "previous": None}
         return Manifest(**{**of_run, **of_index, **of_file})
 

@@ -60,9 +60,9 @@ class Layout(msgspec.Struct, frozen=True):
     dialect: Dialect
 
 
-def missing_package(manifest: Manifest, has_totals: bool) -> str | None:
+def missing_package(manifest: Manifest) -> str | None:
     """Return the package that reading the rows of a file needs and that is not installed; None where all are there."""
-    needed = {"pyarrow": manifest.format == "parquet" or (manifest.format == "csv" and has_totals)}
+    needed = {"pyarrow": manifest.format == "parquet" or (manifest.format == "csv" and manifest.totals is not None)}
     needed["zstandard"] = manifest.file.endswith(".zst")
     return next((name for name, is_needed in needed.items() if is_needed and find_spec(name) is None), None)
 

@@ -67,10 +67,8 @@ def _read_keys(path: Path) -> Keys:
 def missing_package(manifest: Manifest | FilesManifest) -> str | None:
     """Return the package without which rows and control totals of a result are not checked; None if they are."""
     if isinstance(manifest, Manifest):
-        return readback.missing_package(manifest, manifest.totals is not None)
-    of_index = {index.index: index.totals is not None for index in manifest.indexes}
-    found = (readback.missing_package(manifest.of_file(each), of_index[each.index]) for each in manifest.files)
-    return next(filter(None, found), None)
+        return readback.missing_package(manifest)
+    return next(filter(None, (readback.missing_package(manifest.of_file(each)) for each in manifest.files)), None)
 
 
 def _verify_result(path: Path, keys: Keys | None) -> tuple[Manifest | FilesManifest, str]:
@@ -87,7 +85,7 @@ def _verify_result(path: Path, keys: Keys | None) -> tuple[Manifest | FilesManif
     text = _read_signed(beside, keys)
     manifest = _decoded(beside, text, Manifest)
     _refuse_made_up(beside, manifest)
-    sums = _verify_file(path, manifest, manifest.totals)
+    sums = _verify_file(path, manifest)
     if sums is not None:
         _compare(path, manifest.totals, sums)
     return manifest, hash_of(text)
@@ -134,10 +132,9 @@ def _verify_files(path: Path, manifest: FilesManifest) -> None:
         if entry.index not in indexes or not _is_inside(entry.path) or entry.path in seen:
             raise LongshoreError(f"{path} is no manifest: it names a file {entry.path!r} of index {entry.index!r}")
         seen.add(entry.path)
-        expected = indexes[entry.index].totals
-        alone = msgspec.structs.replace(manifest.of_file(entry), totals=expected)
+        alone = manifest.of_file(entry)
         _refuse_made_up(path, alone)
-        sums = _verify_file(path.parent / entry.path, alone, expected)
+        sums = _verify_file(path.parent / entry.path, alone)
         rows[entry.index] += entry.rows
         if sums is None:
             unread.add(entry.index)
@@ -158,7 +155,7 @@ def _is_inside(path: str) -> bool:
     return bool(PATH.fullmatch(path)) and not {"", ".", ".."} & set(path.split("/"))
 
 
-def _verify_file(path: Path, manifest: Manifest, expected: Totals | None) -> Sums | None:
+def _verify_file(path: Path, manifest: Manifest) -> Sums | None:
     """Check bytes and rows of a file. Return its sums for the control totals; None where a package to read it lacks."""
     digest = hashlib.sha256()
     try:
@@ -172,13 +169,15 @@ def _verify_file(path: Path, manifest: Manifest, expected: Totals | None) -> Sum
         raise LongshoreError(f"{path} has {size:,} bytes, and must have {manifest.size:,}")
     if digest.hexdigest() != manifest.sha256:
         raise LongshoreError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
-    if readback.missing_package(manifest, expected is not None):
+    if readback.missing_package(manifest):
         return None
     try:
         rows = readback.rows(lambda: path.open("rb"), manifest)
         if rows != manifest.rows:
             raise LongshoreError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
-        return {} if expected is None else readback.sums(lambda: path.open("rb"), manifest, _columns(expected))
+        if manifest.totals is None:
+            return {}
+        return readback.sums(lambda: path.open("rb"), manifest, _columns(manifest.totals))
     except LongshoreError:
         raise
     except Exception as error:  # the readers of five formats raise many kinds for bytes that are not of their format
