@@ -151,7 +151,7 @@ def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
 async def groups(connection: Connection, index: Index, source: Source, plan: Plan, rows: int) -> list[list[Range]]:
     """Return the ranges of a plan in groups of about `rows` rows each, the first of which is not empty.
 
-    Times are grouped by the planner's histogram. PostgreSQL does not know where in a table a chain's rows lie, so
+    Times are grouped by the planner's estimates. PostgreSQL does not know where in a table a chain's rows lie, so
     blocks are grouped as if all rows of the table were exported, within SPREAD: rows that lie together still fall into
     several groups.
     """
