@@ -63,15 +63,9 @@ OF_CHAIN = f"""
 {TOKENS}
 where (t.chain_id = $1 or t.more_chains @> array[$1::bigint])
   and ($2::uuid is null or t.id = $2) and ($3::bigint is null or t.client_id = $3)
+  and ($4::bigint is null or t.user_id = $4)
 order by t.created_at desc, t.id
-limit $4 offset $5
-"""
-
-OF_USER = f"""
-{TOKENS}
-where t.chain_id = $1 and t.user_id = $2
-order by t.created_at desc, t.id
-limit $3 offset $4
+limit $5 offset $6
 """
 
 REVOKE = """
@@ -225,17 +219,17 @@ async def of_chain(pool: Connection | Pool, chain: ChainId, client: int | None, 
 
     `client`: only tokens of this client; None: of all.
     """
-    return await fetch_page(pool, Token, page, OF_CHAIN, chain, None, client)
+    return await fetch_page(pool, Token, page, OF_CHAIN, chain, None, client, None)
 
 
 async def of_user(pool: Pool, chain: ChainId, user: int, page: Page) -> tuple[list[Token], bool]:
     """Return a page of the tokens in a user's profile files for a chain, newest first, and whether more follow."""
-    return await fetch_page(pool, Token, page, OF_USER, chain, user)
+    return await fetch_page(pool, Token, page, OF_CHAIN, chain, None, None, user)
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> Token:
     """Return a token with a chain in its scope. Raises ProblemError."""
-    row = await pool.fetchrow(OF_CHAIN, chain, token, None, 1, 0)
+    row = await pool.fetchrow(OF_CHAIN, chain, token, None, None, 1, 0)
     if row is None:
         raise NotFoundError("token-not-found")
     return Token(**row)

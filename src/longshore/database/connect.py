@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -153,18 +154,16 @@ def _warn_of_ignored(url: str) -> None:
         log.warning("parameters of the database's address have no effect", parameters=", ".join(ignored))
 
 
-@contextlib.asynccontextmanager
-async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
+def open_pool(url: str, *, size: int, name: str, **session: str) -> AbstractAsyncContextManager[Pool]:
     """A pool of at most `size` connections, named `name` in pg_stat_activity; they are opened on first use."""
-    async with _pool(url, asyncpg.create_pool, size, name, session) as pool:
-        yield pool
+    return _pool(url, asyncpg.create_pool, size, name, session)
 
 
-@contextlib.asynccontextmanager
-async def open_fair_pool(url: str, limits: QueueLimits, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
+def open_fair_pool(
+    url: str, limits: QueueLimits, *, size: int, name: str, **session: str
+) -> AbstractAsyncContextManager[Pool]:
     """A pool like that of `open_pool` in which no chain can hold all connections, see `fair_pool`."""
-    async with _pool(url, partial(FairPool, limits), size, name, session) as pool:
-        yield pool
+    return _pool(url, partial(FairPool, limits), size, name, session)
 
 
 @contextlib.asynccontextmanager
