@@ -8,12 +8,12 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.retry import DATABASE_ERRORS, loop_step
+from longshore.database.retry import DATABASE_ERRORS, repeating
 
 PAUSE_SECONDS = 10.0  # between two heartbeats
 MAX_SILENCE_SECONDS = 60.0  # of a process that counts as running
@@ -55,22 +55,17 @@ async def announced(pool: Pool, kind: str, secrets: Sequence[bytes]) -> AsyncIte
     `kind`: `api` or `worker`. `secrets`: the ids of those that it has, see `Vault.ids`.
     """
     id = uuid4()
-    task = asyncio.create_task(_announce(pool, id, f"{kind} {NAME}", secrets), name="process list")
+
+    async def announce() -> None:
+        await pool.execute(ANNOUNCE, id, f"{kind} {NAME}", list(secrets))
+
     try:
-        yield
+        async with repeating("process list", PAUSE_SECONDS, announce):
+            yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
         with contextlib.suppress(TimeoutError, *DATABASE_ERRORS):
             async with asyncio.timeout(LEAVE_SECONDS):  # also for a connection
                 await pool.execute(LEAVE, id)
-
-
-async def _announce(pool: Pool, id: UUID, name: str, secrets: Sequence[bytes]) -> None:
-    while True:
-        with loop_step("process list", step="announce"):
-            await pool.execute(ANNOUNCE, id, name, list(secrets))
-        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def lacking(connection: Connection | Pool, secret: bytes) -> list[LackingProcess]:

@@ -5,20 +5,17 @@ requests of this process again and closes those whose credential was revoked, ex
 session ended, on whichever machine that happened. Other requests do not pay for it.
 """
 
-import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
-import structlog
 
 from longshore.access.sessions import Lifetimes
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.database.connect import Pool
+from longshore.database.retry import repeating
 from longshore.errors import OverloadError
-
-log = structlog.get_logger()
 
 RECHECK_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 30  # a long poll or stream ends within a minute, usually sooner
@@ -125,18 +122,5 @@ async def recheck_open_requests(
 ) -> AsyncIterator[OpenRequests]:
     """The open requests of this process, whose credentials are rechecked while the context is open."""
     requests = OpenRequests(pool, lifetimes, limits)
-    rechecking = asyncio.create_task(_keep_rechecking(requests), name="recheck open requests")
-    try:
+    async with repeating("recheck of open requests", RECHECK_SECONDS, requests.recheck):
         yield requests
-    finally:
-        rechecking.cancel()
-        await asyncio.wait({rechecking})
-
-
-async def _keep_rechecking(requests: OpenRequests) -> None:
-    while True:
-        await asyncio.sleep(RECHECK_SECONDS)
-        try:
-            await requests.recheck()
-        except Exception as error:  # without the database, no data is sent on them either
-            log.warning("open requests not rechecked", error=str(error))

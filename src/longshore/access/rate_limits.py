@@ -5,21 +5,17 @@ in one statement in the background. No request waits for a count; the requests b
 exchange.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
 
-import structlog
-
 from longshore.database.connect import Pool
+from longshore.database.retry import repeating
 from longshore.errors import ProblemError
 from longshore.settings import Rate
 
-log = structlog.get_logger()
-
 EXCHANGE_SECONDS = 0.5
-SWEEP_EVERY = 120  # exchanges
+SWEEP_SECONDS = 60.0
 
 # In the order of the keys, so that two processes do not deadlock. Only PostgreSQL's clock counts.
 EXCHANGE = """
@@ -125,22 +121,8 @@ class Rates:
 async def open_rates(pool: Pool, limits: dict[str, Rate]) -> AsyncIterator[Rates]:
     """The rate limits, whose counts are exchanged with other processes while the context is open."""
     counts = SharedCounts(pool)
-    exchanging = asyncio.create_task(_keep_exchanging(counts), name="rates")
-    try:
+    async with (
+        repeating("rate limits", EXCHANGE_SECONDS, counts.exchange),
+        repeating("rate limits", SWEEP_SECONDS, counts.sweep),
+    ):
         yield Rates(counts, limits)
-    finally:
-        exchanging.cancel()
-        await asyncio.wait({exchanging})
-
-
-async def _keep_exchanging(counts: SharedCounts) -> None:
-    turn = 0
-    while True:
-        await asyncio.sleep(EXCHANGE_SECONDS)
-        try:
-            await counts.exchange()
-            if turn % SWEEP_EVERY == 0:
-                await counts.sweep()
-            turn += 1
-        except Exception as error:  # each process continues with its own counts
-            log.warning("rates not exchanged", error=str(error))

@@ -11,7 +11,7 @@ import itertools
 import math
 import socket
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -195,3 +195,21 @@ def _is_to_be_logged(event: str, facts: Mapping[str, object], error: Exception) 
         return False
     _logged_at[key] = now
     return True
+
+
+@contextlib.asynccontextmanager
+async def repeating(loop: str, seconds: float, step: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run a step now and every so many seconds while the context is open, as a `loop_step`."""
+
+    async def run() -> None:
+        while True:
+            with loop_step(loop):
+                await step()
+            await asyncio.sleep(seconds)
+
+    running = asyncio.create_task(run(), name=loop)
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})

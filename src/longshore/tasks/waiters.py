@@ -15,7 +15,7 @@ from prometheus_client import Gauge
 
 from longshore.database.connect import Pool
 from longshore.database.listener import Listener
-from longshore.database.retry import loop_step
+from longshore.database.retry import repeating
 from longshore.errors import ProblemError
 from longshore.tasks import queries
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
@@ -84,21 +84,19 @@ class Waiters:
         self._readings: dict[Hashable, asyncio.Task[Any]] = {}
         self._notifications = 0
         self._listener = Listener(url, CHANNEL, self._on_notification, self._wake_all)
-        self._rechecking: asyncio.Task[None] | None = None
+        self._rechecking = repeating("recheck of waiters", RECHECK_SECONDS, self._recheck)
         self.closing = False
         """Whether the process is about to end, so that no request may wait."""
 
     async def __aenter__(self) -> "Waiters":
         asyncio.get_running_loop().add_signal_handler(RELEASE_SIGNAL, self.close)
         await self._listener.__aenter__()
-        self._rechecking = asyncio.create_task(self._recheck(), name="recheck watched tasks")
+        await self._rechecking.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-        if self._rechecking:
-            self._rechecking.cancel()
-            await asyncio.wait({self._rechecking})
+        await self._rechecking.__aexit__(None, None, None)
         await self._listener.__aexit__()
 
     def close(self) -> None:
@@ -165,12 +163,6 @@ class Waiters:
             self._wake(task)
 
     async def _recheck(self) -> None:
-        while True:
-            await asyncio.sleep(RECHECK_SECONDS)
-            with loop_step("recheck of waiters"):
-                await self._compare()
-
-    async def _compare(self) -> None:
         """Wake the waiters whose task has another revision than they have seen: their notification was lost."""
         if not self._waiters:
             return
