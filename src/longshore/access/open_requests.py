@@ -74,7 +74,7 @@ class OpenRequests:
     def open(self, caller: Caller, address: str, needed: Level) -> OpenRequest:
         """Count a request that stays open. Raises OverloadError if there are too many.
 
-        `address`: its origin, as `sign_in.network` returns it. `needed`: the level of its endpoint.
+        `address`: its origin, as `rate_limits.network` returns it. `needed`: the level of its endpoint.
         """
         limits = self._limits
         keys = [("credential", (caller.kind, caller.id)), ("chain", caller.chain), ("address", address), ("whole", "")]

@@ -6,8 +6,10 @@ exchange.
 """
 
 import contextlib
+import ipaddress
 import time
 from collections.abc import AsyncIterator
+from functools import lru_cache
 
 from longshore.database.connect import Pool
 from longshore.database.retry import repeating
@@ -126,3 +128,17 @@ async def open_rates(pool: Pool, limits: dict[str, Rate]) -> AsyncIterator[Rates
         repeating("rate limits", SWEEP_SECONDS, counts.sweep),
     ):
         yield Rates(counts, limits)
+
+
+@lru_cache(maxsize=10_000)
+def network(address: str) -> str:
+    """Return the network that an address counts as: itself, or its /64 of IPv6, as one host has all of that."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -7,14 +7,13 @@ disabled user and a wrong password run the same statements and the same hash, an
 """
 
 import hashlib
-import ipaddress
-from functools import lru_cache
 from uuid import UUID
 
 import msgspec
 
 from longshore.access import audit, one_time_codes, passwords
 from longshore.access.audit import Actor
+from longshore.access.rate_limits import network
 from longshore.access.sessions import NewSession, Sessions
 from longshore.database.connect import Connection, Pool
 from longshore.errors import OverloadError, ProblemError
@@ -149,7 +148,7 @@ class SignIn:
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(TOUCH_COUNTER, counter)
                 user = row["id"] if row else 0
-                await audit.record_of_user(connection, _named(at, user), user, "login.failure")
+                await audit.record_of_user(connection, _as_user(at, user), user, "login.failure")
             raise SignInError
         assert row is not None
         stored = await self._rehashed(row["id"], row["password"], password)
@@ -191,7 +190,7 @@ class SignIn:
                 return await self._open(connection, row["id"], row["name"], at)
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(ADD_FAILURE, await _counter(connection, row["name"], at))
-            await audit.record_of_user(connection, _named(at, row["id"]), row["id"], "login.failure")
+            await audit.record_of_user(connection, _as_user(at, row["id"]), row["id"], "login.failure")
         raise SignInError
 
     async def confirm(self, user: int, password: str, at: Actor) -> None:
@@ -202,7 +201,7 @@ class SignIn:
         counter = _account(row["name"]) + b"sessions"
         await self._count_try(counter, FREE_ACCOUNT_FAILURES)
         if not await passwords.matches(password, row["password"]):
-            await audit.record_of_user(self._pool, _named(at, user), user, "login.failure")
+            await audit.record_of_user(self._pool, _as_user(at, user), user, "login.failure")
             raise SignInError
         await self._pool.execute(RESET_COUNTER, counter)
 
@@ -210,7 +209,7 @@ class SignIn:
         await connection.execute(RESET_COUNTER, await _counter(connection, name, at))
         await connection.execute(REMEMBER_NETWORK, _account_in_network(name, at))
         opened = await self._sessions.open(connection, user, at.address)
-        await audit.record_of_user(connection, _named(at, user), user, "login.success")
+        await audit.record_of_user(connection, _as_user(at, user), user, "login.success")
         return opened
 
     async def _count_try(self, key: bytes, free: int) -> None:
@@ -224,21 +223,7 @@ async def forget_failures(connection: Connection, name: str) -> None:
     await connection.execute(RESET_COUNTERS_OF_ACCOUNT, _account(await connection.fetchval(FOLD, name)))
 
 
-@lru_cache(maxsize=10_000)
-def network(address: str) -> str:
-    """Return the network that an address counts as: itself, or its /64 of IPv6, as one host has all of that."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
-
-
-def _named(at: Actor, user: int) -> Actor:
+def _as_user(at: Actor, user: int) -> Actor:
     return msgspec.structs.replace(at, kind="user", id=str(user))
 
 

@@ -13,8 +13,8 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
 
 from longshore.access.audit import Actor
+from longshore.access.rate_limits import network
 from longshore.access.sessions import Credential, SignedIn
-from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.api.conditional import refuse_malformed_conditions, require
 from longshore.api.middleware import bind_ids

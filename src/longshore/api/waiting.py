@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from longshore.access.open_requests import OpenRequest
-from longshore.access.sign_in import network
+from longshore.access.rate_limits import network
 from longshore.access.tokens import Caller, Level
 from longshore.api.guard import admitted, client_ip
 from longshore.api.routes import NEEDED
