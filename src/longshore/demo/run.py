@@ -20,7 +20,7 @@ from longshore.children import Children
 from longshore.database.migrate import connected_if_current, migrate
 from longshore.demo.seed import CHAIN, seed
 from longshore.errors import LongshoreError
-from longshore.processes import database, refuse_taken_port
+from longshore.processes import refuse_taken_port, unmigrated_database
 from longshore.settings import Settings
 from longshore.settings_sources import LoadedSettings
 
@@ -30,7 +30,7 @@ HEAD_LINES = 4  # of the file that are shown
 def run_demo(loaded: LoadedSettings, rows: int) -> None:
     """Run the demo with `rows` ledger entries. Raises LongshoreError, and the errors of the service's parts."""
     settings = _with_free_port(loaded)
-    with database(settings) as url:
+    with unmigrated_database(settings) as url:
         asyncio.run(migrate(url))
         token = asyncio.run(_prepare(settings, url, rows))
         log_file = settings.data / "demo.log"
