@@ -176,7 +176,7 @@ async def fill(connection: Any, vault: Vault) -> Filled:
         CHAIN, json.dumps({"x": TEXT}),
     )  # fmt: skip
     user = await users.create(connection, f"worst-{uuid4().hex[:8]}", PASSWORD)
-    await users.grant(connection, user, CHAIN, Level.ADMIN)
+    await users.set_level(connection, user, CHAIN, Level.ADMIN)
     return Filled(first, segments[0]["id"], webhook, deliveries[0]["id"], user)
 
 

@@ -85,11 +85,11 @@ def test_processes_share_their_counts_and_the_end_of_the_window_after_an_exchang
                 b.count("test", "one")
             await other.exchange()
             a.count("test", "two")
-            assert abs(one.add(key, 6).left - other.add(key, 6).left) < 2
+            assert abs(one.add(key, 6).seconds_left - other.add(key, 6).seconds_left) < 2
             with pytest.raises(ProblemError, match="as many requests as it may"):
                 for _ in range(4):
                     a.count("test", "one")
-            await asyncio.sleep(max(each.add(key, 6).left for each in (one, other)) + 0.1)
+            await asyncio.sleep(max(each.add(key, 6).seconds_left for each in (one, other)) + 0.1)
             for each in (a, b):
                 each.count("test", "one")
             await asyncio.gather(one.exchange(), other.exchange())

@@ -52,7 +52,7 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
         try:
             user = await users.create(connection, name, password)
             for chain, level in levels.items():
-                await users.grant(connection, user, int(chain.lstrip("_")), level)
+                await users.set_level(connection, user, int(chain.lstrip("_")), level)
             if secret:
                 await users.set_one_time_codes(connection, user, one_time_codes.seal(service.vault, user, secret))
             return user

@@ -33,7 +33,7 @@ def new_secret() -> str:
     return pyotp.random_base32(32)
 
 
-def address(secret: str, name: str) -> str:
+def otpauth_uri(secret: str, name: str) -> str:
     """Return the `otpauth:` address that authenticator apps read."""
     return pyotp.TOTP(secret, interval=STEP_SECONDS).provisioning_uri(name=name, issuer_name=ISSUER)
 

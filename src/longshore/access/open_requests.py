@@ -53,7 +53,7 @@ class OpenRequest:
         """Register a callback for the end of the credential, with UnauthorizedError or ForbiddenError as argument."""
         self._on_end = call
 
-    def judge(self, level: Level | None) -> None:
+    def check_level(self, level: Level | None) -> None:
         """Call the callback if the credential's level is too low. `level`: None for a credential that has ended."""
         if level is None:
             self._on_end(UnauthorizedError())
@@ -113,7 +113,7 @@ class OpenRequests:
         for row, requests in zip(rows, by_credential.values(), strict=True):
             level = row["level"] and Level[row["level"].upper()]
             for opened in requests:
-                opened.judge(level)
+                opened.check_level(level)
 
 
 @contextlib.asynccontextmanager

@@ -50,7 +50,7 @@ class Count:
         return self.shared + self.pending
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Return the seconds until the window ends."""
         return self.ends - time.monotonic()
 
@@ -109,7 +109,7 @@ class Rates:
         if limit is None:
             return []
         count = self._counts.add(f"{name} {key}", limit.seconds)
-        seconds = max(1, round(count.left))
+        seconds = max(1, round(count.seconds_left))
         if count.hits > limit.requests:
             detail = f"This {name} has made as many requests as it may for now."
             raise ProblemError("too-many-requests", detail, {"Retry-After": str(seconds)})

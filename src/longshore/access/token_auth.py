@@ -20,7 +20,7 @@ Key = tuple[str, bytes]
 
 FIND = """
 select t.chain_id, t.more_chains, t.level, t.indexes, t.hidden_columns,
-       extract(epoch from t.expires_at - now())::float8 as left,
+       extract(epoch from t.expires_at - now())::float8 as seconds_left,
        coalesce(t.used_at < now() - interval '1 minute', true) as stale
 from longshore.access_tokens t
 join longshore.service_clients c on c.id = t.client_id
@@ -100,6 +100,6 @@ class TokenAuth:
             for chain in (row["chain_id"], *row["more_chains"])
         }
         callers[""] = callers[str(row["chain_id"])]
-        left = TTL_SECONDS if row["left"] is None else min(TTL_SECONDS, row["left"])
+        left = TTL_SECONDS if row["seconds_left"] is None else min(TTL_SECONDS, row["seconds_left"])
         self._cache[key] = (began + left, callers)
         return callers

@@ -75,7 +75,7 @@ returning chain_id
 """
 
 # A chain removes itself from the scope of a token of another chain's client.
-LEAVE = """
+REMOVE_CHAIN = """
 update longshore.access_tokens set more_chains = array_remove(more_chains, $2)
 where id = $1 and more_chains @> array[$2::bigint]
 returning id
@@ -204,7 +204,7 @@ async def create(connection: Connection, client: int, level: Level, scope: Scope
     return token, secret
 
 
-async def administered(pool: Connection | Pool, caller: Caller) -> set[int]:
+async def administered_chains(pool: Connection | Pool, caller: Caller) -> set[int]:
     """Return the chains that a caller is an admin of."""
     return {row["chain_id"] for row in await pool.fetch(ADMINISTERED, caller.kind, caller.id)}
 
@@ -241,6 +241,6 @@ async def revoke(connection: Connection, token: UUID, chain: ChainId | None = No
     `chain`: the chain that asks. A token of another chain's client is revoked for this chain only.
     """
     ended: ChainId | None = await connection.fetchval(REVOKE, token, chain)
-    if ended is None and chain is not None and await connection.fetchval(LEAVE, token, chain) is not None:
+    if ended is None and chain is not None and await connection.fetchval(REMOVE_CHAIN, token, chain) is not None:
         return chain
     return ended

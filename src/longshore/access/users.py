@@ -23,12 +23,12 @@ EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or cont
 
 CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
 
-GRANT = """
+SET_LEVEL = """
 insert into longshore.user_levels (user_id, chain_id, level) values ($1, $2, $3)
 on conflict (user_id, chain_id) do update set level = excluded.level, enabled = true
 """
 
-TAKE = "delete from longshore.user_levels where user_id = $1 and chain_id = $2 returning level"
+REMOVE_LEVEL = "delete from longshore.user_levels where user_id = $1 and chain_id = $2 returning level"
 
 OF_CHAIN = """
 select u.id, u.name, l.level, l.enabled, u.totp_secret is not null as passcode,
@@ -40,7 +40,7 @@ order by u.id
 limit $3 offset $4
 """
 
-CHANGE = """
+CHANGE_LEVEL = """
 update longshore.user_levels
 set level = coalesce($3, level), enabled = coalesce($4, enabled)
 where user_id = $1 and chain_id = $2
@@ -98,8 +98,8 @@ class ChainUser(msgspec.Struct, frozen=True):
     created: datetime
 
 
-class AnyUser(msgspec.Struct, frozen=True):
-    """A user as the command line sees it."""
+class UserWithLevels(msgspec.Struct, frozen=True):
+    """A user with all their levels, as the command line sees it."""
 
     id: int
     name: str
@@ -125,20 +125,22 @@ async def create(connection: Connection, name: str, password: str) -> int:
         raise ProblemError("name-taken", f"there is a user {name!r} already") from None
 
 
-async def grant(connection: Connection, user: int, chain: int, level: Level) -> None:
+async def set_level(connection: Connection, user: int, chain: int, level: Level) -> None:
     """Set a user's level for a chain."""
-    await connection.execute(GRANT, user, chain, level.name.lower())
+    await connection.execute(SET_LEVEL, user, chain, level.name.lower())
 
 
-async def take(connection: Connection, user: int, chain: int) -> None:
+async def remove_level(connection: Connection, user: int, chain: int) -> None:
     """Remove a user's level for a chain. Raises ProblemError if the user has none."""
-    if await connection.fetchval(TAKE, user, chain) is None:
+    if await connection.fetchval(REMOVE_LEVEL, user, chain) is None:
         raise NotFoundError("user-not-found", "the user has no level for this chain")
 
 
-async def change(connection: Connection, user: int, chain: int, level: Level | None, enabled: bool | None) -> None:
+async def change_level(
+    connection: Connection, user: int, chain: int, level: Level | None, enabled: bool | None
+) -> None:
     """Change a user's level for a chain; None leaves a field as it is. Raises ProblemError."""
-    if await connection.fetchval(CHANGE, user, chain, level and level.name.lower(), enabled) is None:
+    if await connection.fetchval(CHANGE_LEVEL, user, chain, level and level.name.lower(), enabled) is None:
         raise NotFoundError("user-not-found")
 
 
@@ -155,9 +157,9 @@ async def one_of_chain(connection: Connection | Pool, chain: int, user: int) -> 
     return ChainUser(**row)
 
 
-async def all_users(connection: Connection) -> list[AnyUser]:
+async def all_users(connection: Connection) -> list[UserWithLevels]:
     """Return all users, oldest first."""
-    return structs(_any_user, await connection.fetch(ALL))
+    return structs(_with_levels, await connection.fetch(ALL))
 
 
 async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict[int, Level]]:
@@ -203,5 +205,5 @@ async def end_all(connection: Connection, user: int) -> None:
     await connection.execute(END_PENDING_SIGN_INS, user)
 
 
-def _any_user(levels: str, **columns: Any) -> AnyUser:
-    return AnyUser(levels=msgspec.json.decode(levels), **columns)
+def _with_levels(levels: str, **columns: Any) -> UserWithLevels:
+    return UserWithLevels(levels=msgspec.json.decode(levels), **columns)

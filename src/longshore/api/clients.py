@@ -222,7 +222,7 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
     chains = [caller.chain] if new.chains is None else new.chains
     if caller.chain not in chains:
         violations.append(Violation(f"expected {caller.chain}, the client's own chain, among them", "/chains"))
-    allowed = await tokens.administered(service.pool, caller)
+    allowed = await tokens.administered_chains(service.pool, caller)
     if len(chains) > MAX_LISTED:
         violations.append(Violation(f"expected at most {MAX_LISTED} chains", "/chains"))
         chains = []

@@ -53,7 +53,7 @@ async def create_member(request: AnyRequest, value: Any) -> ChainUser:
     new = check_body(UserBody, value, _violations)
     async with audited(request, "user.create", details={"username": new.username, "level": new.level}) as change:
         user = await users.create(change.connection, new.username, new.password)
-        await users.grant(change.connection, user, caller.chain, Level[new.level.upper()])
+        await users.set_level(change.connection, user, caller.chain, Level[new.level.upper()])
         made = await users.one_of_chain(change.connection, caller.chain, user)
         change.object = f"user {user}"
     return made
@@ -80,7 +80,7 @@ async def change_member(request: AnyRequest, id: int, value: Any) -> ChainUser:
     id = number_of(id, "user-not-found")
     level = Level[new.level.upper()] if new.level else None
     async with audited(request, "user.change", f"user {id}", given(new)) as change:
-        await users.change(change.connection, id, caller.chain, level, new.enabled)
+        await users.change_level(change.connection, id, caller.chain, level, new.enabled)
         return await users.one_of_chain(change.connection, caller.chain, id)
 
 
@@ -90,7 +90,7 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
     _, caller = admitted(request)
     id = number_of(id, "user-not-found")
     async with audited(request, "user.remove", f"user {id}") as change:
-        await users.take(change.connection, id, caller.chain)
+        await users.remove_level(change.connection, id, caller.chain)
 
 
 def _violations(new: UserBody) -> list[Violation]:

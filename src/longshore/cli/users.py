@@ -42,7 +42,7 @@ def user_create(
     async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.create(connection, name, password)
         if chain is not None and level != "none":
-            await users.grant(connection, user, chain, Level[level.upper()])
+            await users.set_level(connection, user, chain, Level[level.upper()])
             details = {"username": name, "level": level}
             await audit.record(connection, actor, chain, "user.create", f"user {user}", details)
         return user
@@ -55,7 +55,7 @@ def user_list() -> None:
     """List all users with their levels."""
     from longshore.access import users
 
-    async def run(connection: "Connection", _: "Actor") -> list[users.AnyUser]:
+    async def run(connection: "Connection", _: "Actor") -> list[users.UserWithLevels]:
         return await users.all_users(connection)
 
     for user in with_connection(run):
@@ -77,9 +77,9 @@ def user_level(
     async def run(connection: "Connection", actor: "Actor") -> None:
         user = await users.find(connection, name)
         if level == "none":
-            await users.take(connection, user, chain)
+            await users.remove_level(connection, user, chain)
         else:
-            await users.grant(connection, user, chain, Level[level.upper()])
+            await users.set_level(connection, user, chain, Level[level.upper()])
         await audit.record(connection, actor, chain, "user.change", f"user {user}", {"level": level})
 
     with_connection(run)
@@ -129,7 +129,7 @@ def user_totp(
         click.echo(f"{name} signs in without a one-time code now")
     else:
         click.echo("Keep this secret; it cannot be shown again.", err=True)
-        click.echo(one_time_codes.address(secret, name))
+        click.echo(one_time_codes.otpauth_uri(secret, name))
 
 
 @user_app.command("disable", epilog="Example: longshore user disable anna")
