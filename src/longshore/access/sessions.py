@@ -79,7 +79,7 @@ class NewSession(msgspec.Struct, frozen=True):
     expires: datetime
 
 
-class Credential(msgspec.Struct, frozen=True):
+class SessionCredential(msgspec.Struct, frozen=True):
     """The parts of a session that a request carries."""
 
     user: str
@@ -122,12 +122,12 @@ class Sessions:
         assert row is not None
         return NewSession(session_key=key, **row)
 
-    async def signed_in(self, credential: Credential) -> SignedIn:
+    async def signed_in(self, credential: SessionCredential) -> SignedIn:
         """Return the user of a session. Raises UnauthorizedError."""
         user, _ = await self._find(credential, None)
         return user
 
-    async def caller(self, credential: Credential, needed: Level) -> Caller:
+    async def caller(self, credential: SessionCredential, needed: Level) -> Caller:
         """Return the caller, for the chain that the request names. Raises UnauthorizedError and ForbiddenError."""
         chain = _number(credential.chain or "")
         user, level = await self._find(credential, chain)
@@ -140,7 +140,7 @@ class Sessions:
         rows = await self._pool.fetch(LIST, signed_in.user, self.lifetimes.idle, self.lifetimes.total)
         return [Session(current=row["id"] == signed_in.session, **row) for row in rows]
 
-    async def _find(self, credential: Credential, chain: int | None) -> tuple[SignedIn, str | None]:
+    async def _find(self, credential: SessionCredential, chain: int | None) -> tuple[SignedIn, str | None]:
         if not KEY.fullmatch(credential.key):
             raise UnauthorizedError
         row = await self._pool.fetchrow(

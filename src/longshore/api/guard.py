@@ -14,7 +14,7 @@ from litestar.exceptions import NotFoundException
 
 from longshore.access.audit import Actor
 from longshore.access.rate_limits import network
-from longshore.access.sessions import Credential, SignedIn
+from longshore.access.sessions import SessionCredential, SignedIn
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.api.conditional import refuse_malformed_conditions, require
 from longshore.api.middleware import bind_ids
@@ -147,17 +147,17 @@ def _chain(connection: AnyConnection) -> str | None:
     return None
 
 
-def shown_session(connection: AnyConnection) -> Credential:
+def shown_session(connection: AnyConnection) -> SessionCredential:
     """Return the session that a request names in headers or its cookie. Raises UnauthorizedError and ProblemError."""
     headers = connection.headers
     for prefix in PREFIXES:
         user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
         if user is not None and key is not None:
-            return Credential(user, key, _chain(connection))
+            return SessionCredential(user, key, _chain(connection))
     user, dot, key = _cookie(connection).partition(".")
     if dot:
         refuse_other_site(connection)
-        return Credential(user, key, _chain(connection))
+        return SessionCredential(user, key, _chain(connection))
     raise UnauthorizedError
 
 
