@@ -19,9 +19,9 @@ from longshore.doctor.finding import Finding
 from longshore.settings_sources import load
 from tests.answers import problem
 from tests.command import run
-from tests.faults.held import until
 from tests.results.refusing import Server
 from tests.service import Longshore, export_body, in_own_loop, listens
+from tests.waiting import until
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 BUCKET = "results-of-doctor"

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import httpx2
 
-from tests.faults.held import ROWS, Hold, until, write_source
+from tests.faults.held import ROWS, Hold, write_source
 from tests.service import Longshore, ended, export_body, free_port
+from tests.waiting import until
 
 
 def told(address: str, series: str) -> float:

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from tests.collector import PROCESS, WAIT, Collector, Span, collecting, create, of_task, only, trace_to
-from tests.faults.held import until
 from tests.service import CHAIN, Longshore, database_in, ended, export_body
+from tests.waiting import until
 
 OTHER = 1765
 TRACE = "0af7651916cd43dd8448eb211c80319c"

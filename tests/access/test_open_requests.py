@@ -14,9 +14,9 @@ import pytest
 from longshore.access.tokens import Level, Scope
 from tests.access.users import new_person
 from tests.answers import problem
-from tests.faults.held import until
 from tests.played import play
 from tests.service import CHAIN, Longshore, export_body
+from tests.waiting import until
 
 TIMEOUT_SECONDS = 20  # two suffice on an idle machine
 OTHER = 9

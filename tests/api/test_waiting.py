@@ -14,9 +14,9 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.answers import problem, violations
-from tests.faults.held import until
 from tests.played import play
 from tests.service import Longshore, export_body
+from tests.waiting import until
 
 MAX_SECONDS = 20  # for what happens at once, on a busy machine
 

@@ -31,8 +31,8 @@ from longshore.client.model import LogEntry, Progress
 from longshore.exports.verify import verify
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
-from tests.faults.held import until
 from tests.service import free_port
+from tests.waiting import until
 
 FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
 ROWS = 2_000

@@ -22,7 +22,7 @@ from tests.client.conftest import Cli
 from tests.command import environment
 from tests.conftest import SMALL_CHAIN
 from tests.destinations.memory import PASSWORD
-from tests.faults.held import until
+from tests.waiting import until
 
 SECRET = {"password": PASSWORD}
 

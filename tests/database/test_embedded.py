@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from longshore.database.embedded_server import programs
 from longshore.database.server_user import server_user
 from longshore.errors import LongshoreError
 from tests.command import failed, run
+from tests.waiting import until
 
 NAMES = [
     "a b & c, d (e) 'f' +g #h %41 \"i\" $(touch j) `k` ; l",
@@ -62,13 +62,6 @@ def psql(url: str, query: str = "select 1") -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def runs(process: psutil.Process) -> bool:
@@ -245,7 +238,7 @@ def test_the_embedded_server_starts_after_a_crash_while_its_sessions_live_on(dat
             time.sleep(0.3)
             server = psutil.Process(postmaster(data))
             server.send_signal(how)
-            until(lambda: not runs(server) or is_stopping(data))
+            until(lambda: not runs(server) or is_stopping(data), "the server to stop")
             with embedded_server(data) as again:
                 assert again == url
                 assert psql(again) == "1"
@@ -258,7 +251,7 @@ def test_killed_first_start_is_repeated(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", f"{HOLD}embedded_server(Path(sys.argv[1])).__enter__()", tmp_path]
     ) as first:
-        until(lambda: first.poll() is not None or bool(list(tmp_path.glob("postgres.new-*/base"))))
+        until(lambda: first.poll() is not None or list(tmp_path.glob("postgres.new-*/base")), "the first start")
         assert first.poll() is None
         first.kill()
     assert not (tmp_path / "postgres" / "PG_VERSION").exists()

@@ -20,6 +20,7 @@ from longshore.exports.run_errors import explain
 from tests.debian_postgres import DebianPostgres, debian_postgres, standby_of
 from tests.exports.engine import export, index_over
 from tests.service import Longshore, ended, export_body, in_own_loop
+from tests.waiting import until
 
 END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'longshore'"
 
@@ -43,13 +44,6 @@ def service(server: DebianPostgres, tmp_path: Path) -> Iterator[Longshore]:
     longshore.stop()
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def ready(service: Longshore) -> int:
     return httpx2.get(f"{service.address}/readyz").status_code
 
@@ -61,15 +55,15 @@ def test_read_only_phase_of_the_database_delays_and_fails_nothing(server: Debian
         server.sql("alter database longshore set default_transaction_read_only = on")
         try:
             server.sql(END_SESSIONS)
-            until(lambda: ready(service) == 503)
+            until(lambda: ready(service) == 503, "the API not to be ready")
             refused = client.post("/tasks", json=export_body())
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/unavailable")
             assert int(refused.headers["retry-after"]) >= 1
             service_starts_meanwhile = service.start("worker")
-            until(lambda: sum(entry["event"] == "worker ready" for entry in service.logged()) == 2)
+            until(lambda: sum(entry["event"] == "worker ready" for entry in service.logged()) == 2, "the workers", 60)
         finally:
             server.sql("alter database longshore reset default_transaction_read_only")
-        until(lambda: ready(service) == 200)
+        until(lambda: ready(service) == 200, "the API to be ready", 60)
         time.sleep(1.1)  # the longest that a session from before is kept
         answers = [client.post("/tasks", json=export_body()) for _ in range(20)]
         assert {answer.status_code for answer in answers[1:]} == {201}
@@ -123,7 +117,7 @@ def test_database_without_free_connections_is_logged_once_and_waited_for(
 
     with without_connections(server):
         processes = [service.start("worker"), service.start("api", api_processes="2")]
-        until(lambda: len(waits()) == 2)
+        until(lambda: len(waits()) == 2, "both to wait", 60)
         began = [psutil.Process(process.pid).cpu_times() for process in processes]
         time.sleep(3)
         used = [psutil.Process(process.pid).cpu_times() for process in processes]
@@ -131,7 +125,7 @@ def test_database_without_free_connections_is_logged_once_and_waited_for(
         assert len(waits()) == 2
         assert all(said in reason for reason in waits())
         assert all(process.poll() is None for process in processes)
-    until(service.answers)
+    until(service.answers, "the API to answer", 60)
     with service.client() as client:
         created = client.post("/tasks", json=export_body())
         assert ended(client, created.json()["id"])["state"]["code"] == "DONE"
@@ -144,7 +138,7 @@ def test_api_processes_that_find_no_connection_wait_while_the_others_answer(
     server.sql("alter role longshore connection limit 4")
     try:
         process = service.start("api", api_processes="4")
-        until(service.answers)
+        until(service.answers, "the API to answer", 60)
         children = {child.pid for child in psutil.Process(process.pid).children()}
         time.sleep(3)
         assert {child.pid for child in psutil.Process(process.pid).children()} == children
@@ -166,7 +160,7 @@ def test_recovery_conflict_is_a_transient_error(server: DebianPostgres) -> None:
     with standby_of(server) as standby:
         standby.stop()
         standby.start(max_standby_streaming_delay="0")
-        until(lambda: bool(standby.sql("select to_regclass('public.slow') is not null")[0][0]))
+        until(lambda: standby.sql("select to_regclass('public.slow') is not null")[0][0], "the standby")
 
         async def cancelled() -> BaseException:
             exporting = asyncio.create_task(export(standby.url(), index, "csv"))

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from tests.answers import problem
-from tests.faults.held import until
 from tests.service import Longshore, ended, export_body
+from tests.waiting import until
 
 FIRST = datetime.fromisoformat("2024-06-30T22:00:00Z")
 LATE = "update longshore.tasks set due_at = $2 where id = $1"

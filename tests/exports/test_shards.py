@@ -18,8 +18,8 @@ from longshore.exports.manifest import SUFFIX
 from longshore.exports.ranges import Source, clauses, groups, plan
 from longshore.exports.verify import verify
 from tests.exports.engine import index_over
-from tests.faults.held import until
 from tests.service import CHAIN, Longshore, database_in, downloaded, export_body, exported, in_own_loop
+from tests.waiting import until
 
 ROWS = 12_000  # of 2 kB: 24 MiB of table in six ranges
 SHARD_ROWS = "4000"

@@ -9,8 +9,8 @@ import pytest
 from longshore.database.connect import open_pool
 from longshore.exports.run_errors import is_retryable
 from longshore.exports.snapshot import EXPORT_SESSION, Readers, lock_tables
-from tests.faults.held import until
 from tests.service import Longshore
+from tests.waiting import until
 
 BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table entries%'"
 

@@ -20,7 +20,7 @@ from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 from tests.exports.incremental import taken
 from tests.exports.test_partitions import export as export_files
-from tests.faults.held import until
+from tests.waiting import until
 
 KEYWORD = FieldType.KEYWORD
 

@@ -8,8 +8,6 @@ import asyncio
 import csv
 import hashlib
 import io
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +15,7 @@ import asyncpg
 import httpx2
 
 from tests.service import CHAIN, Longshore, downloaded, stored_names
+from tests.waiting import until
 
 ROWS = 6_000  # of 2 kB, so that the export is cut into three ranges of 512 blocks
 GATE = 1207  # the class of the advisory locks, one for each row
@@ -160,15 +159,6 @@ class Hold:
             self._connection.terminate()
 
         self._loop.run_until_complete(close())
-
-
-def until(condition: Callable[[], T | None], what: str, timeout: float = 30) -> T:
-    """Return the first true result of `condition`, which is called until then."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
-        time.sleep(0.01)
-    return found
 
 
 def cut_off(service: Longshore, pids: list[int]) -> None:

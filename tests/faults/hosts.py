@@ -11,9 +11,10 @@ import asyncpg
 import boto3
 
 from longshore.database.embedded_server import programs
-from tests.faults.held import CATALOG, LEDGER, ROWS, until, write_catalog, write_source
+from tests.faults.held import CATALOG, LEDGER, ROWS, write_catalog, write_source
 from tests.faults.network import NET, Network
 from tests.service import Longshore, database_in, listens
+from tests.waiting import until
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
 HOSTS = ("database", "store", "api", *WORKERS)

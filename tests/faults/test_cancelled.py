@@ -14,8 +14,9 @@ from longshore.worker.runner import Runner
 from longshore.worker.running_attempts import RunningAttempts
 from tests.faults.attempts import created, taken, with_pool
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, Hold, files_of, messages, until
+from tests.faults.held import ROWS, Hold, files_of, messages
 from tests.service import Longshore, ended
+from tests.waiting import until
 
 BUSY = "select pid from pg_stat_activity where application_name = 'longshore export' and state <> 'idle'"
 

@@ -9,9 +9,10 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, Hold, assert_whole, messages, until
+from tests.faults.held import ROWS, Hold, assert_whole, messages
 from tests.faults.network import Network
 from tests.service import Longshore, ended, listens
+from tests.waiting import until
 
 HOST, PORT = "source", 5432
 

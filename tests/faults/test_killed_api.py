@@ -2,8 +2,8 @@
 
 import psutil
 
-from tests.faults.held import until
 from tests.service import Longshore
+from tests.waiting import until
 
 
 def test_the_processes_of_an_api_that_was_killed_end_by_themselves(service: Longshore) -> None:

@@ -13,8 +13,9 @@ import httpx2
 
 from tests.destinations.folder import LINES, WRITES
 from tests.destinations.places import Place, add_place, created, delivered_body, deliveries_of
-from tests.faults.held import messages, until
+from tests.faults.held import messages
 from tests.service import Longshore, ended
+from tests.waiting import until
 
 # `make faults` asks for more.
 TASKS, KILLS = int(os.environ.get("FAULT_TASKS", "8")), int(os.environ.get("FAULT_KILLS", "6"))

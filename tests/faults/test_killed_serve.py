@@ -16,8 +16,9 @@ import pytest
 
 from longshore.database.embedded import embedded_server, embedded_url
 from tests.command import line_with, nothing_left, start
-from tests.faults.held import ROWS, Hold, assert_whole, messages, until, write_source
+from tests.faults.held import ROWS, Hold, assert_whole, messages, write_source
 from tests.service import Longshore, database_in, ended, export_body
+from tests.waiting import until
 
 GRACE = "4"  # seconds
 

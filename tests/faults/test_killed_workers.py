@@ -7,8 +7,9 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, assert_whole, cut_off, files_of, messages, until
+from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, assert_whole, cut_off, files_of, messages
 from tests.service import Longshore, ended, export_body
+from tests.waiting import until
 
 MESSAGE = "select from longshore.pgqueuer where dedupe_key like $1 || ':%'"
 SILENT = "select 1 from longshore.pgqueuer where heartbeat < now() - interval '1 second'"

@@ -13,8 +13,9 @@ import pytest
 
 from longshore.database.embedded import embedded_server
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages, until
+from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages
 from tests.service import Longshore, ended, export_body
+from tests.waiting import until
 
 AWAY = 5.0  # seconds
 TIMEOUT = 8  # seconds without a heartbeat, after which a worker counts as lost

@@ -6,8 +6,9 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages, until
+from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages
 from tests.service import Longshore, ended
+from tests.waiting import until
 
 TABLES = ("tasks", "pgqueuer")
 TRIGGERS = "select tgname from pg_trigger where tgrelid = 'longshore.pgqueuer'::regclass and not tgisinternal"

@@ -10,9 +10,10 @@ import pytest
 
 from longshore.exports.manifest import SIGNATURE
 from longshore.exports.verify import verify
-from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, files_of, messages, until
+from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, files_of, messages
 from tests.faults.test_shards import Hand, hands, holds, reached, release, split
 from tests.service import Longshore, ended, export_body
+from tests.waiting import until
 
 __all__ = ["hands", "holds"]
 

@@ -10,19 +10,9 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import (
-    CATALOG,
-    ROWS,
-    TAKEN_OVER,
-    UNDISTURBED,
-    Hold,
-    assert_whole,
-    cut_off,
-    files_of,
-    messages,
-    until,
-)
+from tests.faults.held import CATALOG, ROWS, TAKEN_OVER, UNDISTURBED, Hold, assert_whole, cut_off, files_of, messages
 from tests.service import Longshore, ended
+from tests.waiting import until
 
 SHARDS = 3
 SILENCE = "3"  # seconds until a worker counts as lost

@@ -7,8 +7,9 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, TAKEN_OVER, Hold, assert_whole, messages, until
+from tests.faults.held import ROWS, TAKEN_OVER, Hold, assert_whole, messages
 from tests.service import Longshore, ended
+from tests.waiting import until
 
 OUTDATED = "attempt outdated"
 

@@ -13,8 +13,9 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages, until
+from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages
 from tests.service import Longshore, ended
+from tests.waiting import until
 
 LIBRARY = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
 SILENCE = "3"  # seconds until a worker counts as lost

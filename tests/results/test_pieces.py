@@ -21,9 +21,9 @@ from longshore.results.multipart import MIN_PART_BYTES, PART_BYTES, ObjectAssemb
 from longshore.results.store import Piece, PieceNumber, Store, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
-from tests.faults.held import until
 from tests.results.bucket import BUCKET, Relay, keys, unfinished
 from tests.service import CHAIN, Longshore, ended, export_body
+from tests.waiting import until
 
 NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
 KEY = f"some/prefix/{NAME}"

@@ -14,10 +14,10 @@ from longshore.tasks import attempts, pauses, requests, run_ends, scheduler
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from tests.answers import problem, violations
-from tests.faults.held import until
 from tests.played import play
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, DONE, created, new, ran
+from tests.waiting import until
 
 ROW = "select state, due_at, parked, paused, attempt, run, revision from longshore.tasks where id = $1"
 LATE = "update longshore.tasks set due_at = now() - $2::interval where id = $1"

@@ -8,10 +8,10 @@ import httpx2
 import pytest
 
 from tests.answers import problem
-from tests.faults.held import until
 from tests.played import play
 from tests.service import Longshore
 from tests.tasks.test_intervals import ASYNC, DAY, runs, shown
+from tests.waiting import until
 
 MINUTE_LATER = """
 update longshore.tasks

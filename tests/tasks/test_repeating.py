@@ -20,8 +20,8 @@ from longshore.tasks.requests import NewTask
 from longshore.tasks.retention import ExpiredResult
 from longshore.tasks.schedule import Schedule
 from longshore.worker.cleanup import Cleanup
-from tests.faults.held import until
 from tests.service import Longshore
+from tests.waiting import until
 
 CHAIN, OTHER = ChainId(501), ChainId(502)
 DONE = RunResult("a.csv", None, 1, 1, 10, bytes(32), None, "{}")

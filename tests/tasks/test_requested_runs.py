@@ -16,9 +16,9 @@ import pytest
 
 from longshore import Longshore as Client
 from longshore.access.tokens import Level
-from tests.faults.held import until
 from tests.played import play
 from tests.service import Longshore, export_body
+from tests.waiting import until
 
 CHAIN = 8802
 FAR = "2126-05-26T12:00:00Z"

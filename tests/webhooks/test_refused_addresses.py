@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.answers import violations
-from tests.faults.held import until
 from tests.receiver import PORT_IN_NAMESPACE
 from tests.service import CHAIN, Longshore, database_in, export_body
+from tests.waiting import until
 
 # Both are of the range that RFC 2544 keeps for tests, and exist in the namespace alone. The operator allows one.
 ALLOWED, REFUSED = "198.18.0.1", "198.18.1.1"

@@ -17,9 +17,9 @@ from longshore.vault import open_vault
 from longshore.webhooks.dispatcher import HIDDEN_REASON
 from longshore.webhooks.stored import MAX_PREVIOUS_SECRETS, MAX_WEBHOOKS
 from tests.answers import problem, violations
-from tests.faults.held import until
 from tests.receiver import Receiver, receiving
 from tests.service import Longshore, ended, export_body
+from tests.waiting import until
 
 CHAIN = 1765
 NOBODY = UUID(int=1)
