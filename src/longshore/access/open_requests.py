@@ -36,7 +36,7 @@ class OpenRequestLimits(msgspec.Struct, frozen=True):
     chain: int
     address: int
     """From one address; of IPv6 from one /64."""
-    whole: int
+    service: int
     """Of all together. The other connections of the process are for requests that are answered at once."""
 
 
@@ -77,13 +77,12 @@ class OpenRequests:
         `address`: its origin, as `rate_limits.network` returns it. `needed`: the level of its endpoint.
         """
         limits = self._limits
-        keys = [("credential", (caller.kind, caller.id)), ("chain", caller.chain), ("address", address), ("whole", "")]
+        keys = [("credential", (caller.kind, caller.id)), ("chain", caller.chain), ("address", address), ("service", "")]
         for name, key in keys:
             limit = getattr(limits, name)
             if self._counts[name, key] >= limit:
-                what = "service" if name == "whole" else name
                 raise OverloadError(
-                    f"This {what} has {limit} requests open that wait, as many as it may have here; end some first.",
+                    f"This {name} has {limit} requests open that wait, as many as it may have here; end some first.",
                     RETRY_AFTER_SECONDS,
                 )
 

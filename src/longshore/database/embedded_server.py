@@ -36,7 +36,7 @@ BACKENDS_LEFT = "pre-existing shared memory block"
 
 
 class EmbeddedServer:
-    """The server of one cluster. Only the process with the lock `turn` calls its methods."""
+    """The server of one cluster. Only a process with the lock `turn` starts or stops it."""
 
     def __init__(self, cluster: Path, user: ServerUser) -> None:
         self.cluster = cluster.resolve()
