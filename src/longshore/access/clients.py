@@ -1,6 +1,6 @@
 """Service clients: other systems that use the API, each of one chain, each with access tokens of its own.
 
-Promise 5: every `where` names the chain, so a client of another chain looks like one that does not exist.
+Promise 5: each statement of a request names the chain, so a client of another chain looks like one that does not exist.
 """
 
 from datetime import datetime
@@ -41,13 +41,11 @@ limit $3 offset $4
 CHANGE = f"""
 update longshore.service_clients
 set name = coalesce($3, name), contact = coalesce($4, contact), enabled = coalesce($5, enabled)
-where chain_id = $1 and id = $2
+where ($1::bigint is null or chain_id = $1) and id = $2
 returning {COLUMNS}
 """  # noqa: S608  # constants
 
 ALL = f"select {COLUMNS} from longshore.service_clients order by id"  # noqa: S608  # constants
-
-CHAIN_OF = "select chain_id from longshore.service_clients where id = $1"
 
 
 class ServiceClient(msgspec.Struct, frozen=True):
@@ -107,8 +105,11 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, client: int) -> 
     return ServiceClient(**row)
 
 
-async def change(connection: Connection, chain: ChainId, client: int, fields: ClientChange) -> ServiceClient:
-    """Change fields of a client and return the client. Raises ProblemError."""
+async def change(connection: Connection, chain: ChainId | None, client: int, fields: ClientChange) -> ServiceClient:
+    """Change fields of a client and return the client. Raises ProblemError.
+
+    `chain`: the chain that asks; None for the command line, which changes clients of all chains.
+    """
     try:
         row = await connection.fetchrow(CHANGE, chain, client, fields.name, fields.contact, fields.enabled)
     except asyncpg.UniqueViolationError:
@@ -121,11 +122,3 @@ async def change(connection: Connection, chain: ChainId, client: int, fields: Cl
 async def all_clients(connection: Connection) -> list[ServiceClient]:
     """Return the clients of all chains, oldest first."""
     return structs(ServiceClient, await connection.fetch(ALL))
-
-
-async def chain_of(connection: Connection, client: int) -> ChainId:
-    """Return the chain of a client. Raises ProblemError."""
-    chain = await connection.fetchval(CHAIN_OF, client)
-    if chain is None:
-        raise NotFoundError("client-not-found", f"there is no service client {client}")
-    return ChainId(chain)

@@ -77,7 +77,12 @@ class OpenRequests:
         `address`: its origin, as `rate_limits.network` returns it. `needed`: the level of its endpoint.
         """
         limits = self._limits
-        keys = [("credential", (caller.kind, caller.id)), ("chain", caller.chain), ("address", address), ("service", "")]
+        keys = [
+            ("credential", (caller.kind, caller.id)),
+            ("chain", caller.chain),
+            ("address", address),
+            ("service", ""),
+        ]
         for name, key in keys:
             limit = getattr(limits, name)
             if self._counts[name, key] >= limit:

@@ -99,9 +99,8 @@ def client_enable(id: ClientId) -> None:
 async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bool) -> None:
     from longshore.access import audit, clients
 
-    chain = await clients.chain_of(connection, id)
-    await clients.change(connection, chain, id, clients.ClientChange(enabled=enabled))
-    await audit.record(connection, actor, chain, "client.change", f"client {id}", {"enabled": enabled})
+    client = await clients.change(connection, None, id, clients.ClientChange(enabled=enabled))
+    await audit.record(connection, actor, client.chain, "client.change", f"client {id}", {"enabled": enabled})
 
 
 def _show_ongoing(makers: list[str], stop: bool) -> None:
