@@ -5,7 +5,7 @@ import asyncpg
 from longshore.database.connect import Connection, connected
 from longshore.errors import LongshoreError
 
-OLDEST_VERSION = 15
+MIN_SERVER_VERSION = 15
 NAME = "longshore start"
 
 # In Turkish locales the lower case of I has no dot, and PgQueuer's triggers use lower case. The locale of a database
@@ -23,9 +23,9 @@ CREATE = "`create database longshore encoding 'UTF8' locale 'C.UTF-8' template t
 async def require_usable(connection: Connection) -> None:
     """Raise LongshoreError for a server that is too old, or a database of an unusable encoding or locale."""
     version = connection.get_server_version()
-    if version.major < OLDEST_VERSION:
+    if version.major < MIN_SERVER_VERSION:
         raise LongshoreError(
-            f"the database is PostgreSQL {version.major}.{version.minor}; Longshore needs {OLDEST_VERSION} or later"
+            f"the database is PostgreSQL {version.major}.{version.minor}; Longshore needs {MIN_SERVER_VERSION} or later"
         )
     row = await connection.fetchrow(LOCALE)
     assert row is not None

@@ -10,6 +10,7 @@ import asyncpg
 from longshore.api import service
 from longshore.database import export_role, migrate
 from longshore.database.connect import Connection, connect
+from longshore.database.requirements import MIN_SERVER_VERSION
 from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.exports.catalog import Catalog
 from longshore.exports.catalog_check import check as check_catalog
@@ -19,7 +20,6 @@ from longshore.tasks.queue import Message
 from longshore.tasks.queue_metrics import QUEUE, WORKERS
 from longshore.worker import process
 
-MIN_SERVER_VERSION = 150000
 MAX_CLOCK_SECONDS = 2.0
 MAX_QUEUE_SECONDS = 900.0
 MAX_USED_CONNECTIONS = 0.9
@@ -103,8 +103,8 @@ def _connections(settings: Settings, row: Any) -> Iterator[Finding]:
 
 
 def _server(area: str, row: Any) -> Iterator[Finding]:
-    if row["number"] < MIN_SERVER_VERSION:
-        yield wrong(area, f"is PostgreSQL {row['version']}; upgrade it to {MIN_SERVER_VERSION // 10000} or later")
+    if row["number"] < MIN_SERVER_VERSION * 10_000:
+        yield wrong(area, f"is PostgreSQL {row['version']}; upgrade it to {MIN_SERVER_VERSION} or later")
 
 
 async def _writes(url: str) -> AsyncIterator[Finding]:
