@@ -80,23 +80,23 @@ class Vault:
     def seal(self, chain: int, owner: str, value: bytes) -> bytes:
         """Encrypt a value of an owner, such as `webhook 0b9f…`. Raises VaultError."""
         key = AESGCM.generate_key(KEY_BYTES * 8)
-        bound = _bound(chain, owner)
+        associated = _associated_data(chain, owner)
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return _head(self._newest, key, bound) + nonce + AESGCM(key).encrypt(nonce, value, bound)
+        return _head(self._newest, key, associated) + nonce + AESGCM(key).encrypt(nonce, value, associated)
 
     def unseal(self, chain: int, owner: str, sealed: bytes) -> bytes:
         """Decrypt a value that `seal` encrypted for the same chain and owner. Raises VaultError."""
         key = self._data_key(chain, owner, sealed)
         nonce, value = sealed[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES], sealed[HEAD_BYTES + NONCE_BYTES :]
         try:
-            return AESGCM(key).decrypt(nonce, value, _bound(chain, owner))
+            return AESGCM(key).decrypt(nonce, value, _associated_data(chain, owner))
         except (InvalidTag, ValueError):
             raise _damaged(chain, owner) from None
 
     def rewrap(self, chain: int, owner: str, sealed: bytes) -> bytes:
         """Return a sealed value with its data key sealed under the newest secret. Raises VaultError."""
         key = self._data_key(chain, owner, sealed)
-        return _head(self._newest, key, _bound(chain, owner)) + sealed[HEAD_BYTES:]
+        return _head(self._newest, key, _associated_data(chain, owner)) + sealed[HEAD_BYTES:]
 
     @property
     def newest_prefix(self) -> bytes:
@@ -104,9 +104,9 @@ class Vault:
         return self._newest.prefix
 
     def prefixes(self) -> list[bytes]:
-        """Return what all begins with that is sealed under each secret that unseals, newest first. Blocking.
+        """Return the first bytes of all that is sealed under each secret that unseals, newest secret first. Blocking.
 
-        Of none where their file cannot be used.
+        There are none where the file of the secret cannot be used.
         """
         try:
             return [secret.prefix for secret in self._known]
@@ -133,7 +133,7 @@ class Vault:
             )
             raise VaultError(f"the secret of {_shown(chain, owner)} was sealed under a secret {remedy}")
         try:
-            return secret.wrapping.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], _bound(chain, owner))
+            return secret.wrapping.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], _associated_data(chain, owner))
         except InvalidTag:
             raise _damaged(chain, owner) from None
 
@@ -175,12 +175,12 @@ def _is_embedded(settings: Settings) -> bool:
     return has_database(settings.data) and settings.database_url == embedded_url(settings.data)
 
 
-def _head(secret: Secret, key: bytes, bound: bytes) -> bytes:
+def _head(secret: Secret, key: bytes, associated: bytes) -> bytes:
     nonce = secrets.token_bytes(NONCE_BYTES)
-    return secret.prefix + nonce + secret.wrapping.encrypt(nonce, key, bound)
+    return secret.prefix + nonce + secret.wrapping.encrypt(nonce, key, associated)
 
 
-def _bound(chain: int, owner: str) -> bytes:
+def _associated_data(chain: int, owner: str) -> bytes:
     return f"{chain} {owner}".encode()
 
 

@@ -55,7 +55,7 @@ def error_of(answer: Answer, container: str, right: str) -> DestinationError | D
         return DestinationError(f"sas_token lacks the permission {right} on the container {container} ({shown})")
     if code == "ContainerNotFound":
         return DestinationError(f"the container {container} does not exist ({shown})")
-    if code in TRANSIENT_CODES or status >= 500 or status in (408, 429):
+    if code in TRANSIENT_CODES or answer.is_transient_error:
         return DestinationUnavailableError(f"the service of the container {container} failed ({shown})")
     if code.startswith("BlobImmutable"):
         return DestinationError(f"a policy of the container {container} keeps the file that lies there ({shown})")

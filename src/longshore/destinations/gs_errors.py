@@ -47,7 +47,7 @@ def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | Dest
     shown = reason or f"status {status}"
     if status == 401:
         return CredentialError(f"Google does not accept the service account's token ({shown})")
-    if status >= 500 or status in (408, 429) or reason in ("rateLimitExceeded", "userRateLimitExceeded"):
+    if answer.is_transient_error or reason in ("rateLimitExceeded", "userRateLimitExceeded"):
         return DestinationUnavailableError(f"the service of the bucket {bucket} failed ({shown})")
     if reason in ("accountDisabled", "userProjectAccountProblem", "billingNotEnabled"):
         return DestinationError(f"the project of the bucket {bucket} is suspended or has no billing ({shown})")

@@ -17,7 +17,7 @@ import msgspec
 from longshore.destinations.gs_errors import error_of
 from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, Objects, aborting
+from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, Objects, aborting, read_part
 from longshore.results.media_types import media_type
 
 KEPT_BYTES = 256 << 10  # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
@@ -94,10 +94,7 @@ class GoogleObjects(Objects):
         offset, failures = 0, 0
         with await asyncio.to_thread(file.open) as opened:
             while True:
-                await asyncio.to_thread(opened.seek, offset)
-                part = await asyncio.to_thread(opened.read, min(PART_BYTES, file.size - offset))
-                if not part and offset < file.size:
-                    raise DestinationUnavailableError("the file of the result is cut short")
+                part = await asyncio.to_thread(read_part, opened, offset, min(PART_BYTES, file.size - offset))
                 span = f"{offset}-{offset + len(part) - 1}" if part else "*"
                 request = msgspec.structs.replace(session, content=part)
                 try:

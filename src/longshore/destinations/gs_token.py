@@ -86,7 +86,7 @@ class Tokens:
         assertion = await asyncio.to_thread(self._assertion)
         content = urlencode({"grant_type": GRANT, "assertion": assertion}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        async with HttpClient(self._account.token_uri, self._allow, _as_it_is) as client:
+        async with HttpClient(self._account.token_uri, self._allow, _unsigned) as client:
             answer = await client.send(Request("POST", client.path, headers=headers, content=content))
         try:
             if answer.is_success:
@@ -94,7 +94,7 @@ class Tokens:
             error = msgspec.json.decode(answer.content, type=Failure).error
         except (msgspec.MsgspecError, UnicodeError):
             error = ""
-        if answer.status >= 500 or answer.status in (408, 429) or answer.is_success:
+        if answer.is_transient_error or answer.is_success:
             raise DestinationUnavailableError(f"{client.netloc} gives no access token (status {answer.status})")
         if error == "invalid_grant":
             raise CredentialError(
@@ -115,5 +115,5 @@ class Tokens:
         return jwt.encode({"alg": "RS256", "kid": account.private_key_id}, claims, account.key, algorithms=["RS256"])
 
 
-async def _as_it_is(request: Request) -> Request:
+async def _unsigned(request: Request) -> Request:
     return request

@@ -61,6 +61,11 @@ class Answer(msgspec.Struct, frozen=True):
     def is_success(self) -> bool:
         return 200 <= self.status < 300
 
+    @property
+    def is_transient_error(self) -> bool:
+        """Whether the same request may succeed later, by the status alone."""
+        return self.status >= 500 or self.status in (408, 429)
+
 
 Authorize = Callable[[Request], Awaitable[Request]]
 """Returns a request, which has its `Host`, with a signature of this moment."""
@@ -135,10 +140,10 @@ class HttpClient:
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
 
-    async def read(self, request: Request, refuse: Callable[[Answer], Exception]) -> AsyncGenerator[bytes, None]:
+    async def read(self, request: Request, error_of: Callable[[Answer], Exception]) -> AsyncGenerator[bytes, None]:
         """Yield the body of an answer. Where it breaks off, go on from there, as long as it is the same file.
 
-        `refuse`: returns the error of an answer other than 200 and 206. Raises as `send`, and what `refuse` returns.
+        `error_of`: returns the error of an answer other than 200 and 206. Raises it, and as `send`.
         """
         offset, tag, tries = 0, "", 0
         while True:
@@ -149,7 +154,7 @@ class HttpClient:
                     if ranged is not request and (status == 412 or (status == 200 and found != tag)):
                         raise DestinationUnavailableError("the file was replaced while it was read")
                     if status != 200 and (status != 206 or ranged is request):
-                        raise refuse(Answer(status, dict(response.headers), await self._body(response)))
+                        raise error_of(Answer(status, dict(response.headers), await self._body(response)))
                     tag = tag or found
                     # A server may answer with the whole file (RFC 9110, section 14.2).
                     skipped = offset if status == 200 else 0

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
-from typing import Annotated
+from typing import IO, Annotated
 
 import msgspec
 
@@ -179,9 +179,18 @@ async def read_whole(file: File) -> bytes:
 
     def read() -> bytes:
         with file.open() as opened:
-            return opened.read()
+            return read_part(opened, 0, file.size)
 
-    return _checked(await asyncio.to_thread(read), file.size)
+    return await asyncio.to_thread(read)
+
+
+def read_part(opened: IO[bytes], offset: int, size: int) -> bytes:
+    """Return bytes of an open file. Blocking. Raises DestinationUnavailableError if it is cut short."""
+    opened.seek(offset)
+    data = opened.read(size)
+    if len(data) != size:
+        raise DestinationUnavailableError("the file of the result is cut short")
+    return data
 
 
 async def content_md5(content: bytes) -> str:
@@ -196,14 +205,9 @@ async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]], m
     reading = asyncio.Lock()
     with await asyncio.to_thread(file.open) as opened:
 
-        def read(offset: int) -> bytes:
-            opened.seek(offset)
-            size = min(part_bytes, file.size - offset)
-            return _checked(opened.read(size), size)
-
         async def send_at(offset: int) -> tuple[int, str]:
             async with reading:
-                part = await asyncio.to_thread(read, offset)
+                part = await asyncio.to_thread(read_part, opened, offset, min(part_bytes, file.size - offset))
             number = offset // part_bytes + 1
             return number, await send(number, part)
 
@@ -221,9 +225,3 @@ async def aborting(abort: Callable[[], Awaitable[object]]) -> AsyncIterator[None
         with contextlib.suppress(DestinationError, DestinationUnavailableError, TimeoutError):
             await asyncio.shield(asyncio.wait_for(abort(), ABORT_SECONDS))
         raise
-
-
-def _checked(data: bytes, size: int) -> bytes:
-    if len(data) != size:
-        raise DestinationUnavailableError("the file of the result is cut short")
-    return data

@@ -62,7 +62,7 @@ def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | Dest
         return DestinationError(
             f"the encryption key kms_key_id cannot be used ({shown}); grant kms:GenerateDataKey and kms:Decrypt"
         )
-    if code in TRANSIENT_CODES or status >= 500 or status in (408, 429):
+    if code in TRANSIENT_CODES or answer.is_transient_error:
         return DestinationUnavailableError(f"the service of the bucket {bucket} failed ({shown})")
     if status == 401:
         return CredentialError(f"the service of the bucket {bucket} refused the access key ({shown})")

@@ -43,7 +43,7 @@ async def connected(
     connection = await _signed_in(settings, secret, await checked_addresses(settings.host, settings.port, allow))
     try:
         with connection_errors(settings):
-            client = await asyncio.wait_for(_begun(connection, settings), LOGIN_SECONDS)
+            client = await asyncio.wait_for(_begin_sftp(connection, settings), LOGIN_SECONDS)
         try:
             yield client
         finally:
@@ -54,7 +54,7 @@ async def connected(
             await asyncio.wait_for(connection.wait_closed(), CONNECT_SECONDS)
 
 
-async def _begun(connection: asyncssh.SSHClientConnection, settings: SftpSettings) -> asyncssh.SFTPClient:
+async def _begin_sftp(connection: asyncssh.SSHClientConnection, settings: SftpSettings) -> asyncssh.SFTPClient:
     try:
         return await connection.start_sftp_client()
     except (asyncssh.ChannelOpenError, asyncssh.SFTPError):
@@ -82,7 +82,7 @@ async def _signed_in(
                 return await asyncssh.connect(
                     str(address), settings.port, username=settings.username, known_hosts=([key], [], []),
                     server_host_key_algs=host_key_algorithms(key), login_timeout=LOGIN_SECONDS,
-                    keepalive_interval=KEEPALIVE_SECONDS, **credentials, **_nothing_of_this_machine(),
+                    keepalive_interval=KEEPALIVE_SECONDS, **credentials, **_isolation(),
                 )  # fmt: skip
             except asyncssh.PermissionDenied:
                 what = "key" if secret.private_key else "password"
@@ -91,7 +91,8 @@ async def _signed_in(
     return await first_reachable(addresses, sign_in, (DestinationUnavailableError,))
 
 
-def _nothing_of_this_machine() -> dict[str, Any]:
+def _isolation() -> dict[str, Any]:
+    """Return the options by which a connection uses nothing of this machine's user, and no old algorithm."""
     return {
         "config": None, "agent_path": None, "pkcs11_provider": None, "x509_trusted_certs": None,
         "x509_trusted_cert_paths": [], "gss_host": None, "gss_auth": False, "gss_kex": False, "host_based_auth": False,

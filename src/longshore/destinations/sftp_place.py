@@ -37,7 +37,7 @@ class SftpPlace:
 
     async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes:
         target, temporary = self.full(path), self._temporary(path, write_id)
-        if await self._is_there(target, file, overwrite=overwrite):
+        if await self._holds(target, file, overwrite=overwrite):
             await self.remove(temporary)
             return file.sha256
         await self.make_folder(posixpath.dirname(target))
@@ -76,7 +76,7 @@ class SftpPlace:
                 if not await self._call(self._client.isdir(folder)):  # not made meanwhile by another delivery
                     raise
 
-    async def _is_there(self, target: str, file: File, *, overwrite: bool) -> bool:
+    async def _holds(self, target: str, file: File, *, overwrite: bool) -> bool:
         """Return whether a file lies there with the same bytes. Raises DestinationError for another that must stay."""
         with self.errors(target, "look for"):
             try:
@@ -156,7 +156,7 @@ class SftpPlace:
         try:
             await self.rename(temporary, target, overwrite=overwrite)
         except DestinationUnavailableError:  # which is all that most servers say where a file lies
-            if not await self._is_there(target, file, overwrite=overwrite):
+            if not await self._holds(target, file, overwrite=overwrite):
                 raise
             await self.remove(temporary)
 

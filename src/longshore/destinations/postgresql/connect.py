@@ -215,11 +215,11 @@ def _contexts(settings: PostgresqlSettings) -> list[ssl.SSLContext | None]:
 def tls_context(settings: PostgresqlSettings) -> ssl.SSLContext:
     """Return the TLS context of the settings, as in libpq. Raises DestinationError."""
     context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.host, context.inner = settings.host, _trusting(settings)
+    context.host, context.inner = settings.host, _verifying_context(settings)
     return context
 
 
-def _trusting(settings: PostgresqlSettings) -> ssl.SSLContext:
+def _verifying_context(settings: PostgresqlSettings) -> ssl.SSLContext:
     mode, roots = settings.sslmode, settings.sslrootcert
     if mode == "verify-full" and not roots:
         return outbound.tls_context()

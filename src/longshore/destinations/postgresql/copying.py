@@ -15,21 +15,18 @@ from longshore.exports.target import CHANGE_NAMES
 LOST_SECONDS = 1.0  # that asyncpg may take to report a lost connection
 
 
-async def stage(connection: DirectConnection, target: Target, load: TableLoad) -> int:
-    """Copy the file into the temporary table `apply.STAGING`, which has the types that the table will have.
-
-    Return the number of rows.
-    """
-    columns = target.defined(load.key if load.mode == "merge" else ())
+async def stage(connection: DirectConnection, target: Target, load: TableLoad) -> None:
+    """Copy the file into the temporary table `apply.STAGING`, which has the types that the table will have."""
+    columns = target.definitions(load.key if load.mode == "merge" else ())
     if load.has_changes:
         columns = [*(f"{quoted(name)} text" for name in CHANGE_NAMES), *columns]
     with needing("create temporary tables", "grant temporary on database … to the role"):
         await connection.execute(f"create temporary table {apply.STAGING_NAME} ({', '.join(columns)}) on commit drop")
-    return await copy(connection, load, "pg_temp", apply.STAGING_NAME)
+    await copy(connection, load, "pg_temp", apply.STAGING_NAME)
 
 
-async def copy(connection: DirectConnection, load: TableLoad, schema: str, table: str) -> int:
-    """Copy the file into a table that has its columns, and return the number of rows.
+async def copy(connection: DirectConnection, load: TableLoad, schema: str, table: str) -> None:
+    """Copy the file into a table that has its columns. Raises DestinationError where the file has other rows.
 
     asyncpg waits for ever where a connection is lost while it waits to send, so this watches the connection.
     """
@@ -55,7 +52,7 @@ async def copy(connection: DirectConnection, load: TableLoad, schema: str, table
             await asyncio.wait({copying}, timeout=LOST_SECONDS)
             if not copying.done():
                 raise ConnectionError("the connection was lost")
-            return int((await copying).rpartition(" ")[2])
+            load.require_rows(int((await copying).rpartition(" ")[2]), f"the table {load.table}")
         finally:
             connection.remove_termination_listener(lose)
             watching.cancel()

@@ -17,7 +17,6 @@ from longshore.destinations.postgresql.copying import copy, stage
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.table import (
     FIND,
-    Target,
     check_names,
     inspect_table,
     prepare,
@@ -92,7 +91,7 @@ async def _in_transaction(connection: DirectConnection, schema: str, load: Table
     await require_schema(connection, schema)
     await deliveries_table.ensure(connection, schema)
     await connection.execute(f"commit; {BEGIN}")
-    evidence = await _loaded(connection, schema, load)
+    evidence = await _load(connection, schema, load)
     if await connection.execute("commit") != "COMMIT":
         raise DestinationUnavailableError("the transaction was rolled back")
     return evidence
@@ -106,7 +105,7 @@ async def _roll_back(connection: DirectConnection) -> None:
     connection.terminate()
 
 
-async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence:
+async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence:
     """Load rows in the connection's transaction."""
     await pin(connection, sees_all=load.mode != "append")
     if found := await _earlier_delivery(connection, schema, load):
@@ -115,7 +114,7 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     # A new table, which nobody sees yet, takes the file itself: rows that are written once take a quarter less time.
     is_direct = staged.oid is None and load.mode != "merge"
     if not is_direct:
-        await _staged(connection, staged, load)
+        await stage(connection, staged, load)
     await deliveries_table.lock_table(connection, schema, load.table)
     # Each statement sees what was committed before it, so also what the load before this one did.
     if found := await _earlier_delivery(connection, schema, load):
@@ -124,7 +123,7 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     target = await inspect_table(connection, schema, load)
     if is_direct and target.oid is not None:  # another load has made it meanwhile
         is_direct, staged = False, target
-        await _staged(connection, staged, load)
+        await stage(connection, staged, load)
     if [column.type for column in target.columns] != [column.type for column in staged.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
     await require_rights(connection, target, load)
@@ -134,17 +133,13 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
         await refuse_cascades(connection, target)
     await prepare(connection, schema, target, load.key if load.mode == "merge" else ())
     if is_direct:
-        load.require_rows(await copy(connection, load, schema, load.table), target.name)
+        await copy(connection, load, schema, load.table)
         evidence = await apply.table_evidence(connection, target, load.totals)
     else:
         evidence = await apply.apply(connection, target, load)
     load.require(evidence, target.name)
     await deliveries_table.write_line(connection, schema, load.table, load.line)
     return evidence
-
-
-async def _staged(connection: DirectConnection, staged: Target, load: TableLoad) -> None:
-    load.require_rows(await stage(connection, staged, load), staged.name)
 
 
 async def _earlier_delivery(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:

@@ -98,7 +98,7 @@ class Target(msgspec.Struct, frozen=True):
     """None where it is missing."""
     columns: Sequence[Column]
 
-    def defined(self, key: Sequence[str]) -> list[str]:
+    def definitions(self, key: Sequence[str]) -> list[str]:
         """Return the definitions of the columns, of which those of a key refuse NULL."""
         return [
             f"{quoted(column.name)} {column.type.sql}{' not null' if column.name in key else ''}"
@@ -214,7 +214,7 @@ async def refuse_cascades(connection: DirectConnection, target: Target) -> None:
 async def prepare(connection: DirectConnection, schema: str, target: Target, key: Sequence[str]) -> None:
     """Make or widen the table. `key`: of a new table."""
     if target.oid is None:
-        parts = [*target.defined(key), *([f"primary key ({', '.join(map(quoted, key))})"] if key else [])]
+        parts = [*target.definitions(key), *([f"primary key ({', '.join(map(quoted, key))})"] if key else [])]
         with needing("create tables in the schema", f"grant usage, create on schema {quoted(schema)} to the role"):
             await connection.execute(f"create table {target.name} ({', '.join(parts)})")
         return
