@@ -41,7 +41,10 @@ class TotalsSql(msgspec.Struct, frozen=True):
         return Totals(self.totals.amount, self.totals.per, sums)
 
 
-def _totals_sql(target: Target, totals: Totals, alias: str = "") -> TotalsSql:
+def _totals_sql(target: Target, totals: Totals | None, alias: str = "") -> TotalsSql | None:
+    """Return the columns of control totals; None without totals. `alias`: of the table, with its dot."""
+    if totals is None:
+        return None
     column = next(column for column in target.columns if column.name == totals.per)
     # Under the load's type, as a table's wider type may spell a value otherwise.
     name = f"{alias}{quoted(column.name)}"
@@ -87,26 +90,32 @@ async def _append(connection: DirectConnection, target: Target, load: TableLoad)
 
     Elsewhere the table has the staged rows as they are, and to add those up takes less time.
     """
-    taken, totals = None if load.totals is None else _totals_sql(target, load.totals), None
-    if taken and target.oid is not None and await connection.fetchval(CHANGES_ROWS, target.oid):
-        names = {taken.totals.per, taken.totals.amount}
+    sql, totals = _totals_sql(target, load.totals), None
+    if sql and target.oid is not None and await connection.fetchval(CHANGES_ROWS, target.oid):
+        names = {sql.totals.per, sql.totals.amount}
         inserted = f"{_insert(target)} returning {', '.join(map(quoted, names))}"
-        totals = taken.of(await connection.fetch(f"with inserted as ({inserted}) {taken.query('inserted')}"))
+        totals = sql.of(await connection.fetch(f"with inserted as ({inserted}) {sql.query('inserted')}"))
         rows = totals.rows
     else:
-        if taken:
-            totals = taken.of(await connection.fetch(taken.query(STAGING)))
+        if sql:
+            totals = sql.of(await connection.fetch(sql.query(STAGING)))
         rows = int((await connection.execute(_insert(target))).rpartition(" ")[2])
     return TableEvidence(rows, totals, was_there=False)
 
 
 async def table_evidence(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
     """Return rows and totals of the whole table."""
-    if totals is None:
-        return TableEvidence(await connection.fetchval(f"select count(*) from {target.name}"), None, was_there=False)
-    taken = _totals_sql(target, totals)
-    found = taken.of(await connection.fetch(taken.query(target.name)))
-    return TableEvidence(found.rows, found, was_there=False)
+    sql = _totals_sql(target, totals)
+    rows, parts = await _measure(connection, target.name, sql)
+    return TableEvidence(rows, sql.of(parts) if sql else None, was_there=False)
+
+
+async def _measure(connection: DirectConnection, source: str, sql: TotalsSql | None) -> tuple[int, Sequence[Any]]:
+    """Return the number of rows of a source, and what the query of their totals returns; empty where there is none."""
+    if sql is None:
+        return await connection.fetchval(f"select count(*) from {source}"), []
+    parts = await connection.fetch(sql.query(source))
+    return sum(part[1] for part in parts), parts
 
 
 async def _merge(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
@@ -167,24 +176,16 @@ async def _merged(
     once that was put into it, and none that was deleted.
     """
     upserts = await connection.fetchval(f"select count(*) from {STAGING} s where {kept}")
-    counts = f"select count(*) filter (where {kept}) as upserts, count(*) filter (where not ({kept})) as deletes"
-    totals = None
-    if load.totals is None:
-        found = await connection.fetchrow(f"{counts} from {joined}")
-        assert found is not None
-        rows, left = found["upserts"], found["deletes"]
-    else:
-        taken = _totals_sql(target, load.totals, "t.")
-        parts = await connection.fetch(taken.query(f"{joined} where {kept}"))
-        deleted = load.line.rows - upserts
-        totals = taken.of([*parts, (None, deleted, Decimal(0))] if deleted else parts)
-        rows = sum(part[1] for part in parts)
-        left = await connection.fetchval(f"select count(*) from {joined} where not ({kept})") if load.has_changes else 0
+    sql = _totals_sql(target, load.totals, "t.")
+    rows, parts = await _measure(connection, f"{joined} where {kept}", sql)
+    left = await connection.fetchval(f"select count(*) from {joined} where not ({kept})") if load.has_changes else 0
     if rows > upserts:
         raise DestinationError(f"{target.name} has a key of the load more than once, so rows cannot be merged by it")
     if rows < upserts or left:
         raise _rows_error(target, rows, upserts)
-    return TableEvidence(load.line.rows, totals, was_there=False)
+    if deleted := load.line.rows - upserts:
+        parts = [*parts, (None, deleted, Decimal(0))]
+    return TableEvidence(load.line.rows, sql.of(parts) if sql else None, was_there=False)
 
 
 def _rows_error(target: Target, found: int, rows: int) -> DestinationError:
