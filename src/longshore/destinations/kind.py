@@ -6,7 +6,7 @@ objects are functions that take `settings.Settings` and return a `Kind`.
 
 import hashlib
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import IO, Any, Literal, Protocol
@@ -42,29 +42,12 @@ class Redacted(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}(…)"
 
 
-CLEANUP_SECONDS = 5.0  # in which a test removes what it wrote; a server that hangs keeps it
-
-
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of the test of a destination: what was tried, whether it worked, and what to change where it did not."""
 
     step: str
     ok: bool
     detail: str = ""
-
-
-async def run_steps(steps: Mapping[str, Callable[[], Awaitable[object]]]) -> AsyncIterator[Step]:
-    """Take the named steps of a test in their order and yield each, up to the first that fails.
-
-    A text that a step returns is its detail: what to know though it works.
-    """
-    for name, take in steps.items():
-        try:
-            found = await take()
-        except (DestinationError, DestinationUnavailableError) as error:
-            yield Step(name, ok=False, detail=str(error))
-            return
-        yield Step(name, ok=True, detail=found if isinstance(found, str) else "")
 
 
 class File(Protocol):

@@ -5,15 +5,9 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 
-from longshore.destinations.kind import (
-    CLEANUP_SECONDS,
-    BytesFile,
-    DestinationError,
-    DestinationUnavailableError,
-    Step,
-    run_steps,
-)
+from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
 from longshore.destinations.object_place import CredentialError, ObjectPlace, Objects
+from longshore.destinations.steps import CLEANUP_SECONDS, run_steps
 
 
 async def object_steps(objects: Objects, prefix: str) -> AsyncIterator[Step]:

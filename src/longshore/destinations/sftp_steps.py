@@ -8,17 +8,11 @@ from collections.abc import AsyncIterator
 import asyncssh
 
 from longshore.destinations.addresses import checked_addresses
-from longshore.destinations.kind import (
-    CLEANUP_SECONDS,
-    BytesFile,
-    DestinationError,
-    DestinationUnavailableError,
-    Step,
-    run_steps,
-)
+from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
 from longshore.destinations.sftp_connection import connected, offered_key, public_key
 from longshore.destinations.sftp_place import SftpPlace
 from longshore.destinations.sftp_settings import SftpSecret, SftpSettings
+from longshore.destinations.steps import CLEANUP_SECONDS, run_steps
 from longshore.outbound import Address, Network
 
 

@@ -11,21 +11,14 @@ import asyncpg
 
 from longshore.database.connect import DirectConnection
 from longshore.destinations.addresses import checked_addresses
-from longshore.destinations.kind import (
-    BytesFile,
-    DeliveryLine,
-    DestinationError,
-    Step,
-    TableColumn,
-    TableLoad,
-    run_steps,
-)
+from longshore.destinations.kind import BytesFile, DeliveryLine, DestinationError, Step, TableColumn, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
 from longshore.destinations.postgresql.copying import stage
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.place import BEGIN, pin
 from longshore.destinations.postgresql.table import Target, inspect_table, prepare, require_schema
+from longshore.destinations.steps import run_steps
 from longshore.outbound import Address, Network
 
 STEP_SECONDS = 30.0
