@@ -113,7 +113,7 @@ class Destinations:
             raise DestinationError(f"destination {in_json(name)}: the kind {in_json(row['kind'])} is not installed")
         settings = stored_settings(kind, name, row["settings"])
         try:
-            secret = self.unsealed(kind, chain, row["id"], row["secret"])
+            secret = self._unseal(kind, chain, row["id"], row["secret"])
         except VaultError as error:
             # It works again once the operator has restored the setting that the message names.
             raise DestinationUnavailableError(f"destination {in_json(name)}: {error}") from None
@@ -140,7 +140,7 @@ class Destinations:
         """
         await connection.execute(LOCK_CHAIN, chain)
         id = uuid4()
-        settings, sealed = _text(new.settings), self.sealed(chain, id, new.secret)
+        settings, sealed = _text(new.settings), self._seal(chain, id, new.secret)
         try:
             row = await connection.fetchrow(CREATE, id, chain, new.name, new.kind, settings, sealed, by)
         except asyncpg.UniqueViolationError:
@@ -155,7 +155,7 @@ class Destinations:
         self, connection: Connection, chain: ChainId, id: UUID, settings: msgspec.Struct, secret: msgspec.Struct
     ) -> StoredDestination:
         """Replace settings and secret of a destination. Raises NotFoundError and VaultError."""
-        row = await connection.fetchrow(CHANGE, id, chain, _text(settings), self.sealed(chain, id, secret))
+        row = await connection.fetchrow(CHANGE, id, chain, _text(settings), self._seal(chain, id, secret))
         if row is None:
             raise NotFoundError("destination-not-found")
         return _stored(**row)
@@ -165,13 +165,13 @@ class Destinations:
         sealed = await connection.fetchval(SEALED_OF, id, chain)
         if sealed is None:
             raise NotFoundError("destination-not-found")
-        return self.unsealed(kind, chain, id, sealed)
+        return self._unseal(kind, chain, id, sealed)
 
-    def sealed(self, chain: int, id: UUID, secret: msgspec.Struct) -> bytes:
+    def _seal(self, chain: int, id: UUID, secret: msgspec.Struct) -> bytes:
         """Return the secret of a destination as it is stored. Raises VaultError."""
         return self._vault.seal(chain, _owner(id), msgspec.json.encode(secret))
 
-    def unsealed(self, kind: Kind, chain: int, id: UUID, sealed: bytes) -> Any:
+    def _unseal(self, kind: Kind, chain: int, id: UUID, sealed: bytes) -> Any:
         """Return a stored secret as its kind's struct. Raises VaultError and DestinationError."""
         value = self._vault.unseal(chain, _owner(id), sealed)
         try:

@@ -24,7 +24,7 @@ from longshore.vault import Vault, VaultError
 from longshore.webhooks.delivery_slots import DUE, PENDING, DeliverySlots, LeasedDelivery
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
 from longshore.webhooks.signature import signature_headers
-from longshore.webhooks.stored import CHANNEL, unsealed
+from longshore.webhooks.stored import CHANNEL, unseal
 
 log = structlog.get_logger()
 
@@ -231,7 +231,7 @@ class Dispatcher:
             await self._pool.execute(NOT_SENT, delivery.id, delivery.attempts, fault)
 
     async def _send(self, delivery: LeasedDelivery, body: bytes) -> DeliveryOutcome:
-        secrets = [unsealed(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
+        secrets = [unseal(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
         headers = {
             **signature_headers(f"msg_{delivery.id}", int(time.time()), body, secrets),
             "Content-Type": "application/json",

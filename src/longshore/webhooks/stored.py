@@ -225,7 +225,7 @@ async def new_webhook(pool: Pool, vault: Vault, chain: ChainId, webhook: UUID) -
         raise NotFoundError("webhook-not-found")
     if row["secret"] is None:
         raise ProblemError("webhook-secret-replaced", f"The secret of webhook {webhook} has been replaced.")
-    return NewWebhook(**{**row, "secret": _encoded(unsealed(vault, chain, webhook, row["secret"]))})
+    return NewWebhook(**{**row, "secret": _encoded(unseal(vault, chain, webhook, row["secret"]))})
 
 
 async def rotate(connection: Connection, vault: Vault, chain: ChainId, webhook: UUID) -> NewSecret:
@@ -243,7 +243,7 @@ async def rotate(connection: Connection, vault: Vault, chain: ChainId, webhook: 
     return NewSecret(webhook, _encoded(secret), until)
 
 
-def unsealed(vault: Vault, chain: int, webhook: UUID, sealed: bytes) -> bytes:
+def unseal(vault: Vault, chain: int, webhook: UUID, sealed: bytes) -> bytes:
     """Return a stored secret of a webhook. Raises VaultError."""
     return vault.unseal(chain, _owner(webhook), sealed)
 
