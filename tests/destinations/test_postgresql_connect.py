@@ -16,7 +16,7 @@ from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.postgresql import postgresql
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
-from longshore.destinations.postgresql.errors import meaning_of, translated
+from longshore.destinations.postgresql.errors import meaning_of, server_errors
 from tests.debian_postgres import DebianPostgres, pgbouncer
 from tests.destinations.warehouse import ALLOW, KIND, Warehouse, a_load
 from tests.service import free_port
@@ -263,7 +263,7 @@ def test_error_of_a_lost_connection_has_a_message() -> None:
     lost = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
     with (
         pytest.raises(DestinationUnavailableError, match=r"^there: connection was closed .*08003"),
-        translated("there"),
+        server_errors("there"),
     ):
         raise lost
 

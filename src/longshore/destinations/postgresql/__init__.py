@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from longshore.destinations.kind import Kind, OpenDestination
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, check
-from longshore.destinations.postgresql.errors import translated
+from longshore.destinations.postgresql.errors import server_errors
 from longshore.destinations.postgresql.place import PostgresqlPlace
 from longshore.destinations.postgresql.steps import steps
 from longshore.outbound import Network
@@ -22,7 +22,7 @@ async def _open(
     settings: PostgresqlSettings, secret: PostgresqlSecret, allow: tuple[Network, ...]
 ) -> AsyncIterator[OpenDestination]:
     place = PostgresqlPlace(settings, secret, allow)
-    with translated(settings.address):
+    with server_errors(settings.address):
         await place.connect()
     try:
         yield place

@@ -60,7 +60,7 @@ def meaning_of(sqlstate: str | None) -> Meaning:
 
 
 @contextlib.contextmanager
-def translated(where: str) -> Iterator[None]:
+def server_errors(where: str) -> Iterator[None]:
     """Raise DestinationError or DestinationUnavailableError for errors of a server. `where`: begins their messages."""
     try:
         yield

@@ -14,7 +14,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 from longshore.destinations.postgresql import apply, deliveries_table, rows
 from longshore.destinations.postgresql.connect import PINNED, PostgresqlSecret, PostgresqlSettings, connect
 from longshore.destinations.postgresql.copying import copy, stage
-from longshore.destinations.postgresql.errors import translated
+from longshore.destinations.postgresql.errors import server_errors
 from longshore.destinations.postgresql.table import (
     FIND,
     check_names,
@@ -75,7 +75,7 @@ class PostgresqlPlace:
         """Load rows and write the line of the delivery, see `TablePlace.load`. Raises what reading the file raises."""
         check_names(load)
         try:
-            with translated(self.address(load.table)):
+            with server_errors(self.address(load.table)):
                 connection = await self.connect()
                 try:
                     return await _in_transaction(connection, self._settings.schema, load)

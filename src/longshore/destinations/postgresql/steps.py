@@ -15,7 +15,7 @@ from longshore.destinations.kind import BytesFile, DeliveryLine, DestinationErro
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
 from longshore.destinations.postgresql.copying import stage
-from longshore.destinations.postgresql.errors import translated
+from longshore.destinations.postgresql.errors import server_errors
 from longshore.destinations.postgresql.place import BEGIN, pin
 from longshore.destinations.postgresql.table import Target, inspect_table, prepare, require_schema
 from longshore.destinations.steps import run_steps
@@ -46,7 +46,7 @@ async def steps(
 
 
 async def _in_time(take: Callable[[], Awaitable[None]], settings: PostgresqlSettings) -> None:
-    with translated(settings.address):
+    with server_errors(settings.address):
         async with asyncio.timeout(STEP_SECONDS):
             await take()
 
