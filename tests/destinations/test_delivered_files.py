@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.destinations.concurrency import each
+from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.kind import DestinationError
 from tests.destinations.front import Front, Reply, Seen, once
 from tests.destinations.s3_servers import BUCKET, MotoServer, RcloneServer
@@ -184,11 +184,11 @@ def test_files_are_brought_some_at_a_time_and_the_first_error_ends_all() -> None
         return number
 
     async def run() -> None:
-        assert sorted(await each(range(50), work, 4)) == list(range(50))
+        assert sorted(await map_concurrently(range(50), work, 4)) == list(range(50))
         assert (most, ended) == (4, 50)
         with pytest.raises(DestinationError, match="refused"):
-            await each(range(100), work, 4)
+            await map_concurrently(range(100), work, 4)
         assert (most, under_way) == (4, 0)
-        assert await each(range(3), work, 1) == [0, 1, 2]
+        assert await map_concurrently(range(3), work, 1) == [0, 1, 2]
 
     asyncio.run(run())

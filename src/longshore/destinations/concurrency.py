@@ -8,7 +8,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_a_time: int) -> list[R]:
+async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_a_time: int) -> list[R]:
     """Return what `work` returns for each item, in no order, with some at a time; the first error ends all."""
     coming = iter(items)
     done: list[R] = []

@@ -10,7 +10,7 @@ from typing import TypeGuard, cast
 
 import msgspec
 
-from longshore.destinations.concurrency import each
+from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.contents import Contents, NamedFile, contents_of
 from longshore.destinations.kind import (
     DeliveryLine,
@@ -109,7 +109,9 @@ async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
         files = cast(FilePlace, place)
         contents, write_id = contents_of(delivery, store), write_id_of(delivery, lost)
         named = (*contents.files, *contents.companions)
-        await each(named, lambda one: files.discard(path_of(delivery.place, one.name), write_id), _at_a_time(place))
+        await map_concurrently(
+            named, lambda one: files.discard(path_of(delivery.place, one.name), write_id), _at_a_time(place)
+        )
 
 
 def _files_of(delivery: DeliveryAttempt, place: OpenDestination) -> FilePlace:
@@ -138,7 +140,7 @@ async def _deliver_files(
         async with large:
             await bring(named)
 
-    await each(contents.files, bring_in_turn, _at_a_time(place))
+    await map_concurrently(contents.files, bring_in_turn, _at_a_time(place))
     for named in contents.companions:
         await bring(named)
     size = sum(named.file.size for named in contents.files)

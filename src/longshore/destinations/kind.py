@@ -97,7 +97,8 @@ class FilePlace(Protocol):
         Return the SHA-256 of the bytes at the destination, where they were read there; a file for which it returns None
         is read afterwards.
 
-        `write_id`: names the delivery, so that an interrupted write can go on or be removed: letters, digits, hyphens.
+        `write_id`: the same when an interrupted write is repeated or discarded, so that it can go on or be removed:
+        letters, digits, hyphens.
         `overwrite`: whether a file that lies there is replaced; where it is false and another file lies there, raise
         DestinationError. A file that lies there with the same bytes is left as it is. Raises DestinationError and
         DestinationUnavailableError.

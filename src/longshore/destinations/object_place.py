@@ -10,7 +10,7 @@ from typing import IO, Annotated
 
 import msgspec
 
-from longshore.destinations.concurrency import each
+from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.http_client import Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
 from longshore.validation import Violation, in_json
@@ -212,7 +212,7 @@ async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]], m
             return number, await send(number, part)
 
         at_a_time = max(1, UPLOADS_AT_A_TIME * PART_BYTES // part_bytes)
-        sent = await each(range(0, file.size, part_bytes), send_at, at_a_time)
+        sent = await map_concurrently(range(0, file.size, part_bytes), send_at, at_a_time)
     return [answer for _, answer in sorted(sent)]
 
 
