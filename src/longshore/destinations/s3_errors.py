@@ -8,6 +8,7 @@ import re
 from longshore.destinations.http_client import Answer
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.object_place import CredentialError
+from longshore.results import aws
 
 CODE = re.compile(rb"<Error\b[^>]*>.*?<Code>([A-Za-z0-9._]{1,80})</Code>", re.DOTALL)
 REGION = re.compile(rb"<Region>([a-z0-9-]{1,40})</Region>")
@@ -22,17 +23,8 @@ CREDENTIALS = {
     "AccountProblem": "the account of the access key is closed or suspended",
     "NotSignedUp": "the account of the access key has no S3",
 }
-REGION_CODES = {
-    "PermanentRedirect", "TemporaryRedirect", "Redirect", "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-}  # fmt: skip
 FULL_CODES = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity", "EDQUOT"}
-TRANSIENT_CODES = {
-    "RequestTimeout", "SlowDown", "ServiceUnavailable", "InternalError", "OperationAborted", "RequestTimeTooSkewed",
-    # Parts of an upload are missing or damaged; another try writes them anew.
-    "NoSuchUpload", "BadDigest", "IncompleteBody", "InvalidPart", "InvalidPartOrder", "XAmzContentSHA256Mismatch",
-    "ConditionalRequestConflict",
-}  # fmt: skip
+TRANSIENT_CODES = {*aws.TRANSIENT_CODES, *aws.LOST_CODES, "RequestTimeTooSkewed", "ConditionalRequestConflict"}
 
 
 def code_of(answer: Answer) -> str:
@@ -52,7 +44,7 @@ def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | Dest
         return CredentialError(f"{CREDENTIALS[code]} ({shown})")
     if code == "NoSuchBucket":
         return DestinationError(f"the bucket {bucket} does not exist ({shown})")
-    if code in REGION_CODES or status in (301, 302, 307, 308):
+    if code in aws.REGION_CODES or status in (301, 302, 307, 308):
         return DestinationError(_other_region(answer, bucket, shown))
     if code in FULL_CODES or status == 507:
         return DestinationUnavailableError(

@@ -16,11 +16,18 @@ CREDENTIAL_SECONDS = 60  # after which obstore asks for credentials again; botoc
 DEFAULT_REGION = "us-east-1"
 
 TRANSIENT_STATUS = {408, 429}  # and all from 500 on
-TRANSIENT_CODES = {"RequestTimeout", "PriorRequestNotComplete", "OperationAborted"}  # with other statuses
-# Data of an attempt is missing or damaged; another attempt writes it anew.
-LOST_CODES = {"NoSuchUpload", "NoSuchKey", "BadDigest", "IncompleteBody", "InvalidPart", "XAmzContentSHA256Mismatch"}
+TRANSIENT_CODES = {
+    "RequestTimeout", "PriorRequestNotComplete", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError",
+}  # fmt: skip
+# Parts of an upload are missing or damaged; another attempt writes them anew.
+LOST_CODES = {
+    "NoSuchUpload", "BadDigest", "IncompleteBody", "InvalidPart", "InvalidPartOrder", "XAmzContentSHA256Mismatch",
+}  # fmt: skip
 BUCKET_CODES = {"NoSuchBucket", "ContainerNotFound"}
-REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+REGION_CODES = {
+    "PermanentRedirect", "TemporaryRedirect", "Redirect", "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+}  # fmt: skip
 CREDENTIAL_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
 NO_CREDENTIALS = "there are no credentials for the results store; set AWS_ACCESS_KEY_ID, AWS_PROFILE or a role"
 AWAY = "the results store is out of reach or failed"
@@ -105,7 +112,7 @@ def error_of(status: int | None, code: str) -> StoreError:
         return StoreError(f"the clocks of the service and the results store differ too much ({shown})")
     if code in REGION_CODES or status in (301, 307):
         return StoreError(f"the bucket for results is in another region; set AWS_REGION ({shown})")
-    if is_retryable(status, code) or code in LOST_CODES or status == 404:
+    if is_retryable(status, code) or code in LOST_CODES or code == "NoSuchKey" or status == 404:
         return StoreUnavailableError(AWAY)
     if code in CREDENTIAL_CODES or status in (401, 403):
         return StoreError(f"the results store refused the service's credentials ({shown})")
