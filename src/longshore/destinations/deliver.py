@@ -90,11 +90,14 @@ async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
     if delivery.seconds_left <= 0:
         raise DestinationError(TOO_LONG)
     contents = contents_of(delivery, store)
-    if entry.table is None:
-        return await _deliver_files(delivery, contents, _files_of(delivery, place), overwrite=entry.overwrite)
-    if not takes_tables(place):
+    if takes_tables(place):
+        if entry.table is None:
+            named = in_json(delivery.destination)
+            raise DestinationError(f"the destination {named} takes tables; the target names none")
+        return await _deliver_table(delivery, contents, place, entry)
+    if entry.table is not None:
         raise DestinationError(f"the destination {in_json(delivery.destination)} takes files; the target names a table")
-    return await _deliver_table(delivery, contents, place, entry)
+    return await _deliver_files(delivery, contents, cast(FilePlace, place), overwrite=entry.overwrite)
 
 
 async def discard_all(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> None:
@@ -112,13 +115,6 @@ async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
         await map_concurrently(
             named, lambda one: files.discard(path_of(delivery.place, one.name), write_id), _at_a_time(place)
         )
-
-
-def _files_of(delivery: DeliveryAttempt, place: OpenDestination) -> FilePlace:
-    """Return a place that takes files. Raises DestinationError where it takes tables."""
-    if takes_tables(place):
-        raise DestinationError(f"the destination {in_json(delivery.destination)} takes tables; the target names none")
-    return cast(FilePlace, place)
 
 
 async def _deliver_files(
