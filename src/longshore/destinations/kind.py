@@ -228,11 +228,6 @@ class TablePlace(Protocol):
 OpenDestination = FilePlace | TablePlace
 
 
-def no_violations(_settings: Any, _secret: Any, _allow: tuple[Network, ...]) -> list[Violation]:
-    """Return no violations: the check of a kind that needs none beyond the types of its fields."""
-    return []
-
-
 class Kind(msgspec.Struct, frozen=True):
     """A kind of destination."""
 
@@ -246,7 +241,7 @@ class Kind(msgspec.Struct, frozen=True):
     test: Callable[[Any, Any, tuple[Network, ...]], AsyncIterator[Step]]
     """`test(settings, secret, allow)` tries each thing that a delivery does, with a file or table of its own that it
     removes, and yields a step for each. It ends after the first step that fails, and raises nothing."""
-    check: Callable[[Any, Any, tuple[Network, ...]], list[Violation]] = no_violations
+    check: Callable[[Any, Any, tuple[Network, ...]], list[Violation]] = lambda *_: []
     """`check(settings, secret, allow)` returns the violations beyond the types of fields, without a connection: such as
     two fields that exclude each other, or a host that `outbound.check_host` refuses. Each pointer begins with
     `/settings/` or `/secret/`. No detail holds a part of the secret. It is called in a thread, and may take a while."""

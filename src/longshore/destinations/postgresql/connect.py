@@ -27,16 +27,10 @@ USER_TIMEOUT_SECONDS = 120  # that a server may take nothing of what is sent, as
 # Settings that change how values are read, or that would end a transaction. Others, such as the search path, are the
 # role's own: triggers and defaults of the customer's tables depend on them.
 READING = (
-    *("datestyle", "intervalstyle", "timezone_abbreviations", "xmloption", "lc_monetary", "array_nulls"),
-    *(
-        "standard_conforming_strings",
-        "transform_null_equals",
-        "extra_float_digits",
-        "bytea_output",
-        "quote_all_identifiers",
-    ),
-    "row_security",
-)
+    "datestyle", "intervalstyle", "timezone_abbreviations", "xmloption", "lc_monetary", "array_nulls",
+    "standard_conforming_strings", "transform_null_equals", "extra_float_digits", "bytea_output",
+    "quote_all_identifiers", "row_security",
+)  # fmt: skip
 PINNED = {**{name: OUTPUT[name] for name in READING}, **LIMITS, **KEEPALIVE}
 
 Text = Annotated[
@@ -50,15 +44,11 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     host: Annotated[
         str,
         Meta(
-            min_length=1,
-            max_length=253,
-            pattern=r"^[A-Za-z0-9_.:%-]+$",
-            description="The server's name or address.",
-            extra={"expected": "a name or address without a port"},
-            examples=["db.example.com"],
+            min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.:%-]+$", description="The server's name or address.",
+            extra={"expected": "a name or address without a port"}, examples=["db.example.com"],
         ),
-    ]
-    port: Annotated[int, Meta(ge=1, le=65_535, description="The server's port.")] = 5432
+    ]  # fmt: skip
+    port: Annotated[int, Meta(ge=1, le=outbound.MAX_PORT, description="The server's port.")] = 5432
     database: Annotated[Text, Meta(description="The database.", examples=["warehouse"])]
     schema: Annotated[Text, Meta(description="The schema of the tables. It must exist.")] = "public"
     username: Annotated[Text, Meta(description="The role that loads the tables.", examples=["longshore"])]
@@ -73,11 +63,10 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     sslrootcert: Annotated[
         str,
         Meta(
-            max_length=30_000,
+            max_length=30_000, extra_json_schema={"format": "textarea"},
             description="The certificates of the authorities to trust, in PEM. Empty: those that browsers trust.",
-            extra_json_schema={"format": "textarea"},
         ),
-    ] = ""
+    ] = ""  # fmt: skip
 
     @property
     def address(self) -> str:
@@ -92,12 +81,10 @@ class PostgresqlSecret(Redacted, frozen=True, forbid_unknown_fields=True):
     password: Annotated[
         str,
         Meta(
-            max_length=1000,
-            pattern=r"^[^\x00]*$",
-            description="The role's password.",
+            max_length=1000, pattern=r"^[^\x00]*$", description="The role's password.",
             extra={"expected": "text without U+0000"},
         ),
-    ]
+    ]  # fmt: skip
 
 
 class LoadConnection(WatchedConnection):
@@ -177,26 +164,17 @@ async def _connect(
 async def _connect_with(
     settings: PostgresqlSettings, secret: PostgresqlSecret, address: str, context: ssl.SSLContext | None
 ) -> DirectConnection:
-    who: dict[str, Any] = {
-        "user": settings.username,
-        "password": secret.password,
-        "database": settings.database,
-    }
-    how: dict[str, Any] = {
-        "ssl": context or False,
-        "direct_tls": False,
-        "target_session_attrs": "any",
-        "krbsrvname": "postgres",
-        "gsslib": "sspi",  # which Linux lacks, so that no ticket of the service's own is sent
-        "server_settings": {"application_name": "longshore delivery"},
+    options: dict[str, Any] = {
+        "host": address, "port": settings.port, "database": settings.database,
+        "user": settings.username, "password": secret.password,
+        "ssl": context or False, "direct_tls": False, "target_session_attrs": "any", "timeout": None,
+        "krbsrvname": "postgres", "gsslib": "sspi",  # which Linux lacks, so that no ticket of the service's own is sent
         "statement_cache_size": 0,  # poolers may give each transaction another session
-        "timeout": None,
-    }
+        "server_settings": {"application_name": "longshore delivery"},
+    }  # fmt: skip
     database = quoted(settings.database)
     with needing(f"connect to the database {database}", f"grant connect on database {database} to the role"):
-        opened: DirectConnection = await asyncpg.connect(
-            host=address, port=settings.port, **who, **how, connection_class=LoadConnection
-        )
+        opened: DirectConnection = await asyncpg.connect(**options, connection_class=LoadConnection)
     return opened
 
 
