@@ -254,9 +254,9 @@ def test_migration_of_a_table_that_stays_in_use_ends_with_the_reason(
 ) -> None:
     monkeypatch.setattr(migrate, "MAX_LOCK_WAIT_SECONDS", 1.0)
     with embedded_server(tmp_path / "data") as url:
-        all_of_them = migrate.known()
+        all_of_them = migrate.all_migrations()
         in_own_loop(migrate.migrate(url))
-        monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, 999: ("later", LATER)})
+        monkeypatch.setattr(migrate, "all_migrations", lambda: {**all_of_them, 999: ("later", LATER)})
         with in_use(url), pytest.raises(LongshoreError, match="longshore migrate"):
             in_own_loop(migrate.migrate(url))
         assert in_own_loop(pending(url)) == ["0999 later"]
@@ -271,13 +271,13 @@ def test_failed_migration_leaves_nothing_and_those_before_it_stay(
             998: ("good", "create table longshore.good ()"),
             999: ("bad", "create table longshore.bad (); no sql"),
         }
-        all_of_them = migrate.known()
-        monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, **faulty})
+        all_of_them = migrate.all_migrations()
+        monkeypatch.setattr(migrate, "all_migrations", lambda: {**all_of_them, **faulty})
         with pytest.raises(asyncpg.PostgresSyntaxError):
             in_own_loop(migrate.migrate(url))
         # The queue comes last, so it is missing too.
         assert in_own_loop(pending(url)) == ["0999 bad", "the job queue"]
-        monkeypatch.setattr(migrate, "known", lambda: all_of_them | {998: faulty[998]})
+        monkeypatch.setattr(migrate, "all_migrations", lambda: all_of_them | {998: faulty[998]})
         with pytest.raises(LongshoreError, match="longshore migrate"):
             in_own_loop(migrate.check_database(url))
         assert in_own_loop(migrate.migrate(url)) == ["the job queue"]
@@ -288,12 +288,12 @@ def test_migration_whose_connection_is_lost_ends_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with embedded_server(tmp_path / "data") as url:
-        all_of_them = migrate.known()
+        all_of_them = migrate.all_migrations()
         ending = {999: ("ending", "select pg_terminate_backend(pg_backend_pid())")}
-        monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, **ending})
+        monkeypatch.setattr(migrate, "all_migrations", lambda: {**all_of_them, **ending})
         with pytest.raises(asyncpg.ConnectionDoesNotExistError, match="administrator command"):
             in_own_loop(migrate.migrate(url))
-        monkeypatch.setattr(migrate, "known", lambda: all_of_them)
+        monkeypatch.setattr(migrate, "all_migrations", lambda: all_of_them)
         assert in_own_loop(migrate.migrate(url)) == ["the job queue"]
         in_own_loop(migrate.check_database(url))
 

@@ -13,7 +13,7 @@ from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from longshore.database.connect import Pool, open_pool
-from longshore.database.queue_schema import queries_over
+from longshore.database.queue_schema import queries_of_driver
 from longshore.tasks import requests
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, ShardMessage, decode
@@ -65,7 +65,7 @@ async def executed(pool: Pool, task: TaskId) -> Message:
 async def taken(pool: Pool, message: Message | ShardMessage) -> Job:
     """Take a message from the queue, as PgQueuer hands it to a worker."""
     parameters = EntrypointExecutionParameter(concurrency_limit=0)
-    [job] = await queries_over(AsyncpgPoolDriver(pool)).dequeue(
+    [job] = await queries_of_driver(AsyncpgPoolDriver(pool)).dequeue(
         batch_size=1,
         entrypoints={QueueEntrypoint(message.entrypoint): parameters},
         queue_manager_id=QueueManagerId(uuid4()),

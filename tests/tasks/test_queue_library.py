@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import longshore
-from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
+from longshore.database.queue_schema import QUEUE_SETTINGS, queries_of_driver
 from longshore.tasks.queue import Consumer, RetryingDriver
 
 SOURCE = Path(longshore.__file__).parent
@@ -19,7 +19,7 @@ def test_private_modules_of_pgqueuer_are_imported_in_two_files() -> None:
 
 
 def test_private_parts_of_pgqueuer_have_the_parameters_that_the_queue_passes() -> None:
-    queries = queries_over(RetryingDriver(None, "", timedelta(seconds=1)))  # type: ignore[arg-type]  # no statement is sent
+    queries = queries_of_driver(RetryingDriver(None, "", timedelta(seconds=1)))  # type: ignore[arg-type]  # no statement is sent
     assert list(inspect.signature(queries.enqueue).parameters)[:5] == [
         "entrypoint", "payload", "priority", "execute_after", "dedupe_key",
     ]  # fmt: skip

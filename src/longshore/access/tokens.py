@@ -157,7 +157,7 @@ class Scope(msgspec.Struct, frozen=True):
     user: int | None = None
     """The user whose profile file it is in: it ends with the user's right to the chain."""
 
-    def limits(self, level: str) -> dict[str, Any]:
+    def audit_details(self, level: str) -> dict[str, Any]:
         """Return level and limits for the audit log of each chain that the token opens, without the chains."""
         return {"level": level, "indexes": self.indexes, "hidden": self.hidden_columns, "expires": self.expires}
 

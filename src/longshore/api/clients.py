@@ -154,7 +154,7 @@ async def create_token(request: AnyRequest, value: Any) -> NewToken:
     service, caller = admitted(request)
     new = check_body(TokenBody, value)
     scope = await _scope(service, caller, new)
-    limits = scope.limits(new.level)
+    limits = scope.audit_details(new.level)
     details = {"client": new.client_id, "chains": [caller.chain, *scope.more_chains], **limits}
     async with audited(request, "token.create", details=details) as change:
         client = await clients.one_of_chain(

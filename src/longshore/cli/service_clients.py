@@ -151,7 +151,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     async def run(connection: "Connection", actor: "Actor") -> str:
         owner = await clients.get_or_create(connection, actor, chain, client)
         id, secret = await tokens.create(connection, owner.id, tokens.Level[level.upper()], scope)
-        limits, chains = scope.limits(level), [chain, *scope.more_chains]
+        limits, chains = scope.audit_details(level), [chain, *scope.more_chains]
         for each in chains:
             details = {"client": owner.id, "chains": chains, **limits} if each == chain else limits
             await audit.record(connection, actor, each, "token.create", f"token {id}", details)

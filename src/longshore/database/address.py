@@ -121,7 +121,8 @@ def parse(url: str) -> Address:
     named = (("user", user), ("password", password), ("dbname", path.removeprefix("/")))
     parts: dict[str, Any] = {**file, **{name: _decoded(value) for name, value in named if value}, **own}
     names, ports = _hosts(hosts, own, parts)
-    address = Address(
+    kept = "&".join(pair for pair in query.split("&") if unquote(pair.partition("=")[0]) not in FOREIGN)
+    return Address(
         hosts=names,
         ports=ports,
         user=parts.get("user"),
@@ -133,11 +134,8 @@ def parse(url: str) -> Address:
             for name, value in parameters.items()
             if name in IGNORED | FOREIGN or (name == "hostaddr" and value.split(",") != names)
         ),
-        uri="",
+        uri=f"{scheme}://{rest.partition('?')[0]}" + (f"?{kept}" if kept else ""),
     )
-    kept = "&".join(pair for pair in query.split("&") if unquote(pair.partition("=")[0]) not in FOREIGN)
-    uri = f"{scheme}://{rest.partition('?')[0]}" + (f"?{kept}" if kept else "")
-    return msgspec.structs.replace(address, uri=uri)
 
 
 def socket_uri(folder: str, port: int) -> str:

@@ -47,7 +47,7 @@ create table if not exists longshore.migrations (
 """
 
 
-def known() -> dict[int, tuple[str, str]]:
+def all_migrations() -> dict[int, tuple[str, str]]:
     """Return the migrations of this version: number to name and SQL text, in order."""
     migrations = {}
     for file in (resources.files("longshore.database") / "migrations").iterdir():
@@ -73,7 +73,7 @@ async def migrate(url: str) -> list[str]:
         applied = await _applied(connection)
         _refuse_newer(applied)
         names = []
-        for number, (name, sql) in known().items():
+        for number, (name, sql) in all_migrations().items():
             if number not in applied:
                 await _retry_locked(_apply, connection, number, name, sql)
                 names.append(f"{number:04} {name}")
@@ -92,9 +92,9 @@ async def _apply(connection: Connection, number: int, name: str, sql: str) -> No
 
 def _queue(connection: Connection) -> "Queries":
     # PgQueuer takes as long to load as all else that a process needs which only checks the schema.
-    from longshore.database.queue_schema import queries_on
+    from longshore.database.queue_schema import queries_of_connection
 
-    return queries_on(connection)
+    return queries_of_connection(connection)
 
 
 async def _upgrade_queue(connection: Connection) -> None:
@@ -133,7 +133,7 @@ async def check_schema(connection: Connection | Pool) -> None:
     applied = await _applied(connection)
     _refuse_newer(applied)
     queue = await connection.fetchval("select to_regclass('longshore.pgqueuer') is not null")
-    if set(known()) - applied or not queue:
+    if set(all_migrations()) - applied or not queue:
         raise LongshoreError("the database's schema is older than this version; run `longshore migrate`")
 
 
@@ -142,7 +142,7 @@ async def pending(connection: Connection) -> list[str]:
     applied = await _applied(connection)
     _refuse_newer(applied)
     step = await _queue_step(connection)
-    missing = [f"{number:04} {name}" for number, (name, _) in known().items() if number not in applied]
+    missing = [f"{number:04} {name}" for number, (name, _) in all_migrations().items() if number not in applied]
     return [*missing, step] if step else missing
 
 
@@ -168,5 +168,5 @@ async def _applied(connection: Connection | Pool) -> set[int]:
 
 
 def _refuse_newer(applied: set[int]) -> None:
-    if applied - set(known()):
+    if applied - set(all_migrations()):
         raise LongshoreError("the database's schema is newer than this version; install the Longshore that made it")

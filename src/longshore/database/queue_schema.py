@@ -11,7 +11,7 @@ from pgqueuer.ports.driver import Driver
 QUEUE_SETTINGS = DBSettings(db_schema="longshore")
 
 
-def queries_over(driver: Driver) -> Queries:
+def queries_of_driver(driver: Driver) -> Queries:
     """Return PgQueuer's statements for a driver, on the service's schema."""
     return Queries(
         driver,
@@ -21,6 +21,6 @@ def queries_over(driver: Driver) -> Queries:
     )
 
 
-def queries_on(connection: Any) -> Queries:
+def queries_of_connection(connection: Any) -> Queries:
     """Return PgQueuer's statements for an asyncpg connection, within its transaction."""
-    return queries_over(AsyncpgDriver(connection))
+    return queries_of_driver(AsyncpgDriver(connection))

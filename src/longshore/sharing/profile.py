@@ -60,7 +60,7 @@ async def get_profile(request: AnyRequest) -> Response[Profile]:
     if caller.kind != "token" or match is None:
         raise ForbiddenError("forbidden", "A session has no bearer token; POST makes a token for a profile file.")
     token = await tokens.one_of_chain(service.pool, caller.chain, UUID(caller.id))
-    return _file(request, f"{match[1]}:{match[2]}", token.expires)
+    return _profile_file(request, f"{match[1]}:{match[2]}", token.expires)
 
 
 @post("/delta-sharing/profile", opt={"optional_body": True, "without_key": True}, responses=problems(409))
@@ -82,7 +82,7 @@ async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
     async with audited(request, "profile.create") as change:
         token = await profile_tokens.create(change.connection, actor(request), caller.chain, seconds)
         change.object, change.details = f"token {token.id}", {"expires": token.expires}
-    made = _file(request, f"{token.id}:{token.secret}", token.expires)
+    made = _profile_file(request, f"{token.id}:{token.secret}", token.expires)
     made.set_header("Location", f"/delta-sharing/profiles/{token.id}")
     return made
 
@@ -117,7 +117,7 @@ def endpoint(request: AnyRequest) -> str:
     return f"{base_url(request)}/delta-sharing/"
 
 
-def _file(request: AnyRequest, bearer: str, expires: datetime | None) -> Response[Profile]:
+def _profile_file(request: AnyRequest, bearer: str, expires: datetime | None) -> Response[Profile]:
     _, caller = admitted(request)
     name = f"longshore-{caller.chain}.share"
     profile = Profile(1, endpoint(request), bearer, expires)

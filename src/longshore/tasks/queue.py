@@ -20,7 +20,7 @@ from pgqueuer.ports.driver import Driver, NotifyCallback
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.listener import Listener
-from longshore.database.queue_schema import QUEUE_SETTINGS, queries_on, queries_over
+from longshore.database.queue_schema import QUEUE_SETTINGS, queries_of_connection, queries_of_driver
 from longshore.database.retry import QUEUE, retry
 from longshore.tasks.model import TaskId
 
@@ -90,7 +90,7 @@ M = TypeVar("M", bound=AnyMessage)
 async def send(connection: Connection, messages: Sequence[AnyMessage], delay: float = 0.0) -> None:
     """Send messages in the connection's transaction, for delivery in `delay` seconds or later."""
     if messages:
-        await queries_on(connection).enqueue(
+        await queries_of_connection(connection).enqueue(
             [message.entrypoint for message in messages],
             [msgspec.json.encode(message) for message in messages],
             [0] * len(messages),
@@ -196,7 +196,7 @@ class Consumer:
     ) -> None:
         """`heartbeat`: a worker without a heartbeat for this long is lost, and others receive its messages."""
         self._driver = RetryingDriver(pool, url, heartbeat)
-        self._manager = QueueManager(queries_over(self._driver), QUEUE_SETTINGS.channel)
+        self._manager = QueueManager(queries_of_driver(self._driver), QUEUE_SETTINGS.channel)
         self._manager.entrypoint(entrypoint, accepts_context=False)(handle)
         self._concurrency = concurrency
         self._heartbeat = heartbeat
