@@ -2,7 +2,9 @@
 
 import random
 import resource
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,15 +32,27 @@ def test_a_workbook_of_more_text_than_a_zip_file_holds_is_refused_while_it_is_wr
 ) -> None:
     monkeypatch.setattr(xlsx, "MAX_SHEET_BYTES", 200_000)
     form = xlsx.Xlsx(SPEC)
+    form.begin()
     form.frame(BLOCK)
     with pytest.raises(LongshoreError, match="ends after 200,000 bytes of XML; choose another format"):
         for _ in range(10):
             form.frame(BLOCK)
 
 
+def test_a_workbook_that_is_not_begun_has_no_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As for the plan of an export, which needs its query alone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    form = xlsx.Xlsx(SPEC)
+    assert form.query("from rows") == "select value from rows"
+    assert list(tmp_path.iterdir()) == []
+    form.begin()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_for_temporary_files_is_named_while_rows_are_written() -> None:
     form = xlsx.Xlsx(SPEC)
+    form.begin()
     with pytest.raises(LongshoreError) as caught:
         form.frame(BLOCK)
     assert run_errors.is_retryable(caught.value)
@@ -48,6 +62,7 @@ def test_a_full_disk_for_temporary_files_is_named_while_rows_are_written() -> No
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_for_temporary_files_is_named_while_a_workbook_is_compressed() -> None:
     form = xlsx.Xlsx(SPEC)
+    form.begin()
     letters = random.Random(1)
     form.frame(("".join(chr(letters.randrange(0x100, 0x7FF)) for _ in range(2800)) + "\n").encode())
     with pytest.raises(LongshoreError) as caught:

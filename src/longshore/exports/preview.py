@@ -6,7 +6,6 @@ segment takes. Figures that take longer are estimated, and the preview says so.
 
 import time
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
@@ -19,7 +18,7 @@ from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.json import object_of
 from longshore.exports.ranges import Source, explain, nodes, source_of
-from longshore.exports.segments.date_spans import interval_times
+from longshore.exports.segments.date_spans import interval_times, zone_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.snapshot import refuse_outdated
 from longshore.tasks.model import Interval
@@ -183,7 +182,7 @@ def _clock_changes(segment: Segment, interval: Interval) -> list[Notice]:
     notices = []
     for number, rule in enumerate(segment.rules):
         if rule.operator == "is_in_window":
-            zone = ZoneInfo(rule.timezone or "UTC")
+            zone = zone_of(rule)
             start, end = (edge.astimezone(zone) for edge in interval_times(rule, interval) if edge)
             before, after = start.utcoffset(), end.utcoffset()
             if before is not None and after is not None and before != after:

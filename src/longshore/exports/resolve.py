@@ -73,7 +73,7 @@ class Resolver(msgspec.Struct, frozen=True):
             interval=pending[-1].interval if pending else self.attempt.interval,
             start=self.increments.watermark if self.increments else None,
             end=pending[-1].end if pending else None,
-            zone=trigger.timezone or "UTC",
+            zone=trigger.zone,
         )
 
     async def _segment(self, trigger: ExportTrigger, segment: Segment | None) -> Segment | None:

@@ -72,7 +72,7 @@ class Format(abc.ABC):
         return {"format": "csv", "encoding": "utf-8"}
 
     def begin(self) -> bytes:
-        """Return the bytes before the first row."""
+        """Open the temporary files that it needs. Return the bytes before the first row."""
         return b""
 
     @abc.abstractmethod

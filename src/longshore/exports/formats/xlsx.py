@@ -47,16 +47,6 @@ class Xlsx(Format):
         if len(spec.columns) > MAX_COLUMNS:
             raise LongshoreError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
         super().__init__(spec)
-        self._folder = tempfile.TemporaryDirectory(prefix="longshore-")
-        self._path = Path(self._folder.name) / "export.xlsx"
-        self._book = xlsxwriter.Workbook(str(self._path), {"constant_memory": True, "tmpdir": self._folder.name})
-        # A workbook holds its time of creation, which is fixed so that the same rows give the same bytes.
-        self._book.set_properties({"created": datetime(2000, 1, 1)})
-        self._time = self._book.add_format({"num_format": TIME_FORMAT})
-        self._day = self._book.add_format({"num_format": DAY_FORMAT})
-        self._sheet: Worksheet = self._book.add_worksheet("Export")
-        for position, column in enumerate(spec.columns):
-            self._write_text(position, column.name)
 
     def query(self, source: str) -> str:
         expressions = [
@@ -67,6 +57,20 @@ class Xlsx(Format):
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "format": "text"}
+
+    def begin(self) -> bytes:
+        with _temporary_files():
+            self._folder = tempfile.TemporaryDirectory(prefix="longshore-")
+            self._path = Path(self._folder.name) / "export.xlsx"
+            self._book = xlsxwriter.Workbook(str(self._path), {"constant_memory": True, "tmpdir": self._folder.name})
+            # A workbook holds its time of creation, which is fixed so that the same rows give the same bytes.
+            self._book.set_properties({"created": datetime(2000, 1, 1)})
+            self._time = self._book.add_format({"num_format": TIME_FORMAT})
+            self._day = self._book.add_format({"num_format": DAY_FORMAT})
+            self._sheet: Worksheet = self._book.add_worksheet("Export")
+            for position, column in enumerate(self._spec.columns):
+                self._write_text(position, column.name)
+        return b""
 
     def frame(self, block: bytes) -> bytes:
         with _temporary_files():

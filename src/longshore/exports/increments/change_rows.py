@@ -9,14 +9,13 @@ from typing import Any
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports import formats, source_totals
-from longshore.exports.columns import Column
+from longshore.exports import source_totals
 from longshore.exports.copy import RowWriter, copy_blocks, reporting
 from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.changes import ChangeQuery, KeyList
 from longshore.exports.increments.key_list import KeyListWriter, differences
-from longshore.exports.increments.keys import ALIAS, deleted_columns
+from longshore.exports.increments.keys import GIVEN_KEYS, deleted_columns
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import Source
@@ -150,8 +149,9 @@ class _Rows:
         self._writer = writer
         self._reconciler = reconciler
         self._unwritten = changes.everything.where(Condition(f"not ({changes.changed.sql})", changes.changed.values))
-        self._columns = deleted_columns(changes.key, query.columns)
-        self._deleted_format = _delete_format(query, self._columns)
+        self._deleted_columns = deleted_columns(changes.key, query.columns)
+        row_key = query.key and RowKey(query.key.name, f"{GIVEN_KEYS}.k1")
+        self._deleted_format = msgspec.structs.replace(query, columns=self._deleted_columns, key=row_key).format()
         self._may_have_left = bool(query.request.segment and query.request.segment.rules)
         self._visible = Source(query.index.from_clause, changes.everything.values[:1])
         self._index = query.index
@@ -166,7 +166,7 @@ class _Rows:
         await self._copy(self._deleted_format, source)
         self.deletes += len(keys)
         await self._reconciler.ask_totals(
-            self._connection, source, source_totals.total_columns(self._index, self._columns)
+            self._connection, source, source_totals.total_columns(self._index, self._deleted_columns)
         )
 
     async def add(self, keys: Sequence[Any]) -> None:
@@ -229,10 +229,3 @@ def _portions(differences: Iterator[tuple[Any, Any]]) -> Iterator[tuple[list[Any
             for keys in collected:
                 del keys[:MAX_KEYS]
     yield collected
-
-
-def _delete_format(query: ExportQuery, columns: Sequence[Column]) -> Format:
-    """Return the format of deletes, which only makes their query; `columns`: theirs."""
-    key = query.key and RowKey(query.key.name, f"{ALIAS}.k1")
-    spec = formats.FileSpec(columns, query.layout.dialect, query.request.target.compression, key=key)
-    return formats.new_format(query.request.target.export_format, spec)

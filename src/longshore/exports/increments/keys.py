@@ -18,7 +18,7 @@ EXACT_TYPES = INTEGERS | {"uuid", "date", "timestamp", "timestamptz", "bool"}
 # Formats that write equal numbers alike, whatever number of zeros at the end of their decimals.
 NUMERIC_VALUES = frozenset({"parquet"})
 
-ALIAS = "given_keys"
+GIVEN_KEYS = "given_keys"
 """The relation of the keys that a statement is given, with the columns `k1`, `k2` and so on, as text."""
 
 
@@ -63,6 +63,11 @@ class Key(msgspec.Struct, frozen=True):
         rows = [_parts(key, len(self.columns)) for key in keys if isinstance(key, bytes)]
         return [list(texts) for texts in zip(*rows, strict=True)]
 
+    @property
+    def given(self) -> list[tuple[Column, str]]:
+        """Its columns, each with SQL of the text that a statement is given for it."""
+        return [(column, f"{GIVEN_KEYS}.k{number}") for number, column in enumerate(self.columns, 1)]
+
     def from_item(self, first: int, *more: str) -> str:
         """Return a `from` item of the keys in the parameters from `first` on, each an array of the texts of a column.
 
@@ -70,11 +75,11 @@ class Key(msgspec.Struct, frozen=True):
         """
         names = [*(f"k{number}" for number, _ in enumerate(self.columns, 1)), *more]
         arrays = ", ".join(f"${number}::text[]" for number, _ in enumerate(names, first))
-        return f"unnest({arrays}) as {ALIAS}({', '.join(names)})"
+        return f"unnest({arrays}) as {GIVEN_KEYS}({', '.join(names)})"
 
     def among(self, keys: Sequence[Sequence[str]], first: int) -> Condition:
         """Return the condition that a row has one of some keys. `keys`: the texts of each column."""
-        same = " and ".join(self._same(column, f"{ALIAS}.k{number}") for number, column in enumerate(self.columns, 1))
+        same = " and ".join(self._same(column, text) for column, text in self.given)
         return Condition(f"exists (select from {self.from_item(first)} where {same})", tuple(keys))
 
     def _same(self, column: Column, text: str) -> str:
@@ -107,8 +112,8 @@ def _parts(key: bytes, count: int) -> list[str]:
 
 def deleted_columns(key: Key, columns: Sequence[Column]) -> list[Column]:
     """Return the columns of the rows that a result has of deleted keys: NULL but for the key and the change."""
-    values = {column.name: f"{ALIAS}.k{number}" for number, column in enumerate(key.columns, 1)}
-    values |= {CHANGE: "'delete'", REASON: f"{ALIAS}.{REASON}"}
+    values = {column.name: text for column, text in key.given}
+    values |= {CHANGE: "'delete'", REASON: f"{GIVEN_KEYS}.{REASON}"}
     return [
         msgspec.structs.replace(column, expression=f"({values.get(column.name, 'null')}::{column.sql_type})")
         for column in columns
