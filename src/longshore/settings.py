@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         int, Meta(ge=0, le=604_800, description="seconds that an export may hold its snapshot; 0: any number")
     ] = 0
     source_lag_seconds: Annotated[
-        int, Meta(ge=0, le=604_800, description="seconds that a replica may be behind for exports; 0: any number")
+        int, Meta(ge=0, le=604_800, description="seconds that a standby may be behind for exports; 0: any number")
     ] = 0
     export_megabytes_per_second: Annotated[
         float, Meta(ge=0, le=100_000, description="MB that one export may write in a second; 0: any number")

@@ -89,7 +89,7 @@ def test_a_paused_export_catches_up_with_one_second_of_bytes_at_most() -> None:
     assert asyncio.run(seconds()) > 0.9
 
 
-def test_a_replica_that_lags_too_far_is_not_read(pair: tuple[str, object]) -> None:
+def test_a_standby_that_lags_too_far_is_not_read(pair: tuple[str, object]) -> None:
     url, folder = pair
 
     async def steps() -> None:

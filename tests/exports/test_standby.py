@@ -136,7 +136,7 @@ def alternating(*sockets: Path) -> tuple[socket.socket, int]:
     return listener, listener.getsockname()[1]
 
 
-def test_fewer_connections_read_a_snapshot_where_others_lead_to_another_replica(pair: tuple[str, Path]) -> None:
+def test_fewer_connections_read_a_snapshot_where_others_lead_to_another_standby(pair: tuple[str, Path]) -> None:
     primary, folder = pair
     folders = (folder.parent, Path(parse(primary).hosts[0]))
     listener, port = alternating(*(path / ".s.PGSQL.5432" for path in folders))

@@ -29,7 +29,7 @@ DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Intern
 TRANSIENT_CLASSES = ("08", "53", "57", "58")
 # A database is read-only (25006) while it fails over, is maintained, or has a full disk.
 TRANSIENT_CODES = ("40001", "40P01", "25006", "25P03", "55P03")
-# A cancelled statement (57014); a recovery conflict on a replica has the code 40001.
+# A cancelled statement (57014); a recovery conflict on a standby has the code 40001.
 PERMANENT_CODES = ("57014",)
 
 # Errors of the kernel for an unreachable host or network; Python has no classes for them.

@@ -1,4 +1,4 @@
-"""Limits that protect the source: the age of a snapshot, the lag of a replica, the bytes per second of an export."""
+"""Limits that protect the source: the age of a snapshot, the lag of a standby, the bytes per second of an export."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError, TransientError
 
-# Seconds that a replica is behind: 0 if it has applied everything that it was sent, however quiet its primary is. A
-# replica that only reads archives is sent nothing, so its lag is the age of its newest transaction.
+# Seconds that a standby is behind: 0 if it has applied everything that it was sent, however quiet its primary is. A
+# standby that only reads archives is sent nothing, so its lag is the age of its newest transaction.
 LAG = """
 select case
     when not pg_is_in_recovery() or pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() then 0
@@ -32,7 +32,7 @@ class SourceLimits(msgspec.Struct, frozen=True):
     snapshot_seconds: float = 0
     """The time for which an export may hold its snapshot."""
     lag_seconds: float = 0
-    """The lag of a replica at which exports wait."""
+    """The lag of a standby at which exports wait."""
     bytes_per_second: float = 0
     """The rate at which an export may write."""
 
@@ -50,7 +50,7 @@ class SourceLimits(msgspec.Struct, frozen=True):
             ) from None
 
     async def refuse_lagging(self, connection: Connection) -> None:
-        """Raise TransientError where the source is a replica that is too far behind."""
+        """Raise TransientError where the source is a standby that is too far behind."""
         if not self.lag_seconds:
             return
         for _ in range(LAG_CHECKS):  # a change that a quiet primary has just sent is applied by the next check
@@ -58,7 +58,7 @@ class SourceLimits(msgspec.Struct, frozen=True):
             if lag <= self.lag_seconds:
                 return
             await asyncio.sleep(LAG_PAUSE_SECONDS)
-        raise TransientError(f"the source is a replica that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
+        raise TransientError(f"the source is a standby that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
 
 
 class Pace:
