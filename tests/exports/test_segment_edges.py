@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from longshore.exports.catalog import quoted_relation
 from longshore.exports.segments.date_spans import interval_times
 from longshore.exports.segments.rules import Rule
 from longshore.tasks.model import Interval
+from tests.exports.engine import index_over
 
 
 def edges(window: str, timezone: str, began_at: datetime) -> tuple[str, str]:
@@ -43,12 +43,16 @@ def test_a_window_begins_and_ends_at_its_zones_midnights(
     assert edges(window, timezone, datetime.fromisoformat(began_at).replace(tzinfo=UTC)) == expected
 
 
+def quoted(relation: str) -> str:
+    return index_over(relation).quoted_relation
+
+
 def test_dollar_signs_of_a_quoted_identifier_are_escaped() -> None:
     # Within U&"…" a backslash is doubled and \0024 is the dollar sign.
-    assert quoted_relation('public."$1\\') == '"public".U&"""\\00241\\\\"'
+    assert quoted('public."$1\\') == '"public".U&"""\\00241\\\\"'
 
 
 def test_a_relation_in_double_quotes_may_have_dots_in_its_name() -> None:
-    assert quoted_relation("shop.orders") == '"shop"."orders"'
-    assert quoted_relation('shop."a.b"') == '"shop"."a.b"'
-    assert quoted_relation('"a.b"."say ""hi"""') == '"a.b"."say ""hi"""'
+    assert quoted("shop.orders") == '"shop"."orders"'
+    assert quoted('shop."a.b"') == '"shop"."a.b"'
+    assert quoted('"a.b"."say ""hi"""') == '"a.b"."say ""hi"""'

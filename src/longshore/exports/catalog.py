@@ -68,7 +68,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     description: str
     relation: str
-    """The table or view, qualified by its schema unless `search_path` has that."""
+    """The table or view, qualified by its schema unless `search_path` has that. Dots in double quotes are of a name."""
     chain: str
     """The column with the number of the row's chain."""
     prefix: str
@@ -109,7 +109,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def quoted_relation(self) -> str:
         """The name of its relation, quoted for SQL."""
-        return quoted_relation(self.relation)
+        return ".".join(map(quoted_identifier, _parts(self.relation)))
 
     @property
     def quoted_alias(self) -> str:
@@ -240,11 +240,6 @@ def fingerprint(shape: Shape) -> str:
 def _shape(field: Field) -> str:
     inner = ", ".join(f"{name} {_shape(inner)}" for name, inner in field.fields.items())
     return f"{field.type.value}({inner})" if inner else field.type.value
-
-
-def quoted_relation(relation: str) -> str:
-    """Return the name of a relation, qualified or not, quoted for SQL. A part in double quotes may have dots in it."""
-    return ".".join(quoted_identifier(part) for part in _parts(relation))
 
 
 def _double_quoted(part: str) -> str:
