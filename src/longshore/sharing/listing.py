@@ -8,11 +8,11 @@ import structlog
 
 from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Caller, UnauthorizedError
-from longshore.api.addresses import Addresses, RunFiles
+from longshore.api.addresses import Addresses
 from longshore.database.connect import Pool
 from longshore.results.links import KERNEL_MARK
 from longshore.sharing import protocol
-from longshore.sharing.protocol import Capabilities, FileUrl
+from longshore.sharing.protocol import VersionAnswer
 from longshore.sharing.query import TableQuery
 from longshore.tasks import shared_tables
 from longshore.tasks.shared_tables import TableFile, Version
@@ -22,68 +22,48 @@ log = structlog.get_logger()
 PAGE = 1000  # files of a statement
 
 
-class Listing:
-    """The answer about the files of a version."""
+async def all_lines(
+    pool: Pool, answer: VersionAnswer, query: TableQuery, signing: Addresses | None
+) -> AsyncIterator[bytes]:
+    """Yield the lines of an answer: all files, or as many of the first ones as have the rows that the query wants.
 
-    def __init__(self, pool: Pool, version: Version, wanted: Capabilities, query: TableQuery) -> None:
-        self._pool = pool
-        self._version = version
-        self._wanted = wanted
-        self._names_version = query.names_version
-        self._limit = query.limit_hint
-        self._refreshes = bool(query.include_refresh_token)
+    `signing`: None where no file is wanted.
+    """
+    yield protocol.lines(answer.head())
+    if signing is not None:
+        async for files in _pages(pool, answer.version, query.limit_hint):
+            yield await asyncio.to_thread(_file_lines, answer, signing, files)
+    if answer.capabilities.end_action or query.include_refresh_token:
+        expires = None if signing is None else signing.expires
+        yield protocol.lines([answer.end(expires, refreshes=bool(query.include_refresh_token))])
 
-    @property
-    def run_files(self) -> RunFiles:
-        """The run, as its addresses are signed."""
-        version = self._version
-        what = f"run {version.run} of task {version.task}"
-        return RunFiles(what, version.task, version.run, version.location, version.reads)
 
-    async def lines(self, signing: Addresses | None) -> AsyncIterator[bytes]:
-        """Yield the lines of the answer: all files, or as many of the first ones as have the wanted rows.
+async def _pages(pool: Pool, version: Version, rows: int | None) -> AsyncIterator[list[TableFile]]:
+    """Yield the files of a version, as many as have so many rows; None: all."""
+    offset = 0
+    while page := await shared_tables.files(pool, version.task, version.run, offset, PAGE):
+        shown = page
+        if rows is not None:
+            shown, rows = _files_for(page, rows)
+        yield shown
+        offset += len(page)
+        if len(page) < PAGE or rows == 0:
+            return
 
-        `signing`: None where no file is wanted.
-        """
-        yield protocol.lines(protocol.head_lines(self._version, self._wanted, names_version=self._names_version))
-        if signing is not None:
-            async for files in self._pages():
-                yield await asyncio.to_thread(self._file_lines, signing, files)
-        if self._wanted.end_action or self._refreshes:
-            expires = None if signing is None else signing.expires
-            yield protocol.lines([protocol.end_line(self._version, expires, refreshes=self._refreshes)])
 
-    async def _pages(self) -> AsyncIterator[list[TableFile]]:
-        offset, left = 0, self._limit
-        while True:
-            page = await shared_tables.files(self._pool, self._version.task, self._version.run, offset, PAGE)
-            if not page:
-                return
-            shown = page
-            if left is not None:
-                shown, left = _files_for(page, left)
-            yield shown
-            offset += len(page)
-            if len(page) < PAGE or left == 0:
-                return
-
-    def _file_lines(self, signing: Addresses, files: Sequence[TableFile]) -> bytes:
-        if self._wanted.format == "delta":  # the Python client fails on a table whose files have no row
-            files = [file for file in files if file.rows]
-        folder = self._version.location.rpartition("/")[0]
-        locations = [f"{folder}/{file.path}" for file in files]
-        urls = signing.sign(locations)
-        if self._wanted.format == "delta" and not signing.presigned:
-            urls = [f"{url}&{KERNEL_MARK}" for url in urls]
-        return protocol.lines(
-            protocol.file_line(
-                self._version,
-                FileUrl(file, _id(location, file), url, signing.expires),
-                self._wanted,
-                names_version=self._names_version,
-            )
-            for file, location, url in zip(files, locations, urls, strict=True)
-        )
+def _file_lines(answer: VersionAnswer, signing: Addresses, files: Sequence[TableFile]) -> bytes:
+    in_delta = answer.capabilities.format == "delta"
+    if in_delta:  # the Python client fails on a table whose files have no row
+        files = [file for file in files if file.rows]
+    folder = answer.version.location.rpartition("/")[0]
+    locations = [f"{folder}/{file.path}" for file in files]
+    urls = signing.sign(locations)
+    if in_delta and not signing.presigned:
+        urls = [f"{url}&{KERNEL_MARK}" for url in urls]
+    return protocol.lines(
+        answer.file(file, _id(location, file), url, signing.expires)
+        for file, location, url in zip(files, locations, urls, strict=True)
+    )
 
 
 async def while_valid(

@@ -65,16 +65,6 @@ class Capabilities(msgspec.Struct, frozen=True):
         return f"responseformat={self.format}" + (";includeendstreamaction=true" if self.end_action else "")
 
 
-class FileUrl(msgspec.Struct, frozen=True):
-    """A file of a version with its address."""
-
-    file: TableFile
-    id: str
-    url: str
-    expires: int
-    """Seconds since 1970."""
-
-
 def capabilities(header: str) -> Capabilities:
     """Return the capabilities in a header field, such as `responseformat=delta,parquet;includeendstreamaction=true`."""
     found: dict[str, set[str]] = {}
@@ -96,51 +86,56 @@ def lines(values: Iterable[Any]) -> bytes:
     return msgspec.json.Encoder().encode_lines(values)
 
 
-def head_lines(version: Version, wanted: Capabilities, *, names_version: bool) -> list[dict[str, Any]]:
-    """Return the first two lines of an answer about a version. `names_version`: whether the request names one."""
-    kept = {"version": version.run} if names_version else {}
-    sizes = {"size": version.size, "numFiles": version.files or 1, "accessModes": ACCESS_MODES}
-    about: dict[str, Any] = {
-        "id": table_id(version),
-        "name": version.name,
-        "description": version.description,
-        "format": {"provider": "parquet"},
-        "schemaString": version.schema,
-        # Partitions are folders; the columns that they are made of stay in the files.
-        "partitionColumns": [],
-        "configuration": {},
-    }
-    if wanted.format == "parquet":
-        return [{"protocol": {"minReaderVersion": 1}}, {"metaData": {**about, **sizes, **kept}}]
-    about |= {"format": {"provider": "parquet", "options": {}}, "createdTime": _milliseconds(version.created)}
-    return [
-        {"protocol": {"deltaProtocol": {"minReaderVersion": 1, "minWriterVersion": 2}}},
-        {"metaData": {"deltaMetadata": about, **sizes, **kept}},
-    ]
+class VersionAnswer(msgspec.Struct, frozen=True):
+    """The answer about a version of a table, by its lines."""
 
+    version: Version
+    capabilities: Capabilities
+    names_version: bool
+    """Whether the request names the version."""
 
-def file_line(version: Version, found: FileUrl, wanted: Capabilities, *, names_version: bool) -> dict[str, Any]:
-    """Return the line of a file."""
-    timestamp = _milliseconds(version.ended)
-    about: dict[str, Any] = {"id": found.id, "expirationTimestamp": found.expires * 1000}
-    about |= {"version": version.run, "timestamp": timestamp} if names_version else {}
-    stats = {"stats": found.file.stats} if found.file.stats is not None else {}
-    if wanted.format == "parquet":
-        file = {"url": found.url, "partitionValues": {}, "size": found.file.size, **about, **stats}
-    else:
-        add = {"path": found.url, "partitionValues": {}, "size": found.file.size, "modificationTime": timestamp}
-        file = {"size": found.file.size, **about, "deltaSingleAction": {"add": {**add, "dataChange": True, **stats}}}
-    return {"file": file}
+    def head(self) -> list[dict[str, Any]]:
+        """Return the first two lines."""
+        version = self.version
+        sizes = {"size": version.size, "numFiles": version.files or 1, "accessModes": ACCESS_MODES}
+        sizes |= {"version": version.run} if self.names_version else {}
+        about: dict[str, Any] = {
+            "id": table_id(version),
+            "name": version.name,
+            "description": version.description,
+            "format": {"provider": "parquet"},
+            "schemaString": version.schema,
+            # Partitions are folders; the columns that they are made of stay in the files.
+            "partitionColumns": [],
+            "configuration": {},
+        }
+        if self.capabilities.format == "parquet":
+            return [{"protocol": {"minReaderVersion": 1}}, {"metaData": {**about, **sizes}}]
+        about |= {"format": {"provider": "parquet", "options": {}}, "createdTime": _milliseconds(version.created)}
+        return [
+            {"protocol": {"deltaProtocol": {"minReaderVersion": 1, "minWriterVersion": 2}}},
+            {"metaData": {"deltaMetadata": about, **sizes}},
+        ]
 
+    def file(self, file: TableFile, id: str, url: str, expires: int) -> dict[str, Any]:
+        """Return the line of a file. `expires`: when its address does, in seconds since 1970."""
+        timestamp = _milliseconds(self.version.ended)
+        about: dict[str, Any] = {"size": file.size, "id": id, "expirationTimestamp": expires * 1000}
+        about |= {"version": self.version.run, "timestamp": timestamp} if self.names_version else {}
+        stats = {"stats": file.stats} if file.stats is not None else {}
+        if self.capabilities.format == "parquet":
+            return {"file": {"url": url, "partitionValues": {}, **about, **stats}}
+        add = {"path": url, "partitionValues": {}, "size": file.size, "modificationTime": timestamp, "dataChange": True}
+        return {"file": {**about, "deltaSingleAction": {"add": {**add, **stats}}}}
 
-def end_line(version: Version, expires: int | None, *, refreshes: bool) -> dict[str, Any]:
-    """Return the line that ends an answer.
+    def end(self, expires: int | None, *, refreshes: bool) -> dict[str, Any]:
+        """Return the line that ends the answer.
 
-    `expires`: when its first address does, in seconds since 1970. `refreshes`: whether it has a token, by which the
-    client gets new addresses of the same files: the number of the version.
-    """
-    about: dict[str, Any] = {} if expires is None else {"minUrlExpirationTimestamp": expires * 1000}
-    return {"endStreamAction": about | ({"refreshToken": str(version.run)} if refreshes else {})}
+        `expires`: when its first address does, in seconds since 1970. `refreshes`: whether it has a token, by which the
+        client gets new addresses of the same files: the number of the version.
+        """
+        about: dict[str, Any] = {} if expires is None else {"minUrlExpirationTimestamp": expires * 1000}
+        return {"endStreamAction": about | ({"refreshToken": str(self.version.run)} if refreshes else {})}
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -1,7 +1,6 @@
 """One table: its version, its metadata, and the files of a version, each with a signed address."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter, RawB
 from litestar.response import Stream
 
 from longshore.api import addresses
+from longshore.api.addresses import RunFiles
 from longshore.api.bodies import Encoded
 from longshore.api.guard import admitted_leniently
 from longshore.api.service import AnyRequest
@@ -21,8 +21,8 @@ from longshore.errors import NotFoundError
 from longshore.exports.rights import sees
 from longshore.exports.target import TABLE_NAME
 from longshore.sharing import protocol
-from longshore.sharing.listing import PAGE, Listing, while_valid, with_error_line
-from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, Capabilities
+from longshore.sharing.listing import PAGE, all_lines, while_valid, with_error_line
+from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, VersionAnswer
 from longshore.sharing.query import MAX_QUERY_BYTES, TableQuery, read_query, time_of
 from longshore.sharing.shares import SchemaName, ShareName, refuse_other_schema
 from longshore.tasks import shared_tables
@@ -108,8 +108,8 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
         raise ValidationError([Violation("expected either `version` or `timestamp`, got both", parameter="timestamp")])
     found = await _version(request, TablePath(share, schema, table), version, moment)
     wanted = msgspec.structs.replace(protocol.capabilities(capabilities), end_action=False)
-    names_version = version is not None or moment is not None
-    return _answer(found, wanted, protocol.lines(protocol.head_lines(found, wanted, names_version=names_version)), {})
+    answer = VersionAnswer(found, wanted, names_version=version is not None or moment is not None)
+    return Response(protocol.lines(answer.head()), headers=_headers(answer), media_type=LINES)
 
 
 @post(
@@ -134,16 +134,17 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     that reads for longer than the addresses last asks with the `refreshToken` of the last line.
     """
     service, caller = admitted_leniently(request)
-    query, headers = read_query(body), _id_scheme(request)
+    query, id_scheme = read_query(body), _id_scheme(request)
     found = await _version(request, TablePath(share, schema, table), query.number, query.moment)
-    wanted = protocol.capabilities(capabilities)
-    listing = Listing(service.pool, found, wanted, query)
-    signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, listing.run_files)
+    answer = VersionAnswer(found, protocol.capabilities(capabilities), query.names_version)
+    files = RunFiles(f"run {found.run} of task {found.task}", found.task, found.run, found.location, found.reads)
+    signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, files)
     authorization = request.headers.get("authorization")
-    lines = while_valid(service.token_auth, authorization, caller, listing.lines(signing))
+    lines = while_valid(service.token_auth, authorization, caller, all_lines(service.pool, answer, query, signing))
+    headers = {**_headers(answer), **id_scheme}
     if (found.files or 1) > PAGE:
-        return _answer(found, wanted, with_error_line(lines), headers)
-    return _answer(found, wanted, b"".join([part async for part in lines]), headers)
+        return Stream(with_error_line(lines), headers=headers, media_type=LINES)
+    return Response(b"".join([part async for part in lines]), headers=headers, media_type=LINES)
 
 
 @get("/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/changes")
@@ -192,10 +193,5 @@ def _id_scheme(request: AnyRequest) -> dict[str, str]:
     return {FILE_ID_HASH: scheme.lower()}
 
 
-def _answer(
-    version: Version, wanted: Capabilities, body: bytes | AsyncIterator[bytes], headers: dict[str, str]
-) -> Response[bytes] | Stream:
-    fields = {VERSION_HEADER: str(version.run), CAPABILITIES: wanted.header, **headers}
-    if isinstance(body, bytes):
-        return Response(body, headers=fields, media_type=LINES)
-    return Stream(body, headers=fields, media_type=LINES)
+def _headers(answer: VersionAnswer) -> dict[str, str]:
+    return {VERSION_HEADER: str(answer.version.run), CAPABILITIES: answer.capabilities.header}
