@@ -90,10 +90,10 @@ insert into longshore.pending_sign_ins (user_id) values ($1) returning id
 """
 
 COUNT_CODE = """
-update longshore.pending_sign_ins a
+update longshore.pending_sign_ins p
 set codes = codes + 1
 from longshore.users u
-where a.id = $1 and u.id = a.user_id and a.codes < $2 and a.created_at > now() - $3 * interval '1 second'
+where p.id = $1 and u.id = p.user_id and p.codes < $2 and p.created_at > now() - $3 * interval '1 second'
 returning u.id, lower(u.name) as name, u.totp_secret, extract(epoch from now())::float8 as now
 """
 

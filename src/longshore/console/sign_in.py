@@ -19,7 +19,7 @@ from longshore.console.pages import form_of, html
 from longshore.errors import OverloadError
 
 WRONG_CREDENTIALS = "The name or the password is wrong."
-WRONG_CODE = "The one-time code is wrong, or the attempt has ended. Sign in again."
+WRONG_CODE = "The one-time code is wrong, or it came too late. Sign in again."
 
 
 @get("/", include_in_schema=False)
@@ -60,7 +60,7 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
         violation = f"{error.detail} Try again in {error.seconds} seconds."
         return html("sign_in.html", KINDS[error.kind].status, next=next_path, violation=violation, name=name)
     if isinstance(session, OneTimeCodeChallenge):
-        return html("one_time_code.html", next=next_path, attempt=str(session.attempt_id))
+        return html("one_time_code.html", next=next_path, pending=str(session.attempt_id))
     return _signed_in(request, session, next_path)
 
 
@@ -72,8 +72,8 @@ async def one_time_code(request: AnyRequest, body: RawBody) -> Response[str]:
     form = form_of(body)
     next_path = _local(form.get("next", ""))
     try:
-        attempt = UUID(form.get("attempt", ""))
-        session = await service.sign_in.with_one_time_code(attempt, form.get("passcode", ""), actor(request))
+        pending = UUID(form.get("pending", ""))
+        session = await service.sign_in.with_one_time_code(pending, form.get("passcode", ""), actor(request))
     except (SignInError, ValueError):
         return html("sign_in.html", 401, next=next_path, violation=WRONG_CODE, name="")
     return _signed_in(request, session, next_path)
