@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from longshore.doctor import store as doctor_of_store
 from longshore.doctor.databases import _server
 from longshore.doctor.examine import examine
-from longshore.doctor.finding import Finding
+from longshore.findings import Finding
 from longshore.settings_sources import load
 from tests.answers import problem
 from tests.command import run
@@ -42,7 +42,7 @@ def examined(url: str, folder: Path, **settings: str) -> list[Finding]:
 
 def wrong(found: list[Finding], area: str) -> str:
     """Return the findings of the level `wrong` of an area; there is at least one."""
-    what = "; ".join(finding.what for finding in found if (finding.level, finding.area) == ("wrong", area))
+    what = "; ".join(finding.what for finding in found if (finding.level, finding.where) == ("wrong", area))
     assert what, found
     return what
 
@@ -86,7 +86,7 @@ def test_doctor_names_a_setting_that_is_none(tmp_path: Path) -> None:
 def test_doctor_goes_on_where_the_database_cannot_be_reached(tmp_path: Path) -> None:
     found = examined(UNREACHABLE, tmp_path)
     assert "check LONGSHORE_DATABASE_URL" in wrong(found, "database")
-    assert [finding.level for finding in found if finding.area == "store"] == ["ok"]
+    assert [finding.level for finding in found if finding.where == "store"] == ["ok"]
 
 
 def test_doctor_names_missing_workers_missing_tables_and_old_tasks(idle: Longshore, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_doctor_names_policies_that_do_not_apply(idle: Longshore, tmp_path: Path
     assert "GRANT SELECT ON doctor_shop.orders TO longshore_export" in policies
     idle.sql("grant select on doctor_shop.orders to longshore_export")
     found = examined(idle.url, tmp_path / "data", catalog=str(file))
-    assert [finding.what for finding in found if finding.area == "row security"] == ["applies to 1 of 1 indexes"]
+    assert [finding.what for finding in found if finding.where == "row security"] == ["applies to 1 of 1 indexes"]
     file.write_text("[")
     assert "LONGSHORE_CATALOG" in wrong(examined(idle.url, tmp_path / "data", catalog=str(file)), "catalog")
 
@@ -214,7 +214,7 @@ def test_doctor_tries_all_that_a_bucket_has_to_do_and_leaves_nothing(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = examined(UNREACHABLE, tmp_path, results_url=f"s3://{BUCKET}/some/prefix")
-    assert [finding.what for finding in found if finding.area == "store"] == ["a result was written, read and deleted"]
+    assert [finding.what for finding in found if finding.where == "store"] == ["a result was written, read and deleted"]
     assert s3.list_objects_v2(Bucket=BUCKET).get("Contents", []) == []
     missing = examined(UNREACHABLE, tmp_path, results_url="s3://no-such-bucket/some/prefix")
     assert "cannot be written: the bucket for results does not exist" in wrong(missing, "store")

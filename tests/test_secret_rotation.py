@@ -13,8 +13,8 @@ from longshore.database.connect import Pool, open_pool
 from longshore.database.migrate import connected_if_current
 from longshore.destinations.stored import Destinations, NewDestination
 from longshore.doctor.examine import check_secrets
-from longshore.doctor.finding import Finding
 from longshore.exports import signing_keys
+from longshore.findings import Finding
 from longshore.process_list import announced
 from longshore.settings import Settings
 from longshore.tasks import requests, task_secrets

@@ -50,3 +50,8 @@ class OverloadError(ProblemError):
         super().__init__("overloaded" if waited else "too-many-requests", message, {"Retry-After": str(seconds)})
         self.seconds = seconds
         self.waited = waited
+
+
+def first_line(error: BaseException) -> str:
+    """Return the message of an error without its further lines, such as PostgreSQL's DETAIL and HINT."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -16,6 +16,7 @@ from longshore.exports.catalog import Field, FieldType, Index
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments.keys import key_of
+from longshore.findings import Finding
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 from tests.exports.incremental import taken
@@ -57,11 +58,11 @@ def source(debian: DebianPostgres) -> DebianPostgres:
 
 
 def findings(url: str, index: Index) -> list[tuple[str, bool]]:
-    async def run() -> list[catalog_check.Finding]:
+    async def run() -> list[Finding]:
         async with connected_to_read(url, "test") as connection:
             return await catalog_check.check(connection, {"codes": index})
 
-    return [(f"{found.where}: {found.what}", found.warning) for found in asyncio.run(run())]
+    return [(f"{found.where}: {found.what}", found.level == "warning") for found in asyncio.run(run())]
 
 
 def codes(condition: str = "true", path: list[str] | None = None, **fields: Field) -> Index:

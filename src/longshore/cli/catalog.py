@@ -32,9 +32,9 @@ def catalog_check() -> None:
             async with connected_to_read(settings.database_url or url, "longshore catalog check") as connection:
                 findings += await check_tokens(connection, whole)
         for finding in findings:
-            click.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
+            click.echo(f"{'warning: ' if finding.level == 'warning' else ''}{finding.where}: {finding.what}")
         fields = sum(len(index.fields) for index in known.values())
-        wrong = sum(not finding.warning for finding in findings)
+        wrong = sum(finding.level == "wrong" for finding in findings)
         summary = f"{len(known)} indexes, {fields} fields: {wrong} wrong, {len(findings) - wrong} warnings"
         click.echo(summary, err=True)
         return wrong == 0

@@ -15,7 +15,7 @@ import msgspec
 from longshore.cli.exits import FAILED, NOT_ALLOWED, NOT_FOUND, PIPE_CLOSED, TIMED_OUT, USAGE, CommandError
 from longshore.cli.output import printable
 from longshore.client import errors as c
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, first_line
 
 CODES: dict[type[Exception], int] = {
     c.SegmentError: USAGE,
@@ -123,8 +123,7 @@ def _message(error: Exception, arguments: Sequence[str]) -> str:
             " LONGSHORE_DATABASE_URL), or its default_transaction_read_only is on (reset that, or wait until its"
             " maintenance ends)"
         )
-    first = str(error).partition("\n")[0]  # without its DETAIL and HINT
-    return f"the database reports: {first}"
+    return f"the database reports: {first_line(error)}"
 
 
 def _missing(error: ModuleNotFoundError, arguments: Sequence[str]) -> str:

@@ -135,7 +135,7 @@ def doctor() -> None:
 
     from longshore.database.embedded import embedded_url
     from longshore.doctor.examine import examine
-    from longshore.doctor.finding import Finding, wrong
+    from longshore.findings import Finding
     from longshore.processes import unmigrated_database
     from longshore.settings_sources import load
     from longshore.telemetry import logs
@@ -145,7 +145,7 @@ def doctor() -> None:
     def show(finding: Finding) -> None:
         nonlocal broken
         broken = broken or finding.level == "wrong"
-        click.echo(f"{finding.level:8}{finding.area}: {finding.what}")
+        click.echo(f"{finding.level:8}{finding.where}: {finding.what}")
 
     async def run(url: str) -> None:
         async for finding in examine(settings, url):
@@ -155,7 +155,7 @@ def doctor() -> None:
         settings = load().settings
         logs.configure(msgspec.structs.replace(settings, log_level="error"))
     except LongshoreError as error:
-        show(wrong("settings", str(error)))
+        show(Finding("settings", str(error)))
         raise click.exceptions.Exit(1) from None
     try:
         if not settings.database_url:
@@ -163,7 +163,7 @@ def doctor() -> None:
         with unmigrated_database(settings) as url:
             asyncio.run(run(url))
     except LongshoreError as error:
-        show(wrong("database", str(error)))
+        show(Finding("database", str(error)))
     if broken:
         raise click.exceptions.Exit(1)
 

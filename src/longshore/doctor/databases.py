@@ -11,10 +11,11 @@ from longshore.api import service
 from longshore.database import export_role, migrate
 from longshore.database.connect import Connection, connect
 from longshore.database.requirements import MIN_SERVER_VERSION
-from longshore.doctor.finding import Finding, first_line, wrong
+from longshore.errors import first_line
 from longshore.exports.catalog import Catalog
 from longshore.exports.catalog_check import check as check_catalog
 from longshore.exports.source_limits import LAG
+from longshore.findings import Finding
 from longshore.settings import Settings
 from longshore.tasks.queue import Message
 from longshore.tasks.queue_metrics import QUEUE, WORKERS
@@ -73,21 +74,23 @@ async def check_database(settings: Settings, url: str, connection: Connection) -
     missing = await migrate.pending(connection)
     findings = [*_server("database", row), *_connections(settings, row)]
     if row["recovery"]:
-        findings.append(wrong("database", "is a standby, which cannot be written to; name the primary"))
+        findings.append(Finding("database", "is a standby, which cannot be written to; name the primary"))
     if row["encoding"] != "UTF8":
-        findings.append(wrong("database", f"has the encoding {row['encoding']}; make it anew with encoding UTF8"))
+        findings.append(Finding("database", f"has the encoding {row['encoding']}; make it anew with encoding UTF8"))
     findings += [finding async for finding in _writes(url)]
     if missing:
-        findings.append(wrong("database", f"the schema lacks {', '.join(missing)}; run `longshore migrate`"))
+        findings.append(Finding("database", f"the schema lacks {', '.join(missing)}; run `longshore migrate`"))
     elif tables := await connection.fetchval(TABLES_WITHOUT_RIGHTS):
         what = f"the role {row['role']} may not read and write {tables}; GRANT SELECT, INSERT, UPDATE, DELETE ON them"
-        findings.append(wrong("database", what))
-    for finding in findings or [Finding("database", f"PostgreSQL {row['version']}, with all rights, at this version")]:
+        findings.append(Finding("database", what))
+    for finding in findings or [
+        Finding("database", f"PostgreSQL {row['version']}, with all rights, at this version", "ok")
+    ]:
         yield finding
     yield await _clock(connection)
     if not missing:
         if (problem := await export_role.why_unused(connection)) is not None:
-            yield wrong("row security", problem)
+            yield Finding("row security", problem)
         yield await _workers(connection)
         yield await _queue(connection)
 
@@ -96,15 +99,15 @@ def _connections(settings: Settings, row: Any) -> Iterator[Finding]:
     needed = process.connections_of(settings) + service.CONNECTIONS * settings.api_processes
     if 0 <= row["role_limit"] < needed:
         what = f"the role {row['role']} may have {row['role_limit']} connections"
-        yield wrong("database", f"{what}; ALTER ROLE {row['role']} CONNECTION LIMIT {needed} or more")
+        yield Finding("database", f"{what}; ALTER ROLE {row['role']} CONNECTION LIMIT {needed} or more")
     if row["used"] > MAX_USED_CONNECTIONS * row["most"]:
         what = f"{row['used']} of {row['most']} connections are in use"
-        yield wrong("database", f"{what}; raise max_connections or end some")
+        yield Finding("database", f"{what}; raise max_connections or end some")
 
 
 def _server(area: str, row: Any) -> Iterator[Finding]:
     if row["number"] < MIN_SERVER_VERSION * 10_000:
-        yield wrong(area, f"is PostgreSQL {row['version']}; upgrade it to {MIN_SERVER_VERSION} or later")
+        yield Finding(area, f"is PostgreSQL {row['version']}; upgrade it to {MIN_SERVER_VERSION} or later")
 
 
 async def _writes(url: str) -> AsyncIterator[Finding]:
@@ -114,13 +117,13 @@ async def _writes(url: str) -> AsyncIterator[Finding]:
     other = await connect(url, "longshore doctor")
     try:
         if await connection.fetchval("show transaction_read_only") == "on":
-            yield wrong("database", "is read-only; ALTER DATABASE … RESET default_transaction_read_only, or wait")
+            yield Finding("database", "is read-only; ALTER DATABASE … RESET default_transaction_read_only, or wait")
             return
         await connection.add_listener(CHANNEL, lambda *_: arrived.set())
         await other.execute(f"notify {CHANNEL}")
         await asyncio.wait_for(arrived.wait(), NOTIFY_SECONDS)
     except TimeoutError:
-        yield wrong("database", "notifications do not arrive; put the pooler before it in session mode")
+        yield Finding("database", "notifications do not arrive; put the pooler before it in session mode")
     finally:
         await other.close()
         await connection.close()
@@ -133,15 +136,15 @@ async def _clock(connection: Connection) -> Finding:
     ahead = before - there if there < before else min(0.0, after - there)
     if abs(ahead) > MAX_CLOCK_SECONDS:
         direction = "ahead of" if ahead > 0 else "behind"
-        return wrong("clock", f"this machine is {abs(ahead):.0f} s {direction} the database; run NTP on both")
-    return Finding("clock", "agrees with the database")
+        return Finding("clock", f"this machine is {abs(ahead):.0f} s {direction} the database; run NTP on both")
+    return Finding("clock", "agrees with the database", "ok")
 
 
 async def _workers(connection: Connection) -> Finding:
     count = await connection.fetchval(WORKERS)
     if not count:
-        return wrong("workers", "none is connected; start `longshore worker`, or `longshore serve` for all")
-    return Finding("workers", f"{count} connected")
+        return Finding("workers", "none is connected; start `longshore worker`, or `longshore serve` for all")
+    return Finding("workers", f"{count} connected", "ok")
 
 
 async def _queue(connection: Connection) -> Finding:
@@ -150,9 +153,9 @@ async def _queue(connection: Connection) -> Finding:
     oldest = row["queue_oldest_seconds"]
     if oldest > MAX_QUEUE_SECONDS:
         what = f"a task has waited for {oldest / 60:.0f} min; start more workers or raise LONGSHORE_WORKER_TASKS"
-        return wrong("queue", what)
+        return Finding("queue", what)
     waiting = row["queue_tasks"] - row["queue_parked_tasks"]
-    return Finding("queue", f"{waiting} tasks wait for a worker, the oldest for {oldest:.0f} s")
+    return Finding("queue", f"{waiting} tasks wait for a worker, the oldest for {oldest:.0f} s", "ok")
 
 
 async def check_source(settings: Settings, connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
@@ -169,23 +172,23 @@ async def check_source(settings: Settings, connection: Connection, known: Catalo
         lag = await connection.fetchval(LAG)
         if settings.source_lag_seconds and lag > settings.source_lag_seconds:
             what = f"is {lag:.0f} s behind its primary, and may be {settings.source_lag_seconds} s"
-            findings.append(wrong("source", f"{what}; mend the replication or raise LONGSHORE_SOURCE_LAG_SECONDS"))
+            findings.append(Finding("source", f"{what}; mend the replication or raise LONGSHORE_SOURCE_LAG_SECONDS"))
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.fetchval("select pg_export_snapshot()")
     except asyncpg.PostgresError as error:
         findings.append(
-            wrong("source", f"a snapshot cannot be shared: {first_line(error)}; set LONGSHORE_EXPORT_CONNECTIONS=1")
+            Finding("source", f"a snapshot cannot be shared: {first_line(error)}; set LONGSHORE_EXPORT_CONNECTIONS=1")
         )
-    for finding in findings or [Finding("source", f"PostgreSQL {row['version']}, snapshots can be shared")]:
+    for finding in findings or [Finding("source", f"PostgreSQL {row['version']}, snapshots can be shared", "ok")]:
         yield finding
     # The service's own tables are in its own database.
     those = {name: index for name, index in known.items() if not (settings.source_url and index.in_service_database)}
     catalog_findings = await check_catalog(connection, those)
     for one in catalog_findings:
-        yield Finding("catalog", f"{one.where}: {one.what}", "warning" if one.warning else "wrong")
+        yield Finding("catalog", f"{one.where}: {one.what}", one.level)
     if known and not catalog_findings:
-        yield Finding("catalog", f"{len(those)} indexes fit the source")
+        yield Finding("catalog", f"{len(those)} indexes fit the source", "ok")
     async for finding in _row_security(connection, those):
         yield finding
 
@@ -200,6 +203,6 @@ async def _row_security(connection: Connection, known: Catalog) -> AsyncIterator
         if not row["applied"]:
             role, relation = export_role.ROLE, index.relation
             what = f"{name}: the policies of {relation} do not apply to this user"
-            yield wrong("row security", f"{what}; GRANT {role} TO it and GRANT SELECT ON {relation} TO {role}")
+            yield Finding("row security", f"{what}; GRANT {role} TO it and GRANT SELECT ON {relation} TO {role}")
             return
-    yield Finding("row security", f"applies to {protected} of {len(known)} indexes")
+    yield Finding("row security", f"applies to {protected} of {len(known)} indexes", "ok")

@@ -8,11 +8,11 @@ import asyncpg
 from longshore.database import migrate
 from longshore.database.connect import Connection, connected_to_read
 from longshore.doctor.databases import check_database, check_source
-from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.doctor.store import check_disk, check_store
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, first_line
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
+from longshore.findings import Finding
 from longshore.process_list import lacking
 from longshore.rotation import backlog
 from longshore.settings import Settings
@@ -34,7 +34,7 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
     try:
         known = catalog.load(settings.catalog)
     except LongshoreError as error:
-        yield wrong("catalog", f"{first_line(error)}; correct the file that LONGSHORE_CATALOG names")
+        yield Finding("catalog", f"{first_line(error)}; correct the file that LONGSHORE_CATALOG names")
     try:
         async with connected_to_read(url, NAME) as connection:
             async for finding in check_database(settings, url, connection):
@@ -43,14 +43,14 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
                 yield await check_secrets(connection, open_vault(settings))
     except UNREACHABLE as error:
         setting = "LONGSHORE_DATABASE_URL" if settings.database_url else "the server in LONGSHORE_DATA"
-        yield wrong("database", f"{first_line(error)}; check {setting}")
+        yield Finding("database", f"{first_line(error)}; check {setting}")
     try:
         async with connected_to_read(settings.source_url or url, NAME) as connection:
             async for finding in check_source(settings, connection, known):
                 yield finding
     except UNREACHABLE as error:
         setting = "LONGSHORE_SOURCE_URL" if settings.source_url else "LONGSHORE_DATABASE_URL"
-        yield wrong("source", f"{first_line(error)}; check {setting}")
+        yield Finding("source", f"{first_line(error)}; check {setting}")
     for finding in await asyncio.to_thread(check_store, settings):
         yield finding
     yield check_disk(settings)
@@ -64,15 +64,15 @@ async def check_secrets(connection: Connection, vault: Vault) -> Finding:
         return Finding("secrets", first_line(error), "warning")
     if found.failures:
         more = f", and {len(found.failures) - 1:,} more" if len(found.failures) > 1 else ""
-        return wrong("secrets", f"{found.failures[0]}{more}")
+        return Finding("secrets", f"{found.failures[0]}{more}")
     if processes := await lacking(connection, vault.newest_prefix):
         named = ", ".join(sorted({one.name for one in processes}))
         what = f"the first of LONGSHORE_SECRET is unknown to {named}; restart all processes with the same list"
-        return wrong("secrets", what)
+        return Finding("secrets", what)
     if found.older:
         what = f"{found.older:,} are sealed under earlier secrets; run longshore secrets rotate before you remove these"
         return Finding("secrets", what, "warning")
-    return Finding("secrets", "all that are stored can be read")
+    return Finding("secrets", "all that are stored can be read", "ok")
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
@@ -82,4 +82,4 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         what = f"LONGSHORE_TRUSTED_PROXIES trusts all of {network}; name the addresses of the proxies alone"
         yield Finding("settings", what, "warning")
     if not broad:
-        yield Finding("settings", "usable")
+        yield Finding("settings", "usable", "ok")

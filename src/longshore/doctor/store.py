@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import httpx2
 
-from longshore.doctor.finding import Finding, first_line, wrong
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, first_line
+from longshore.findings import Finding
 from longshore.results.bucket import BucketStore
 from longshore.results.open import open_store
 from longshore.results.store import AttemptFiles, Store
@@ -25,17 +25,17 @@ def check_store(settings: Settings) -> list[Finding]:
     try:
         store = open_store(settings)
     except LongshoreError as error:
-        return [wrong("store", f"{first_line(error)}; correct LONGSHORE_RESULTS_URL and its settings")]
+        return [Finding("store", f"{first_line(error)}; correct LONGSHORE_RESULTS_URL and its settings")]
     location = AttemptFiles(*SERVICE_TASK, secrets.randbelow(1 << 31)).location("doctor.txt")
     findings: list[Finding] = []
     for step, remedy, act in _steps(store, location):
         try:
             act()
         except (LongshoreError, OSError, httpx2.HTTPError, AssertionError) as error:
-            findings.append(wrong("store", f"a result cannot be {step}: {first_line(error)}; {remedy}"))
+            findings.append(Finding("store", f"a result cannot be {step}: {first_line(error)}; {remedy}"))
             if step == "written":
                 return findings
-    return findings or [Finding("store", "a result was written, read and deleted")]
+    return findings or [Finding("store", "a result was written, read and deleted", "ok")]
 
 
 def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], None]]]:
@@ -85,5 +85,5 @@ def check_disk(settings: Settings) -> Finding:
     usage = shutil.disk_usage(folder)
     shown = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free in {folder}"
     if usage.free < max(MIN_FREE_BYTES, MIN_FREE_SHARE * usage.total):
-        return wrong("disk", f"only {shown}; make room, or set LONGSHORE_RESULT_DAYS to fewer")
-    return Finding("disk", shown)
+        return Finding("disk", f"only {shown}; make room, or set LONGSHORE_RESULT_DAYS to fewer")
+    return Finding("disk", shown, "ok")

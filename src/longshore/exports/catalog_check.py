@@ -6,14 +6,15 @@ Without it, the first export would fail, or take an hour.
 from collections.abc import Iterator
 
 import asyncpg
-import msgspec
 
 from longshore.database.connect import Connection
+from longshore.errors import first_line
 from longshore.exports import search_path
 from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
 from longshore.exports.ranges import explain, is_one_statement, nodes
 from longshore.exports.row_security import SEARCH_PATH
+from longshore.findings import Finding
 from longshore.validation import in_json, suggestion
 
 RELATION = """
@@ -91,16 +92,6 @@ order by t.created_at, t.id
 """
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """A violation, or something that could be better."""
-
-    where: str
-    """`index` or `index.field`."""
-    what: str
-    warning: bool = False
-    """Exports work, but are slow or less well checked."""
-
-
 async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
     """Return the findings of a catalog for this source. Only reads."""
     findings = []
@@ -113,7 +104,7 @@ async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
                 "is SQL_ASCII, so text may be of any encoding: a run ends in ERROR where a value is not UTF-8; correct"
                 " such values, or convert them by `sql`, as docs/databases.md shows"
             )
-            findings.append(Finding("server_encoding", what, True))
+            findings.append(Finding("server_encoding", what, "warning"))
         for name, index in catalog.items():
             await connection.fetchval(SEARCH_PATH, index.search_path_setting)
             findings += await _check_index(connection, name, index)
@@ -137,7 +128,7 @@ async def check_tokens(connection: Connection, catalog: Catalog) -> list[Finding
             what = f"{whose} hides this column, which the catalog has no more{suggestion(column, columns)}"
             findings.append(Finding(column, f"{what}; {closed} until another token takes its place"))
         for name in sorted(set(row["indexes"] or ()) - catalog.keys()):
-            findings.append(Finding(name, f"{whose} may use this index, which the catalog has no more", True))
+            findings.append(Finding(name, f"{whose} may use this index, which the catalog has no more", "warning"))
     return findings
 
 
@@ -146,7 +137,7 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         async with connection.transaction():  # so that an error here does not end the check of other indexes
             relation = await connection.fetchrow(RELATION, index.regclass)
     except asyncpg.PostgresError as error:
-        return [Finding(name, f"{index.relation} cannot be looked up: {_message(error)}")]
+        return [Finding(name, f"{index.relation} cannot be looked up: {first_line(error)}")]
     if relation is None:
         return [Finding(name, f"there is no table or view {index.relation}")]
     if not relation["readable"]:
@@ -158,28 +149,28 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
             f"only some columns of {index.relation} may be read, so a large table is read by one connection and"
             f" incremental exports are refused; GRANT SELECT ON {index.quoted_relation} lifts both"
         )
-        findings.append(Finding(name, what, True))
-    if index.chain in columns and all(finding.warning for finding in findings):
+        findings.append(Finding(name, what, "warning"))
+    if index.chain in columns and all(finding.level == "warning" for finding in findings):
         findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
         if relation["relkind"] in (b"r", b"p"):  # others have no index, or one that `deletes` never needs
             findings += await _check_unique(connection, name, index)
     findings += await _check_export_role(connection, name, index)
     wrong = {key: await _check_field(connection, index, key, field, columns) for key, field in index.fields.items()}
     findings += [Finding(f"{name}.{key}", what) for key, what in wrong.items() if what]
-    if all(finding.warning for finding in findings):
+    if all(finding.level == "warning" for finding in findings):
         query = f"select {', '.join(map(index.expression, index.fields))} {index.from_clause}"
         if await is_one_statement(connection, await explain(connection, query, (0,), verbose=True)):
             what = (
                 "is read by one connection in one statement, as each statement could see other rows: it has a foreign"
                 " table, LIMIT, DISTINCT ON, a window function, TABLESAMPLE, or a function that is not IMMUTABLE"
             )
-            findings.append(Finding(name, what, True))
-        findings += [Finding(name, what, True) for what in await search_path.differences(connection, index)]
+            findings.append(Finding(name, what, "warning"))
+        findings += [Finding(name, what, "warning") for what in await search_path.differences(connection, index)]
     if index.totals is not None:
         amount = index.fields[index.totals.amount]
         if not amount.sql and columns.get(amount.column or index.totals.amount) in FLOATS:
             what = "`totals`: binary fractions do not add up exactly, so no control totals are taken"
-            findings.append(Finding(name, what, True))
+            findings.append(Finding(name, what, "warning"))
     return findings
 
 
@@ -208,7 +199,7 @@ async def _check_export_role(connection: Connection, name: str, index: Index) ->
             f"exports read {index.relation} as longshore_export, for which these policies of this role do not hold:"
             f" {policies}; run ALTER POLICY … ON {index.quoted_relation} TO longshore_export; for each"
         )
-        findings.append(Finding(name, what, True))
+        findings.append(Finding(name, what, "warning"))
     if role["whole"]:
         return findings
     missing = f" (not {', '.join(role['missing'])})" if role["missing"] else ""
@@ -216,7 +207,7 @@ async def _check_export_role(connection: Connection, name: str, index: Index) ->
         f"longshore_export may read only some columns of {index.relation}{missing}: exports that read others, and"
         f" incremental ones, end in an error; run GRANT SELECT ON {index.quoted_relation} TO longshore_export;"
     )
-    return [*findings, Finding(name, what, True)]
+    return [*findings, Finding(name, what, "warning")]
 
 
 async def _check_rows(connection: Connection, name: str, index: Index, is_table: bool) -> list[Finding]:
@@ -227,7 +218,9 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
             plan = list(nodes(await explain(connection, f"select 1 {index.from_clause}", (0,))))
             await connection.execute("set local enable_seqscan = on")
     except asyncpg.PostgresError as error:
-        return [Finding(name, f"`filter` does not work: {_message(error)}{await search_path.hint(connection, index)}")]
+        return [
+            Finding(name, f"`filter` does not work: {first_line(error)}{await search_path.hint(connection, index)}")
+        ]
     if any("Index Cond" in node for node in plan) or not any("Relation Name" in node for node in plan):
         return []
     if any(node["Node Type"] == "Foreign Scan" for node in plan):  # indexes of the foreign server are not visible
@@ -235,7 +228,9 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
     keys = ", ".join(quoted_identifier(column) for column in dict.fromkeys((index.chain, index.time)) if column)
     create = f"CREATE INDEX CONCURRENTLY ON {index.quoted_relation} ({keys});"
     advice = create if is_table else f"on the tables behind the view, as in {create}"
-    return [Finding(name, f"no index serves the chain filter, so each export reads all chains; run {advice}", True)]
+    return [
+        Finding(name, f"no index serves the chain filter, so each export reads all chains; run {advice}", "warning")
+    ]
 
 
 async def _check_unique(connection: Connection, name: str, index: Index) -> list[Finding]:
@@ -249,7 +244,7 @@ async def _check_unique(connection: Connection, name: str, index: Index) -> list
         f"`key`: no unique index is over {', '.join(columns[:-1])} and {columns[-1]} or some of them, so a key may"
         f" occur twice, which `deletes` notices within the rows of a copy alone; run {create}"
     )
-    return [Finding(name, what, True)]
+    return [Finding(name, what, "warning")]
 
 
 async def _check_field(
@@ -264,9 +259,9 @@ async def _check_field(
             attribute = (await connection.prepare(query)).get_attributes()[0]
             await explain(connection, query, ())  # checks privileges, which preparing does not
     except asyncpg.InsufficientPrivilegeError as error:
-        return f"may not be read by this user: {_message(error)}; GRANT SELECT on the column"
+        return f"may not be read by this user: {first_line(error)}; GRANT SELECT on the column"
     except asyncpg.PostgresError as error:
-        return f"`sql` does not work: {_message(error)}{await search_path.hint(connection, index)}"
+        return f"`sql` does not work: {first_line(error)}{await search_path.hint(connection, index)}"
     pg_type, kind = attribute.type.name, attribute.type.kind
     if field.type in TYPES:
         fits = pg_type in TYPES[field.type]
@@ -283,11 +278,6 @@ async def _check_field(
         except asyncpg.UntranslatableCharacterError:
             return f"`fields` has {in_json(inner)}, of which the encoding of the source lacks a character: leave it out"
     return None
-
-
-def _message(error: asyncpg.PostgresError) -> str:
-    """Return the message of an error without its details and hints: a finding is one line."""
-    return str(error.args[0]).splitlines()[0]
 
 
 def _missing(index: Index, column: str, columns: dict[str, str]) -> str:

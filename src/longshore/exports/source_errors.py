@@ -4,6 +4,8 @@ import re
 
 import asyncpg
 
+from longshore.errors import first_line
+
 # Data exceptions and violated constraints: their messages quote values of any row that PostgreSQL looked at, be it of
 # another chain or of a hidden column. https://www.postgresql.org/docs/current/errcodes-appendix.html
 QUOTING_CLASSES = ("22", "23")
@@ -14,4 +16,4 @@ def reason(error: asyncpg.PostgresError) -> str:
     if (error.sqlstate or "").startswith(QUOTING_CLASSES):
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
         return f"{words} (SQLSTATE {error.sqlstate})"
-    return str(error.args[0] if error.args else error).splitlines()[0]
+    return first_line(error)

@@ -18,12 +18,12 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
+from longshore.errors import first_line
 from longshore.results.aws import Access
 from longshore.results.bucket_client import BucketClient, Unfinished
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import (
     ObjectFile,
-    first_line,
     open_object,
     translated_errors,
 )

@@ -14,6 +14,7 @@ import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import ObjectStore
 
+from longshore.errors import first_line
 from longshore.results.aws import error_of
 from longshore.results.bucket_client import headers_of
 from longshore.results.media_types import media_type
@@ -148,11 +149,6 @@ class _Reader(io.RawIOBase):
 def open_object(store: ObjectStore, key: str) -> IO[bytes]:
     """Return an object as a file that is fetched as it is read. Raises StoreError."""
     return io.BufferedReader(_Reader(store, key), READ_BYTES)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text."""
-    return str(error).partition("\n")[0]
 
 
 @contextlib.contextmanager
