@@ -12,11 +12,13 @@ import libfaketime
 import pytest
 from moto.server import ThreadedMotoServer
 
+from longshore.api.service import CONNECTIONS, POOL_SIZE
 from longshore.doctor import store as doctor_of_store
 from longshore.doctor.databases import _server
 from longshore.doctor.examine import examine
 from longshore.findings import Finding
 from longshore.settings_sources import load
+from longshore.worker.process import LISTENERS
 from tests.answers import problem
 from tests.command import run
 from tests.results.refusing import Server
@@ -119,6 +121,15 @@ def test_doctor_names_a_role_without_rights_and_with_few_connections(idle: Longs
     assert "may not read and write access_tokens, " in wrong(found, "database")
     assert "ALTER ROLE doctor_few CONNECTION LIMIT" in wrong(found, "database")
     assert "GRANT longshore_export TO doctor_few" in wrong(found, "row security")
+
+
+def test_connections_that_listen_are_counted_as_a_service_has_them(service: Longshore) -> None:
+    listening = """
+        select count(*) from pg_stat_activity
+        where datname = current_database() and application_name ~ '^longshore (longshore_|ch_)'
+    """
+    expected = LISTENERS + CONNECTIONS - POOL_SIZE
+    until(lambda: service.sql(listening)[0][0] == expected, f"{expected} connections that listen")
 
 
 def test_role_that_may_not_update_the_table_of_migrations_is_named_by_doctor_and_not_ready(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from longshore.client.errors import ClientError, DownloadError, ExistsError
+from longshore.client.errors import DownloadError, ExistsError
 from longshore.client.model import Run, RunFile
 from longshore.client.parts import OnBytes
 
@@ -46,27 +46,6 @@ class DownloadOptions(msgspec.Struct, frozen=True):
 def has_many_files(run: Run) -> bool:
     """Return whether the result of a run is a manifest of many files."""
     return (run.result or "").endswith(MANIFEST)
-
-
-class _Files(msgspec.Struct):
-    """The files of a manifest, as far as reading them needs to know."""
-
-    files: list["_Path"]
-
-
-class _Path(msgspec.Struct):
-    path: str
-    index: str
-
-
-def tables(result: Path) -> list[Path]:
-    """Return the files of a downloaded result of one index. Raises ClientError for a result of several."""
-    if not result.name.endswith(MANIFEST):
-        return [result]
-    files = msgspec.json.decode(result.read_bytes(), type=_Files).files
-    if len({file.index for file in files}) > 1:
-        raise ClientError("the result has several indexes, which are several tables; download and read its files")
-    return [result.parent / file.path for file in files]
 
 
 def download_path(path: str | Path) -> Path:

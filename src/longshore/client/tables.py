@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from longshore.client.errors import ClientError
-from longshore.client.result_files import tables
+from longshore.client.result_files import MANIFEST
 
 
 def require_parquet(target: Mapping[str, Any]) -> None:
@@ -40,13 +42,34 @@ def read(file: Path) -> Any:
     """Return a downloaded result as a table."""
     parquet = imported("pyarrow.parquet")
     # The columns stay in the files, so none is made of the folders' names.
-    found = [parquet.read_table(path, memory_map=False, partitioning=None) for path in tables(file)]
+    found = [parquet.read_table(path, memory_map=False, partitioning=None) for path in _table_files(file)]
     return found[0] if len(found) == 1 else imported("pyarrow").concat_tables(found)
 
 
 def batches(file: Path, rows: int) -> Iterator[Any]:
     """Yield a downloaded result in batches of at most so many rows."""
     parquet = imported("pyarrow.parquet")
-    for path in tables(file):
+    for path in _table_files(file):
         with parquet.ParquetFile(path) as opened:
             yield from opened.iter_batches(batch_size=rows)
+
+
+class _Files(msgspec.Struct):
+    """The files of a manifest, as far as reading them needs to know."""
+
+    files: list["_Path"]
+
+
+class _Path(msgspec.Struct):
+    path: str
+    index: str
+
+
+def _table_files(result: Path) -> list[Path]:
+    """Return the files of a downloaded result of one index. Raises ClientError for a result of several."""
+    if not result.name.endswith(MANIFEST):
+        return [result]
+    files = msgspec.json.decode(result.read_bytes(), type=_Files).files
+    if len({file.index for file in files}) > 1:
+        raise ClientError("the result has several indexes, which are several tables; download and read its files")
+    return [result.parent / file.path for file in files]
