@@ -210,21 +210,21 @@ async def copies(url: str) -> None:
             columns = await columns_of(connection, index, chosen)
             segment = msgspec.convert(segment_of(rule(operator="is_not", value=value)), Segment)
             source = await source_of(connection, index, CHAIN, segment, Interval(None, datetime.now(UTC)))
-            for form in ("csv", "jsonl"):
-                rows = await copied(connection, form, columns, source)
-                assert {tuple(row.values()) for row in rows} == expected, (shown, form)
-                assert all(list(row) == [shown, "id"] for row in rows), (shown, form)
+            for format in ("csv", "jsonl"):
+                rows = await copied(connection, format, columns, source)
+                assert {tuple(row.values()) for row in rows} == expected, (shown, format)
+                assert all(list(row) == [shown, "id"] for row in rows), (shown, format)
     await connection.close()
 
 
 async def copied(connection: Any, name: str, columns: Any, source: Any) -> list[dict[str, str]]:
-    form = formats.new_format(name, formats.FileSpec(columns))
-    content = bytearray(form.begin())
+    format = formats.new_format(name, formats.FileSpec(columns))
+    content = bytearray(format.begin())
 
     async def take(data: bytes) -> None:
-        content.extend(form.frame(data))
+        content.extend(format.frame(data))
 
-    await connection.copy_from_query(form.query(source.sql), *source.values, output=take, **form.options())
+    await connection.copy_from_query(format.query(source.sql), *source.values, output=take, **format.options())
     if name == "csv":
         return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
     return [{key: str(value) for key, value in msgspec.json.decode(line).items()} for line in content.splitlines()]

@@ -40,11 +40,11 @@ async def export(
                 key = next(iter(index.key_columns), index.time)
                 row_key = RowKey(key, quoted_identifier(key)) if key else None
                 spec = FileSpec(columns, dialect(csv or CsvOptions()), compression, key=row_key)
-                form = formats.new_format(name, spec)
-                cut = await plan(connection, index, form.query(source.sql), source)
+                format = formats.new_format(name, spec)
+                cut = await plan(connection, index, format.query(source.sql), source)
                 with store.create(location) as file:
                     rows = RowSource(readers, connection, clauses(index, source, cut.ranges), source.values)
-                    writer = RowWriter(form, file, formats.compressor(name, compression))
+                    writer = RowWriter(format, file, formats.compressor(name, compression))
                     copied = await copy_rows(rows, writer, ignore)
                     file.publish({".json": b"{}"})
         path = store.open_path(location)

@@ -528,15 +528,15 @@ def test_change_and_reason_are_the_first_columns_and_no_part_of_the_schema(
     assert next(csv.reader(io.StringIO(series.content().decode())))[:2] == ["_change", "_reason"]
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet"])
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl", "parquet"])
 def test_results_with_deletes_are_verified_by_their_manifests(
-    reader: httpx2.Client, things: Session, tmp_path: Path, form: str
+    reader: httpx2.Client, things: Session, tmp_path: Path, format: str
 ) -> None:
     insert(things, 1, 2, 3)
-    series, paths = changes(reader, export_format=form), []
+    series, paths = changes(reader, export_format=format), []
     for run in (1, 2):
         assert series.execute() == "DONE"
-        paths.append(tmp_path / str(run) / f"Thing_Export-{series.id}.{form}")
+        paths.append(tmp_path / str(run) / f"Thing_Export-{series.id}.{format}")
         paths[-1].parent.mkdir()
         paths[-1].write_bytes(series.content())
         text = reader.get(f"/tasks/{series.id}/runs/{run}/manifest").content

@@ -91,22 +91,22 @@ REPLACED: list[Round] = [([("prepare",)], DONE), ([], ("acknowledge",)), ([], DO
 @given(
     rounds=rounds,
     index=st.sampled_from(sorted(KEYS)),
-    form=st.sampled_from(["csv", "jsonl", "json", "parquet"]),
+    format=st.sampled_from(["csv", "jsonl", "json", "parquet"]),
     segment=st.booleans(),
     on_ack=st.booleans(),
 )
-@example(rounds=COMES_INTO_VIEW, index="by-id", form="csv", segment=True, on_ack=False)
-@example(rounds=COMMITS_LATE, index="by-code", form="jsonl", segment=False, on_ack=False)
-@example(rounds=REPLACED, index="by-id", form="parquet", segment=True, on_ack=True)
+@example(rounds=COMES_INTO_VIEW, index="by-id", format="csv", segment=True, on_ack=False)
+@example(rounds=COMMITS_LATE, index="by-code", format="jsonl", segment=False, on_ack=False)
+@example(rounds=REPLACED, index="by-id", format="parquet", segment=True, on_ack=True)
 def test_the_copy_made_from_the_results_equals_a_full_export(
     world: World,
     rounds: list[tuple[list[tuple[Any, ...]], tuple[str]]],
     index: str,
-    form: str,
+    format: str,
     segment: bool,
     on_ack: bool,
 ) -> None:
-    example = Example(world, index, form, segment=segment, on_ack=on_ack)
+    example = Example(world, index, format, segment=segment, on_ack=on_ack)
     steps = [step for some, run in rounds for step in (*some, run)]
     last = [("commit",), ("acknowledge",), ("run done",), ("acknowledge",), ("run done",)]
     world.runner.run(example.play([("run done",), *steps, *last]))
@@ -116,11 +116,11 @@ def test_the_copy_made_from_the_results_equals_a_full_export(
 class Example:
     """One task, its reader's copy, and what is done to the table."""
 
-    def __init__(self, world: World, index: str, form: str, *, segment: bool, on_ack: bool) -> None:
+    def __init__(self, world: World, index: str, format: str, *, segment: bool, on_ack: bool) -> None:
         self.checked = 0
         self._world = world
         self._task = ChangingTask(world.pool, world.folder)
-        self._target = {"export_format": form, "incremental": "on_ack" if on_ack else True}
+        self._target = {"export_format": format, "incremental": "on_ack" if on_ack else True}
         self._index = index
         self._segment = segment
         self._on_ack = on_ack

@@ -32,9 +32,9 @@ def client(service: Longshore) -> Iterator[httpx2.Client]:
         yield opened
 
 
-def files_body(form: str = "csv", index: str | list[str] = "wallet-ledger", **target: Any) -> dict[str, Any]:
+def files_body(format: str = "csv", index: str | list[str] = "wallet-ledger", **target: Any) -> dict[str, Any]:
     """Return the body of an export with more keys in its target."""
-    body = export_body(form)
+    body = export_body(format)
     if isinstance(index, list):
         del body["target"]["export_index"]
         body["target"]["export_indexes"] = index
@@ -113,33 +113,33 @@ def test_split_by_rows_makes_parts_of_exactly_so_many_rows(small: httpx2.Client,
     assert run["sha256"] == hashlib.sha256((tmp_path / task["result"]).read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet"])
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl", "parquet"])
 def test_each_format_has_its_own_header_and_compression_in_each_part(
-    small: httpx2.Client, tmp_path: Path, form: str
+    small: httpx2.Client, tmp_path: Path, format: str
 ) -> None:
-    compression = "zstd" if form == "parquet" else "gzip"
-    task = done(small, files_body(form, split={"rows": 700}, compression=compression) | {"chain": 1765})
+    compression = "zstd" if format == "parquet" else "gzip"
+    task = done(small, files_body(format, split={"rows": 700}, compression=compression) | {"chain": 1765})
     manifest = fetched_and_verified(small, task, tmp_path)
     assert [file["rows"] for file in manifest["files"]] == [700, 700, 600]
     for file in manifest["files"]:
         path = tmp_path / file["path"]
-        if form == "parquet":
+        if format == "parquet":
             assert pq.read_metadata(path).num_rows == file["rows"]
             continue
         text = gzip.decompress(path.read_bytes()).decode()
-        if form == "csv":
+        if format == "csv":
             assert len(list(csv.DictReader(io.StringIO(text)))) == file["rows"]
-        elif form == "json":
+        elif format == "json":
             assert len(json.loads(text)) == file["rows"]
         else:
             assert len([json.loads(line) for line in text.splitlines()]) == file["rows"]
 
 
 def test_split_by_bytes_closes_a_part_shortly_after_so_many_bytes(client: httpx2.Client, tmp_path: Path) -> None:
-    for form, size, most in (("csv", 400_000, 1.2), ("parquet", 200_000, 1.4)):
-        folder = tmp_path / form
+    for format, size, most in (("csv", 400_000, 1.2), ("parquet", 200_000, 1.4)):
+        folder = tmp_path / format
         folder.mkdir()
-        manifest = fetched_and_verified(client, done(client, files_body(form, split={"bytes": size})), folder)
+        manifest = fetched_and_verified(client, done(client, files_body(format, split={"bytes": size})), folder)
         *full, last = [file["bytes"] for file in manifest["files"]]
         assert len(full) >= 2
         assert all(size <= stored <= most * size for stored in full), full
@@ -216,16 +216,16 @@ def test_a_bundle_has_all_indexes_from_one_snapshot(client: httpx2.Client, tmp_p
 
 def test_an_index_without_rows_has_one_empty_part(client: httpx2.Client, tmp_path: Path) -> None:
     rule = {"field_name": "id", "field_type": "number", "operator": "is", "value": -1}
-    for form in ("csv", "json", "parquet"):
-        folder = tmp_path / form
+    for format in ("csv", "json", "parquet"):
+        folder = tmp_path / format
         folder.mkdir()
-        body = files_body(form, partition_by=[{"field": "kind"}], split={"rows": 10})
+        body = files_body(format, partition_by=[{"field": "kind"}], split={"rows": 10})
         body["trigger"]["segment"] = {
             "entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]
         }  # fmt: skip
         manifest = fetched_and_verified(client, done(client, body), folder)
         (file,) = manifest["files"]
-        assert (file["path"], file["rows"], file["partition"]) == (f"wallet-ledger/part-00001.{form}", 0, {})
+        assert (file["path"], file["rows"], file["partition"]) == (f"wallet-ledger/part-00001.{format}", 0, {})
 
 
 def test_the_same_request_over_the_same_rows_gives_the_same_files(client: httpx2.Client) -> None:

@@ -18,11 +18,11 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path)
 
 
-def read(store: LocalStore, name: str, content: bytes, form: str, count: int = 20, **options: object) -> FirstRows:
+def read(store: LocalStore, name: str, content: bytes, format: str, count: int = 20, **options: object) -> FirstRows:
     path = store.path(f"1/1/1/{name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    return first_rows(store, f"1/1/1/{name}", form, CsvOptions(**options), count)  # type: ignore[arg-type]
+    return first_rows(store, f"1/1/1/{name}", format, CsvOptions(**options), count)  # type: ignore[arg-type]
 
 
 def test_csv_is_shown_by_its_dialect_and_its_line_breaks_belong_to_values(store: LocalStore) -> None:

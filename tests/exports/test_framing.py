@@ -52,9 +52,9 @@ def make(kind: type[Form]) -> Form:
     return kind(FileSpec(columns))
 
 
-def framed(form: Format, parts: list[bytes]) -> bytes:
+def framed(format: Format, parts: list[bytes]) -> bytes:
     """Return the file of these blocks of rows."""
-    return form.begin() + b"".join(form.frame(part) for part in parts) + b"".join(form.end())
+    return format.begin() + b"".join(format.frame(part) for part in parts) + b"".join(format.end())
 
 
 @given(RECORDS, CUTS)
@@ -71,14 +71,14 @@ def test_csv_is_the_same_however_its_rows_arrive(records: list[list[str | None]]
 @given(RECORDS)
 def test_csv_that_arrives_row_by_row_is_the_same(records: list[list[str | None]]) -> None:
     data = copied(records)
-    form = make(Csv)
-    assert framed(form, data) == framed(make(Csv), blocks(data, []))
-    assert form.rows == len(records)
+    format = make(Csv)
+    assert framed(format, data) == framed(make(Csv), blocks(data, []))
+    assert format.rows == len(records)
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(-(10**6), 10**6)), max_size=6), CUTS)
 def test_amounts_add_up_however_the_rows_arrive(records: list[tuple[str | None, int]], cuts: list[int]) -> None:
-    form, expected = make(Csv), dict[str | None, tuple[int, Decimal]]()
+    format, expected = make(Csv), dict[str | None, tuple[int, Decimal]]()
     for word, amount in records:
         key = word and word.encode("utf-8", "replace").decode().rstrip(" ")
         rows, total = expected.get(key, (0, Decimal(0)))
@@ -87,7 +87,7 @@ def test_amounts_add_up_however_the_rows_arrive(records: list[tuple[str | None, 
         patch.setattr(readback, "PIECE_BYTES", 1)  # so that each block is added up by itself
         text = TextSums(Layout("csv", NAMES, Dialect()), TotalColumns(amount=NAMES[1], per=NAMES[0], scale=0))
         for block in blocks(copied([[word, str(amount)] for word, amount in records]), cuts):
-            text.add(form.frame(block))
+            text.add(format.frame(block))
         assert text.end() == expected
 
 

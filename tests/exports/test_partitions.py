@@ -86,13 +86,13 @@ async def export(
     split: Split | None = None,
     slice_rows: int = 10**9,
     index: Index = INDEX,
-    form: str = "csv",
+    format: str = "csv",
     fields: list[str | FieldChoice] | None = None,
     bytes_per_second: float = 0,
 ) -> list[FileEntry]:
     """Export a table into a folder; return the entries of the manifest."""
     target = IndexTarget(
-        action="export", export_index="odd", export_format=form, fields=fields, partition_by=keys, split=split
+        action="export", export_index="odd", export_format=format, fields=fields, partition_by=keys, split=split
     )
     request = ExportRequest(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)), zone=zone)
     async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
@@ -156,7 +156,7 @@ def test_a_date_without_a_time_and_a_time_without_a_zone_have_their_day(url: str
 
 def test_duckdb_reads_each_value_from_its_folder(url: str, tmp_path: Path) -> None:
     keys = [PartitionKey("word"), PartitionKey("at", "month")]
-    files = asyncio.run(export(url, tmp_path, keys, form="parquet", fields=["id", "word"]))
+    files = asyncio.run(export(url, tmp_path, keys, format="parquet", fields=["id", "word"]))
     with duckdb.connect() as database:
         query = f"""
             select word, at_month, count(*)

@@ -162,10 +162,10 @@ def test_sessions_hold_every_setting_that_changes_output_whatever_the_database_s
     assert unusual == usual
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet", "xlsx"])
-def test_every_format_gives_the_same_bytes_whatever_the_database_says(databases: Databases, form: str) -> None:
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl", "parquet", "xlsx"])
+def test_every_format_gives_the_same_bytes_whatever_the_database_says(databases: Databases, format: str) -> None:
     index = index_over("public.things", **databases.types)
-    usual, unusual = (asyncio.run(export(url, index, form))[0] for url in databases.urls)
+    usual, unusual = (asyncio.run(export(url, index, format))[0] for url in databases.urls)
     assert len(usual) > 2000
     assert unusual == usual
 

@@ -16,8 +16,8 @@ from tests.service import Longshore, in_own_loop
 SMALL = 1765
 
 
-def body(form: str = "csv", **target: Any) -> dict[str, Any]:
-    return files_body(form, **target) | {"chain": SMALL}
+def body(format: str = "csv", **target: Any) -> dict[str, Any]:
+    return files_body(format, **target) | {"chain": SMALL}
 
 
 @pytest.fixture

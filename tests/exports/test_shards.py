@@ -103,18 +103,18 @@ PLAIN: dict[str | None, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
-@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
 def test_an_export_of_many_shards_is_the_file_that_one_worker_writes(
     services: tuple[Longshore, Longshore],
     clients: tuple[httpx2.Client, httpx2.Client],
     tmp_path: Path,
-    form: str,
+    format: str,
     compression: str | None,
 ) -> None:
     before = begun(services[0])
     found = []
     for client in clients:
-        body = export_body(form)
+        body = export_body(format)
         if compression:
             body["target"]["compression"] = compression
         task, content = exported(client, body)

@@ -44,10 +44,10 @@ def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
             readers = Readers(pool, 1)
             async with readers.snapshot() as (connection, _):
                 columns = await columns_of(connection, index, choices(None, index))
-                form = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
+                format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
                 clauses = [f"{index.from_clause} and id = {number}" for number in range(1, 6)]
                 rows = RowSource(readers, connection, clauses, (CHAIN,))
-                copied = await copy_rows(rows, RowWriter(form, file), ignore)
+                copied = await copy_rows(rows, RowWriter(format, file), ignore)
                 assert copied.rows == 5
                 assert await connection.fetchval("select count(*) from public.waiting") == 5
 
@@ -76,9 +76,9 @@ def test_source_that_ends_while_the_last_block_is_written_costs_nothing(
             readers = Readers(pool, 1)
             async with readers.snapshot() as (connection, _):
                 columns = await columns_of(connection, index, choices(None, index))
-                form = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
+                format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
                 rows = RowSource(readers, connection, [index.from_clause], (CHAIN,))
-                copied = await copy_rows(rows, RowWriter(form, file), ignore)
+                copied = await copy_rows(rows, RowWriter(format, file), ignore)
                 assert copied.rows == 1
 
     asyncio.run(steps())

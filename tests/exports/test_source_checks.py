@@ -216,18 +216,18 @@ def test_a_key_of_several_columns_is_split_at_its_columns_in_every_encoding(
     assert asyncio.run(keys()) == [list(texts) for texts in zip(*rows, strict=True)]
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet", "xlsx"])
-def test_a_column_has_a_name_that_the_encoding_of_the_source_lacks(debian: DebianPostgres, form: str) -> None:
-    database = f"latin_{form}"
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl", "parquet", "xlsx"])
+def test_a_column_has_a_name_that_the_encoding_of_the_source_lacks(debian: DebianPostgres, format: str) -> None:
+    database = f"latin_{format}"
     debian.sql(f"create database {database} encoding 'LATIN1' locale 'C' template template0")
     table = "create table public.words (id int, chain_id int, at timestamptz, word text)"
     debian.sql(f"{table}; insert into public.words values (1, {CHAIN}, now(), 'a')", database=database)
     index = index_over("public.words", **{"é 🚢": Field(KEYWORD, "", column="word")})
-    found, _, _ = asyncio.run(export(debian.url(database=database), index, form))
-    if form in ("json", "jsonl"):
+    found, _, _ = asyncio.run(export(debian.url(database=database), index, format))
+    if format in ("json", "jsonl"):
         rows = json.loads(found)
-        assert (rows[0] if form == "json" else rows) == {"é 🚢": "a"}
-    elif form != "xlsx":
+        assert (rows[0] if format == "json" else rows) == {"é 🚢": "a"}
+    elif format != "xlsx":
         assert "é 🚢".encode() in found
 
 
@@ -395,6 +395,8 @@ NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
             f'{INDEX}{FIELDS}{NESTED}fields.sku = {{ type = "keyword", description = "", decimals = 2 }}\n',
             "codes.lines: `decimals` of sku is for fields of type number alone",
         ),
+        (f'{INDEX}{FIELDS}"x\\u0000" = {{ type = "text", description = "" }}\n', "codes.x\x00: has U+0000, which"),
+        (f'{INDEX}filter = "word <> \\u0000"\n{FIELDS}', "codes.filter: has U+0000, which PostgreSQL cannot read"),
         (
             f'{INDEX}{FIELDS}{NESTED}fields.sku = {{ type = "keywrd", description = "" }}\n',
             'codes.lines.sku.type: "keywrd" is not known; did you mean "keyword"?',

@@ -80,15 +80,15 @@ def test_pythons_csv_module_reads_every_profile(things: str, rows: list[Row], pr
 
 
 @quick
-@given(rows=ROWS, compression=st.sampled_from([None, "gzip", "zstd"]), form=st.sampled_from(["json", "jsonl"]))
-def test_duckdb_reads_json(things: str, folder: Path, rows: list[Row], compression: str | None, form: str) -> None:
+@given(rows=ROWS, compression=st.sampled_from([None, "gzip", "zstd"]), format=st.sampled_from(["json", "jsonl"]))
+def test_duckdb_reads_json(things: str, folder: Path, rows: list[Row], compression: str | None, format: str) -> None:
     for item in (item for row in rows for item in row["items"] or []):
         item["price"] = None if item["price"] == WIDEST else item["price"]  # numbers of DuckDB's json are doubles
-    path = folder / f"file.{form}"
-    path.write_bytes(unpacked(run(things, rows, form, compression=compression), compression))
+    path = folder / f"file.{format}"
+    path.write_bytes(unpacked(run(things, rows, format, compression=compression), compression))
     kinds = "{number: 'integer', words: 'varchar', code: 'varchar', amount: 'decimal(14,4)', count: 'bigint',"
     kinds += " yes: 'boolean', day: 'varchar', moment: 'varchar', items: 'json'}"
-    layout = "array" if form == "json" else "newline_delimited"
+    layout = "array" if format == "json" else "newline_delimited"
     with duckdb.connect() as database:
         found = database.execute(
             f"select * from read_json('{path}', columns={kinds}, format='{layout}') order by number"

@@ -52,10 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield tmp_path_factory.mktemp("totals")
 
 
-def described(name: str, form: str, rows: int, csv: CsvOptions = PLAIN) -> Manifest:
+def described(name: str, format: str, rows: int, csv: CsvOptions = PLAIN) -> Manifest:
     return Manifest(
         file=name, size=0, sha256="", rows=rows, chain=1764, task=1, run=1, due=None, interval=Interval(None, SNAPSHOT),
-        index="things", format=form,
+        index="things", format=format,
         fields=[ManifestField(field, "") for field in INDEX.fields], schema="", segment=None,
         snapshot=SNAPSHOT, previous=None, csv=csv,
     )  # fmt: skip
@@ -79,11 +79,11 @@ def by_hand(rows: list[Row]) -> dict[str | None, tuple[int, Decimal]]:
 def test_any_file_of_any_format_adds_up_to_its_rows(
     things: str, folder: Path, rows: list[Row], way: tuple[str, dict[str, Any]], scale: int | None
 ) -> None:
-    form, options = way
+    format, options = way
     extension = {"gzip": ".gz", "zstd": ".zst"}.get(options.get("compression", ""), "")
-    path = folder / f"file.{form}{extension}"
-    path.write_bytes(run(things, rows, form, **options))
-    manifest = described(path.name, form, len(rows), options.get("csv", PLAIN))
+    path = folder / f"file.{format}{extension}"
+    path.write_bytes(run(things, rows, format, **options))
+    manifest = described(path.name, format, len(rows), options.get("csv", PLAIN))
     assert readback.sums(opener(path), manifest, TotalColumns("amount", "words", scale)) == by_hand(rows)
     assert readback.rows(opener(path), manifest) == len(rows)
 
@@ -104,19 +104,19 @@ def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_text(things: str, 
     }
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
-def test_amounts_that_no_fixed_scale_holds_are_added_up_exactly(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
+def test_amounts_that_no_fixed_scale_holds_are_added_up_exactly(tmp_path: Path, format: str) -> None:
     amounts = ["0." + "0" * 40 + "1", "9" * 60, "-0.5", "1", "Infinity"]
-    path = tmp_path / f"file.{form}"
+    path = tmp_path / f"file.{format}"
     names = ",".join(INDEX.fields)
-    if form == "csv":
+    if format == "csv":
         lines = [f"1,a,,{amount},,,,,\r\n" for amount in amounts]
         path.write_text(names + "\r\n" + "".join(lines), newline="")
     else:
         written = [amount if amount[-1].isdigit() else f'"{amount}"' for amount in amounts]
         lines = [f'{{"words":"a","amount":{amount}}}' for amount in written]
-        path.write_text("[\n" + ",\n".join(lines) + "\n]\n" if form == "json" else "\n".join(lines) + "\n")
-    found = readback.sums(opener(path), described(path.name, form, len(amounts)), TotalColumns("amount", "words", 2))
+        path.write_text("[\n" + ",\n".join(lines) + "\n]\n" if format == "json" else "\n".join(lines) + "\n")
+    found = readback.sums(opener(path), described(path.name, format, len(amounts)), TotalColumns("amount", "words", 2))
     assert found == {"a": (5, Decimal("Infinity"))}
 
 

@@ -87,8 +87,8 @@ def animals(**fields: FieldType) -> Index:
     return index_over("zoo.animals", **chosen)
 
 
-def exported(url: str, form: str) -> bytes:
-    content, copied, _ = asyncio.run(export(url, animals(), form))
+def exported(url: str, format: str) -> bytes:
+    content, copied, _ = asyncio.run(export(url, animals(), format))
     assert copied.rows == copied.sent == ROWS
     return content
 
@@ -140,10 +140,10 @@ def test_csv_for_spreadsheets_has_the_same_nulls_and_words_as_csv(zoo: str) -> N
             assert shown == ("" if value is None else in_text(kind, value)), (kind.sql, value)
 
 
-@pytest.mark.parametrize("form", ["json", "jsonl"])
-def test_json_has_numbers_strings_and_documents_of_every_type(zoo: str, form: str) -> None:
-    content = exported(zoo, form)
-    text = content.decode() if form == "json" else "[" + ",".join(content.decode().split("\n")[:-1]) + "]"
+@pytest.mark.parametrize("format", ["json", "jsonl"])
+def test_json_has_numbers_strings_and_documents_of_every_type(zoo: str, format: str) -> None:
+    content = exported(zoo, format)
+    text = content.decode() if format == "json" else "[" + ",".join(content.decode().split("\n")[:-1]) + "]"
     rows = json.loads(text, parse_float=Decimal, parse_int=Decimal)
     for name, kind in zip(NAMES, KINDS, strict=True):
         for row, value in zip(rows, values_of(kind), strict=True):

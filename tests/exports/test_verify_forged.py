@@ -32,12 +32,12 @@ def parquet_bytes() -> bytes:
 def made(tmp_path: Path) -> Callable[..., Path]:
     """Write a file with a manifest that has its size and hash; members of the manifest by name."""
 
-    def make(data: bytes, form: str, **changes: Any) -> Path:
-        path: Path = tmp_path / changes.get("file", f"made.{form}")
+    def make(data: bytes, format: str, **changes: Any) -> Path:
+        path: Path = tmp_path / changes.get("file", f"made.{format}")
         path.write_bytes(data)
         manifest = {
             "version": 1, "file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 1,
-            "chain": 1, "task": 1, "run": 1, "index": "i", "format": form, "schema": "", "segment": None,
+            "chain": 1, "task": 1, "run": 1, "index": "i", "format": format, "schema": "", "segment": None,
             "fields": [{"name": "kind", "type": "keyword"}, {"name": "amount", "type": "number"}],
             "due": None, "interval": {"start": None, "end": "2026-05-26T12:00:00Z"},
             "snapshot": "2026-05-26T12:00:00Z", "previous": None, **changes,
@@ -57,7 +57,7 @@ def test_a_file_that_fits_its_manifest_passes(made: Callable[..., Path]) -> None
 
 
 @pytest.mark.parametrize(
-    ("data", "form", "changes"),
+    ("data", "format", "changes"),
     [
         (CSV, "csv", with_sum("abc")),
         (CSV, "csv", with_sum("1E+999999999")),
@@ -82,9 +82,9 @@ def test_a_file_that_fits_its_manifest_passes(made: Callable[..., Path]) -> None
     ],
 )
 def test_a_forged_manifest_is_one_line_and_exit_code_1(
-    made: Callable[..., Path], data: bytes, form: str, changes: dict[str, Any]
+    made: Callable[..., Path], data: bytes, format: str, changes: dict[str, Any]
 ) -> None:
-    path = made(data, form, **changes)
+    path = made(data, format, **changes)
     with pytest.raises(LongshoreError) as caught:
         verify([path])
     assert "\n" not in str(caught.value)
@@ -107,15 +107,15 @@ def test_a_deeply_nested_manifest_is_refused(made: Callable[..., Path]) -> None:
         verify([path])
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a,b", "a'b", "$1", "é"])
-def test_totals_of_a_column_with_any_name_are_checked(made: Callable[..., Path], form: str, name: str) -> None:
+def test_totals_of_a_column_with_any_name_are_checked(made: Callable[..., Path], format: str, name: str) -> None:
     row = json.dumps({"kind": "a", name: 1.5})
     quoted = '"' + name.replace('"', '""') + '"'
-    data = {"csv": f"kind,{quoted}\r\na,1.50\r\n", "json": f"[\n{row}\n]\n", "jsonl": f"{row}\n"}[form]
+    data = {"csv": f"kind,{quoted}\r\na,1.50\r\n", "json": f"[\n{row}\n]\n", "jsonl": f"{row}\n"}[format]
     fields = [{"name": "kind", "type": "keyword"}, {"name": name, "type": "number"}]
     changes = {"fields": fields, "totals": {**TOTALS, "amount": name}}
-    assert verify([made(data.encode(), form, **changes)])[0].rows == 1
+    assert verify([made(data.encode(), format, **changes)])[0].rows == 1
     wrong = {"fields": fields, "totals": {**with_sum("2")["totals"], "amount": name}}
     with pytest.raises(LongshoreError, match="the control totals differ"):
-        verify([made(data.encode(), form, **wrong)])
+        verify([made(data.encode(), format, **wrong)])

@@ -31,41 +31,41 @@ def test_a_workbook_of_more_text_than_a_zip_file_holds_is_refused_while_it_is_wr
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(xlsx, "MAX_SHEET_BYTES", 200_000)
-    form = xlsx.Xlsx(SPEC)
-    form.begin()
-    form.frame(BLOCK)
+    format = xlsx.Xlsx(SPEC)
+    format.begin()
+    format.frame(BLOCK)
     with pytest.raises(LongshoreError, match="ends after 200,000 bytes of XML; choose another format"):
         for _ in range(10):
-            form.frame(BLOCK)
+            format.frame(BLOCK)
 
 
 def test_a_workbook_that_is_not_begun_has_no_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As for the plan of an export, which needs its query alone."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    form = xlsx.Xlsx(SPEC)
-    assert form.query("from rows") == "select value from rows"
+    format = xlsx.Xlsx(SPEC)
+    assert format.query("from rows") == "select value from rows"
     assert list(tmp_path.iterdir()) == []
-    form.begin()
+    format.begin()
     assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_for_temporary_files_is_named_while_rows_are_written() -> None:
-    form = xlsx.Xlsx(SPEC)
-    form.begin()
+    format = xlsx.Xlsx(SPEC)
+    format.begin()
     with pytest.raises(LongshoreError) as caught:
-        form.frame(BLOCK)
+        format.frame(BLOCK)
     assert run_errors.is_retryable(caught.value)
     assert run_errors.explain(caught.value) == "the temporary files of a workbook cannot be written: File too large"
 
 
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_for_temporary_files_is_named_while_a_workbook_is_compressed() -> None:
-    form = xlsx.Xlsx(SPEC)
-    form.begin()
+    format = xlsx.Xlsx(SPEC)
+    format.begin()
     letters = random.Random(1)
-    form.frame(("".join(chr(letters.randrange(0x100, 0x7FF)) for _ in range(2800)) + "\n").encode())
+    format.frame(("".join(chr(letters.randrange(0x100, 0x7FF)) for _ in range(2800)) + "\n").encode())
     with pytest.raises(LongshoreError) as caught:
-        list(form.end())
+        list(format.end())
     assert run_errors.is_retryable(caught.value)
     assert run_errors.explain(caught.value) == "the temporary files of a workbook cannot be written: File too large"

@@ -37,7 +37,7 @@ class Forgetful(Csv):
         return framed
 
 
-async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) -> int:
+async def export(pool: Pool, catalog_file: Path, folder: Path, format: type[Csv]) -> int:
     """Copy rows by a format of the test. Return the number of rows."""
     index = catalog.load(str(catalog_file))["wallet-ledger"]
     readers = Readers(pool, 1)
@@ -48,7 +48,7 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) 
 
     async with readers.snapshot() as (connection, _):
         columns = await columns_of(connection, index, choices(None, index))
-        made = form(FileSpec(columns))
+        made = format(FileSpec(columns))
         cut = await plan(connection, index, made.query(source.sql), source)
         with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
             rows = RowSource(readers, connection, clauses(index, source, cut.ranges), source.values)

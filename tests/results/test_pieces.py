@@ -252,8 +252,8 @@ def test_an_export_of_many_shards_is_one_object_in_the_bucket(
 ) -> None:
     service = prepared(new_service)
     with service.client() as client:
-        for form in ("csv", "json"):
-            run, content = exported(client, export_body(form))
+        for format in ("csv", "json"):
+            run, content = exported(client, export_body(format))
             assert run["rows"] == ROWS
             assert content.count(b"quoted") == ROWS
             assert client.get(f"/tasks/{client.get('/tasks').json()[0]['id']}/runs/1/manifest").json()["totals"]

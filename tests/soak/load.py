@@ -91,9 +91,9 @@ class Load(threading.Thread):
         self.done["schedules"] += 1
 
     def _create(self, **trigger: Any) -> int:
-        index, form = self._chance.choice(INDEXES), self._chance.choice(FORMATS)
-        target = {"action": "export", "export_index": index, "export_format": form}
-        if form != "xlsx" and (compression := self._chance.choice(COMPRESSIONS)):
+        index, format = self._chance.choice(INDEXES), self._chance.choice(FORMATS)
+        target = {"action": "export", "export_index": index, "export_format": format}
+        if format != "xlsx" and (compression := self._chance.choice(COMPRESSIONS)):
             target["compression"] = compression
         if index == "wallet-ledger" and self._chance.random() < 0.5:
             rule = {"field_name": "timestamp", "field_type": "date", "operator": "is_after_date"}
@@ -103,7 +103,7 @@ class Load(threading.Thread):
         body = {"chain": self._chain, "desc": "a soak's", "target": target, "trigger": trigger}
         key = {"Idempotency-Key": uuid4().hex}
         task: int = self._asked("POST", "/tasks", 201, json=body, headers=key).json()["id"]
-        self.done[form] += 1
+        self.done[format] += 1
         return task
 
     def _see_through(self, task: int) -> None:
