@@ -6,8 +6,9 @@
 The entry point is called with the settings when a process starts and returns an `Action`; its name is the action's.
 """
 
-from longshore.actions.action import Action, Context, Target
+from longshore.actions.action import Action, Context
 from longshore.actions.registry import GROUP, ActionLoadError, load
 from longshore.errors import TransientError
+from longshore.tasks.model import Target
 
 __all__ = ["GROUP", "Action", "ActionLoadError", "Context", "Target", "TransientError", "load"]

@@ -6,10 +6,9 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from threading import Event
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from longshore.actions.secret_fields import with_secrets
 from longshore.database.connect import Pool
@@ -17,23 +16,11 @@ from longshore.errors import LongshoreError
 from longshore.results.store import AttemptFiles, Store, Writable
 from longshore.tasks import attempts, task_secrets
 from longshore.tasks.attempts import Attempt, RunResult
+from longshore.tasks.model import Target
 from longshore.validation import Violation
 from longshore.vault import Vault
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-MAX_SECONDS, MAX_DAYS = 7 * 24 * 3600, 3650
-
-
-class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """The fields of every target. The target of an action derives from it and adds its own fields."""
-
-    action: str
-    timeout_seconds: Annotated[int, Meta(ge=1, le=MAX_SECONDS)] | None = None
-    """The time that an attempt may take; then the run ends in `ERROR`."""
-    result_days: Annotated[float, Meta(gt=0, le=MAX_DAYS)] | None = None
-    """The time for which a result is kept, if that is shorter than the service's setting."""
-    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    """The waiting task of a chain with the highest priority gets the next free slot."""
 
 
 T = TypeVar("T", bound=Target)

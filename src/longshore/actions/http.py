@@ -10,10 +10,11 @@ import msgspec
 from msgspec import Meta
 
 from longshore import outbound
-from longshore.actions.action import Action, Context, Target
+from longshore.actions.action import Action, Context
 from longshore.errors import LongshoreError, TransientError
 from longshore.outbound import OutboundError, RefusedError
 from longshore.settings import Settings
+from longshore.tasks.model import Target
 from longshore.validation import Violation
 
 TIMEOUT_SECONDS = 30.0  # until the header section of the answer

@@ -16,13 +16,13 @@ from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
+from longshore.tasks.model import Target
 from longshore.tasks.recorded_reads import Read
 
 CHANGE, REASON = "_change", "_reason"
 CHANGE_NAMES = (CHANGE, REASON)
 """The columns that come first with `deletes`."""
 
-MAX_TIMEOUT_SECONDS, MAX_RESULT_DAYS = 7 * 24 * 3600, 3650
 TABLE_NAME = r"^[A-Za-z0-9_]{1,255}$(?!\n)"  # Python's `$` alone also matches before a newline at the end
 MAX_SPLIT = 2**53 - 1  # the largest integer that every JSON reader keeps
 
@@ -42,7 +42,7 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """Bytes of the stored file from which on no further rows are added to it."""
 
 
-class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+class ExportTarget(Target, frozen=True, kw_only=True):
     """The data to export, and the form of the result."""
 
     action: Literal["export"]
@@ -66,12 +66,6 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """Whether each run takes only the rows that became visible since the last one, or the last acknowledged one."""
     deletes: bool = False
     """Whether each run of an incremental task also says which rows are to be deleted from the reader's copy."""
-    timeout_seconds: Annotated[int, Meta(ge=1, le=MAX_TIMEOUT_SECONDS)] | None = None
-    """The time that an attempt may take; then the run ends in `ERROR`."""
-    result_days: Annotated[float, Meta(gt=0, le=MAX_RESULT_DAYS)] | None = None
-    """The time for which a result is kept, if that is shorter than the service's setting."""
-    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    """The task of a chain with the highest priority gets the next free slot."""
     deliver: Annotated[list[Deliver], Meta(min_length=1, max_length=MAX_ENTRIES)] | None = None
     """The chain's destinations of each run's result. A run is `DONE` when all of them have it."""
     share_as: Annotated[str, Meta(pattern=TABLE_NAME)] | None = None

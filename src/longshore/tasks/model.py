@@ -2,15 +2,30 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, NewType
+from typing import Annotated, Any, Literal, NewType
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 TaskId = NewType("TaskId", int)
 ChainId = NewType("ChainId", int)
 
 FORMAT_VERSION = 2
+
+
+MAX_TIMEOUT_SECONDS, MAX_RESULT_DAYS = 7 * 24 * 3600, 3650  # that a target may name
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """The fields of every target. The target of an action derives from it and adds its own fields."""
+
+    action: str
+    timeout_seconds: Annotated[int, Meta(ge=1, le=MAX_TIMEOUT_SECONDS)] | None = None
+    """The time that an attempt may take; then the run ends in `ERROR`."""
+    result_days: Annotated[float, Meta(gt=0, le=MAX_RESULT_DAYS)] | None = None
+    """The time for which a result is kept, if that is shorter than the service's setting."""
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    """The task of a chain with the highest priority gets the next free slot."""
 
 
 class Code(StrEnum):
