@@ -7,10 +7,11 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats, row_security
 from longshore.exports.catalog import Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import CopyResult, RowSource, RowWriter, copy_rows
+from longshore.exports.copy import CopyResult, RowSource, copy_rows
 from longshore.exports.formats import Compression, FileSpec, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.ranges import Plan, Source, clauses, plan
+from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles

@@ -9,9 +9,10 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats, snapshot
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import RowSource, RowWriter, copy_rows
+from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from tests.exports.engine import CHAIN, ignore, index_over
 from tests.service import Longshore

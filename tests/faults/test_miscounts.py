@@ -9,11 +9,12 @@ from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import RowSource, RowWriter, copy_rows
+from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.ranges import Source, clauses, plan
+from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import Readers
 from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt, RunResult

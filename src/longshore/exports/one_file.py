@@ -12,7 +12,7 @@ from longshore.exports import table_files
 from longshore.exports.copy import copy_rows, reporting
 from longshore.exports.job import ExportJob, WrittenIndex, WrittenResult
 from longshore.exports.manifest import sidecars
-from longshore.exports.pieces import row_writer
+from longshore.exports.row_writer import row_writer
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.shards.store import ShardResult
 from longshore.exports.slices import Slice

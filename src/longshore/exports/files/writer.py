@@ -14,14 +14,14 @@ import msgspec
 
 from longshore.errors import LongshoreError
 from longshore.exports import formats, table_files, totals
-from longshore.exports.copy import RowWriter, copy_rows
+from longshore.exports.copy import copy_rows
 from longshore.exports.files.paths import MAX_FILES, folder, index_folder, part_name, too_many_files
 from longshore.exports.formats.records import Records, count_records, end_of_record
 from longshore.exports.job import Output
 from longshore.exports.manifest import FileEntry
-from longshore.exports.pieces import row_writer
 from longshore.exports.query import ExportQuery
 from longshore.exports.reconcile import FileSums
+from longshore.exports.row_writer import RowWriter, row_writer
 from longshore.exports.shards.store import ShardResult
 from longshore.exports.slices import IndexRows, Slice
 from longshore.exports.totals import Sums

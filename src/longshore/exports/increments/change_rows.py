@@ -10,7 +10,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports import source_totals
-from longshore.exports.copy import RowWriter, copy_blocks, reporting
+from longshore.exports.copy import copy_blocks, reporting
 from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.changes import ChangeQuery, KeyList
@@ -20,6 +20,7 @@ from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import Source
 from longshore.exports.reconcile import Reconciler
+from longshore.exports.row_writer import RowWriter
 from longshore.exports.segments.sql import Condition
 from longshore.exports.source_limits import Pace
 from longshore.exports.target import REASON

@@ -22,12 +22,14 @@ from longshore.database.retry import (
     ignore_outage,
     retry_until_available,
 )
+from longshore.exports import totals
 from longshore.exports.catalog import Catalog
-from longshore.exports.copy import Report
+from longshore.exports.copy import Report, copy_rows
 from longshore.exports.files.writer import write_slice
+from longshore.exports.formats import PiecePosition
 from longshore.exports.job import Output
-from longshore.exports.pieces import write_piece
 from longshore.exports.query import ExportRequest, prepare
+from longshore.exports.row_writer import row_writer
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
@@ -126,7 +128,7 @@ class ShardWorker:
                 if work.upload is None:  # another trial writes the same bytes to the same places
                     return await write_slice(output, source, work.slice)
                 number = PieceNumber(trial.number, work.count, trial.trial)
-                return await write_piece(output, source, work.slice, work.upload, number)
+                return await _write_piece(output, source, work.slice, work.upload, number)
 
     def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:
@@ -134,6 +136,19 @@ class ShardWorker:
                 pace.share(await shards.report(self._pool, trial, rows, size))
 
         return report
+
+
+async def _write_piece(output: Output, source: IndexRows, part: Slice, upload: str, number: PieceNumber) -> ShardResult:
+    """Write a slice as a piece of the result. `upload`: the assembly's. Raises as `copy_rows`."""
+    file = await asyncio.to_thread(output.store.piece, output.location, upload, number)
+    try:
+        position = PiecePosition(first=number.number == 0, last=number.number == number.count - 1)
+        writer, sums = row_writer(source.query, file, position)
+        copied = await copy_rows(source.rows(part), writer, output.report, pace=output.pace)
+        found = totals.as_list(await asyncio.to_thread(sums.end))
+        return ShardResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
+    finally:
+        await asyncio.to_thread(file.close)
 
 
 @contextlib.contextmanager
