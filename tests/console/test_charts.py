@@ -8,7 +8,7 @@ import pytest
 
 from longshore.console.charts import HEIGHT, Column, Span, change_of, columns, line_of_time
 from longshore.console.pages import TEMPLATES, in_digits
-from longshore.console.schedules import days_of, line_of
+from longshore.console.schedules import days_of, planned_week
 from longshore.tasks.planned import PlannedTask
 from longshore.tasks.schedule import Schedule
 
@@ -24,7 +24,7 @@ def planned(**schedule: object) -> PlannedTask:
 def test_columns_are_as_high_as_their_values_and_half_is_half() -> None:
     chart = columns("Rows", [Column("run 1", [("done", 200)]), Column("run 2", [("done", 100)])], in_digits)
     full, half = chart.bars
-    assert (full.height, half.height, chart.most) == (HEIGHT, HEIGHT / 2, "200")
+    assert (full.height, half.height, chart.max) == (HEIGHT, HEIGHT / 2, "200")
     assert half.y + half.height == full.y + full.height == HEIGHT
     assert half.title == "run 2: 100"
 
@@ -65,15 +65,15 @@ def test_paused_task_has_only_the_times_to_come_in_the_week() -> None:
 
 def test_frequent_schedule_is_one_band_and_hides_no_weekly_one() -> None:
     days = days_of(NOW, ZoneInfo("UTC"))
-    often = line_of(planned(cron="*/15 * * * *"), days, 2000)
-    weekly = line_of(planned(cron="0 13 * * 2"), days, 2000)
+    often = planned_week(planned(cron="*/15 * * * *"), days, 2000)
+    weekly = planned_week(planned(cron="0 13 * * 2"), days, 2000)
     assert len(often.chart.bars) == 1
     assert often.count.split()[0] == str(len(planned(cron="*/15 * * * *").times(days[-1], 2000)))
     assert "about every 15 min" in often.chart.bars[0].title
     assert (len(weekly.chart.bars), weekly.count) == (1, "1 run")
-    office = line_of(planned(cron="*/15 8-17 * * 1-5"), days, 2000)
+    office = planned_week(planned(cron="*/15 8-17 * * 1-5"), days, 2000)
     assert len(office.chart.bars) == 5
-    cut = line_of(planned(cron="* * * * *"), days, 100)
+    cut = planned_week(planned(cron="* * * * *"), days, 100)
     assert (cut.count, cut.chart.bars[-1].kind) == ("more than 100 runs", "planned more")
 
 

@@ -91,7 +91,7 @@ def test_selected_tasks_are_cancelled_run_and_deleted_together_and_refusals_are_
     again: dict[str, str | float | bool] = {
         "id": str(tasks[1]),
         "do": "delete",
-        "sure": "1",
+        "confirmed": "1",
         "back": "https://example.com/",
     }
     html = page.request.post(

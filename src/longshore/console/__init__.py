@@ -1,7 +1,7 @@
 """Pages for people, at `/`: server-rendered, kept up to date by htmx and server-sent events.
 
-Pages only read. Whatever they change goes to the API itself, with the session's cookie, as any other client's request
-does, or, from forms without a script, to its functions; so there is one place that checks it.
+Pages only read. The API's own functions carry out their forms, with and without scripts, so there is one place that
+checks what they change.
 """
 
 from litestar import Router

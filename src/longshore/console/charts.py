@@ -53,7 +53,7 @@ class Chart(msgspec.Struct, frozen=True):
 
     title: str
     bars: list[Bar]
-    most: str
+    max: str
     """The greatest value, at the top of the axis."""
     first: str | date | datetime
     last: str | date | datetime
@@ -63,7 +63,7 @@ class Chart(msgspec.Struct, frozen=True):
 
 def columns(title: str, values: Sequence[Column], say: Callable[[float], str]) -> Chart:
     """Return a chart of columns from zero to the greatest value. `say`: returns a value in words."""
-    most = max((each.value for each in values), default=0)
+    greatest = max((each.value for each in values), default=0)
     place = 100 / max(1, len(values))
     width = min(place * FILLED, MAX_WIDTH)
     bars = []
@@ -72,13 +72,13 @@ def columns(title: str, values: Sequence[Column], say: Callable[[float], str]) -
         for kind, value in each.parts:
             if not value and not each.always:
                 continue
-            height = max(MIN_HEIGHT, value / most * HEIGHT) if most else MIN_HEIGHT
+            height = max(MIN_HEIGHT, value / greatest * HEIGHT) if greatest else MIN_HEIGHT
             top = max(0.0, top - height)
             label = f"{each.label}: {each.words or say(each.value)}"
             x = number * place + (place - width) / 2
             bars.append(Bar(round(x, 3), round(width, 3), round(top, 1), round(height, 1), kind, label))
     ends = (values[0].label, values[-1].label) if values else ("", "")
-    return Chart(title, bars, say(most), *ends)
+    return Chart(title, bars, say(greatest), *ends)
 
 
 class Span(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ from longshore.console.pages import form_of, paging, redirect, render_page
 from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
-from longshore.errors import NotFoundError, ProblemError
+from longshore.errors import ProblemError
 from longshore.exports.rights import sees
 from longshore.tasks import delivery_queries
 from longshore.validation import ValidationError, Violation
@@ -122,8 +122,6 @@ async def test_destination(request: AnyRequest, id: FromPath[str]) -> Response[s
     """Test a destination with what is stored, and show the steps on its page."""
     try:
         return await _page_of(request, id, Outcome(test=await destinations.test_destination.fn(request, id)))
-    except NotFoundError:
-        raise
     except ProblemError as problem:
         return await _page_of(request, id, Outcome(problem=problem))
 
@@ -146,8 +144,6 @@ async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBo
         same = all(fields.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
         parts = [*([] if same else ["settings"]), *(["secret"] if value["secret"] else [])]
         await destinations.change(request, id, {part: value[part] for part in parts})
-    except NotFoundError:
-        raise
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
     return redirect(request, f"destinations/{id}")
@@ -158,8 +154,6 @@ async def delete_destination(request: AnyRequest, id: FromPath[str]) -> Response
     """Delete a destination; while a task uses it, its page says so."""
     try:
         await destinations.delete_destination.fn(request, id)
-    except NotFoundError:
-        raise
     except ProblemError as problem:
         return await _page_of(request, id, Outcome(problem=problem))
     return redirect(request, "destinations")

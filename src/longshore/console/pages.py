@@ -53,7 +53,7 @@ DIGITS = re.compile(r"[0-9]{1,19}")
 CODE = re.compile(r"`([^`]+)`")
 UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 UNITS = ("B", "kB", "MB", "GB", "TB")
-AGES = (("y", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60))
+AGE_UNITS = (("y", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60))
 NOT_KEPT = ("offset", "from", "segment", "part", "log")
 """Parameters of an address that belong to one chain, or to one page of a list."""
 
@@ -95,7 +95,7 @@ def _ago(moment: datetime) -> str:
     """Return a time in words that count from now. Scripts repeat it by the clock of the viewer."""
     seconds = (datetime.now(UTC) - moment).total_seconds()
     size = abs(seconds)
-    unit, length = next(((name, each) for name, each in AGES if size >= 1.5 * each), ("s", 1))
+    unit, length = next(((name, each) for name, each in AGE_UNITS if size >= 1.5 * each), ("s", 1))
     text = f"{size / length:.0f} {unit}"
     return f"{text} ago" if seconds >= 0 else f"in {text}"
 

@@ -80,16 +80,16 @@ def days_of(now: datetime, zone: ZoneInfo) -> list[datetime]:
 
 
 def _lines(tasks: Sequence[PlannedTask], days: Sequence[datetime]) -> list[PlannedWeek]:
-    most = MAX_TIMES // max(1, len(tasks))
-    return [line_of(task, days, most) for task in tasks]
+    max_times = MAX_TIMES // max(1, len(tasks))
+    return [planned_week(task, days, max_times) for task in tasks]
 
 
-def line_of(task: PlannedTask, days: Sequence[datetime], most: int) -> PlannedWeek:
-    """Return the line of a task. `most`: times that are computed; where there are more, the rest is drawn as one."""
+def planned_week(task: PlannedTask, days: Sequence[datetime], max_times: int) -> PlannedWeek:
+    """Return the line of a task. `max_times`: those that are computed; of more, the rest is drawn as one span."""
     start, end = days[0], days[-1]
-    times = task.times(end, most + 1)
-    cut = len(times) > most
-    times = times[:most]
+    times = task.times(end, max_times + 1)
+    cut = len(times) > max_times
+    times = times[:max_times]
     kind = "paused" if task.paused else "planned"
     spans = [
         Span(first, min(end, last + RUN), kind, _in_words(first, last, number))

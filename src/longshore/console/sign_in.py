@@ -38,7 +38,7 @@ async def home(request: AnyRequest) -> Response[str]:
 
 
 @get("/sign-in", include_in_schema=False)
-async def show(request: AnyRequest) -> Response[str]:
+async def show_sign_in(request: AnyRequest) -> Response[str]:
     """Return the form for name and password."""
     return html("sign_in.html", next=_local(request.query_params.get("next", "")), violation="", name="")
 

@@ -46,7 +46,13 @@ MAX_RUNS = 50
 MAX_BACKFILLS = 10
 MAX_DELIVERIES = 25
 MAX_LINKS = 10
-UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_per_second": None, "seconds_left": None}
+NO_COUNTS: dict[str, Any] = {
+    "rows": 0,
+    "bytes": 0,
+    "rows_expected": None,
+    "rows_per_second": None,
+    "seconds_left": None,
+}
 
 
 @get("/console/{chain:int}/tasks/{id:str}", include_in_schema=False)
@@ -80,7 +86,7 @@ async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:
     assert polled.task is not None
     id = TaskId(polled.task.id)
     now, _ = await progress.read(service.pool, caller.chain, id, service.settings.heartbeat_timeout)
-    return now if sees(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **UNKNOWN)
+    return now if sees(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **NO_COUNTS)
 
 
 def _log(polled: PolledTask, task: Task, newer: int) -> dict[str, Any]:
@@ -107,7 +113,7 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
     listed, _ = await backfills.of_task(service.pool, caller.chain, id, Page(MAX_BACKFILLS))
     found, _ = await delivery_queries.of_task(service.pool, caller.chain, id, Page(MAX_DELIVERIES))
     deliveries = [each for each in found if sees(caller, each.reads, service.catalog)]
-    target, trigger = readable(task)
+    target, trigger = _readable(task)
     newest = next((run for run in runs if run.result), None)
     return {
         "has_schedule": bool(trigger) and ("repeat" in trigger or "cron" in trigger) and not whole.schedule_ended,
@@ -159,7 +165,7 @@ def _undelivered(deliveries: Sequence[DeliveryRow]) -> list[int]:
     return [run for run in dict.fromkeys(ended) if run not in pending]
 
 
-def readable(task: Task) -> tuple[Any, Any]:
+def _readable(task: Task) -> tuple[Any, Any]:
     """Return a task's target and trigger as values; None for both where this version does not understand them."""
     try:
         target, trigger = msgspec.json.decode(task.target), msgspec.json.decode(task.trigger)

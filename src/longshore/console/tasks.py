@@ -155,7 +155,7 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     if not tasks or do not in PAST_TENSE:
         return Redirect(back, status_code=303)
     content: dict[str, Any] = {"do": do, "tasks": tasks, "back": back}
-    if do in QUESTIONS and "sure" not in fields:
+    if do in QUESTIONS and "confirmed" not in fields:
         return await render_page(request, "selected.html", f"{do.title()}?", question=QUESTIONS[do], **content)
     refused = []
     for task in tasks:

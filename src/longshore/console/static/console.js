@@ -2,10 +2,10 @@
 "use strict";
 
 const chain = document.body.dataset.chain;
-const said = document.getElementById("said");
+const message = document.getElementById("message");
 
 function say(text) {
-  said.textContent = text;
+  message.textContent = text;
 }
 
 document.documentElement.classList.add("js");
@@ -13,12 +13,12 @@ document.documentElement.classList.add("js");
 // --- Times in the viewer's zone and with 24 hours; the page comes in UTC, which stays in the title.
 
 const long = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
-const AGES = [["y", 31557600], ["d", 86400], ["h", 3600], ["min", 60]];
+const AGE_UNITS = [["y", 31557600], ["d", 86400], ["h", 3600], ["min", 60]];
 
 function ago(moment) {
   const seconds = (Date.now() - moment) / 1000;
   const size = Math.abs(seconds);
-  const [unit, length] = AGES.find(([, each]) => size >= 1.5 * each) || ["s", 1];
+  const [unit, length] = AGE_UNITS.find(([, each]) => size >= 1.5 * each) || ["s", 1];
   const text = `${Math.round(size / length)} ${unit}`;
   return seconds >= 0 ? `${text} ago` : `in ${text}`;
 }
@@ -41,8 +41,8 @@ setInterval(() => {
 // The days of a page are the viewer's: the cookie tells the service whose. A zone in the address comes first.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 document.cookie = `zone=${encodeURIComponent(zone)}; path=/console; samesite=strict; max-age=31536000`;
-const shown = document.querySelector("form[data-zone]");
-if (shown && shown.dataset.zone !== zone && !new URLSearchParams(location.search).has("zone") && navigator.cookieEnabled) {
+const zoneForm = document.querySelector("form[data-zone]");
+if (zoneForm && zoneForm.dataset.zone !== zone && !new URLSearchParams(location.search).has("zone") && navigator.cookieEnabled) {
   if (sessionStorage.getItem("zone") !== zone) { // once, should the service not know the zone
     sessionStorage.setItem("zone", zone);
     location.reload();
@@ -51,7 +51,7 @@ if (shown && shown.dataset.zone !== zone && !new URLSearchParams(location.search
 
 // --- The curve of a run: rows over time, from what this page, or one before it in this tab, has seen.
 
-const MOST_POINTS = 300;
+const MAX_POINTS = 300;
 
 function curve() {
   const progress = document.querySelector(".progress[data-run]");
@@ -64,7 +64,7 @@ function curve() {
   const last = points[points.length - 1];
   const after = rows / speed;
   if (after > last[0] && rows >= last[1]) points.push([after, rows]);
-  if (points.length > MOST_POINTS) points.splice(1, points.length - 2, ...points.slice(1, -1).filter((_, at) => at % 2));
+  if (points.length > MAX_POINTS) points.splice(1, points.length - 2, ...points.slice(1, -1).filter((_, at) => at % 2));
   try { sessionStorage.setItem(key, JSON.stringify(points)); } catch { sessionStorage.clear(); }
   const width = Math.max(after, points[points.length - 1][0]);
   const height = Math.max(rows, expected);
@@ -114,7 +114,7 @@ document.addEventListener("click", async (event) => {
   }
   button.classList.add("copied");
   say("Copied");
-  setTimeout(() => { button.classList.remove("copied"); if (said.textContent === "Copied") say(""); }, 2000);
+  setTimeout(() => { button.classList.remove("copied"); if (message.textContent === "Copied") say(""); }, 2000);
 });
 
 document.addEventListener("click", (event) => {
