@@ -41,7 +41,8 @@ from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
 from longshore.api.routes import endpoints_of
 from longshore.api.service import lifespan
-from longshore.console.pages import compile_templates, to_answer
+from longshore.console.pages import to_answer
+from longshore.console.rendering import compile_templates
 from longshore.destinations import kinds
 from longshore.exports.target import ExportTarget
 from longshore.settings import Settings

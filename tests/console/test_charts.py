@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from longshore.console.charts import HEIGHT, Column, Span, change_of, columns, line_of_time
-from longshore.console.pages import TEMPLATES, in_digits
+from longshore.console.rendering import TEMPLATES, in_digits
 from longshore.console.schedules import days_of, planned_week
 from longshore.tasks.planned import PlannedTask
 from longshore.tasks.schedule import Schedule

@@ -13,7 +13,8 @@ from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.console.charts import Chart, Column, columns
-from longshore.console.pages import html, in_bytes, in_digits, in_seconds, paging, render_page
+from longshore.console.pages import paging, render_page
+from longshore.console.rendering import in_bytes, in_digits, in_seconds, render
 from longshore.console.zones import zone_of
 from longshore.database.rows import Page
 from longshore.tasks import figures
@@ -54,7 +55,7 @@ async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(m
     service, caller = admitted(request)
     now = await figures.figures(service.pool, caller.chain)
     if "hx-request" in request.headers:
-        return await asyncio.to_thread(html, "system_figures.html", figures=now)
+        return await asyncio.to_thread(render, "system_figures.html", figures=now)
     named = zone_of(request, zone)
     days = await figures.by_day(service.pool, caller.chain, named)
     charts = system_charts(days)

@@ -17,7 +17,8 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
 from longshore.console.export_form import ExportForm, export_of, read_form
-from longshore.console.pages import html, redirect, render_page, to_violations
+from longshore.console.pages import redirect, render_page, to_violations
+from longshore.console.rendering import render
 from longshore.console.repeated import NO_EXPORT, ExportBody, form_values, repeated_export
 from longshore.console.rule_form import choices, operands
 from longshore.console.snippets import snippets_of
@@ -136,11 +137,11 @@ async def preview_export(
     if part == "snippets":
         is_later = form.fields.get("when") == "at"
         snippets = snippets_of(export, caller.chain, base_url(request), is_later=is_later)
-        return html("export_snippets.html", snippets=snippets)
+        return render("export_snippets.html", snippets=snippets)
     found = await segments.previewed(request, await _preview_body(request, form, export), shows_rows=part == "rows")
     if part == "rows":
-        return html("export_rows.html", first=rows_of(found.sample))
-    return html("export_forecast.html", found=found)
+        return render("export_rows.html", first=rows_of(found.sample))
+    return render("export_forecast.html", found=found)
 
 
 async def _preview_body(request: AnyRequest, form: ExportForm, export: ExportBody) -> dict[str, Any]:

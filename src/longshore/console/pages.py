@@ -1,36 +1,26 @@
-"""Templates, the frame around each page, and pages of errors."""
+"""The frame around each page, what pages share of forms and lists, and pages of errors."""
 
 import asyncio
 import re
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import MediaType, Request, Response
 from litestar.response import Redirect
-from markupsafe import Markup, escape
 
-from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.api.guard import admitted
 from longshore.api.problems import problem, refusal_of, to_response
 from longshore.api.routes import ENDPOINTS
 from longshore.api.service import AnyRequest, Service
+from longshore.console.rendering import render
 from longshore.database.rows import Page
 
 STATIC = Path(str(resources.files("longshore.console") / "static"))
-
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-# Under `no-referrer`, which the API sends, browsers send `Origin: null` with a form.
-HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
 
 PAGES = (
     ("tasks", "Tasks", Level.READ),
@@ -50,102 +40,8 @@ PAGE_PATHS = [
     if method == "GET" and (path == "/" or path.startswith(("/console/", "/sign-in")))
 ]
 DIGITS = re.compile(r"[0-9]{1,19}")
-CODE = re.compile(r"`([^`]+)`")
-UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
-UNITS = ("B", "kB", "MB", "GB", "TB")
-AGE_UNITS = (("y", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60))
 NOT_KEPT = ("offset", "from", "segment", "part", "log")
 """Parameters of an address that belong to one chain, or to one page of a list."""
-
-
-def in_bytes(size: float) -> str:
-    for unit in UNITS:
-        if size < 1000 or unit == UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError
-
-
-def in_seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def in_digits(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _ago(moment: datetime) -> str:
-    """Return a time in words that count from now. Scripts repeat it by the clock of the viewer."""
-    seconds = (datetime.now(UTC) - moment).total_seconds()
-    size = abs(seconds)
-    unit, length = next(((name, each) for name, each in AGE_UNITS if size >= 1.5 * each), ("s", 1))
-    text = f"{size / length:.0f} {unit}"
-    return f"{text} ago" if seconds >= 0 else f"in {text}"
-
-
-def _raw(value: msgspec.Raw | None) -> str:
-    return "" if value is None else bytes(value).decode()
-
-
-def _code(text: str) -> Markup:
-    """Return a text with its parts between backticks as code."""
-    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # it is escaped
-
-
-def _short(text: str) -> Markup:
-    """Return a text with each UUID in it as its first eight digits."""
-    shortened = UUID.sub(r'<span title="\g<0>">\1</span>', str(escape(text)))
-    return Markup(shortened)  # noqa: S704  # it is escaped
-
-
-def _reason(text: str) -> str:
-    """Return the entry of a log that says why a run failed, without the word that a page says already."""
-    return text.removeprefix("failed: ")
-
-
-TEMPLATES = Environment(
-    loader=PackageLoader("longshore.console"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.filters |= {
-    "bytes": in_bytes,
-    "seconds": in_seconds,
-    "number": in_digits,
-    "iso": _iso,
-    "utc": _utc,
-    "ago": _ago,
-    "raw": _raw,
-    "code": _code,
-    "short": _short,
-    "reason": _reason,
-}
-TEMPLATES.globals |= {"version": __version__}
-
-
-def compile_templates() -> None:
-    """Compile all templates, which takes longer than a request may hold the event loop."""
-    for name in TEMPLATES.list_templates():
-        TEMPLATES.get_template(name)
 
 
 class Viewer(msgspec.Struct, frozen=True):
@@ -162,31 +58,25 @@ async def render_page(request: AnyRequest, template: str, title: str, **content:
     caller: Caller = request.scope["user"]
     name, levels = await users.name_and_levels(service.pool, int(caller.id))
     viewer = Viewer(name, caller.level, sorted(levels))
-    here, *below = request.scope["path"].split("/")[3:]
+    section, *below = request.scope["path"].split("/")[3:]
     frame: dict[str, Any] = {
         "viewer": viewer,
         "pages": [(path, label) for path, label, needed in PAGES if caller.level >= needed],
         "may_write": caller.level >= Level.WRITE,
         "may_admin": caller.level >= Level.ADMIN,
-        "here": here,
-        "kept": "" if below else _kept(request),
+        "section": section,
+        "kept_query": "" if below else _kept_query(request),
         "title": title,
         "chain": caller.chain,
         "base": f"/console/{caller.chain}",
     }
-    return await asyncio.to_thread(html, template, 200, **{**frame, **content})
+    return await asyncio.to_thread(render, template, 200, **{**frame, **content})
 
 
-def _kept(request: AnyRequest) -> str:
+def _kept_query(request: AnyRequest) -> str:
     """Return the query of a page that means the same in another chain."""
     pairs = [pair for pair in request.query_params.multi_items() if pair[0] not in NOT_KEPT and pair[1]]
     return f"?{urlencode(pairs)}" if pairs else ""
-
-
-def html(template: str, status: int = 200, **content: Any) -> Response[str]:
-    """Return a page, or a part of one, without a frame."""
-    text = TEMPLATES.get_template(template).render(content)
-    return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
 
 
 def as_number(text: str) -> int | str:
@@ -236,7 +126,7 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     detail = found.detail
     if isinstance(error, ForbiddenError) and not error.violations:
         detail = "Your level for this chain does not include this page."
-    return html(
+    return render(
         "problem.html",
         found.status,
         title=found.title,
@@ -253,7 +143,7 @@ def to_violations(request: Request[Any, Any, Any], error: Exception) -> Response
         return to_page(request, error)
     found = problem(refusal_of(request, error), "")
     part = request.query_params.get("part", "")
-    return html(
+    return render(
         "export_violations.html", title=found.title, detail=found.detail, violations=found.errors or [], part=part
     )
 

@@ -16,7 +16,8 @@ from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import may_see_run
-from longshore.console.pages import html, paging, render_page
+from longshore.console.pages import paging, render_page
+from longshore.console.rendering import render
 from longshore.database.rows import Page
 from longshore.exports.first_rows import FirstRows, first_rows
 from longshore.exports.manifest import IndexEntry, Manifest, ManifestField
@@ -102,7 +103,7 @@ async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str
         about = f"task {id}"
         await audit.record(service.pool, actor(request), caller.chain, "result.preview", about, {"run": number})
     if "hx-request" in request.headers:
-        return await asyncio.to_thread(html, "first_rows.html", first=first)
+        return await asyncio.to_thread(render, "first_rows.html", first=first)
     details = await details_of(request, task_id(id), await _run(request, id, number))
     title = f"Run {number} of task {id}"
     return await render_page(request, "run.html", title, task_number=id, details=details, first=first)

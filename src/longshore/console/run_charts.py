@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from longshore.console.charts import Chart, Column, Span, change_of, columns, line_of_time
-from longshore.console.pages import in_bytes, in_digits, in_seconds
+from longshore.console.rendering import in_bytes, in_digits, in_seconds
 from longshore.tasks.model import Code, Run
 
 

@@ -21,7 +21,8 @@ from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.charts import Chart, Span, line_of_time
-from longshore.console.pages import form_of, in_seconds, paging, redirect, render_page
+from longshore.console.pages import form_of, paging, redirect, render_page
+from longshore.console.rendering import in_seconds
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.tasks import planned, requests
@@ -34,7 +35,7 @@ MAX_TIMES = 4000
 """Computed for a page: each takes time."""
 MAX_DRAWN = 120
 """Runs of a task that are drawn one by one; those of one that runs more often in a week are drawn as spans."""
-RUN = timedelta(minutes=20)
+DRAWN_RUN = timedelta(minutes=20)
 """The width that a run is drawn with: a week has few pixels for each minute."""
 
 
@@ -92,8 +93,8 @@ def planned_week(task: PlannedTask, days: Sequence[datetime], max_times: int) ->
     times = times[:max_times]
     kind = "paused" if task.paused else "planned"
     spans = [
-        Span(first, min(end, last + RUN), kind, _in_words(first, last, number))
-        for first, last, number in _together(times, RUN if len(times) <= MAX_DRAWN else timedelta(hours=2))
+        Span(first, min(end, last + DRAWN_RUN), kind, _in_words(first, last, number))
+        for first, last, number in _together(times, DRAWN_RUN if len(times) <= MAX_DRAWN else timedelta(hours=2))
     ]
     if cut:
         spans.append(Span(times[-1], end, f"{kind} more", "and so on"))

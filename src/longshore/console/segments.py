@@ -13,7 +13,8 @@ from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import shown_segment
 from longshore.console.export_form import read_form
-from longshore.console.pages import html, paging, redirect, render_page, to_violations
+from longshore.console.pages import paging, redirect, render_page, to_violations
+from longshore.console.rendering import render
 from longshore.database.rows import Page
 from longshore.exports.segments import describe
 from longshore.exports.segments import stored as stored_segments
@@ -57,7 +58,7 @@ async def store_segment(request: AnyRequest, body: RawBody) -> Response[str]:
     value = {"chain": caller.chain, "name": name, "segment": form.segment()}
     stored = (await segments.store(request, value, None)).content
     if "hx-request" in request.headers:
-        return html("segment_choice.html", stored=stored, index=form.indexes[0])
+        return render("segment_choice.html", stored=stored, index=form.indexes[0])
     return redirect(request, "segments")
 
 

@@ -15,7 +15,8 @@ from longshore.api.auth import cookie_of, logout, no_cookies
 from longshore.api.guard import actor, refuse_other_site, shown_session
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
-from longshore.console.pages import form_of, html
+from longshore.console.pages import form_of
+from longshore.console.rendering import render
 from longshore.errors import OverloadError
 
 WRONG_CREDENTIALS = "The name or the password is wrong."
@@ -33,14 +34,14 @@ async def home(request: AnyRequest) -> Response[str]:
     name, levels = await users.name_and_levels(service.pool, user.user)
     if not levels:
         detail = f"{name} has no level for any chain. An admin of a chain can give one."
-        return html("problem.html", 403, title="No chain", detail=detail, request_id="", violations=[], chain=None)
+        return render("problem.html", 403, title="No chain", detail=detail, request_id="", violations=[], chain=None)
     return Redirect(f"/console/{min(levels)}/tasks", status_code=303)
 
 
 @get("/sign-in", include_in_schema=False)
 async def show_sign_in(request: AnyRequest) -> Response[str]:
     """Return the form for name and password."""
-    return html("sign_in.html", next=_local(request.query_params.get("next", "")), violation="", name="")
+    return render("sign_in.html", next=_local(request.query_params.get("next", "")), violation="", name="")
 
 
 @post("/sign-in", status_code=200, include_in_schema=False)
@@ -55,12 +56,12 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
             name.replace("\x00", ""), form.get("password", ""), actor(request)
         )
     except SignInError:
-        return html("sign_in.html", 401, next=next_path, violation=WRONG_CREDENTIALS, name=name)
+        return render("sign_in.html", 401, next=next_path, violation=WRONG_CREDENTIALS, name=name)
     except OverloadError as error:
         violation = f"{error.detail} Try again in {error.seconds} seconds."
-        return html("sign_in.html", KINDS[error.kind].status, next=next_path, violation=violation, name=name)
+        return render("sign_in.html", KINDS[error.kind].status, next=next_path, violation=violation, name=name)
     if isinstance(session, OneTimeCodeChallenge):
-        return html("one_time_code.html", next=next_path, pending=str(session.attempt_id))
+        return render("one_time_code.html", next=next_path, pending=str(session.attempt_id))
     return _signed_in(request, session, next_path)
 
 
@@ -75,7 +76,7 @@ async def one_time_code(request: AnyRequest, body: RawBody) -> Response[str]:
         pending = UUID(form.get("pending", ""))
         session = await service.sign_in.with_one_time_code(pending, form.get("passcode", ""), actor(request))
     except (SignInError, ValueError):
-        return html("sign_in.html", 401, next=next_path, violation=WRONG_CODE, name="")
+        return render("sign_in.html", 401, next=next_path, violation=WRONG_CODE, name="")
     return _signed_in(request, session, next_path)
 
 

@@ -20,7 +20,8 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import NOT_SHOWN, may_change_task, shown_segment, shown_task
 from longshore.console import run_charts
-from longshore.console.pages import as_number, form_of, html, redirect, render_page
+from longshore.console.pages import as_number, form_of, redirect, render_page
+from longshore.console.rendering import render
 from longshore.console.run import details_of
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
@@ -71,11 +72,11 @@ async def show_task(
     now = await _progress(request, polled)
     content: dict[str, Any] = {"task": task, "progress": now, "over": task.state.code in (Code.DONE, Code.ERROR)}
     if part == "now":
-        return await asyncio.to_thread(html, "task_progress.html", **frame, **content)
+        return await asyncio.to_thread(render, "task_progress.html", **frame, **content)
     content |= _log(polled, task, log) | await _live(request, polled, task)
     content["reason"] = _shown_reason(request, polled, polled.reason)
     if part == "live":
-        return await asyncio.to_thread(html, "task_live.html", **frame, **content)
+        return await asyncio.to_thread(render, "task_live.html", **frame, **content)
     rules, name = await _rules(request, task) if content["target"] else ([], "")
     content |= {"rules": rules, "segment_name": name, "endpoint": endpoint(request)}
     return await render_page(request, "task.html", f"Task {task.id}", **content)

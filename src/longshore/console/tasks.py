@@ -18,7 +18,8 @@ from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import NOT_SHOWN
-from longshore.console.pages import as_number, html, render_page
+from longshore.console.pages import as_number, render_page
+from longshore.console.rendering import render
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
 from longshore.exports.visibility import sees_task
@@ -87,7 +88,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     content["back"] = f"/console/{caller.chain}/tasks{_address(filters, offset)}"
     if "hx-request" in request.headers:
         frame: dict[str, Any] = {"base": f"/console/{caller.chain}", "may_write": caller.level >= Level.WRITE}
-        answer = await asyncio.to_thread(html, "tasks_table.html", **frame, **content)
+        answer = await asyncio.to_thread(render, "tasks_table.html", **frame, **content)
         answer.headers["HX-Replace-Url"] = content["back"]
         return answer
     choices = {
@@ -123,14 +124,14 @@ def _paging(found: TaskList, filters: dict[str, str], offset: int) -> dict[str, 
     total = min(found.total, MAX_COUNTED) if not found.is_exact else found.total
     number = f"{total:,} task{'' if total == 1 else 's'}"
     pages = -(-found.total // PAGE_SIZE)
-    here = offset // PAGE_SIZE + 1
+    current = offset // PAGE_SIZE + 1
     return {
         "total": number if found.is_exact else f"more than {number}",
-        "place": f"Page {here:,} of {pages:,}" if found.is_exact else f"Page {here:,}",
+        "place": f"Page {current:,} of {pages:,}" if found.is_exact else f"Page {current:,}",
         "before": _address(filters, max(0, offset - PAGE_SIZE)) if offset else None,
         "after": _address(filters, offset + PAGE_SIZE) if offset + PAGE_SIZE < found.total else None,
         "start": _address(filters, 0) if offset > PAGE_SIZE else None,
-        "end": _address(filters, (pages - 1) * PAGE_SIZE) if found.is_exact and here < pages - 1 else None,
+        "end": _address(filters, (pages - 1) * PAGE_SIZE) if found.is_exact and current < pages - 1 else None,
     }
 
 
