@@ -1,0 +1,53 @@
+"""The request of the form of a new export from elsewhere, as text."""
+
+import ast
+import json
+import shlex
+from decimal import Decimal
+from typing import Any
+
+from longshore.console.repeated import ExportBody
+from longshore.console.snippets import snippets_of
+
+RULE = {"field_name": "id", "field_type": "number", "operator": "is_one_of", "value": [2**53 + 1, Decimal("0.50")]}
+TARGET: dict[str, Any] = {
+    "action": "export", "export_index": "users", "export_format": "csv", "priority": 3, "deletes": True,
+    "fields": ["id", {"name": "first_name", "as": "name"}], "incremental": "on_ack",
+    "partition_by": [{"field": "created", "by": "day"}, {"field": "kind"}], "split": {"rows": 5},
+    "deliver": [{"destination": "a b"}, {"destination": "c", "path": "{name}"}],
+}  # fmt: skip
+TRIGGER = {"once": "2126-01-05T04:00:00+01:00", "timezone": "UTC", "segment": {"index": "users", "rules": [RULE]}}
+SNIPPETS = snippets_of(ExportBody('it\'s "new"', TARGET, TRIGGER), 7, "http://127.0.0.1:1", is_later=True)
+
+
+def test_curl_sends_the_body_with_each_digit_of_its_numbers() -> None:
+    body = shlex.split(SNIPPETS.curl)[-1]
+    assert '"value":[9007199254740993,0.50]' in body
+    assert json.loads(body, parse_float=Decimal) == {
+        "chain": 7, "desc": "it's \"new\"", "target": TARGET, "trigger": TRIGGER,
+    }  # fmt: skip
+
+
+def test_python_has_the_arguments_of_the_client_and_names_what_it_lacks() -> None:
+    assert "[9007199254740993, 0.50]" in SNIPPETS.python
+    assert SNIPPETS.python.endswith("\n# not by the client: priority")
+    calls = [each for each in ast.walk(ast.parse(SNIPPETS.python)) if isinstance(each, ast.Call)]
+    call = next(each for each in calls if ast.unparse(each.func) == "client.exports.create")
+    arguments = {each.arg: each.value for each in call.keywords}
+    for name in ("fields", "incremental", "deletes", "partition_by", "split", "deliver"):
+        assert ast.literal_eval(arguments[name]) == TARGET[name], name
+    assert ast.unparse(arguments["at"]) == f"datetime.fromisoformat({TRIGGER['once']!r})"
+    assert ast.literal_eval(arguments["desc"]) == 'it\'s "new"'
+
+
+def test_command_has_its_options_and_names_what_it_lacks() -> None:
+    command, lacks = SNIPPETS.cli.split("\n")
+    assert shlex.split(command) == [
+        "longshore", "export", "users", "--format", "csv", "--field", "id", "--field", "first_name",
+        "--partition-by", "created:day", "--partition-by", "kind", "--split-rows", "5", "--deliver", "a b",
+        "--at", TRIGGER["once"], "--desc", "it's \"new\"",
+    ]  # fmt: skip
+    assert lacks.removeprefix("# not by the command line: ").split("; ") == [
+        "priority", "rules: store them and name the segment", "incremental", "names of columns",
+        "path or table of a delivery",
+    ]  # fmt: skip
