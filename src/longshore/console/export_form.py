@@ -40,9 +40,9 @@ class ExportForm(msgspec.Struct, frozen=True):
     @property
     def indexes(self) -> list[str]:
         """The chosen indexes; columns, rules and folders of the form are those of the first."""
-        return list(dict.fromkeys([self.fields.get("index", ""), *self.all("more")]))
+        return list(dict.fromkeys([self.fields.get("index", ""), *self.texts("more")]))
 
-    def all(self, name: str) -> list[str]:
+    def texts(self, name: str) -> list[str]:
         """Return the texts of the fields of a name."""
         return [text for each, text in self.pairs if each == name]
 
@@ -97,7 +97,7 @@ def _columns(form: ExportForm, fields: dict[str, str]) -> list[Any] | None:
     name = fields.get("columns-of", "")
     if name not in form.catalog or name != fields.get("index"):
         return None
-    chosen = form.all("column")
+    chosen = form.texts("column")
     if form.repeated.of("fields", name):
         return form.repeated.columns(name, chosen)
     return None if len(chosen) == len(form.catalog[name].fields) else chosen

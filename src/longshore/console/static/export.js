@@ -14,7 +14,10 @@ const changed = () => form.dispatchEvent(new Event("input"));
 
 // --- The chosen index: its columns, the keys of its folders, and a line for a rule of it.
 
-const ofIndex = () => [...document.querySelectorAll("template[data-index]")].find((each) => each.dataset.index === by("index").value).content.cloneNode(true);
+function ofIndex() {
+  const templates = [...document.querySelectorAll("template[data-index]")];
+  return templates.find((each) => each.dataset.index === by("index").value).content.cloneNode(true);
+}
 
 function showIndex() {
   const found = ofIndex();
