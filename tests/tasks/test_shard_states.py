@@ -8,7 +8,7 @@ import pytest
 
 from longshore.database.connect import Pool
 from longshore.exports.shards import store
-from longshore.exports.shards.store import ShardAttempt, ShardResult
+from longshore.exports.shards.store import ShardTrial, SliceResult
 from longshore.results.store import Piece
 from longshore.tasks import attempts
 from longshore.tasks.attempts import StaleAttemptError
@@ -18,7 +18,7 @@ from tests.tasks.test_outdated_attempts import TASK
 
 CHAIN = ChainId(502)
 SILENCE = timedelta(minutes=1)
-RESULT = ShardResult(Piece(0), 0, 0, [])
+RESULT = SliceResult(Piece(0), 0, 0, [])
 
 
 async def cut(pool: Pool, shards: int) -> Message:
@@ -29,7 +29,7 @@ async def cut(pool: Pool, shards: int) -> Message:
     return message
 
 
-async def begun(pool: Pool, message: Message, number: int) -> ShardAttempt:
+async def begun(pool: Pool, message: Message, number: int) -> ShardTrial:
     trial = await store.begin(pool, ShardMessage(message.task, message.attempt, number), uuid4())
     assert trial is not None
     return trial

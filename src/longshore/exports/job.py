@@ -16,7 +16,7 @@ from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery, ExportRequest, prepare
 from longshore.exports.ranges import Plan, plan
 from longshore.exports.reconcile import Reconciler
-from longshore.exports.shards.store import ShardResult
+from longshore.exports.shards.store import SliceResult
 from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import IndexRows, Slice, partition_keys, plan_slices
 from longshore.exports.snapshot import Readers, refuse_outdated
@@ -114,7 +114,7 @@ class WrittenIndex(msgspec.Struct):
     sha256: bytes = b""
     """Where the result has one file."""
 
-    def add(self, one: ShardResult) -> None:
+    def add(self, one: SliceResult) -> None:
         """Add the rows of the next slice."""
         self.sent += one.sent
         self.rows += one.rows

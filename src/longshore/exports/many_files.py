@@ -17,7 +17,7 @@ from longshore.exports.files.writer import write_empty, write_slice
 from longshore.exports.job import ExportJob, IndexJob, Output, WrittenIndex, WrittenResult
 from longshore.exports.manifest import SIGNATURE
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.shards.store import ShardResult
+from longshore.exports.shards.store import SliceResult
 from longshore.results.store import Store, StoreError
 
 
@@ -72,7 +72,7 @@ async def _write_by_many(job: ExportJob, coordinator: Coordinator) -> list[Writt
     done = [WrittenIndex() for _ in job.indexes]
     owners = iter([index for index, planned in zip(done, job.indexes, strict=True) for _ in planned.slices])
 
-    async def add(result: ShardResult) -> None:
+    async def add(result: SliceResult) -> None:
         next(owners).add(result)
         _refuse_too_many(done)
 

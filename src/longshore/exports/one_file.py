@@ -14,7 +14,7 @@ from longshore.exports.job import ExportJob, WrittenIndex, WrittenResult
 from longshore.exports.manifest import sidecars
 from longshore.exports.row_writer import row_writer
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.shards.store import ShardResult
+from longshore.exports.shards.store import SliceResult
 from longshore.exports.slices import Slice
 from longshore.results.multipart import UnfitPieceError
 from longshore.results.open import open_result
@@ -65,7 +65,7 @@ async def _write_by_many(pieces: AsyncExitStack, job: ExportJob, coordinator: Co
     assembly, thread = await pieces.enter_async_context(open_result(output.store.assemble, output.location))
     index = WrittenIndex()
 
-    async def add(result: ShardResult) -> None:
+    async def add(result: SliceResult) -> None:
         await loop.run_in_executor(thread, assembly.add, result.piece)
         index.add(result)
 

@@ -22,7 +22,7 @@ from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery
 from longshore.exports.reconcile import FileSums
 from longshore.exports.row_writer import RowWriter, row_writer
-from longshore.exports.shards.store import ShardResult
+from longshore.exports.shards.store import SliceResult
 from longshore.exports.slices import IndexRows, Slice
 from longshore.exports.totals import Sums
 from longshore.results.store import Piece, ResultWriter
@@ -204,23 +204,23 @@ class FilesWriter:
 
 async def write_slice(
     output: Output, source: IndexRows, part: Slice, first: Callable[[], Awaitable[None]] | None = None
-) -> ShardResult:
+) -> SliceResult:
     """Write a slice. `first`: as for `copy_rows`, whose errors are raised."""
     writer = FilesWriter(output, source.query, source.key_names, part)
     try:
         copied = await copy_rows(source.rows(part), writer, output.report, first, output.pace)
     finally:
         await asyncio.to_thread(writer.close)
-    return ShardResult(
+    return SliceResult(
         Piece(copied.size), copied.sent, copied.rows, totals.as_list(writer.sums), writer.files, writer.stats
     )
 
 
-async def write_empty(output: Output, source: IndexRows) -> ShardResult:
+async def write_empty(output: Output, source: IndexRows) -> SliceResult:
     """Write the one file of an index without rows."""
     writer = FilesWriter(output, source.query, source.key_names, Slice(None))
     try:
         await asyncio.to_thread(writer.write_empty)
     finally:
         await asyncio.to_thread(writer.close)
-    return ShardResult(Piece(writer.size), 0, 0, files=writer.files, stats=writer.stats)
+    return SliceResult(Piece(writer.size), 0, 0, files=writer.files, stats=writer.stats)

@@ -17,8 +17,8 @@ from longshore.database.retry import DATABASE_ERRORS, ignore_outage, retry_until
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.job import ExportJob
 from longshore.exports.shards import store as shards
-from longshore.exports.shards.store import Shard, ShardResult
-from longshore.exports.shards.worker import Work
+from longshore.exports.shards.store import Shard, SliceResult
+from longshore.exports.shards.worker import ShardWork
 from longshore.exports.snapshot import export_snapshot
 from longshore.results.multipart import UnfitPieceError
 from longshore.tasks.attempts import StaleAttemptError
@@ -30,7 +30,7 @@ REPORT_SECONDS = 1.0  # between two reports, and two statements on the source, w
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
-Add = Callable[[ShardResult], Awaitable[None]]
+Add = Callable[[SliceResult], Awaitable[None]]
 """Takes the result of the next shard."""
 
 
@@ -60,7 +60,7 @@ class Coordinator:
             raise
 
 
-async def _works(job: ExportJob, upload: str | None) -> list[Work]:
+async def _works(job: ExportJob, upload: str | None) -> list[ShardWork]:
     snapshot, span = await export_snapshot(job.connection), tracing.current()
     count = sum(len(index.slices) for index in job.indexes)
     works = []
@@ -69,7 +69,7 @@ async def _works(job: ExportJob, upload: str | None) -> list[Work]:
         if query.bounds is not None:
             request = msgspec.structs.replace(request, end=query.bounds.end)
         common = (request, snapshot, query.fingerprint(query.format()), job.naming.location, upload, count, span)
-        works += [Work(*common, part) for part in index.slices]
+        works += [ShardWork(*common, part) for part in index.slices]
     return works
 
 

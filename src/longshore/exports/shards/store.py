@@ -124,8 +124,8 @@ where t.id = s.task_id and (t.attempt <> s.attempt or t.state <> 'INPROGRESS')
 """
 
 
-class ShardResult(msgspec.Struct, frozen=True):
-    """The result of a shard."""
+class SliceResult(msgspec.Struct, frozen=True):
+    """The result of a slice of the rows, which a shard or the exporting worker itself has written."""
 
     piece: Piece
     sent: int
@@ -138,10 +138,10 @@ class ShardResult(msgspec.Struct, frozen=True):
     """Statistics of these files, where they are shared as a table."""
 
 
-RESULT = msgspec.json.Decoder(ShardResult)
+RESULT = msgspec.json.Decoder(SliceResult)
 
 
-class ShardAttempt(msgspec.Struct, frozen=True):
+class ShardTrial(msgspec.Struct, frozen=True):
     """A trial of a shard. `message`: of the attempt that it is a part of."""
 
     message: Message
@@ -162,7 +162,7 @@ class Shard(msgspec.Struct, frozen=True):
     """Whether its worker reports nothing, and no other worker will get a message."""
     reason: str | None
     transient: bool
-    result: ShardResult | None
+    result: SliceResult | None
     """Of the shard that is assembled next, once it is DONE; None for all others."""
 
 
@@ -175,7 +175,7 @@ async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
         await queue.send(connection, [ShardMessage(message.task, message.attempt, row["number"]) for row in rows])
 
 
-async def begin(pool: Pool, message: ShardMessage, claim_id: UUID) -> ShardAttempt | None:
+async def begin(pool: Pool, message: ShardMessage, claim_id: UUID) -> ShardTrial | None:
     """Begin a trial of a shard. Return None where its message is outdated, or its worker was lost too often.
 
     `claim_id`: a unique name of this trial. A second call with the same one begins no second trial.
@@ -185,10 +185,10 @@ async def begin(pool: Pool, message: ShardMessage, claim_id: UUID) -> ShardAttem
         return None
     if row["lost"]:
         metrics.LOST.inc()
-    return None if row["state"] == "FAILED" else ShardAttempt(message.of, message.number, row["trial"], row["work"])
+    return None if row["state"] == "FAILED" else ShardTrial(message.of, message.number, row["trial"], row["work"])
 
 
-async def report(pool: Pool, trial: ShardAttempt, rows: int, size: int) -> int:
+async def report(pool: Pool, trial: ShardTrial, rows: int, size: int) -> int:
     """Record the progress of a trial, which also shows that its worker lives. Return how many shards of the export run.
 
     Raises StaleAttemptError.
@@ -199,14 +199,14 @@ async def report(pool: Pool, trial: ShardAttempt, rows: int, size: int) -> int:
     return int(running)
 
 
-async def finish(pool: Pool, trial: ShardAttempt, result: ShardResult) -> None:
+async def finish(pool: Pool, trial: ShardTrial, result: SliceResult) -> None:
     """End a trial with its result. Raises StaleAttemptError."""
     outcome = msgspec.json.encode(result).decode()
     if await pool.fetchval(FINISH, *_key(trial), result.rows, result.piece.size, outcome) is None:
         raise StaleAttemptError(trial.message)
 
 
-async def release(pool: Pool, trial: ShardAttempt, reason: str, *, failed: bool, transient: bool) -> None:
+async def release(pool: Pool, trial: ShardTrial, reason: str, *, failed: bool, transient: bool) -> None:
     """End a trial without a result; the shard's message comes again. Raises StaleAttemptError. May be called again.
 
     `failed`: whether it counts as a failure. `transient`: whether to retry; else the export has failed.
@@ -243,5 +243,5 @@ async def forget(pool: Pool, message: Message) -> None:
     await pool.execute(DELETE, message.task, message.attempt)
 
 
-def _key(trial: ShardAttempt) -> tuple[int, int, int, int]:
+def _key(trial: ShardTrial) -> tuple[int, int, int, int]:
     return trial.message.task, trial.message.attempt, trial.number, trial.trial

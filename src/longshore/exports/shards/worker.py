@@ -32,7 +32,7 @@ from longshore.exports.query import ExportRequest, prepare
 from longshore.exports.row_writer import row_writer
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import store as shards
-from longshore.exports.shards.store import ShardAttempt, ShardResult
+from longshore.exports.shards.store import ShardTrial, SliceResult
 from longshore.exports.slices import IndexRows, Slice, partition_keys
 from longshore.exports.snapshot import ExportedSnapshot, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
@@ -44,7 +44,7 @@ from longshore.telemetry import tracing
 log = structlog.get_logger()
 
 
-class Work(msgspec.Struct, frozen=True):
+class ShardWork(msgspec.Struct, frozen=True):
     """A shard, as any worker can write it."""
 
     request: ExportRequest
@@ -62,7 +62,7 @@ class Work(msgspec.Struct, frozen=True):
     slice: Slice
 
 
-WORK = msgspec.json.Decoder(Work, float_hook=Decimal)
+WORK = msgspec.json.Decoder(ShardWork, float_hook=Decimal)
 
 
 class ShardWorker:
@@ -103,11 +103,11 @@ class ShardWorker:
         log.info("shard done", rows=result.rows, bytes=result.piece.size)
         return None
 
-    async def _release(self, trial: ShardAttempt, reason: str, *, failed: bool, transient: bool) -> None:
+    async def _release(self, trial: ShardTrial, reason: str, *, failed: bool, transient: bool) -> None:
         log.warning("shard released", reason=reason, failed=failed, exc_info=failed)
         await retry_until_available(shards.release, self._pool, trial, reason, failed=failed, transient=transient)
 
-    async def _write(self, trial: ShardAttempt) -> ShardResult:
+    async def _write(self, trial: ShardTrial) -> SliceResult:
         with _unable("is of another version"):
             work = WORK.decode(trial.work)
             index = self._catalog[work.request.target.export_index]
@@ -130,7 +130,7 @@ class ShardWorker:
                 number = PieceNumber(trial.number, work.count, trial.trial)
                 return await _write_piece(output, source, work.slice, work.upload, number)
 
-    def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
+    def _report(self, trial: ShardTrial, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:
             with ignore_outage("shard not reported"):
                 pace.share(await shards.report(self._pool, trial, rows, size))
@@ -138,7 +138,7 @@ class ShardWorker:
         return report
 
 
-async def _write_piece(output: Output, source: IndexRows, part: Slice, upload: str, number: PieceNumber) -> ShardResult:
+async def _write_piece(output: Output, source: IndexRows, part: Slice, upload: str, number: PieceNumber) -> SliceResult:
     """Write a slice as a piece of the result. `upload`: the assembly's. Raises as `copy_rows`."""
     file = await asyncio.to_thread(output.store.piece, output.location, upload, number)
     try:
@@ -146,7 +146,7 @@ async def _write_piece(output: Output, source: IndexRows, part: Slice, upload: s
         writer, sums = row_writer(source.query, file, position)
         copied = await copy_rows(source.rows(part), writer, output.report, pace=output.pace)
         found = totals.as_list(await asyncio.to_thread(sums.end))
-        return ShardResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
+        return SliceResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
     finally:
         await asyncio.to_thread(file.close)
 
