@@ -81,7 +81,6 @@ class Exporter:
         self._store = store
         self._policy = policy
         self._keys = SigningKeys(pool, policy.vault)
-        self._coordinator = Coordinator(pool, timedelta(seconds=policy.shard_silence_seconds))
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
@@ -178,7 +177,8 @@ class Exporter:
                 output = Output(self._store, naming.location, report, Pace(limits.bytes_per_second))
                 job = ExportJob(naming, output, connection, snapshot_at, indexes, changed_rows)
                 write = write_files if has_files else write_file
-                result = await write(stack, job, self._coordinator)
+                silence = timedelta(seconds=self._policy.shard_silence_seconds)
+                result = await write(stack, job, Coordinator(self._pool, job, silence))
                 if query.request.target.incremental:
                     await transactions.wait_until_durable(self._pool, connection)
             return await published(job, result)

@@ -76,7 +76,7 @@ async def _write_by_many(job: ExportJob, coordinator: Coordinator) -> list[Writt
         next(owners).add(result)
         _refuse_too_many(done)
 
-    await coordinator.collect(job, add)
+    await coordinator.collect(add)
     return done
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from longshore.exports import table_files
 from longshore.exports.copy import copy_rows, reporting
-from longshore.exports.job import ExportJob, WrittenIndex, WrittenResult
+from longshore.exports.job import ExportJob, Output, WrittenIndex, WrittenResult
 from longshore.exports.manifest import sidecars
 from longshore.exports.row_writer import row_writer
 from longshore.exports.shards.coordinator import Coordinator
@@ -32,7 +32,7 @@ async def write_file(stack: AsyncExitStack, job: ExportJob, coordinator: Coordin
     if job.is_for_many_workers:
         pieces = await stack.enter_async_context(AsyncExitStack())
         try:
-            return await _write_by_many(pieces, job, coordinator)
+            return await _write_by_many(pieces, job.output, coordinator)
         except UnfitPieceError as error:
             log.warning("export not cut", reason=str(error))
             await pieces.aclose()  # alone: the key list of a run with deletes is in `stack`
@@ -59,9 +59,9 @@ async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
     return WrittenResult(finish, functools.partial(_publish, file, thread))
 
 
-async def _write_by_many(pieces: AsyncExitStack, job: ExportJob, coordinator: Coordinator) -> WrittenResult:
+async def _write_by_many(pieces: AsyncExitStack, output: Output, coordinator: Coordinator) -> WrittenResult:
     """Have the slices written as pieces. After UnfitPieceError the connection still holds the snapshot."""
-    output, loop = job.output, asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     assembly, thread = await pieces.enter_async_context(open_result(output.store.assemble, output.location))
     index = WrittenIndex()
 
@@ -69,7 +69,7 @@ async def _write_by_many(pieces: AsyncExitStack, job: ExportJob, coordinator: Co
         await loop.run_in_executor(thread, assembly.add, result.piece)
         index.add(result)
 
-    await coordinator.collect(job, add, assembly.upload)
+    await coordinator.collect(add, assembly.upload)
 
     async def complete() -> tuple[int, bytes]:
         return await loop.run_in_executor(thread, assembly.finish)

@@ -35,56 +35,33 @@ Add = Callable[[SliceResult], Awaitable[None]]
 
 
 class Coordinator:
-    """Has exports written as shards."""
-
-    def __init__(self, pool: Pool, silence: timedelta) -> None:
-        """`pool`: of the service's database. `silence`: until a shard without a message is offered again."""
-        self._pool = pool
-        self._silence = silence
-
-    async def collect(self, job: ExportJob, add: Add, upload: str | None = None) -> None:
-        """Have all slices of an export written by any workers, and `add` their results in order.
-
-        `upload`: of the assembly, where the result is one file. Raises LongshoreError or TransientError for a shard
-        that failed, StaleAttemptError, and the errors of `add`.
-        """
-        message = job.naming.attempt.message
-        works = await _works(job, upload)
-        try:
-            await shards.send(self._pool, message, [ENCODER.encode(work).decode() for work in works])
-            await _Collector(self._pool, job, self._silence).collect(len(works), add)
-            await retry_until_available(shards.forget, self._pool, message)
-        except BaseException:
-            with contextlib.suppress(*DATABASE_ERRORS):
-                await shards.forget(self._pool, message)
-            raise
-
-
-async def _works(job: ExportJob, upload: str | None) -> list[ShardWork]:
-    snapshot, span = await export_snapshot(job.connection), tracing.current()
-    count = sum(len(index.slices) for index in job.indexes)
-    works = []
-    for index in job.indexes:
-        query, request = index.query, index.query.request
-        if query.bounds is not None:
-            request = msgspec.structs.replace(request, end=query.bounds.end)
-        common = (request, snapshot, query.fingerprint(query.format()), job.naming.location, upload, count, span)
-        works += [ShardWork(*common, part) for part in index.slices]
-    return works
-
-
-class _Collector:
-    """Collects the results of shards in their order, while the source is asked for the control totals."""
+    """Has the slices of an export written by any workers, each as a shard, while the source is asked for the totals."""
 
     def __init__(self, pool: Pool, job: ExportJob, silence: timedelta) -> None:
+        """`pool`: of the service's database. `silence`: until a shard without a message is offered again."""
         self._pool = pool
         self._job = job
         self._message = job.naming.attempt.message
         self._silence = silence
         self._reported_at = time.monotonic()
 
-    async def collect(self, count: int, add: Add) -> None:
-        """Take the results of all shards, and wait until the source has answered."""
+    async def collect(self, add: Add, upload: str | None = None) -> None:
+        """Have all slices written, and `add` their results in order.
+
+        `upload`: of the assembly, where the result is one file. Raises LongshoreError or TransientError for a shard
+        that failed, StaleAttemptError, and the errors of `add`.
+        """
+        works = await _works(self._job, upload)
+        try:
+            await shards.send(self._pool, self._message, [ENCODER.encode(work).decode() for work in works])
+            await self._collect(len(works), add)
+            await retry_until_available(shards.forget, self._pool, self._message)
+        except BaseException:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await shards.forget(self._pool, self._message)
+            raise
+
+    async def _collect(self, count: int, add: Add) -> None:
         asking = asyncio.ensure_future(self._job.ask())
         taken = 0
         try:
@@ -129,6 +106,19 @@ class _Collector:
         if current:
             rows, size = sum(shard.rows for shard in current), sum(shard.bytes for shard in current)
             await self._job.output.report(rows, size)
+
+
+async def _works(job: ExportJob, upload: str | None) -> list[ShardWork]:
+    snapshot, span = await export_snapshot(job.connection), tracing.current()
+    count = sum(len(index.slices) for index in job.indexes)
+    works = []
+    for index in job.indexes:
+        query, request = index.query, index.query.request
+        if query.bounds is not None:
+            request = msgspec.structs.replace(request, end=query.bounds.end)
+        common = (request, snapshot, query.fingerprint(query.format()), job.naming.location, upload, count, span)
+        works += [ShardWork(*common, part) for part in index.slices]
+    return works
 
 
 def _refuse_failed(current: Sequence[Shard]) -> None:
