@@ -69,10 +69,10 @@ class IndexJob(msgspec.Struct, frozen=True):
         """Give the connection role and search path of this index."""
         await row_security.restrict(self.source.connection, self.query.index, self.query.request.chain)
 
-    async def ask(self) -> None:
-        """Ask the source for the control totals."""
+    async def read_totals(self) -> None:
+        """Read the control totals of the source."""
         await self.restrict()
-        await self.reconciler.ask(self.source.connection)
+        await self.reconciler.read_source(self.source.connection)
 
 
 class ExportJob(msgspec.Struct, frozen=True):
@@ -93,10 +93,10 @@ class ExportJob(msgspec.Struct, frozen=True):
         is_cut = any(len(index.slices) > 1 for index in self.indexes)
         return is_cut and self.output.store.is_shared and not any(index.plan.one_statement for index in self.indexes)
 
-    async def ask(self) -> None:
-        """Ask the source for the control totals of all indexes."""
+    async def read_totals(self) -> None:
+        """Read the control totals of all indexes in the source."""
         for index in self.indexes:
-            await index.ask()
+            await index.read_totals()
 
 
 class WrittenIndex(msgspec.Struct):

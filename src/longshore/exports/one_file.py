@@ -48,7 +48,7 @@ async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
         writing = job.changes.write(job.connection, writer, index.reconciler, output.pace)
         sent = await reporting(writing, lambda: output.report(writer.rows, writer.size))
     whole = Slice(None, index.plan.ranges)
-    copied = await copy_rows(index.source.rows(whole, sent), writer, output.report, index.ask, output.pace)
+    copied = await copy_rows(index.source.rows(whole, sent), writer, output.report, index.read_totals, output.pace)
 
     async def finish() -> Sequence[WrittenIndex]:
         await asyncio.get_running_loop().run_in_executor(thread, file.finish)

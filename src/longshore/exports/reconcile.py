@@ -1,7 +1,8 @@
 """The comparison of a result with the source: control totals, and odd values in nested fields.
 
-The source is asked in the snapshot of the export, while the rows are copied. A text format is added up block by block
-on its way to the file, which costs far less than to read the file again; other formats are read from the finished file.
+The totals of the source are read in the snapshot of the export, while the rows are copied. A text format is added up
+block by block on its way to the file, which costs far less than to read the file again; other formats are read from the
+finished file.
 """
 
 import threading
@@ -49,38 +50,38 @@ class Reconciler:
         self._query = query
         self._columns = query.total_columns
         self._expected: Sums = {}
-        self._asked = False
+        self._is_read = False
         self.skips = 0
         """Odd values inside nested fields, which are NULL in the file."""
 
     @property
     def counts(self) -> bool:
-        """Whether the source is asked for totals, so that its rows need not be counted before."""
+        """Whether the source has totals, so that its rows need not be counted before."""
         return self._columns is not None
 
     @property
     def rows(self) -> int | None:
-        """The number of rows that the source reports, once it has answered."""
-        return sum(rows for rows, _ in self._expected.values()) if self._asked and self._columns else None
+        """The number of rows by the totals of the source, once they are read."""
+        return sum(rows for rows, _ in self._expected.values()) if self._is_read and self._columns else None
 
-    async def ask(self, connection: Connection) -> None:
-        """Ask the source for the totals and for odd values. `connection`: holds the snapshot.
+    async def read_source(self, connection: Connection) -> None:
+        """Read the totals and the number of odd values from the source. `connection`: holds the snapshot.
 
         Raises LongshoreError.
         """
-        if self._asked:  # asked again as one piece, since the pieces did not fit together
+        if self._is_read:  # read again for one piece, since the pieces did not fit together
             self._expected, self.skips = {}, 0
-        await self.ask_of(connection, self._query.source)
-        self._asked = True
+        await self.read_part(connection, self._query.source)
+        self._is_read = True
 
-    async def ask_of(self, connection: Connection, source: Source) -> None:
-        """Ask the source for the totals and odd values of some rows of the result. Raises LongshoreError."""
+    async def read_part(self, connection: Connection, source: Source) -> None:
+        """Read the totals and the number of odd values of some rows of the result. Raises LongshoreError."""
         query = self._query
         self.skips += await odd_values.count(connection, source, query.columns, query.key)
-        await self.ask_totals(connection, source, self._columns)
+        await self.read_totals(connection, source, self._columns)
 
-    async def ask_totals(self, connection: Connection, source: Source, columns: SourceTotalColumns | None) -> None:
-        """Ask the source for the totals of some rows, whose `columns` may have an SQL of their own."""
+    async def read_totals(self, connection: Connection, source: Source, columns: SourceTotalColumns | None) -> None:
+        """Read the totals of some rows, whose `columns` may have an SQL of their own."""
         if self._columns is not None and columns is not None:
             totals.merge(self._expected, await source_totals.in_source(connection, source, columns))
 

@@ -166,7 +166,7 @@ class _Rows:
         source = Source(f"from {key.from_item(1, REASON)}", (*texts, reasons))
         await self._copy(self._deleted_format, source)
         self.deletes += len(keys)
-        await self._reconciler.ask_totals(
+        await self._reconciler.read_totals(
             self._connection, source, source_totals.total_columns(self._index, self._deleted_columns)
         )
 
@@ -175,7 +175,7 @@ class _Rows:
         key = self._changes.key
         source = self._unwritten.where(key.among(key.split(keys), len(self._unwritten.values) + 1))
         if await self._copy(self._writer.format, source):
-            await self._reconciler.ask_of(self._connection, source)
+            await self._reconciler.read_part(self._connection, source)
 
     async def _left(self, texts: Sequence[Sequence[str]]) -> set[Any]:
         """Return those of some keys whose row is there and does not match the segment."""

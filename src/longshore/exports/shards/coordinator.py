@@ -35,7 +35,7 @@ Add = Callable[[SliceResult], Awaitable[None]]
 
 
 class Coordinator:
-    """Has the slices of an export written by any workers, each as a shard, while the source is asked for the totals."""
+    """Has the slices of an export written by any workers, each as a shard, while the totals of the source are read."""
 
     def __init__(self, pool: Pool, job: ExportJob, silence: timedelta) -> None:
         """`pool`: of the service's database. `silence`: until a shard without a message is offered again."""
@@ -62,27 +62,27 @@ class Coordinator:
             raise
 
     async def _collect(self, count: int, add: Add) -> None:
-        asking = asyncio.ensure_future(self._job.ask())
+        reading = asyncio.ensure_future(self._job.read_totals())
         taken = 0
         try:
             while taken < count:
                 current = await self._current(taken)
                 _refuse_failed(current)
-                if asking.done():
-                    await asking
-                await self._report(current, idle=asking.done())
+                if reading.done():
+                    await reading
+                await self._report(current, idle=reading.done())
                 if current and (result := current[taken].result) is not None:
                     await add(result)
                     taken += 1
                 else:
                     await asyncio.sleep(POLL_SECONDS)
-            await asking
+            await reading
         except UnfitPieceError:
-            await asking
+            await reading
             raise
         finally:
-            asking.cancel()
-            await asyncio.wait({asking})
+            reading.cancel()
+            await asyncio.wait({reading})
 
     async def _current(self, taken: int) -> list[Shard]:
         """Return all shards as they are now; none while the service's database is away."""
