@@ -26,7 +26,7 @@ class Slice(msgspec.Struct, frozen=True):
     """Ranges of the table; none: all of it."""
     partitions: list[Partition] | None = None
     """The partitions of the slice, in order; None where the request has none."""
-    first: list[str | None] | None = None
+    first_keys: list[str | None] | None = None
     """The first keys of its partitions; None: all rows of the index are in it."""
 
 
@@ -50,7 +50,7 @@ class IndexRows(msgspec.Struct, frozen=True):
         if self.keys is None:
             parts = clauses(self.query.index, source, part.ranges)
         else:
-            source = source if part.first is None else self.keys.of(source, part.first)
+            source = source if part.first_keys is None else self.keys.with_first_keys(source, part.first_keys)
             parts = [f"{source.sql} {self.keys.order}"]
         return RowSource(self.readers, self.connection, parts, source.values, sent)
 
@@ -87,7 +87,10 @@ async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Pl
     grouped = _grouped(partitions, max(slice_rows, -(-rows // MAX_GROUPS)))
     if len(grouped) < 2:
         return counted, [Slice(None, partitions=partitions)]
-    return counted, [Slice(None, partitions=some, first=_first(some)) for some in grouped]
+    return counted, [
+        Slice(None, partitions=some, first_keys=list(dict.fromkeys(each.first_key for each in some)))
+        for some in grouped
+    ]
 
 
 def _grouped(partitions: Sequence[Partition], rows: int) -> list[list[Partition]]:
@@ -95,14 +98,10 @@ def _grouped(partitions: Sequence[Partition], rows: int) -> list[list[Partition]
     grouped: list[list[Partition]] = []
     collected = 0
     for partition in partitions:
-        begins = not grouped or (collected >= rows and partition.first != grouped[-1][-1].first)
+        begins = not grouped or (collected >= rows and partition.first_key != grouped[-1][-1].first_key)
         if begins:
             grouped.append([])
             collected = 0
         grouped[-1].append(partition)
         collected += partition.rows
     return grouped
-
-
-def _first(partitions: Sequence[Partition]) -> list[str | None]:
-    return list(dict.fromkeys(partition.first for partition in partitions))

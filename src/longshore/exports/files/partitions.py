@@ -50,7 +50,7 @@ class Partition(msgspec.Struct, frozen=True):
     values: list[str | None]
     """The value of each key; None stands for NULL and the empty string."""
     rows: int
-    first: str | None
+    first_key: str | None
     """The first key as PostgreSQL writes it, by which partitions are given to workers."""
 
 
@@ -99,11 +99,11 @@ class PartitionQuery(msgspec.Struct, frozen=True):
             raise too_many_files()
         return [Partition(list(row)[2:], row["n"], row["first"]) for row in rows]
 
-    def of(self, source: Source, first: Sequence[str | None]) -> Source:
+    def with_first_keys(self, source: Source, first_keys: Sequence[str | None]) -> Source:
         """Return the rows whose first key is one of these."""
         key, number = self.keys[0], len(source.values) + 1
-        values = [value for value in first if value is not None]
-        missing = f" or {key.value} is null" if None in first else ""
+        values = [value for value in first_keys if value is not None]
+        missing = f" or {key.value} is null" if None in first_keys else ""
         condition = f"{key.value} = any(${number}::text[]::{key.type}[]){missing}"
         return Source(f"{source.sql} and ({condition})", (*source.values, values))
 
