@@ -87,9 +87,9 @@ async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Pl
     grouped = _grouped(partitions, max(slice_rows, -(-rows // MAX_GROUPS)))
     if len(grouped) < 2:
         return counted, [Slice(None, partitions=partitions)]
+    keys_of_groups = [list(dict.fromkeys(each.first_key for each in some)) for some in grouped]
     return counted, [
-        Slice(None, partitions=some, first_keys=list(dict.fromkeys(each.first_key for each in some)))
-        for some in grouped
+        Slice(None, partitions=some, first_keys=first) for some, first in zip(grouped, keys_of_groups, strict=True)
     ]
 
 
