@@ -18,7 +18,7 @@ from longshore.results.store import StoreError
 from longshore.tasks import scheduler
 from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.queries import PolledTask
+from longshore.tasks.queries import PolledStatus
 from longshore.tasks.slots import fill_all_slots
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker.cleanup import Cleanup
@@ -197,6 +197,6 @@ def test_poll_of_a_task_whose_state_no_version_understands_fails_no_other_poll(i
                 " check (state in ('READY', 'INPROGRESS', 'DONE', 'ERROR'))"
             )
         assert isinstance(broken, ValueError)
-        assert isinstance(whole, PolledTask)
+        assert isinstance(whole, PolledStatus)
 
     run(test)

@@ -23,7 +23,7 @@ from litestar.params import HeaderParameter
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.tasks.model import Code, Version
-from longshore.tasks.queries import PolledTask
+from longshore.tasks.queries import PolledStatus
 from longshore.validation import ValidationError, Violation
 
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30
@@ -171,7 +171,7 @@ def known_versions(if_none_match: Tags | None, id: int) -> frozenset[Version]:
     return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)
 
 
-def headers(id: int, polled: PolledTask) -> dict[str, str]:
+def headers(id: int, polled: PolledStatus) -> dict[str, str]:
     """Return the header fields of every answer with a task, and of every 304 instead of one."""
     fields = {
         "ETag": tag(id, polled.version),

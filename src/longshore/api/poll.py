@@ -25,10 +25,10 @@ from longshore.api.visibility_checks import shown_task
 from longshore.api.waiting import held_open
 from longshore.tasks import queries
 from longshore.tasks.model import Task, TaskId, Version
-from longshore.tasks.queries import LogPage
+from longshore.tasks.queries import LogPage, PolledStatus, PolledTask
 
-ReadTask = Callable[[frozenset[Version]], Awaitable[queries.PolledTask]]
-"""Read a task, unless it is at one of the known versions."""
+ReadTask = Callable[[frozenset[Version]], Awaitable[PolledStatus]]
+"""Read a task; its status alone if it is at one of the known versions."""
 
 
 class LogOrder(StrEnum):
@@ -95,10 +95,10 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
         polled, body = await _changed(request, poll, reading)
     else:
         polled = await reading(known)
-        body = encode(polled.task) if polled.task else b""
+        body = _encoded(polled)
     conditional.require_task(request, id, polled.version.revision)
     headers |= conditional.headers(id, polled)
-    if polled.created_by is not None:
+    if isinstance(polled, PolledTask) and polled.created_by is not None:
         headers["X-Created-By"] = polled.created_by
     if polled.version in known or (tags is not None and tags.any and not seconds):
         return Encoded(b"", headers, 304)
@@ -121,27 +121,31 @@ def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
 
 async def _reading(
     service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[Version]
-) -> queries.PolledTask:
+) -> PolledStatus:
     """Return a task as its caller may see it; without the task where its version is known."""
     if known:
         status = await service.batched_reads.status(caller.chain, task)
         if status.version in known:
             return status
     polled = await queries.poll(service.pool, caller.chain, task, page)
-    assert polled.task is not None
     return msgspec.structs.replace(polled, task=shown_task(caller, service.catalog, polled.task, polled.reads))
 
 
-async def _changed(request: AnyRequest, poll: LongPoll, reading: ReadTask) -> tuple[queries.PolledTask, bytes]:
+def _encoded(polled: PolledStatus) -> bytes:
+    """Return the JSON of a task; empty for its status alone."""
+    return encode(polled.task) if isinstance(polled, PolledTask) else b""
+
+
+async def _changed(request: AnyRequest, poll: LongPoll, reading: ReadTask) -> tuple[PolledStatus, bytes]:
     """Return a task and its JSON once its revision is not a known one, or after the seconds of the poll.
 
     Progress wakes no waiter, so after that time the task is read again.
     """
     service, _ = admitted(request)
 
-    async def encoded(known: frozenset[Version]) -> tuple[queries.PolledTask, bytes]:
+    async def encoded(known: frozenset[Version]) -> tuple[PolledStatus, bytes]:
         polled = await reading(known)
-        return polled, encode(polled.task)
+        return polled, _encoded(polled)
 
     deadline = asyncio.get_running_loop().time() + poll.seconds
     with service.waiters.of(poll.task) as waiter:
@@ -160,4 +164,4 @@ async def _changed(request: AnyRequest, poll: LongPoll, reading: ReadTask) -> tu
                     polled, body = await service.waiters.shared(
                         (poll.task, poll.key, last), waiter, partial(encoded, last)
                     )
-        return (polled, body) if polled.task else await encoded(NO_VERSIONS)
+        return (polled, body) if isinstance(polled, PolledTask) else await encoded(NO_VERSIONS)

@@ -67,7 +67,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
         except ChangedMeanwhileError:
             pass  # another change came first; this one is applied to its outcome, if that meets `If-Match`
     headers = {"ETag": tag(id, found.version)}
-    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # `poll` returns a task
+    return Response(found.task, headers=headers)
 
 
 async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, merges: bool) -> queries.PolledTask:

@@ -119,7 +119,6 @@ async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> quer
     """Return the task of an idempotency key as its caller may see it. Raises NotFoundError if it was deleted."""
     assert kept.task
     found = await queries.poll(service.pool, caller.chain, kept.task)
-    assert found.task is not None
     return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
 
 

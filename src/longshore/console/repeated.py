@@ -73,7 +73,6 @@ async def repeated_export(request: AnyRequest, id: int) -> ExportBody | None:
     """
     service, caller = admitted(request)
     polled = await queries.poll(service.pool, caller.chain, task_id(id))
-    assert polled.task is not None
     task = shown_task(caller, service.catalog, polled.task, polled.reads)
     try:
         decode_definition(task.target, task.trigger)

@@ -67,7 +67,6 @@ async def show_task(
     service, caller = admitted(request)
     frame: dict[str, Any] = {"chain": caller.chain, "base": f"/console/{caller.chain}"}
     polled = await queries.poll(service.pool, caller.chain, task_id(id), LogPage(LOG_PAGE_SIZE, log, newest_first=True))
-    assert polled.task is not None
     task = shown_task(caller, service.catalog, polled.task, polled.reads)
     now = await _progress(request, polled)
     content: dict[str, Any] = {"task": task, "progress": now, "over": task.state.code in (Code.DONE, Code.ERROR)}
@@ -84,7 +83,6 @@ async def show_task(
 
 async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:
     service, caller = admitted(request)
-    assert polled.task is not None
     id = TaskId(polled.task.id)
     now, _ = await progress.read(service.pool, caller.chain, id, service.settings.heartbeat_timeout)
     return now if sees(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **NO_COUNTS)
@@ -137,7 +135,6 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
 def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -> str | None:
     """Return the reason of a failure as its viewer may see it, like the log of the task."""
     service, caller = admitted(request)
-    assert polled.task is not None
     if reason is None or sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
         return reason
     return NOT_SHOWN

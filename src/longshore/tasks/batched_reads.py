@@ -14,11 +14,11 @@ from contextvars import Context
 from longshore.database.connect import Pool
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.queries import POLL, PolledTask, polled_task
+from longshore.tasks.queries import POLL, PolledStatus, polled_status
 
 MAX_WAIT_SECONDS = 0.05  # for a statement, before the next one begins beside it
 
-Gathered = defaultdict[tuple[ChainId, TaskId], list[asyncio.Future[PolledTask]]]
+Gathered = defaultdict[tuple[ChainId, TaskId], list[asyncio.Future[PolledStatus]]]
 
 
 class BatchedReads:
@@ -30,9 +30,9 @@ class BatchedReads:
         self._sending: asyncio.Task[None] | None = None
         self._reading: set[asyncio.Task[None]] = set()
 
-    async def status(self, chain: ChainId, task: TaskId) -> PolledTask:
+    async def status(self, chain: ChainId, task: TaskId) -> PolledStatus:
         """Return the status of a task, without the task object. Raises NotFoundError."""
-        answer: asyncio.Future[PolledTask] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[PolledStatus] = asyncio.get_running_loop().create_future()
         self._gathered[chain, task].append(answer)
         if self._sending is None:
             # An empty context: the statement serves more chains than that of the first poll.
@@ -64,11 +64,11 @@ class BatchedReads:
                     answer.set_exception(NotFoundError("task-not-found"))
                     continue
                 try:
-                    answer.set_result(polled_task(found[key]))
+                    answer.set_result(polled_status(found[key]))
                 except Exception as error:  # an unreadable row fails the polls of its own task alone
                     answer.set_exception(error)
 
 
-def _still_wanted(answers: Iterable[list[asyncio.Future[PolledTask]]]) -> Iterator[asyncio.Future[PolledTask]]:
+def _still_wanted(answers: Iterable[list[asyncio.Future[PolledStatus]]]) -> Iterator[asyncio.Future[PolledStatus]]:
     """Yield the futures whose poll has not been cancelled."""
     return (answer for each in answers for answer in each if not answer.done())

@@ -142,11 +142,9 @@ class TaskWithReads(msgspec.Struct, frozen=True):
     reads: list[Read]
 
 
-class PolledTask(msgspec.Struct, frozen=True):
-    """The answer to a poll: the task, its version and what comes next."""
+class PolledStatus(msgspec.Struct, frozen=True):
+    """The status of a task that is polled: its version and what comes next."""
 
-    task: Task | None
-    """None if only the status was read."""
     code: Code
     version: Version
     log_length: int
@@ -156,12 +154,18 @@ class PolledTask(msgspec.Struct, frozen=True):
     """Whether a run is to begin as soon as its chain has a free slot and a worker takes it."""
     seconds_left: float | None
     """Until it begins (READY) or ends (INPROGRESS); None if unknown."""
-    reads: list[Read] = []
-    """The reads of its runs; empty if only the status was read."""
-    created_by: str | None = None
+
+
+class PolledTask(PolledStatus, frozen=True):
+    """A task that is polled, with its status."""
+
+    task: Task
+    reads: list[Read]
+    """The reads of its runs."""
+    created_by: str | None
     """Kind and id of the credential that created it."""
-    reason: str | None = None
-    """Why it ended in ERROR; None in other states, and if only the status was read."""
+    reason: str | None
+    """Why it ended in ERROR; None in other states."""
 
 
 class TaskChanges(msgspec.Struct, frozen=True):
@@ -182,9 +186,7 @@ class TaskChanges(msgspec.Struct, frozen=True):
 
 async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> Task:
     """Return a task with a page of its log. Raises NotFoundError."""
-    found = (await poll(pool, chain, task, page)).task
-    assert found is not None
-    return found
+    return (await poll(pool, chain, task, page)).task
 
 
 async def poll(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> PolledTask:
@@ -192,23 +194,25 @@ async def poll(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogP
     row = await pool.fetchrow(GET, task, chain, page.offset, page.limit, page.newest_first)
     if row is None:
         raise NotFoundError("task-not-found")
-    found = polled_task(row, _task(row))
-    return msgspec.structs.replace(
-        found, reads=decoded(row["reads"]), created_by=row["created_by"], reason=row["reason"]
-    )
-
-
-def polled_task(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
-    """Return the answer to a poll from a row of GET or POLL."""
     return PolledTask(
-        task=task,
-        code=Code(row["state"]),
-        version=Version(row["revision"], row["progress"]),
-        log_length=row["log_length"],
-        settled=row["settled"],
-        queued=row["queued"],
-        seconds_left=row["seconds_left"],
+        **_polled(row), task=_task(row), reads=decoded(row["reads"]), created_by=row["created_by"], reason=row["reason"]
     )
+
+
+def polled_status(row: asyncpg.Record) -> PolledStatus:
+    """Return the status in a row of POLL."""
+    return PolledStatus(**_polled(row))
+
+
+def _polled(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "code": Code(row["state"]),
+        "version": Version(row["revision"], row["progress"]),
+        "log_length": row["log_length"],
+        "settled": row["settled"],
+        "queued": row["queued"],
+        "seconds_left": row["seconds_left"],
+    }
 
 
 async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> TaskChanges:
