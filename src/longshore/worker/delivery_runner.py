@@ -70,7 +70,7 @@ class DeliveryRunner:
             except StaleDeliveryError:
                 log.info("delivery outdated")
             finally:
-                self._of_chains[chain] -= 1
+                self._of_chains -= Counter([chain])  # which keeps no chain without any
 
     async def _handle(self, message: DeliveryMessage) -> None:
         delivery = await retry_until_available(deliveries.begin, self._pool, message, uuid4())
