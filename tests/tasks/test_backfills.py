@@ -12,7 +12,7 @@ from longshore.database.connect import Pool, open_pool
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.tasks import attempts, backfills, pauses, requests, run_ends, scheduler
-from longshore.tasks.backfills import BackfillRange, calendar
+from longshore.tasks.backfills import BackfillRange, calendar_intervals
 from longshore.tasks.model import Interval, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.schedule import Schedule
@@ -359,7 +359,7 @@ async def _drained(pool: Pool, task: TaskId) -> None:
 
 
 def test_calendar_reaches_back_before_once_and_follows_the_clock_of_its_zone() -> None:
-    found = calendar(DAILY, datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 3, 30, 12, tzinfo=UTC), 100)
+    found = calendar_intervals(DAILY, datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 3, 30, 12, tzinfo=UTC), 100)
     assert [each.end for each in found] == [
         datetime(2026, 3, day, hour, tzinfo=UTC) for day, hour in ((27, 3), (28, 3), (29, 2), (30, 2))
     ]
@@ -370,5 +370,8 @@ def test_calendar_reaches_back_before_once_and_follows_the_clock_of_its_zone() -
 def test_range_of_a_backfill_is_open_at_its_start_and_closed_at_its_end() -> None:
     time = datetime(2026, 5, 26, 3, tzinfo=UTC)
     hour = timedelta(hours=1)
-    assert [each.end for each in calendar(HOURLY, time, time + 2 * hour, 10)] == [time + hour, time + 2 * hour]
-    assert calendar(HOURLY, time, time + hour - timedelta(seconds=1), 10) == []
+    assert [each.end for each in calendar_intervals(HOURLY, time, time + 2 * hour, 10)] == [
+        time + hour,
+        time + 2 * hour,
+    ]
+    assert calendar_intervals(HOURLY, time, time + hour - timedelta(seconds=1), 10) == []

@@ -101,13 +101,13 @@ def test_reason_of_a_failed_task_is_never_a_delivery_that_succeeded(idle: Longsh
         await pool.execute("update longshore.webhooks set events = '{task.error}' where id = $1", hook)
         bad, good = await sent(pool, "bad", "good")
         await begin(pool, bad)
-        await delivery_ends.failed(pool, bad, "no right")
+        await delivery_ends.fail(pool, bad, "no right")
         await pool.execute(PAUSED, bad.task)
         await begin(pool, good)
         await deliveries.retry(pool, good, "it is away", 0.0)
         again = msgspec.structs.replace(good, attempt=2)
         await begin(pool, again)
-        await delivery_ends.delivered(pool, again, "s3://x/y", "{}")
+        await delivery_ends.finish(pool, again, "s3://x/y", "{}")
         rows = await pool.fetch("select msg from longshore.task_logs where task_id = $1 order by seq", bad.task)
         log = [row["msg"] for row in rows]
         assert log[-2:] == ["delivered to good: s3://x/y", "INPROGRESS -> ERROR"]

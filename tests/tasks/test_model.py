@@ -184,12 +184,12 @@ class Life(RuleBasedStateMachine):
             return  # others have the share of the chain
         assert self.do(deliveries.begin(self.pool, message, uuid4())) is not None
         if good:
-            self.do(delivery_ends.delivered(self.pool, message, "folder://x", "{}"))
+            self.do(delivery_ends.finish(self.pool, message, "folder://x", "{}"))
         else:
-            self.do(delivery_ends.failed(self.pool, message, "on purpose"))
+            self.do(delivery_ends.fail(self.pool, message, "on purpose"))
         task.deliveries[number] = "delivered" if good else "failed"
         for step in (
-            delivery_ends.delivered(self.pool, message, "folder://x", "{}"),
+            delivery_ends.finish(self.pool, message, "folder://x", "{}"),
             deliveries.retry(self.pool, message, "too late", 0.0),
         ):
             with pytest.raises(StaleDeliveryError):
@@ -219,7 +219,7 @@ class Life(RuleBasedStateMachine):
         assert self.do(deliveries.begin(self.pool, message, uuid4())) is None, "it is another worker's"
         self.do(deliveries.retry(self.pool, message, "the worker was lost", 0.0, lost=True))
         with pytest.raises(StaleDeliveryError):
-            self.do(delivery_ends.delivered(self.pool, message, "folder://x", "{}"))
+            self.do(delivery_ends.finish(self.pool, message, "folder://x", "{}"))
 
     @precondition(lambda self: any(task.stored for task in self.known))
     @rule(data=st.data())

@@ -130,15 +130,15 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
             if route.startswith(OF_TASK) and status not in UNKNOWN and TASK_ID.fullmatch(scope["path_params"]["id"]):
                 bind_ids(task=int(scope["path_params"]["id"]))
             log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
-            if tracing.on():
+            if tracing.is_exporting():
                 _complete_span(span, label, route, status)
 
 
 def bind_ids(**ids: int) -> None:
     """Add ids such as `task` to the request's log lines and span, once they are known to be of the caller's chain."""
     structlog.contextvars.bind_contextvars(**ids)
-    if tracing.on():
-        tracing.add({f"longshore.{name}": id for name, id in ids.items()})
+    if tracing.is_exporting():
+        tracing.add_attributes({f"longshore.{name}": id for name, id in ids.items()})
 
 
 def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
@@ -146,7 +146,7 @@ def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
 
     It has no query, as that may hold the signature of a download address.
     """
-    if not tracing.on() or scope["path"] in UNTRACED:
+    if not tracing.is_exporting() or scope["path"] in UNTRACED:
         return tracing.NO_SPAN
     attributes: dict[str, str | int] = {
         "http.request.method": method if method in METHODS else "_OTHER",

@@ -89,7 +89,7 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
         case _:
             log.error("request failed", exc_info=error)
             problem_error = ProblemError("internal-error")
-    tracing.failed(error)
+    tracing.record_error(error)
     return problem_error
 
 

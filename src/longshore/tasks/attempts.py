@@ -151,7 +151,7 @@ select attempt from task
 
 NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
 
-TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
+STORE_TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
 
 MAX_LOG_CHARACTERS = 4000  # of an entry
 
@@ -252,9 +252,9 @@ async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[Message]:
     return {Message(*row) for row in await pool.fetch(NEWEST, list(tasks))}
 
 
-async def trace(pool: Pool, message: Message, traceparent: str) -> None:
+async def store_trace(pool: Pool, message: Message, traceparent: str) -> None:
     """Store the trace of a run, so that its later attempts and shards continue it."""
-    await pool.execute(TRACE, message.task, message.attempt, traceparent)
+    await pool.execute(STORE_TRACE, message.task, message.attempt, traceparent)
 
 
 async def report(  # noqa: PLR0913 (the columns of the statement)

@@ -198,7 +198,7 @@ async def create(
     # In a thread, as a thousand times take longer than a request may hold the event loop.
     until = min(wanted.end, now)
     try:
-        intervals = await asyncio.to_thread(calendar, schedule, wanted.start, until, MAX_RUNS + 1)
+        intervals = await asyncio.to_thread(calendar_intervals, schedule, wanted.start, until, MAX_RUNS + 1)
     except Exception as error:  # stored by another version, or where another tzdata is installed
         raise ProblemError("no-schedule", f"The times of the schedule cannot be computed: {error}.") from error
     if not intervals:
@@ -217,7 +217,7 @@ async def create(
     return NewBackfill(number, len(ends))
 
 
-def calendar(schedule: Schedule, start: datetime, end: datetime, count: int) -> list[Interval]:
+def calendar_intervals(schedule: Schedule, start: datetime, end: datetime, count: int) -> list[Interval]:
     """Return the intervals of a schedule's times after `start` and up to `end`, `count` at most, also before `once`."""
     found: list[Interval] = []
     before = None

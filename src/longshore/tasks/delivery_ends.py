@@ -139,7 +139,7 @@ limit $1
 """
 
 
-async def delivered(pool: Pool, message: DeliveryMessage, address: str, evidence: str) -> None:
+async def finish(pool: Pool, message: DeliveryMessage, address: str, evidence: str) -> None:
     """End a delivery: the result lies at `address`, where `evidence` (JSON) was read back.
 
     Raises StaleDeliveryError.
@@ -147,7 +147,7 @@ async def delivered(pool: Pool, message: DeliveryMessage, address: str, evidence
     await _end(pool, message, "delivered", None, address, evidence)
 
 
-async def failed(pool: Pool, message: DeliveryMessage, why: str) -> None:
+async def fail(pool: Pool, message: DeliveryMessage, why: str) -> None:
     """End a delivery that is not tried any more. Raises StaleDeliveryError."""
     await _end(pool, message, "failed", storable(why), None, None)
 
@@ -176,7 +176,7 @@ async def retry_or_fail_lost(pool: Pool, message: DeliveryMessage) -> bool:
         return False
     pause = DELIVERY.after(row["lost"] + 1)
     if row["lost"] + 1 >= MAX_LOST_DELIVERIES or pause >= row["seconds_left"]:
-        await failed(pool, message, f"the worker was lost in attempt {row['attempt']}, and there is no further one")
+        await fail(pool, message, f"the worker was lost in attempt {row['attempt']}, and there is no further one")
     else:
         await deliveries.retry(pool, message, "the worker was lost", pause, lost=True)
     metrics.LOST.inc()

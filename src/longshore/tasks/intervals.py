@@ -47,7 +47,7 @@ async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Int
     return Interval(start if repeats and start is not None and start <= end else None, end)
 
 
-async def recorded(connection: Connection, chain: ChainId, task: TaskId, end: datetime) -> Interval:
+async def of_time(connection: Connection, chain: ChainId, task: TaskId, end: datetime) -> Interval:
     """Return the interval of a time of a task's schedule: that of the run for it, else that of the calendar.
 
     Raises NotFoundError, ProblemError for a task without a schedule, and ValidationError for another time.

@@ -267,7 +267,7 @@ async def execute(
     if interval_end is None:
         interval = await intervals.until_now(connection, chain, task)
     else:
-        interval = await intervals.recorded(connection, chain, task, interval_end)
+        interval = await intervals.of_time(connection, chain, task, interval_end)
     queued = await connection.fetchrow(QUEUED_EXECUTE, task, chain)
     if queued is not None:
         same = queued["until_now"] if interval_end is None else Interval(queued["start"], queued["end"]) == interval

@@ -24,7 +24,7 @@ POOL_CONNECTIONS = Gauge("longshore_pool_connections", "Connections of a pool.",
 LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found by this one.")
 
 
-def begin(actions: Iterable[str]) -> None:
+def create_series(actions: Iterable[str]) -> None:
     """Create the series of these actions with 0, as Prometheus sees no increase in the first value of a series."""
     for action in actions:
         for state in ("DONE", "ERROR"):

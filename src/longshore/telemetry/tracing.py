@@ -48,12 +48,12 @@ NO_TRACER = NoOpTracer()
 _tracer: Tracer = NO_TRACER  # one for each process, as OpenTelemetry's provider
 
 
-def on() -> bool:
+def is_exporting() -> bool:
     """Return whether this process exports traces."""
     return _tracer is not NO_TRACER
 
 
-def wanted(environment: Mapping[str, str]) -> bool:
+def is_configured(environment: Mapping[str, str]) -> bool:
     """Return whether the environment configures an exporter of spans."""
     disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
@@ -67,7 +67,7 @@ async def exporting(process: str) -> AsyncIterator[None]:
     `process`: `api` or `worker`, for the name of the service if the environment has none.
     """
     global _tracer  # noqa: PLW0603  # one for each process, so that no function needs it as a parameter
-    if not wanted(os.environ):
+    if not is_configured(os.environ):
         yield
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -125,16 +125,16 @@ def span(  # noqa: PLR0913 (the options of a span, by keyword)
         try:
             yield found
         except Exception as error:
-            failed(error)
+            record_error(error)
             raise
 
 
-def add(attributes: Attributes) -> None:
+def add_attributes(attributes: Attributes) -> None:
     """Add attributes to the current span."""
     get_current_span().set_attributes(attributes)
 
 
-def failed(error: BaseException) -> None:
+def record_error(error: BaseException) -> None:
     """Record an error in the current span and mark the span as failed."""
     kind = type(error).__qualname__
     where = "".join(traceback.format_tb(error.__traceback__))

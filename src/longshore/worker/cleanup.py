@@ -69,7 +69,7 @@ DELETIONS = (
 )
 
 
-async def ensure(pool: Pool) -> None:
+async def ensure_cleanup_task(pool: Pool) -> None:
     """Create the cleanup task if it does not exist."""
     schedule = Schedule(cron=CRON)
     new = NewTask(

@@ -98,7 +98,7 @@ class DeliveryRunner:
             await self._failed(delivery, error, delivery.seconds_left - (time.monotonic() - began))
         else:
             evidence = msgspec.json.encode(done.evidence).decode()
-            await retry_until_available(delivery_ends.delivered, self._pool, message, done.address, evidence)
+            await retry_until_available(delivery_ends.finish, self._pool, message, done.address, evidence)
             log.info("delivered", address=done.address)
 
     async def _act(self, delivery: DeliveryAttempt) -> Delivered:
@@ -123,7 +123,7 @@ class DeliveryRunner:
             return
         known = isinstance(error, LongshoreError)
         log.error("delivery failed", reason=reason, exc_info=None if known else error)
-        await retry_until_available(delivery_ends.failed, self._pool, delivery.message, reason)
+        await retry_until_available(delivery_ends.fail, self._pool, delivery.message, reason)
         await self._discard(delivery)
 
     async def _discard(self, delivery: DeliveryAttempt) -> None:

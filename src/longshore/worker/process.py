@@ -44,7 +44,7 @@ from longshore.telemetry import metrics, tracing
 from longshore.vault import open_vault
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker import malloc
-from longshore.worker.cleanup import ACTION, Cleanup, ensure
+from longshore.worker.cleanup import ACTION, Cleanup, ensure_cleanup_task
 from longshore.worker.delivery_runner import CONCURRENCY, DeliveryRunner
 from longshore.worker.runner import Runner
 from longshore.worker.running_attempts import RunningAttempts
@@ -144,12 +144,12 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     exporter = Exporter(pool, pools.sources, known, store, policy)
     shard_worker = ShardWorker(pool, pools.sources, known, store, policy.source.bytes_per_second)
     cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
-    await retry_until_available(ensure, pool)
+    await retry_until_available(ensure_cleanup_task, pool)
     allowed = quotas.from_settings(settings)
     actions: dict[str, RunAction] = {"export": quotas.within_quota(exporter.run, pool, allowed), ACTION: cleanup.run}
     for name, action in installed_actions.load(settings).items():
         actions[name] = quotas.within_quota(PluggedAction(action, pool, store, vault).run, pool, allowed)
-    metrics.begin(actions)
+    metrics.create_series(actions)
     return Runner(running, pool, actions, settings.result_time, shard_worker.run)
 
 

@@ -108,7 +108,7 @@ class Runner:
         with tracing.span(name, attributes, after=attempt.follows, ago=attempt.waited, kind="consumer"):
             traceparent = tracing.current()
         if traceparent is not None:
-            await retry_until_available(attempts.trace, self._pool, attempt.message, traceparent)
+            await retry_until_available(attempts.store_trace, self._pool, attempt.message, traceparent)
         return traceparent
 
     async def _attempt(self, attempt: Attempt) -> None:
@@ -162,7 +162,7 @@ class Runner:
 
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         reason = explain(error)
-        tracing.failed(error)
+        tracing.record_error(error)
         if is_retryable(error) and attempt.failures + 1 < MAX_FAILURES:
             pause = ATTEMPT_PAUSES_SECONDS[attempt.failures]
             log.warning("attempt failed", reason=reason, again_in=pause)
