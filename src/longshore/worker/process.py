@@ -56,11 +56,6 @@ POOL_EXTRA = 5  # connections of the pool beside one for each attempt and shard
 LISTENERS = 5  # connections that listen: one of each consumer, one for changes of tasks, one for webhooks
 
 
-def _source_limits(settings: Settings) -> SourceLimits:
-    rate = settings.export_megabytes_per_second * 1e6
-    return SourceLimits(settings.source_snapshot_seconds, settings.source_lag_seconds, rate)
-
-
 async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = lambda: None) -> None:
     """Run a worker until SIGTERM or SIGINT. `url`: the service's database; `ready` is called once it takes messages.
 
@@ -76,11 +71,11 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         known = catalog.load(settings.catalog)
         running = RunningAttempts(pools.service, settings.shutdown_grace)
         runner = await _make_runner(settings, pools, known, running)
-        stored = Destinations(pools.service, destinations.load(settings), open_vault(settings), settings)
+        vault = open_vault(settings)
+        stored = Destinations(pools.service, destinations.load(settings), vault, settings)
         delivery_runner = DeliveryRunner(running, pools.service, stored.open, open_store(settings))
         await stack.enter_async_context(Listener(url, CHANNEL, running.on_task_change, running.check_all))
         stack.enter_context(metrics.of_pools(worker=pools.service, export=pools.source))
-        vault = open_vault(settings)
         await stack.enter_async_context(announced(pools.service, "worker", await asyncio.to_thread(vault.prefixes)))
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
@@ -140,9 +135,11 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     pool, store = pools.service, open_store(settings)
     silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
     vault = open_vault(settings)
-    policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds, vault)
+    rate = settings.export_megabytes_per_second * 1e6
+    limits = SourceLimits(settings.source_snapshot_seconds, settings.source_lag_seconds, rate)
+    policy = ExportPolicy(limits, settings.shard_rows, silence_seconds, vault)
     exporter = Exporter(pool, pools.sources, known, store, policy)
-    shard_worker = ShardWorker(pool, pools.sources, known, store, policy.source.bytes_per_second)
+    shard_worker = ShardWorker(pool, pools.sources, known, store, rate)
     cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
     await retry_until_available(ensure_cleanup_task, pool)
     allowed = quotas.from_settings(settings)
