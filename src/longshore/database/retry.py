@@ -67,6 +67,7 @@ LISTENER = Pauses(0.1, 2.0)  # of the connection for notifications
 STORE = Pauses(0.1, 5.0)  # of a request to a bucket
 DESTINATION = Pauses(0.2, 5.0)  # of a request to a chain's destination
 DELIVERY = Pauses(2.0, 600.0)  # of a delivery, between its attempts
+DELIVERY_TURN = Pauses(1.0, 10.0)  # of one whose chain leaves room for others; each is a row of the queue's log
 
 MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
 ATTEMPT_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt of a run, and after the second

@@ -16,7 +16,7 @@ import structlog
 from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
-from longshore.database.retry import DELIVERY, loop_step, retry_until_available
+from longshore.database.retry import DELIVERY, DELIVERY_TURN, loop_step, retry_until_available
 from longshore.destinations.deliver import TOO_LONG, Delivered, deliver, discard, discard_all
 from longshore.destinations.kind import DestinationError, OpenDestination
 from longshore.errors import LongshoreError
@@ -32,7 +32,6 @@ log = structlog.get_logger()
 
 CONCURRENCY = 8
 """Deliveries of one worker at a time."""
-TURN_SECONDS = 1.0  # until the message of a delivery whose chain has to leave room for others is taken again
 DISCARD_SECONDS = 30.0  # that the removal of temporary files may take
 DISCARD_PAUSE_SECONDS = 10.0  # between two searches for deliveries that have left some
 
@@ -63,7 +62,7 @@ class DeliveryRunner:
             if chain is None:
                 return
             if self._of_chains[chain] >= CONCURRENCY - self._of_chains.total():
-                raise RetryRequested(timedelta(seconds=TURN_SECONDS))
+                raise RetryRequested(timedelta(seconds=DELIVERY_TURN.after(job.attempts + 1)))
             self._of_chains[chain] += 1
             try:
                 await self._handle(message)
