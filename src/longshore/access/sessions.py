@@ -4,15 +4,13 @@ The key is 32 random bytes, of which the SHA-256 is stored, as with tokens. Noth
 holds at once; users do not poll so often that the query for each request would matter.
 """
 
-import hashlib
 import re
-import secrets
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from longshore.access.tokens import SECRET_PREFIX, Caller, Level, UnauthorizedError, level_too_low
+from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, level_too_low, new_secret
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.model import ChainId
@@ -116,9 +114,9 @@ class Sessions:
 
     async def open(self, connection: Connection, user: int, address: str) -> NewSession:
         """Open a session in the connection's transaction."""
-        key = SECRET_PREFIX + secrets.token_urlsafe(32)
+        key = new_secret()
         ends = (self.lifetimes.idle, self.lifetimes.total, MAX_SESSIONS)
-        row = await connection.fetchrow(OPEN, user, _digest(key), address, *ends)
+        row = await connection.fetchrow(OPEN, user, digest_of(key), address, *ends)
         assert row is not None
         return NewSession(session_key=key, **row)
 
@@ -144,7 +142,7 @@ class Sessions:
         if not KEY.fullmatch(credential.key):
             raise UnauthorizedError
         row = await self._pool.fetchrow(
-            FIND, _number(credential.user), _digest(credential.key), chain, self.lifetimes.idle, self.lifetimes.total
+            FIND, _number(credential.user), digest_of(credential.key), chain, self.lifetimes.idle, self.lifetimes.total
         )
         if row is None:
             raise UnauthorizedError
@@ -161,7 +159,3 @@ async def end(connection: Connection, user: int, session: UUID) -> bool:
 def _number(text: str) -> int:
     """Return the number of a user or a chain; 0, which no user has a session or a level for, if it cannot be one."""
     return int(text) if NUMBER.fullmatch(text) and int(text) <= MAX_BIGINT else 0
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()

@@ -1,12 +1,11 @@
 """Authentication by access token: the `Authorization` header is looked up in the database and cached for a second."""
 
 import asyncio
-import hashlib
 import re
 import time
 from uuid import UUID
 
-from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low, limits_of
+from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, level_too_low, limits_of
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
 
@@ -67,7 +66,7 @@ class TokenAuth:
         match = BEARER.fullmatch(authorization or "")
         if match is None:
             raise UnauthorizedError
-        key = match[1].lower(), hashlib.sha256(match[2].encode()).digest()
+        key = match[1].lower(), digest_of(match[2])
         until, callers = self._cache.get(key, (0.0, None))
         if callers is None or until < time.monotonic():
             callers = await self._fetch_once(key)

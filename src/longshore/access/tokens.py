@@ -192,13 +192,22 @@ class Token(msgspec.Struct, frozen=True):
     """Whether it is accepted now."""
 
 
+def new_secret() -> str:
+    """Return the secret of a new token or session."""
+    return SECRET_PREFIX + secrets.token_urlsafe(32)
+
+
+def digest_of(secret: str) -> bytes:
+    """Return the hash that is stored of a secret."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
 async def create(connection: Connection, client: int, level: Level, scope: Scope | None = None) -> tuple[UUID, str]:
     """Create a token of a client and return its id and its secret, which is not stored. Raises ProblemError."""
     scope = scope or Scope()
-    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
-    digest = hashlib.sha256(secret.encode()).digest()
+    secret = new_secret()
     limits = (list(scope.more_chains), scope.indexes and list(scope.indexes), list(scope.hidden_columns), scope.expires)
-    token = await connection.fetchval(CREATE, client, level.name.lower(), digest, *limits, scope.user)
+    token = await connection.fetchval(CREATE, client, level.name.lower(), digest_of(secret), *limits, scope.user)
     if token is None:
         raise NotFoundError("client-not-found", f"there is no service client {client}")
     return token, secret
