@@ -1,8 +1,6 @@
 """A task while its run is being delivered: changes that it allows, further attempts, and cancelling."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from longshore.access.tokens import Level
 from tests.destinations.places import Place, add_place, created, delivered_body, deliveries_of, reached, settled
 from tests.faults.held import messages
 from tests.service import Longshore, ended, export_body
+from tests.waiting import until
 
 CHAIN = 1765
 
@@ -27,20 +26,17 @@ def delivering(small: httpx2.Client, place: Place) -> dict[str, Any]:
     """A task whose run cannot be delivered until the destination is there again."""
     place.faults(unavailable=1.0)
     id = created(small, delivered_body({"destination": place.name}, chain=CHAIN))
-    until(lambda: is_delivering(small, id) and deliveries_of(small, id)[0]["error"] is not None)
+    until(
+        lambda: is_delivering(small, id) and deliveries_of(small, id)[0]["error"] is not None,
+        "the delivery to fail",
+        60,
+    )
     found: dict[str, Any] = small.get(f"/tasks/{id}").json()
     return found
 
 
 def is_delivering(client: httpx2.Client, task: int) -> bool:
     return bool(client.get(f"/tasks/{task}/progress").json()["phase"] == "delivering")
-
-
-def until(holds: Callable[[], bool], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_run_that_is_delivered_shows_its_result_and_is_in_progress_until_it_has_arrived(
@@ -89,7 +85,7 @@ def test_what_can_be_changed_while_a_run_is_delivered(
 def test_run_that_is_delivered_holds_no_slot_of_its_chain(small: httpx2.Client, place: Place) -> None:
     place.faults(unavailable=1.0)
     ids = [created(small, delivered_body({"destination": place.name}, chain=CHAIN)) for _ in range(3)]
-    until(lambda: all(is_delivering(small, id) for id in ids))
+    until(lambda: all(is_delivering(small, id) for id in ids), "all to be delivering", 60)
     assert ended(small, created(small, export_body(chain=CHAIN)))["state"]["code"] == "DONE"
     for id in ids:
         assert small.post(f"/tasks/{id}/cancel").status_code == 200
@@ -102,15 +98,19 @@ def test_cancel_stops_what_is_not_delivered_and_leaves_what_is(
     slow.faults(slow_seconds=0.5)
     away.faults(unavailable=1.0)
     id = created(small, delivered_body(*({"destination": each.name} for each in (quick, slow, away)), chain=CHAIN))
-    until(lambda: any(path.endswith(".part") for path in slow.files()))
-    until(lambda: is_delivering(small, id) and "delivered" in {each["state"] for each in deliveries_of(small, id)})
+    until(lambda: any(path.endswith(".part") for path in slow.files()), "a part", 60)
+    until(
+        lambda: is_delivering(small, id) and "delivered" in {each["state"] for each in deliveries_of(small, id)},
+        "the first delivery",
+        60,
+    )
     assert small.post(f"/tasks/{id}/cancel").status_code == 200
     task = reached(small, id, "ERROR")
     assert messages(task)[-2].startswith("cancelled by token")
     states = {each["destination"]: each["state"] for each in deliveries_of(small, id)}
     assert states == {quick.name: "delivered", slow.name: "cancelled", away.name: "cancelled"}
     assert len(quick.files()) == 3
-    until(lambda: not any(path.endswith(".part") for path in slow.files()))
+    until(lambda: not any(path.endswith(".part") for path in slow.files()), "the part to be gone", 60)
     assert small.delete(f"/tasks/{id}").status_code == 204
 
 
@@ -186,11 +186,11 @@ def test_times_of_the_schedule_that_pass_while_a_run_is_delivered_are_missed_one
     # Its time has come, and so will the next ones while its run is delivered.
     began = "update longshore.tasks set due_at = now() - interval '1 second', trigger = $2::text::json where id = $1"
     service.sql(began, id, json.dumps(body["trigger"] | {"once": "2026-01-01T06:00:00Z", "repeat": "daily"}))
-    until(lambda: is_delivering(small, id))
+    until(lambda: is_delivering(small, id), "the delivery to begin", 60)
     service.sql("update longshore.tasks set planned_at = planned_at - interval '3 days' where id = $1", id)
     service.sql("update longshore.tasks set covered_until = planned_at where id = $1", id)
     place.faults()
-    until(lambda: len(small.get(f"/tasks/{id}/runs").json()) == 2)
+    until(lambda: len(small.get(f"/tasks/{id}/runs").json()) == 2, "the second run", 60)
     reached(small, id, "DONE")
     second, first = small.get(f"/tasks/{id}/runs").json()
     assert second["due"] is not None
