@@ -542,7 +542,7 @@ def test_form_without_columns_is_refused_with_and_without_scripts(page: Page, se
     page.get_by_role("button", name="None").click()
     expect(page.locator("#count")).to_contain_text("/fields expected at least one field")
     page.get_by_role("button", name="Create the export").click()
-    expect(page.locator("#faults")).to_contain_text("/target/fields expected at least one field")
+    expect(page.locator("#violations")).to_contain_text("/target/fields expected at least one field")
     form: dict[str, str | float | bool] = {"index": "users", "columns-of": "users", "format": "csv"}
     headers = {"Origin": service.address}
     answer = page.request.post(f"{service.address}/console/{CHAIN}/new", form=form, headers=headers)
@@ -561,7 +561,7 @@ def test_repeated_export_to_a_destination_that_was_deleted_is_refused(
     go(page, f"new?from={task}")
     expect(page.get_by_label("Destination").locator("option:checked")).to_contain_text("does not exist")
     page.get_by_role("button", name="Create the export").click()
-    expect(page.locator("#faults")).to_contain_text("/target/deliver/0/destination")
+    expect(page.locator("#violations")).to_contain_text("/target/deliver/0/destination")
 
 
 def test_what_is_wrong_with_an_export_is_told_beside_it(page: Page) -> None:
@@ -569,7 +569,7 @@ def test_what_is_wrong_with_an_export_is_told_beside_it(page: Page) -> None:
     page.get_by_label("Begins").select_option("cron")
     page.get_by_label("Cron expression").fill("every day")
     page.get_by_role("button", name="Create the export").click()
-    expect(page.locator("#faults")).to_contain_text("/trigger/cron")
+    expect(page.locator("#violations")).to_contain_text("/trigger/cron")
     assert page.url.endswith("/new")
 
 
