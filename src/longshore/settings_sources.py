@@ -67,7 +67,7 @@ def _from_file(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LongshoreError(f"the settings file {path} is no TOML: {error}") from None
     for name in values:
-        _known(name, f"`{name}` in {path}", NAMES)
+        _refuse_unknown(name, f"`{name}` in {path}", NAMES)
     return str(path).replace("{", "{{").replace("}", "}}"), values
 
 
@@ -77,12 +77,12 @@ def _from_environment(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]
     for variable, value in variables.items():
         if not variable.startswith(PREFIX) or variable in (CONFIG_VARIABLE, *CLIENT_VARIABLES):
             continue
-        _known(variable, variable, (*spelled, CONFIG_VARIABLE))
+        _refuse_unknown(variable, variable, (*spelled, CONFIG_VARIABLE))
         values[variable.removeprefix(PREFIX).lower()] = value
     return PREFIX + "{name}", values
 
 
-def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
+def _refuse_unknown(name: str, shown: str, names: tuple[str, ...]) -> None:
     if name in names:
         return
     # The common prefix would make any two names similar.

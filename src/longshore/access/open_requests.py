@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from longshore.access.sessions import Lifetimes
-from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
+from longshore.access.tokens import Caller, Level, UnauthorizedError, level_error
 from longshore.database.connect import Pool
 from longshore.database.retry import repeating
 from longshore.errors import OverloadError
@@ -58,7 +58,7 @@ class OpenRequest:
         if level is None:
             self._on_end(UnauthorizedError())
         elif level < self._needed:
-            self._on_end(level_too_low(self._needed))
+            self._on_end(level_error(self._needed))
 
 
 class OpenRequests:

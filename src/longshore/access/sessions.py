@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, level_too_low, new_secret
+from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, level_error, new_secret
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.model import ChainId
@@ -130,7 +130,7 @@ class Sessions:
         chain = _number(credential.chain or "")
         user, level = await self._find(credential, chain)
         if level is None or Level[level.upper()] < needed:
-            raise level_too_low(needed)
+            raise level_error(needed)
         return Caller(ChainId(chain), Level[level.upper()], "user", str(user.user), session=user.session)
 
     async def list(self, signed_in: SignedIn) -> list[Session]:

@@ -5,7 +5,7 @@ import re
 import time
 from uuid import UUID
 
-from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, level_too_low, limits_of
+from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, level_error, limits_of
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
 
@@ -55,7 +55,7 @@ class TokenAuth:
         callers = await self.callers(authorization)
         caller = callers.get(chain or "")
         if caller is None or caller.level < needed:
-            raise level_too_low(needed)
+            raise level_error(needed)
         return caller
 
     async def callers(self, authorization: str | None) -> dict[str, Caller]:

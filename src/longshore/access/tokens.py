@@ -141,7 +141,7 @@ class ForbiddenError(ProblemError):
     """The credential is valid, and not for this request."""
 
 
-def level_too_low(needed: Level) -> ForbiddenError:
+def level_error(needed: Level) -> ForbiddenError:
     """Return the error for a credential whose level is below the one that is needed."""
     return ForbiddenError("forbidden", f"This needs the level {needed.name.lower()!r} for the chain.")
 

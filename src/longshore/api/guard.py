@@ -15,7 +15,7 @@ from litestar.exceptions import NotFoundException
 from longshore.access.audit import Actor
 from longshore.access.rate_limits import network
 from longshore.access.sessions import SessionCredential, SignedIn
-from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
+from longshore.access.tokens import Caller, Level, UnauthorizedError, level_error
 from longshore.api.conditional import refuse_malformed_conditions, require
 from longshore.api.middleware import bind_ids
 from longshore.api.parameters import non_decimal_parameters, unknown_parameters
@@ -59,7 +59,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         _count(connection, service, "credential", f"user {user.user}")
         connection.scope["user"] = user
     elif needed is None:
-        raise level_too_low(Level.ADMIN)
+        raise level_error(Level.ADMIN)
     refuse_repeated(connection)
     if scope["method"] not in SAFE:
         refuse_malformed_conditions(connection)
@@ -128,7 +128,7 @@ async def _sharing_caller(connection: AnyConnection, service: Service, level: Le
     if caller is None:
         raise NotFoundError("table-not-found", f"The token is for no share {share}; `…/shares` lists those it is for.")
     if caller.level < level:
-        raise level_too_low(level)
+        raise level_error(level)
     return caller
 
 

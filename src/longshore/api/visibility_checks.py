@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from longshore.access.tokens import Caller, ForbiddenError, Level, level_too_low
+from longshore.access.tokens import Caller, ForbiddenError, Level, level_error
 from longshore.api.segment_bodies import PreviewBody
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool
@@ -58,7 +58,7 @@ def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = Non
         return
     needed = Level[catalog[name].level.upper()]
     if caller.level < needed:
-        raise level_too_low(needed)
+        raise level_error(needed)
     if caller.limits is None or usable(caller.limits, name, catalog):
         return
     if missing_columns(caller.limits, name, catalog):
@@ -211,7 +211,7 @@ def may_see_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
         return
     needed = max(level_for(read, catalog) for read in reads)
     if caller.level < needed:
-        raise level_too_low(needed)
+        raise level_error(needed)
     raise _hidden([Violation("this token may not see all that was read for it")])
 
 

@@ -122,30 +122,24 @@ async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool
 async def _pin(connection: DirectConnection, settings: dict[str, str]) -> None:
     """Set the settings that the server knows for the rest of a session.
 
-    Retried, as a role's `statement_timeout` of a millisecond may cancel the statement that lifts it.
-    """
-    for attempt in range(1, MAX_PIN_ATTEMPTS + 1):
-        try:
-            await connection.execute(_pin_script(settings))
-            return
-        except asyncpg.QueryCanceledError:
-            if attempt == MAX_PIN_ATTEMPTS:
-                raise
-
-
-def _pin_script(settings: dict[str, str]) -> str:
-    """Return the script of `_pin`.
-
     The transaction states its isolation level because a role's default of `serializable` fails on a hot standby.
+    Retried, as a role's `statement_timeout` of a millisecond may cancel the statement that lifts it.
     """
     values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
     known = "name like '%.%' or pg_catalog.current_setting(name, true) is not null"
-    return f"""
+    script = f"""
         set statement_timeout = 0;
         begin isolation level read committed;
         select pg_catalog.set_config(name, value, false) from (values {values}) s (name, value) where {known};
         commit
     """  # noqa: S608  # constant names and values
+    for attempt in range(1, MAX_PIN_ATTEMPTS + 1):
+        try:
+            await connection.execute(script)
+            return
+        except asyncpg.QueryCanceledError:
+            if attempt == MAX_PIN_ATTEMPTS:
+                raise
 
 
 @lru_cache
