@@ -167,16 +167,16 @@ def check_takes(entries: Sequence[Deliver], takes: Mapping[str, Takes], at: str)
         where = pointer(at, number)
         match takes.get(entry.destination):
             case None:
-                said = f"this chain has no destination {in_json(entry.destination)}; `GET /destinations` lists them"
-                violations.append(Violation(said, pointer(where, "destination")))
+                message = f"this chain has no destination {in_json(entry.destination)}; `GET /destinations` lists them"
+                violations.append(Violation(message, pointer(where, "destination")))
             case "files" if entry.table is not None:
-                said = (
+                message = (
                     f"the destination {in_json(entry.destination)} takes files; expected `path` or nothing in its place"
                 )
-                violations.append(Violation(said, pointer(where, "table")))
+                violations.append(Violation(message, pointer(where, "table")))
             case "tables" if entry.table is None and entry.mode is None:
-                said = f"is required: the destination {in_json(entry.destination)} takes tables"
-                violations.append(Violation(said, pointer(where, "table")))
+                message = f"is required: the destination {in_json(entry.destination)} takes tables"
+                violations.append(Violation(message, pointer(where, "table")))
             case _:
                 pass
     return violations

@@ -95,8 +95,8 @@ class Exporter:
 
     async def _run(self, attempt: Attempt, target: ExportTarget, trigger: ExportTrigger) -> RunResult:
         bind_contextvars(index=",".join(target.names))
-        if gone := [name for name in target.names if name not in self._catalog]:
-            raise LongshoreError(f"the catalog has no index {gone[0]!r} any more")
+        if removed := [name for name in target.names if name not in self._catalog]:
+            raise LongshoreError(f"the catalog has no index {removed[0]!r} any more")
         parts = [target.of(name) for name in target.names]
         for part in parts:
             await resolve.refuse_changed(self._pool, attempt.chain, part, self._catalog[part.export_index])

@@ -20,8 +20,8 @@ def check_share_as(target: ExportTarget, catalog: Catalog, at: str) -> list[Viol
         "incremental": bool(target.incremental),
         "deletes": target.deletes,
     }
-    said = "is not supported with `share_as`: a table has all rows of one index, in the format parquet"
-    violations = [Violation(said, pointer(at, key)) for key, is_refused in refused.items() if is_refused]
+    message = "is not supported with `share_as`: a table has all rows of one index, in the format parquet"
+    violations = [Violation(message, pointer(at, key)) for key, is_refused in refused.items() if is_refused]
     index = None if target.export_indexes is not None else catalog.get(target.export_index)
     if index is None or isinstance(target.fields, dict):
         return violations

@@ -79,8 +79,8 @@ class SigningKey:
     @classmethod
     def new(cls) -> "SigningKey":
         """Make a key."""
-        made: dict[str, Any] = OKPKey.generate_key(CURVE, auto_kid=False).as_dict(private=True)
-        return cls(from_base64url(made["x"]), from_base64url(made["d"]))
+        key: dict[str, Any] = OKPKey.generate_key(CURVE, auto_kid=False).as_dict(private=True)
+        return cls(from_base64url(key["x"]), from_base64url(key["d"]))
 
     @property
     def public(self) -> bytes:

@@ -59,8 +59,10 @@ def _check_deliver(target: ExportTarget, catalog: Catalog, at: str) -> list[Viol
     """Return the violations of the entries of `deliver`, as far as they show without the chain's destinations."""
     violations = []
     if target.deletes and target.incremental != "on_ack":
-        said = 'needs `"incremental": "on_ack"` beside `deletes`, so that no change is skipped where a delivery fails'
-        violations.append(Violation(said, at))
+        message = (
+            'needs `"incremental": "on_ack"` beside `deletes`, so that no change is skipped where a delivery fails'
+        )
+        violations.append(Violation(message, at))
     seen: set[tuple[str, str | None]] = set()
     for number, entry in enumerate(target.deliver or ()):
         where = pointer(at, number)
@@ -70,8 +72,8 @@ def _check_deliver(target: ExportTarget, catalog: Catalog, at: str) -> list[Viol
         seen.add(place)
         if entry.table is not None or entry.mode is not None:
             violations += _check_table(entry, target, catalog, where)
-        elif (said_of_path := check_template(entry, many_files=target.has_files)) is not None:
-            violations.append(Violation(said_of_path, pointer(where, "path")))
+        elif (wrong_path := check_template(entry, many_files=target.has_files)) is not None:
+            violations.append(Violation(wrong_path, pointer(where, "path")))
     return violations
 
 
@@ -87,12 +89,12 @@ def _check_table(entry: Deliver, target: ExportTarget, catalog: Catalog, at: str
         if getattr(entry, key):
             violations.append(Violation("is for files, not beside `table`", pointer(at, key)))
     if target.has_files:
-        said = "a table takes a result of one file, without `export_indexes`, `split` and `partition_by`"
-        violations.append(Violation(said, pointer(at, "table")))
+        message = "a table takes a result of one file, without `export_indexes`, `split` and `partition_by`"
+        violations.append(Violation(message, pointer(at, "table")))
     plain = target.compression is None and target.csv in (None, CsvOptions())
     if target.export_format != "parquet" and not (target.export_format == "csv" and plain):
-        said = "a table takes parquet, or csv without `compression` and other `csv` options"
-        violations.append(Violation(said, pointer(at, "table")))
+        message = "a table takes parquet, or csv without `compression` and other `csv` options"
+        violations.append(Violation(message, pointer(at, "table")))
     if entry.mode is not None and (why := _unsuited_mode(entry, target, catalog)) is not None:
         violations.append(Violation(why, pointer(at, "mode")))
     return violations
@@ -131,8 +133,8 @@ def _check_deletes(target: IndexTarget, index: Index | None, at: str) -> list[Vi
     chosen = choices(target.fields, index)
     missing = [name for name in index.key_fields if name not in [name for name, _ in chosen]]
     if missing:
-        said = f"`deletes` needs all fields of the key; missing: {', '.join(missing)}"
-        violations.append(Violation(said, pointer(at, "fields")))
+        message = f"`deletes` needs all fields of the key; missing: {', '.join(missing)}"
+        violations.append(Violation(message, pointer(at, "fields")))
     for number, (_, shown) in enumerate(chosen):
         if shown in CHANGE_NAMES:
             where = pointer(pointer(at, "fields"), number) if target.fields else pointer(at, "fields")
