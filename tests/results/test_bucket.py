@@ -81,7 +81,7 @@ def test_aborted_upload_leaves_nothing(bucket: Any) -> None:
 def test_files_of_earlier_attempts_are_removed_except_results(bucket: Any) -> None:
     for key in ("1/2/1/a.csv", "1/2/1/a.csv.manifest.json", "1/2/2/a.csv", "1/2/3/a.csv", "1/20/1/a.csv"):
         bucket.put_object(Bucket=BUCKET, Key=f"some/prefix/{key}", Body=b"x")
-    store().remove_abandoned(ChainId(1), TaskId(2), 2, ["1/2/2/a.csv"])
+    store().remove_abandoned(AttemptFiles(ChainId(1), TaskId(2), 2), ["1/2/2/a.csv"])
     assert keys(bucket) == [f"some/prefix/{key}" for key in ("1/2/2/a.csv", "1/2/3/a.csv", "1/20/1/a.csv")]
 
 

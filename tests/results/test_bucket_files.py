@@ -58,7 +58,7 @@ def test_files_of_an_attempt_without_a_manifest_are_found_and_removed(bucket: An
         manifest.write(json.dumps({}).encode())
         manifest.publish()
     assert {file.attempt for file in store.attempts(2**40)} == {1, 2, 3}
-    store.remove_abandoned(ChainId(1), TaskId(2), 2, ["1/2/2/A.manifest.json"])
+    store.remove_abandoned(AttemptFiles(ChainId(1), TaskId(2), 2), ["1/2/2/A.manifest.json"])
     assert {key.split("/")[4] for key in keys(bucket)} == {"2", "3"}
     store.remove_attempt(AttemptFiles(ChainId(1), TaskId(2), 3))
     assert keys(bucket) == [

@@ -52,7 +52,7 @@ def test_results_go_without_the_key_lists_of_their_task(store: Store, write: Cal
     for location in (result, *lists):
         write(location)
     store.remove(result)
-    store.remove_abandoned(CHAIN, TASK, 9, [])
+    store.remove_abandoned(AttemptFiles(CHAIN, TASK, 9), [])
     assert sorted(store.key_lists(CHAIN, TASK)) == sorted(lists)
     store.remove(lists[0])
     assert store.key_lists(CHAIN, TASK) == [lists[1]]

@@ -18,7 +18,7 @@ from longshore.results.bucket_client import BucketClient
 from longshore.results.local import LocalStore
 from longshore.results.local_files import LocalAssembly
 from longshore.results.multipart import MIN_PART_BYTES, PART_BYTES, ObjectAssembly, UnfitPieceError, UploadedPiece
-from longshore.results.store import Piece, PieceNumber, Store, StoreUnavailableError
+from longshore.results.store import AttemptFiles, Piece, PieceNumber, Store, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
 from tests.results.bucket import BUCKET, Relay, keys, unfinished
@@ -201,7 +201,7 @@ def test_closing_a_piece_does_not_wait_for_an_unavailable_store(store: BucketSto
 def test_uploads_that_killed_workers_left_behind_are_found_and_aborted(bucket: Any, store: BucketStore) -> None:
     for key in ("1/2/1/a.csv", "1/2/2/a.csv", "1/3/1/a.csv"):
         UploadedPiece(bucket_of(store), key, bucket_of(store).begin(key), PieceNumber(0, 1, 1)).close()
-    store.remove_abandoned(ChainId(1), TaskId(2), 1, [])
+    store.remove_abandoned(AttemptFiles(ChainId(1), TaskId(2), 1), [])
     assert sorted(upload["Key"] for upload in unfinished(bucket)) == [
         f"some/prefix/{key}" for key in ("1/2/2/a.csv", "1/3/1/a.csv")
     ]

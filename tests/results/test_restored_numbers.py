@@ -34,7 +34,7 @@ def test_an_attempt_publishes_where_a_lost_one_of_its_number_has_published(store
     kept = AttemptFiles(CHAIN, TASK, 2).location("a.csv")
     for location in (kept, NAME):
         publish(store, location, b"lost")
-    store.remove_abandoned(CHAIN, TASK, 3, [kept])
+    store.remove_abandoned(AttemptFiles(CHAIN, TASK, 3), [kept])
     assert store.read(NAME) is None
     publish(store, NAME, b"new")
     assert b"".join(store.read(NAME) or ()) == b"new"
@@ -45,7 +45,7 @@ def test_an_attempt_publishes_where_a_lost_one_of_its_number_has_published(store
 def test_an_attempt_of_many_files_has_none_of_a_lost_one_of_its_number(store: Store) -> None:
     parts = [f"{CHAIN}/{TASK}/3/items/part-0000{number}.csv" for number in (1, 2)]
     for lost, written in ((True, parts), (False, parts[:1])):
-        store.remove_abandoned(CHAIN, TASK, 3, [])
+        store.remove_abandoned(AttemptFiles(CHAIN, TASK, 3), [])
         for location in written:
             with store.create(location, is_part=True) as file:
                 file.write(b"lost" if lost else b"new")
@@ -64,7 +64,7 @@ def test_shards_are_assembled_where_a_lost_attempt_of_the_same_number_was_interr
     piece = store.piece(NAME, lost.upload, PieceNumber(0, 1, 1))
     piece.write(b"lost")
     piece.end()  # the worker and its coordinator are killed here
-    store.remove_abandoned(CHAIN, TASK, 3, [])
+    store.remove_abandoned(AttemptFiles(CHAIN, TASK, 3), [])
     if isinstance(store, BucketStore):
         bucket: Any = request.getfixturevalue("bucket")
         assert (keys(bucket), unfinished(bucket)) == ([], [])

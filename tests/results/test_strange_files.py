@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from longshore.results.local import LocalStore
+from longshore.results.store import AttemptFiles
 from longshore.tasks.model import ChainId, TaskId
 
 
@@ -16,7 +17,7 @@ def test_folder_that_is_no_attempt_keeps_no_other_from_being_cleaned_up(tmp_path
         (tmp_path / place).mkdir(parents=True)
         os.utime(tmp_path / place, (0, 0))
     assert [place.prefix for place in store.attempts(1)] == ["1/1/1/"]
-    store.remove_abandoned(ChainId(1), TaskId(1), 2, [])
+    store.remove_abandoned(AttemptFiles(ChainId(1), TaskId(1), 2), [])
     assert sorted(path.name for path in (tmp_path / "1/1").iterdir()) == [name]
 
 

@@ -92,8 +92,7 @@ class Context(Generic[T]):
         """
         if not NAME.fullmatch(name) or self.outcome.result:
             raise ValueError(f"a result cannot be named {name!r}, or this is the second one")
-        message = self._attempt.message
-        location = AttemptFiles(self._attempt.chain, message.task, message.attempt).location(name)
+        location = AttemptFiles.of(self._attempt).location(name)
         with self._store.create(location) as file:
             writer = ResultWriter(file)
             yield writer
@@ -155,9 +154,7 @@ class PluggedAction:
             target = with_secrets(self._action.secret_fields, target, stored)
         context = Context(attempt, target, self._pool, self._store)
         kept = await attempts.locations(self._pool, attempt.message.task)
-        await asyncio.to_thread(
-            self._store.remove_abandoned, attempt.chain, attempt.message.task, attempt.message.attempt, kept
-        )
+        await asyncio.to_thread(self._store.remove_abandoned, AttemptFiles.of(attempt), kept)
         try:
             await self._action.run(context)
         except asyncio.CancelledError:

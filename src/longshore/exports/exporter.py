@@ -139,17 +139,16 @@ class Exporter:
 
     async def _remove_earlier(self, attempt: Attempt) -> None:
         """Remove the shards and files that earlier attempts have left, before the attempt writes any."""
-        message = attempt.message
-        await shards.forget_earlier(self._pool, message)
-        kept = await attempts.locations(self._pool, message.task)
-        await asyncio.to_thread(self._store.remove_abandoned, attempt.chain, message.task, message.attempt, kept)
+        await shards.forget_earlier(self._pool, attempt.message)
+        kept = await attempts.locations(self._pool, attempt.message.task)
+        await asyncio.to_thread(self._store.remove_abandoned, AttemptFiles.of(attempt), kept)
 
     async def _result_name(self, attempt: Attempt, target: ExportTarget) -> ResultName:
         """Return the name and the place of the result, and what its manifest has of the run before."""
-        message = attempt.message
-        name = result_name(target, self._catalog, message.task)
-        location = AttemptFiles(attempt.chain, message.task, message.attempt).location(name)
-        previous = await self._pool.fetchval(PREVIOUS, message.task)
+        task = attempt.message.task
+        name = result_name(target, self._catalog, task)
+        location = AttemptFiles.of(attempt).location(name)
+        previous = await self._pool.fetchval(PREVIOUS, task)
         return ResultName(attempt, name, location, previous, await self._keys.current())
 
     async def _permit(self, attempt: Attempt, reads: list[Read]) -> None:

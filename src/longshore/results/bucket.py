@@ -98,19 +98,19 @@ class BucketStore:
                 return None
         return self._chunks(found)
 
-    def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
+    def remove_abandoned(self, files: AttemptFiles, kept: Collection[str]) -> None:
         """Remove the files of earlier attempts and those under its own number, except the results `kept`.
 
         If the store refuses to list or to delete them, they stay, which does no harm. Raises StoreUnavailableError.
         """
         keep = {_attempt_folder(location) for location in kept}
-        self._abort(f"{chain}/{task}/", lambda upload: _is_up_to(upload.key, attempt))
+        folder = f"{files.chain}/{files.task}"
+        self._abort(f"{folder}/", lambda upload: _is_up_to(upload.key, files.attempt))
         try:
             with translated_errors():
-                for found in obstore.list(self._store, f"{chain}/{task}"):
-                    paths = [meta["path"] for meta in found]
-                    old = [path for path in paths if _is_up_to(path, attempt) and _attempt_folder(path) not in keep]
-                    if old:
+                for found in obstore.list(self._store, folder):
+                    paths = [meta["path"] for meta in found if _is_up_to(meta["path"], files.attempt)]
+                    if old := [path for path in paths if _attempt_folder(path) not in keep]:
                         obstore.delete(self._store, old)
         except StoreError as error:
             if isinstance(error, StoreUnavailableError):

@@ -77,13 +77,13 @@ class LocalStore:
         lists = [path / KEY_LIST for path in folders if KEY_LIST_FOLDER.fullmatch(path.name)]
         return [path.relative_to(self._folder).as_posix() for path in lists if not path.exists()]
 
-    def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
+    def remove_abandoned(self, files: AttemptFiles, kept: Collection[str]) -> None:
         keep = {self.path(location).parent for location in kept}
-        folder = self._folder / str(chain) / str(task)
+        folder = (self._folder / files.prefix).parent
         if not folder.is_dir():
             return
         for path in folder.iterdir():
-            if NUMBER.fullmatch(path.name) and int(path.name) <= attempt and path not in keep:
+            if NUMBER.fullmatch(path.name) and int(path.name) <= files.attempt and path not in keep:
                 shutil.rmtree(path, ignore_errors=True)
 
     def read(self, location: str) -> Iterator[bytes] | None:

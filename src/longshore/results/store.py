@@ -15,6 +15,7 @@ import msgspec
 
 from longshore.errors import LongshoreError, TransientError
 from longshore.results.own_thread import refuse_cancelled
+from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId, TaskId
 
 
@@ -44,6 +45,11 @@ class AttemptFiles(msgspec.Struct, frozen=True):
     chain: ChainId
     task: TaskId
     attempt: int
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> "AttemptFiles":
+        """Return the place of the files of an attempt that runs."""
+        return cls(attempt.chain, attempt.message.task, attempt.message.attempt)
 
     @property
     def prefix(self) -> str:
@@ -222,8 +228,8 @@ class Store(Protocol):
     def unfinished_key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
         """Return the locations of key lists that were begun and are not complete, such as those of killed workers."""
 
-    def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
-        """Remove the files of earlier attempts, and those under the number of `attempt`, which begins.
+    def remove_abandoned(self, files: AttemptFiles, kept: Collection[str]) -> None:
+        """Remove the files of earlier attempts, and those under the number of an attempt that begins.
 
         After a restore of the service's database an attempt has the number of one whose files still lie here. The
         results at the locations `kept` stay.

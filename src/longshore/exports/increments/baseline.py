@@ -41,7 +41,7 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState, ca
     if increments.run_began_at is None:
         raise StaleAttemptError(attempt.message)
     began = f"{increments.run_began_at:{BEGAN_FORMAT}}"
-    files = AttemptFiles(attempt.chain, attempt.message.task, attempt.message.attempt)
+    files = AttemptFiles.of(attempt)
     found = Baseline(files.key_list(began), watermark)
     known = read_watermark(watermark)
     watermarks = [known, *(read_watermark(each.end) for each in pending)]

@@ -55,7 +55,7 @@ def _copy_result(
         written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=naming.previous
     ).encoded()
     name = pending.location.rpartition("/")[2]
-    location = AttemptFiles(attempt.chain, attempt.message.task, attempt.message.attempt).location(name)
+    location = AttemptFiles.of(attempt).location(name)
     signature = naming.key.sign(manifest)
     if isinstance(written, FilesManifest):
         if not _copy_files(store, pending, location, written.files, cancelled):
