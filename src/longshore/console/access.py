@@ -36,9 +36,8 @@ class RefusedForm(msgspec.Struct, frozen=True):
     name: str = ""
     """`client`, `token`, `user` or `password`; empty for none."""
     status: int = 200
-    texts: dict[str, str] = {}
     values: dict[str, list[str]] = {}
-    """All values of its fields, of which some have several."""
+    """Of its fields, of which some have several."""
     detail: str = ""
     violations: Sequence[Violation] = ()
 
@@ -81,9 +80,8 @@ async def _carry_out(
         outcome = await change(fields)
     except ProblemError as error:
         found = problem(error, "")
-        texts = {field: text for field, text in fields.items() if field not in NEVER_SHOWN_AGAIN}
-        refused = RefusedForm(name, found.status, texts, _all_values(body), found.detail, found.errors or ())
-        return await _access(request, refused)
+        values = {field: texts for field, texts in _all_values(body).items() if field not in NEVER_SHOWN_AGAIN}
+        return await _access(request, RefusedForm(name, found.status, values, found.detail, found.errors or ()))
     return await _access(request, token=outcome) if isinstance(outcome, NewToken) else redirect(request, "access")
 
 
