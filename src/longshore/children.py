@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from longshore.errors import LongshoreError
+from longshore.parent_process import STOP_TIMEOUT_SECONDS, end_with_parent
 from longshore.processes import local_url
 from longshore.restart import Restart
 from longshore.settings import Settings
@@ -21,29 +21,13 @@ from longshore.settings import Settings
 log = structlog.get_logger()
 
 START_WARNING_SECONDS = 60.0
-STOP_TIMEOUT_SECONDS = 15.0  # after the grace time of running tasks
-PARENT_CHECK_SECONDS = 1.0
 PARENT_VARIABLE = "_LONGSHORE_PARENT"  # not a setting: the process id of the parent of a child
 
 
-def end_with_parent(grace_seconds: float) -> None:
-    """In a child process of `Children`, end as on SIGTERM once the parent has ended; elsewhere, do nothing.
-
-    The parent stops its children, but not when it is killed; without this, they would keep the port.
-    """
-    parent = int(os.environ.pop(PARENT_VARIABLE, "0"))
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)  # before the log, whose reader may have ended with the parent
-        with contextlib.suppress(OSError, ValueError):
-            log.error("the parent process is gone, ending")
-        time.sleep(grace_seconds + STOP_TIMEOUT_SECONDS)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if parent:
-        threading.Thread(target=watch, name="end with parent", daemon=True).start()
+def end_with_serve(grace_seconds: float) -> None:
+    """In a child process of `Children`, end as on SIGTERM once the parent has ended; elsewhere, do nothing."""
+    if (parent := os.environ.pop(PARENT_VARIABLE, None)) is not None:
+        end_with_parent(int(parent), signal.SIGTERM, grace_seconds=grace_seconds)
 
 
 class Children:

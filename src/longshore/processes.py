@@ -20,7 +20,7 @@ from longshore.errors import LongshoreError
 from longshore.settings import Settings
 from longshore.tasks.waiters import RELEASE_SIGNAL
 
-PORT_TIMEOUT_SECONDS = 10.0  # that the processes of an API that was killed may keep its port, see api.service
+PORT_TIMEOUT_SECONDS = 10.0  # that the processes of an API that was killed may keep its port, see parent_process
 HEADER_TIMEOUT_MILLISECONDS = 10_000
 # Bytes of headers; more is answered with 431. It is also what is read of a body that is refused unread: with less than
 # such a body the client finds its connection reset, and not the answer.

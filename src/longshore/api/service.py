@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -26,6 +25,7 @@ from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.snapshot import EXPORT_SESSION
 from longshore.fair_queue import FairQueue, QueueLimits
+from longshore.parent_process import end_with_parent
 from longshore.process_list import announced
 from longshore.results.open import open_store
 from longshore.results.signing import Signer, signing_key
@@ -36,7 +36,7 @@ from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.queue_metrics import FiguresCollector
 from longshore.tasks.quotas import Usage
 from longshore.tasks.slots import SETTING as SLOTS
-from longshore.tasks.waiters import Waiters
+from longshore.tasks.waiters import RELEASE_SIGNAL, Waiters
 from longshore.telemetry import tracing
 from longshore.telemetry.metrics import of_pools
 from longshore.vault import Vault, open_vault
@@ -46,7 +46,6 @@ log = structlog.get_logger()
 AnyRequest = Request[Any, Any, Any]
 
 RESTART_SECONDS = 5.0
-ORPHAN_CHECK_SECONDS = 1.0  # between two checks that the main process runs
 POOL_SIZE = 10  # connections of one API process
 CONNECTIONS = POOL_SIZE + 1  # of one process to the service's database: the pool, and one that listens
 # A chain may use half of the connections for chains. Two are left for work of no chain: credentials, sign-ins, and
@@ -156,21 +155,6 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
             await asyncio.sleep(RESTART_SECONDS)  # Granian starts another at once
             raise
         app.state.service = service
-        orphaned = asyncio.create_task(_end_when_orphaned(service.waiters), name="end when orphaned")
+        if (main := multiprocessing.parent_process()) is not None and main.pid:
+            end_with_parent(main.pid, RELEASE_SIGNAL, signal.SIGTERM)
         yield
-        orphaned.cancel()
-
-
-async def _end_when_orphaned(waiters: Waiters) -> None:
-    """End this process once its parent has ended.
-
-    The parent passes signals on, but not SIGKILL; without this, orphans would keep the port.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    while os.getppid() == parent.pid:  # noqa: ASYNC110  # siblings that were forked later hold its sentinel open
-        await asyncio.sleep(ORPHAN_CHECK_SECONDS)
-    waiters.close()
-    os.kill(os.getpid(), signal.SIGTERM)  # before the log, whose reader may have ended with the parent
-    log.error("the main process is gone, ending")

@@ -44,14 +44,14 @@ def serve() -> None:
 @app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")
 def api() -> None:
     """Start the API alone."""
-    from longshore.children import end_with_parent
+    from longshore.children import end_with_serve
     from longshore.database.migrate import check_database
     from longshore.database.retry import retry_while_refused
     from longshore.exports import catalog
     from longshore.processes import PORT_TIMEOUT_SECONDS, database, refuse_taken_port, run_api
 
     settings = load_settings()
-    end_with_parent(settings.shutdown_grace)
+    end_with_serve(settings.shutdown_grace)
     refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
     catalog.load(settings.catalog)
     with database(settings) as url:
@@ -64,12 +64,12 @@ def worker() -> None:
     """Start a worker alone; any number may share a database."""
     import uvloop
 
-    from longshore.children import end_with_parent
+    from longshore.children import end_with_serve
     from longshore.processes import database
     from longshore.worker.process import run_worker
 
     settings = load_settings()
-    end_with_parent(settings.shutdown_grace)
+    end_with_serve(settings.shutdown_grace)
     with database(settings) as url:
         uvloop.run(run_worker(settings, url))
 
