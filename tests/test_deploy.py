@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from longshore.api.routes import NEEDED
-from longshore.children import STOP_TIMEOUT_SECONDS
 from longshore.cli.main import app
+from longshore.parent_process import STOP_TIMEOUT_SECONDS
 from longshore.settings import NAMES, Settings
 from tests.command import failed, run
 from tests.service import Longshore, ended, export_body, free_port

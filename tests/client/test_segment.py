@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longshore import F, Longshore
-from longshore.access.tokens import Caller, Level
 from longshore.api.bodies import BODY
 from longshore.api.indexes import _index
 from longshore.client import api_types
@@ -23,13 +22,11 @@ from longshore.exports import catalog
 from longshore.exports.segments import operators
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
-from longshore.tasks.model import ChainId
 
 CATALOG = catalog.load("")
-CALLER = Caller(ChainId(1764), Level.READ, "token", "")
-LEDGER = msgspec.convert(msgspec.to_builtins(_index("wallet-ledger", CATALOG, CALLER)), Index)
-BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG, CALLER)), Index)
-USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG, CALLER)), Index)
+LEDGER = msgspec.convert(msgspec.to_builtins(_index("wallet-ledger", CATALOG["wallet-ledger"])), Index)
+BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG["transactions"])), Index)
+USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG["users"])), Index)
 
 
 def taken(rules: Rules, index: Index) -> api_types.Segment:

@@ -24,7 +24,7 @@ async def silent_seconds(pool: Pool) -> float:
     await collector.refresh()
     [value] = [
         sample.value
-        for metric in collector.metrics()
+        for metric in collector.collect()
         for sample in metric.samples
         if sample.name == "longshore_run_silent_seconds"
     ]

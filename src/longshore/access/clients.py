@@ -67,6 +67,7 @@ class ClientChange(msgspec.Struct, frozen=True):
     name: str | None = None
     contact: str | None = None
     enabled: bool | None = None
+    """Whether its tokens are valid."""
 
 
 async def create(connection: Connection, chain: ChainId | int, name: str, contact: str) -> ServiceClient:

@@ -12,7 +12,7 @@ from longshore.access import passwords, sessions, users
 from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import OneTimeCodeChallenge
 from longshore.api.audited import audited_user
-from longshore.api.bodies import check_body, read_body, read_json
+from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import COOKIES, actor, refuse_other_site, service_of, signed_in_user
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import answers
@@ -53,7 +53,7 @@ ONE_TIME_CODE_NEEDED = "The password is right, and a one-time code is needed: se
 async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a one-time code is needed as well."""
     service = service_of(request)
-    fields = read_body(LoginBody, request, body)
+    fields = check_body(LoginBody, read_json(request, body))
     if "\x00" in fields.username:  # PostgreSQL takes no U+0000
         raise ValidationError([Violation("expected a string without U+0000", "/username")])
     if fields.cookie:
@@ -68,7 +68,7 @@ async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Res
 async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
     """Complete a sign-in with a one-time code. Five wrong codes end the sign-in."""
     service = service_of(request)
-    fields = read_body(PasscodeBody, request, body)
+    fields = check_body(PasscodeBody, read_json(request, body))
     if fields.cookie:
         refuse_other_site(request)
     session = await service.sign_in.with_one_time_code(fields.attempt_id, fields.passcode, actor(request))

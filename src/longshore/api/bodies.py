@@ -65,15 +65,10 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
     return value
 
 
-def read_body(kind: type[S], request: AnyRequest, body: bytes, *checks: Callable[[S], list[Violation]]) -> S:
-    """Return a request's body as a struct. Raises ValidationError with all violations, those of `checks` included."""
-    return check_body(kind, read_json(request, body), *checks)
-
-
-def check_body(kind: type[S], body: Any, *checks: Callable[[S], list[Violation]]) -> S:
-    """Return a body that was read as a struct. Raises ValidationError as `read_body` does."""
+def check_body(kind: type[S], json_value: Any, *checks: Callable[[S], list[Violation]]) -> S:
+    """Return a JSON value as a struct. Raises ValidationError with all violations, those of `checks` included."""
     violations: list[Violation] = []
-    value = check(kind, body, "", violations)
+    value = check(kind, json_value, "", violations)
     if value is not None:
         violations += [violation for further in checks for violation in further(value)]
     if violations or value is None:

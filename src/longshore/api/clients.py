@@ -39,13 +39,8 @@ class ClientBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An address or a team to contact about it."""
 
 
-class ClientChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ClientChangeBody(ClientChange, frozen=True, forbid_unknown_fields=True):
     """The body of `PATCH /service_clients/{id}`; fields without a key stay."""
-
-    name: str | None = None
-    contact: str | None = None
-    enabled: bool | None = None
-    """Whether its tokens are valid."""
 
 
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,9 +127,8 @@ async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) ->
 
     new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
     still_ongoing = None
-    fields = ClientChange(new.name, new.contact, new.enabled)
     async with audited(request, "client.change", f"client {id}", given(new)) as change:
-        changed = await clients.change(change.connection, caller.chain, number_of(id, "client-not-found"), fields)
+        changed = await clients.change(change.connection, caller.chain, number_of(id, "client-not-found"), new)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
             makers = await work_of_credentials.tokens_of(connection, changed.id)

@@ -1,7 +1,7 @@
 """`POST /tasks/{id}/execute`: a run at once, for the time since the schedule's newest run or an earlier interval."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import Response, post
@@ -68,6 +68,7 @@ async def execute_task(
     chain, task = caller.chain, task_id(id)
     value = read_optional_json(request, body)
     wanted = check_body(ExecuteBody, value, _check_interval_end)
+    details = {key: each for key, each in msgspec.structs.asdict(wanted).items() if each} or None
 
     async def make(connection: Connection) -> StoredAnswer:
         whole = await lock_to_change(request, connection, task)
@@ -75,7 +76,7 @@ async def execute_task(
             refuse_without_intervals(whole)
         if wanted.full:
             _refuse_without_watermark(whole)
-        async with audited_in(connection, request, "task.execute", f"task {task}", _details(wanted)):
+        async with audited_in(connection, request, "task.execute", f"task {task}", details):
             if wanted.full:
                 await watermarks.reset(connection, chain, task, actor(request).name)
             run = await requests.execute(connection, chain, task, actor(request).name, wanted.interval_end)
@@ -130,8 +131,3 @@ def why_without_intervals(target: str, trigger: str) -> str | None:
 def _check_interval_end(body: ExecuteBody) -> list[Violation]:
     violation = None if body.interval_end is None else bounds_violation(body.interval_end)
     return [] if violation is None else [Violation(violation, "/interval_end")]
-
-
-def _details(wanted: ExecuteBody) -> dict[str, Any] | None:
-    interval = {} if wanted.interval_end is None else {"interval_end": wanted.interval_end}
-    return {**interval, **({"full": True} if wanted.full else {})} or None

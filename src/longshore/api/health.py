@@ -7,8 +7,6 @@ import structlog
 from litestar import MediaType, Response, get
 from litestar.params import FromPath
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from longshore.api.openapi_responses import problems
 from longshore.api.problem_kinds import KINDS
@@ -59,20 +57,10 @@ async def get_metrics(request: AnyRequest) -> Response[bytes]:
     service: Service = request.app.state.service
     await service.figures.refresh()
     service_wide = CollectorRegistry()
-    service_wide.register(_Metrics(service.figures.metrics()))
+    service_wide.register(service.figures)
     text = generate_latest() + generate_latest(service_wide)
     # Litestar adds the character set to every text by itself.
     return Response(text, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
-
-
-class _Metrics(Collector):
-    """Metrics that were read before."""
-
-    def __init__(self, metrics: list[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> list[Metric]:
-        return self._metrics
 
 
 @get("/problems/{kind:str}", include_in_schema=False)

@@ -4,12 +4,11 @@ import msgspec
 from litestar import get
 from litestar.params import FromPath
 
-from longshore.access.tokens import Caller
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
-from longshore.api.visibility_checks import may_use, seen
+from longshore.api.visibility_checks import visible_catalog
 from longshore.errors import NotFoundError
-from longshore.exports.catalog import Catalog, Field, FieldType, fingerprint, shape
+from longshore.exports.catalog import Field, FieldType, Index, fingerprint, shape
 from longshore.validation import suggestion
 
 
@@ -42,24 +41,22 @@ class ExportIndex(msgspec.Struct, frozen=True):
 async def list_indexes(request: AnyRequest) -> list[ExportIndex]:
     """Return the export indexes that the credential may use, with fields and types."""
     service, caller = admitted(request)
-    return [_index(name, service.catalog, caller) for name in service.catalog if may_use(caller, name, service.catalog)]
+    return [_index(name, index) for name, index in visible_catalog(caller, service.catalog).items()]
 
 
 @get("/indexes/{name:str}")
 async def get_index(request: AnyRequest, name: FromPath[str]) -> ExportIndex:
     """Return one export index, with fields and types."""
     service, caller = admitted(request)
-    known = [each for each in service.catalog if may_use(caller, each, service.catalog)]
+    known = visible_catalog(caller, service.catalog)
     if name not in known:
         raise NotFoundError("index-not-found", f"There is no index of this name{suggestion(name, known)}.")
-    return _index(name, service.catalog, caller)
+    return _index(name, known[name])
 
 
-def _index(name: str, catalog: Catalog, caller: Caller) -> ExportIndex:
-    index, fields = catalog[name], seen(caller, name, catalog)
-    key = index.key_fields if set(index.key_fields) <= fields.keys() else []
-    schema = fingerprint(shape(fields.items()))
-    return ExportIndex(name, index.description, index.time or None, key, schema, _fields(fields))
+def _index(name: str, index: Index) -> ExportIndex:
+    schema = fingerprint(shape(index.fields.items()))
+    return ExportIndex(name, index.description, index.time or None, index.key_fields, schema, _fields(index.fields))
 
 
 def _fields(fields: dict[str, Field]) -> list[IndexField]:

@@ -123,15 +123,20 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
                 call()
             seconds = time.perf_counter() - began
             label = method if method in METHODS else "other"
-            route = scope.get("path_template", "")
-            _requests(label, status).inc()
-            _seconds(label, f"{route}?wait" if "waits" in scope["state"] else route).observe(seconds)
-            # A refused path may hold more digits than Python makes a number of.
-            if route.startswith(OF_TASK) and status not in UNKNOWN and TASK_ID.fullmatch(scope["path_params"]["id"]):
-                bind_ids(task=int(scope["path_params"]["id"]))
+            _count(scope, label, status, seconds)
             log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
             if tracing.is_exporting():
-                _complete_span(span, label, route, status)
+                _complete_span(span, label, scope.get("path_template", ""), status)
+
+
+def _count(scope: HTTPScope, label: str, status: int, seconds: float) -> None:
+    """Count an answer in the metrics of its method and route, and name its task in the log."""
+    route = scope.get("path_template", "")
+    _requests(label, status).inc()
+    _seconds(label, f"{route}?wait" if "waits" in scope["state"] else route).observe(seconds)
+    # A refused path may hold more digits than Python makes a number of.
+    if route.startswith(OF_TASK) and status not in UNKNOWN and TASK_ID.fullmatch(scope["path_params"]["id"]):
+        bind_ids(task=int(scope["path_params"]["id"]))
 
 
 def bind_ids(**ids: int) -> None:

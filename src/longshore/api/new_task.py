@@ -4,20 +4,23 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import msgspec
+import structlog
 
 from longshore.access.tokens import Caller
 from longshore.actions import Action, Target
 from longshore.actions.secret_fields import without_secrets
-from longshore.api.deletes_check import refuse_unsuited
 from longshore.api.service import Service
-from longshore.api.visibility_checks import may_have, visible_catalog
+from longshore.api.visibility_checks import may_have, refuse_other_chain, visible_catalog
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
-from longshore.errors import ProblemError
+from longshore.errors import LongshoreError
 from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Catalog, Shape
+from longshore.exports.columns import choices
 from longshore.exports.deliver_target import check_takes
+from longshore.exports.increments import changes
 from longshore.exports.segments import rules, stored
 from longshore.exports.segments.rules import Segment
 from longshore.exports.target import ExportTarget
@@ -25,6 +28,8 @@ from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
 from longshore.validation import ValidationError, Violation, check, in_json, nul_pointers, pointer, suggestion
+
+log = structlog.get_logger()
 
 STORED = msgspec.json.Encoder(decimal_format="number")
 
@@ -56,11 +61,32 @@ async def read_new_task(caller: Caller, service: Service, connection: Connection
     more than the caller may see.
     """
     new = await _validated(caller, service, connection, value)
-    await refuse_unsuited(service, caller, new)
-    if new.chain != caller.chain:
-        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    await _refuse_unsuited(service, caller, new)
+    refuse_other_chain(caller, new.chain)
     await may_have(caller, service, connection, new.target, new.trigger)
     return new
+
+
+async def _refuse_unsuited(service: Service, caller: Caller, new: NewTask) -> None:
+    """Raise ValidationError where the source says that an index cannot have deletes.
+
+    Where the source does not answer, the task is accepted, and its runs say the same.
+    """
+    if new.action != "export":
+        return
+    target = msgspec.json.decode(new.target, type=ExportTarget)
+    if not target.deletes:
+        return
+    part = target.of(target.export_index)
+    index = service.catalog[part.export_index]
+    pool = service.pool if index.in_service_database else service.source
+    async with service.previews.turn(caller.chain):
+        try:
+            await changes.refuse_unsuited(pool, index, choices(part.fields, index), new.chain)
+        except LongshoreError as error:
+            raise ValidationError([Violation(str(error), "/target/deletes")]) from None
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            log.warning("the source was not asked whether an index can have deletes", reason=str(error))
 
 
 async def _validated(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:

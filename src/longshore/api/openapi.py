@@ -27,18 +27,9 @@ from longshore.exports.segments.rules import Segment
 REFERENCE = "#/components/schemas/{name}"
 
 # A list may be empty and have empty elements (RFC 9110, section 5.6.1.2).
-ETAGS = {
-    "type": "string",
-    "pattern": r'^[ \t]*(\*|((W/)?"[!#-~]*")?[ \t]*(,[ \t]*((W/)?"[!#-~]*")?[ \t]*)*)[ \t]*$',
-}
+ETAGS = {"type": "string", "pattern": r'^[ \t]*(\*|((W/)?"[!#-~]*")?[ \t]*(,[ \t]*((W/)?"[!#-~]*")?[ \t]*)*)[ \t]*$'}
 CONDITIONS = [
-    {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "description": f"{what}, or `*`; else 412.",
-        "schema": ETAGS,
-    }
+    {"name": name, "in": "header", "required": False, "description": f"{what}, or `*`; else 412.", "schema": ETAGS}
     for name, what in (
         ("If-Match", "`ETag`s of which the resource must have one"),
         ("If-None-Match", "`ETag`s of which the resource must have none"),

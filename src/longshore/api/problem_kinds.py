@@ -170,9 +170,7 @@ KINDS = {
         415, "The content coding is not supported", "Send the body as it is, without `Content-Encoding`."
     ),
     "not-json": ProblemKind(
-        415,
-        "The body is not JSON",
-        "Send JSON in UTF-8, and say so: `Content-Type: application/json`.",
+        415, "The body is not JSON", "Send JSON in UTF-8, and say so: `Content-Type: application/json`."
     ),
     "range-not-satisfiable": ProblemKind(
         416, "The file has no such range", "The `Content-Range` header says how many bytes the file has."
@@ -234,9 +232,7 @@ KINDS = {
         "The three previous secrets still sign. Replace the secret again after their `previous_until`.",
     ),
     "webhook-disabled": ProblemKind(
-        409,
-        "The webhook is disabled",
-        "Nothing is sent to a disabled webhook. `POST /webhooks/{id}/enable` ends that.",
+        409, "The webhook is disabled", "Nothing is sent to a disabled webhook. `POST /webhooks/{id}/enable` ends that."
     ),
     "internal-error": ProblemKind(
         500,

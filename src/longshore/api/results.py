@@ -126,11 +126,7 @@ async def get_download_url(
 
 @get("/tasks/{id:str}/runs/{run:str}/download_url", responses=problems(409, 410))
 async def get_run_download_url(
-    request: AnyRequest,
-    id: Id,
-    run: RunNumber,
-    expires_in: ExpiresIn = MAX_SECONDS,
-    max_uses: MaxUses = None,
+    request: AnyRequest, id: Id, run: RunNumber, expires_in: ExpiresIn = MAX_SECONDS, max_uses: MaxUses = None
 ) -> DownloadUrl:
     """Return a signed address of the result of one run of an export, valid for about one hour."""
     service, caller = admitted(request)

@@ -31,7 +31,7 @@ class Check(Enum):
     CHANGE_TASK = "`may_change_task`: 403 where it may not see all that the task requests and has read"
     MAKE_TASK = "`may_have`: 403 where the task requests data that is hidden from it"
     SEGMENT = "`may_see_segment` or `shown_segment`: without rules of columns that it may not see"
-    INDEX = "`seen`: the part of the catalog that it may see"
+    INDEX = "`visible_catalog`: the part of the catalog that it may see"
 
 
 CHAIN = "an admin of the chain, whose tokens have no limits"

@@ -25,7 +25,7 @@ from longshore.api.visibility_checks import (
     may_see_segment,
     refuse_hidden_preview,
     refuse_hidden_segment,
-    seen,
+    refuse_other_chain,
     shown_segment,
     visible_catalog,
 )
@@ -142,10 +142,11 @@ async def previewed(request: AnyRequest, value: Any, *, shows_rows: bool) -> Pre
     """
     service, caller = admitted(request)
     refuse_hidden_preview(caller, service.catalog, value)
-    wanted = read_preview(value, visible_catalog(caller, service.catalog))
-    _refuse_other_chain(caller, wanted.segment.chain_id)
+    catalog = visible_catalog(caller, service.catalog)
+    wanted = read_preview(value, catalog)
+    refuse_other_chain(caller, wanted.segment.chain_id)
     index = service.catalog[wanted.segment.index]
-    fields = list(seen(caller, wanted.segment.index, service.catalog)) if wanted.fields is None else wanted.fields
+    fields = list(catalog[wanted.segment.index].fields) if wanted.fields is None else wanted.fields
     if shows_rows:  # so its audit entry is written before the answer
         about = f"index {wanted.segment.index}"
         await audit.record(service.pool, actor(request), caller.chain, "segment.preview", about)
@@ -172,7 +173,7 @@ def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:
     """Return the segment of a body to store, validated by the part of the catalog that the caller may see."""
     refuse_hidden_segment(caller, service.catalog, value)
     new = read_segment(value, visible_catalog(caller, service.catalog))
-    _refuse_other_chain(caller, new.chain)
+    refuse_other_chain(caller, new.chain)
     return new
 
 
@@ -190,8 +191,3 @@ async def _visible(
 
 def _tag(stored: StoredSegment) -> str:
     return representation_tag(msgspec.json.encode(stored))
-
-
-def _refuse_other_chain(caller: Caller, chain: int) -> None:
-    if chain != caller.chain:
-        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {chain}.")

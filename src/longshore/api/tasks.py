@@ -21,12 +21,7 @@ from longshore.api.paging import Limit, Offset, paged
 from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest, Service
 from longshore.api.task_secrets import hidden, read_secrets
-from longshore.api.visibility_checks import (
-    may_change_task,
-    may_see_run,
-    refuse_hidden_body,
-    shown_task,
-)
+from longshore.api.visibility_checks import may_change_task, may_see_run, refuse_hidden_body, shown_task
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports import schemas, target_check

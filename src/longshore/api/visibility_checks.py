@@ -15,8 +15,8 @@ from longshore.api.segment_bodies import PreviewBody
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import as_uuid
-from longshore.errors import NotFoundError
-from longshore.exports.catalog import Catalog, Field
+from longshore.errors import NotFoundError, ProblemError
+from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice
 from longshore.exports.rights import hidden_columns, level_for, missing_columns, sees, usable, visible
 from longshore.exports.segments import stored as stored_segments
@@ -49,6 +49,12 @@ class _OfIndex(msgspec.Struct, frozen=True):
 OF_INDEX = msgspec.json.Decoder(_OfIndex)
 
 
+def refuse_other_chain(caller: Caller, chain: int) -> None:
+    """Raise ProblemError for a body that names another chain than the credential is for."""
+    if chain != caller.chain:
+        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {chain}.")
+
+
 def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = None) -> None:
     """Raise ForbiddenError where an index is for a higher level or beyond the token's limits.
 
@@ -67,24 +73,14 @@ def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = Non
     raise _hidden([Violation(f"this token may not use the index {in_json(name)}", at)])
 
 
-def may_use(caller: Caller, name: str, catalog: Catalog) -> bool:
-    """Return whether an index is within the token's limits."""
-    return caller.limits is None or usable(caller.limits, name, catalog)
-
-
-def seen(caller: Caller, name: str, catalog: Catalog) -> dict[str, Field]:
-    """Return the fields of an index that the caller may see."""
-    hidden = hidden_columns(caller.limits, name)
-    return {field: about for field, about in catalog[name].fields.items() if field not in hidden}
-
-
 def refuse_hidden_fields(
     caller: Caller, name: str, catalog: Catalog, fields: Iterable[str | FieldChoice] | None, at: str
 ) -> None:
     """Raise ForbiddenError where a choice of fields has hidden ones; None chooses all."""
     hidden = hidden_columns(caller.limits, name)
     if fields is None and hidden:
-        expected = f"is required: this token may not see all fields; there is {', '.join(seen(caller, name, catalog))}"
+        seen = ", ".join(field for field in catalog[name].fields if field not in hidden)
+        expected = f"is required: this token may not see all fields; there is {seen}"
         raise _hidden([Violation(expected, at)])
     names = [field if isinstance(field, str) else field.name for field in fields or ()]
     _refuse([pointer(at, number) for number, each in enumerate(names) if each in hidden])

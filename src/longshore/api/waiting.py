@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from longshore.access.open_requests import OpenRequest
 from longshore.access.rate_limits import network
-from longshore.access.tokens import Caller, Level
+from longshore.access.tokens import Level
 from longshore.api.guard import admitted, client_ip
 from longshore.api.routes import NEEDED
 from longshore.api.service import AnyRequest
@@ -17,8 +17,7 @@ from longshore.tasks.waiters import Waiter
 
 def stay_open(request: AnyRequest) -> OpenRequest:
     """Count a request as open until it has been answered. Raises OverloadError."""
-    service, _ = admitted(request)
-    caller: Caller = request.scope["user"]
+    service, caller = admitted(request)
     needed = NEEDED[request.scope["method"], request.scope["path_template"]]
     assert isinstance(needed, Level)
     opened = service.open_requests.open(caller, network(client_ip(request)), needed)

@@ -18,22 +18,14 @@ from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest, Service
+from longshore.api.visibility_checks import refuse_other_chain
 from longshore.database.connect import Connection
 from longshore.database.rows import Page
-from longshore.errors import ProblemError
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.validation import ValidationError, Violation, check
 from longshore.webhooks import stored
-from longshore.webhooks.stored import (
-    USUAL_EVENTS,
-    Event,
-    NewSecret,
-    NewWebhook,
-    Webhook,
-    WebhookDelivery,
-    WebhookDraft,
-)
+from longshore.webhooks.stored import USUAL_EVENTS, Event, NewSecret, NewWebhook, Webhook, WebhookDelivery, WebhookDraft
 
 
 class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,8 +49,7 @@ async def create_webhook(
     if (before := await idempotency.find(service.pool, claim)) is not None:
         return await _created(service, caller, before, REPLAYED)
     new = _read(value, service.settings.outbound_networks_of(caller.chain))
-    if new.chain != caller.chain:
-        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    refuse_other_chain(caller, new.chain)
     events: list[str] = sorted(set(new.events or USUAL_EVENTS))
 
     async def make(connection: Connection) -> StoredAnswer:

@@ -6,6 +6,7 @@ import time
 import asyncpg
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS
@@ -91,7 +92,7 @@ async def _by_state(connection: Connection) -> list[tuple[str, str, int]]:
         return []
 
 
-class FiguresCollector:
+class FiguresCollector(Collector):
     """Exports the metrics that `refresh` read last."""
 
     def __init__(self, pool: Pool) -> None:
@@ -135,6 +136,6 @@ class FiguresCollector:
             *(GaugeMetricFamily(f"longshore_{name}", about, figures[name]) for name, about in GAUGES.items()),
         ]
 
-    def metrics(self) -> list[Metric]:
+    def collect(self) -> list[Metric]:
         """Return the metrics; an empty list if the figures could not be read."""
         return self._metrics
