@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from longshore.api import compression
-from longshore.api.openapi_operations import TAGS
+from longshore.api.openapi import TAGS
 from tests.api import example_requests
 from tests.api.example_requests import Examples
 from tests.receiver import receiving

@@ -1,7 +1,11 @@
 """The OpenAPI document, completed from the signatures of endpoints and the table of routes."""
 
+import json
+import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from http import HTTPStatus
+from importlib import resources
 from typing import Any
 
 import msgspec
@@ -15,7 +19,6 @@ from litestar.routes import HTTPRoute
 from longshore import __version__
 from longshore.api.json_schemas import complete, make_portable, say_types, structs_in
 from longshore.api.new_task import Trigger
-from longshore.api.openapi_operations import TAGS, examples, operation_id, summary
 from longshore.api.openapi_responses import DESCRIPTIONS
 from longshore.api.problems import MEDIA_TYPE, Problem
 from longshore.api.routes import NEEDED, Open, security
@@ -23,6 +26,23 @@ from longshore.api.service import AnyRequest
 from longshore.api.sharing_errors import SharingError, is_sharing
 from longshore.destinations.kind import Kind
 from longshore.exports.segments.rules import Segment
+
+TAGS = {
+    "tasks": "Create tasks, follow them, change them and end them.",
+    "schedules": "Pause a schedule, resume it, and run its past times.",
+    "runs": "The runs of a task: results, manifests, files, download addresses and deliveries.",
+    "indexes": "The data sets that can be exported.",
+    "segments": "Stored filters, and previews of filters.",
+    "destinations": "A chain's own places for results.",
+    "sharing": "Results as tables, by the Delta Sharing protocol.",
+    "webhooks": "Addresses that the service calls when a run or a delivery has ended.",
+    "sessions": "Signing in, sessions, and the password.",
+    "users": "The users who may sign in for a chain.",
+    "service_clients": "Other systems and their access tokens.",
+    "audit": "Who changed or read what.",
+    "service": "The service itself: health, and the keys that it signs with.",
+}
+"""The groups of operations, in the order in which they are shown."""
 
 REFERENCE = "#/components/schemas/{name}"
 
@@ -142,14 +162,15 @@ class DocumentPlugin(JsonRenderPlugin):
             say_types(schema)
             make_portable(schema)
         schemas["LogEntry"]["required"] = ["msg", "time"]
-        schemas[Problem.__name__]["examples"] = [examples("problem")]
+        schemas[Problem.__name__]["examples"] = [_examples()["problem"]]
         return schemas
 
 
 def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str, path: str) -> None:
     """Add to an operation of the document what the endpoint's signature and the table of routes say."""
-    name = operation["operationId"] = operation_id(handler)
-    operation["summary"] = summary(operation["description"])
+    first, *others = handler.fn.__name__.split("_")
+    name = operation["operationId"] = "".join([first, *map(str.capitalize, others)])
+    operation["summary"] = re.split(r"[.:;](?:\s|$)", operation["description"], maxsplit=1)[0]  # its first sentence
     if NEEDED[method, path] is not Open.PROBE:
         media_type, kind = ("application/json", SharingError) if is_sharing(path) else (MEDIA_TYPE, Problem)
         for status in _statuses(handler, method, path):
@@ -174,8 +195,17 @@ def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str,
 
 
 def _example(operation: str, part: str) -> dict[str, Any]:
-    found = examples(operation)
+    """Return the member `example` of a body, where the operation has one for this part: `body` or `answer`."""
+    found = _examples().get(operation, {})
     return {"example": found[part]} if part in found else {}
+
+
+@cache
+def _examples() -> dict[str, dict[str, Any]]:
+    """Return the examples of each operation: the `body` of a request and the `answer` to it, where it has them."""
+    folder = resources.files("longshore.api") / "examples"
+    files = [each for each in folder.iterdir() if each.name.endswith(".json")]
+    return {name: one for file in files for name, one in json.loads(file.read_text("utf-8")).items()}
 
 
 def _plain(parameter: dict[str, Any]) -> None:
