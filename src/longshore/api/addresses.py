@@ -17,7 +17,7 @@ from longshore.api.audited import audited
 from longshore.api.guard import actor, admitted
 from longshore.api.paging import MAX_OFFSET
 from longshore.api.service import AnyRequest, Service
-from longshore.api.visibility_checks import may_see_run
+from longshore.api.visibility_checks import refuse_hidden_run
 from longshore.database.connect import Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for
@@ -92,7 +92,7 @@ def downloadable(request: AnyRequest, what: str, row: asyncpg.Record | None) -> 
     service, caller = admitted(request)
     if row is None:
         raise NotFoundError("task-not-found")
-    may_see_run(caller, service.catalog, decoded(row["reads"]))
+    refuse_hidden_run(caller, service.catalog, decoded(row["reads"]))
     if row["state"] != Code.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")

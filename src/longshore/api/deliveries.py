@@ -15,8 +15,8 @@ from longshore.api.paging import Limit, Offset, paged
 from longshore.api.runs import AnyRun, RunNumber, run_number
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.api.visibility_checks import may_see_run
-from longshore.database.connect import Connection
+from longshore.api.visibility_checks import refuse_hidden_run
+from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
@@ -37,11 +37,10 @@ async def list_run_deliveries(
 ) -> Response[list[RunDelivery]]:
     """Return the deliveries of a run to destinations, newest first, each with what was read back there."""
     service, caller = admitted(request)
-    number = await run_number(service.pool, caller, id, run)
-    found = await delivery_requests.run_of(service.pool, caller.chain, task_id(id), number)
-    may_see_run(caller, service.catalog, found.reads)
+    found = await _visible_run(service, caller, service.pool, id, run)
     page = Page(limit, offset)
-    return paged(request, await delivery_queries.of_run(service.pool, caller.chain, task_id(id), number, page), page)
+    listed = await delivery_queries.of_run(service.pool, caller.chain, found.task, found.run, page)
+    return paged(request, listed, page)
 
 
 @post(
@@ -64,18 +63,16 @@ async def deliver_run(
     async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "run.deliver", f"task {task}") as change:
             await lock_to_change(request, connection, task)
-            number = await run_number(connection, caller, id, run)
-            found = await delivery_requests.run_of(connection, chain, task, number)
-            may_see_run(caller, service.catalog, found.reads)
+            found = await _visible_run(service, caller, connection, id, run)
             wanted = _planned(chain, found, missing)
             chosen = await delivery_requests.deliver(connection, chain, wanted, found, actor(request).name)
-            change.details = {"run": number, "destinations": [each.destination for each in chosen]}
-        return StoredAnswer(task, str(number).encode())
+            change.details = {"run": found.run, "destinations": [each.destination for each in chosen]}
+        return StoredAnswer(task, str(found.run).encode())
 
     kept, replayed = await idempotency.once(service.pool, claim, make)
     number = int(kept.answer)
     if replayed:  # the credential may see less by now
-        may_see_run(caller, service.catalog, (await delivery_requests.run_of(service.pool, chain, task, number)).reads)
+        await _visible_run(service, caller, service.pool, id, number)
     listed, _ = await delivery_queries.of_run(service.pool, chain, task, number, PAGE)
     headers = {"Location": f"/tasks/{task}/runs/{number}/deliveries", **(REPLAYED if replayed else {})}
     return Response(listed, headers=headers)
@@ -87,14 +84,22 @@ async def _missing(service: Service, caller: Caller, id: int, run: AnyRun) -> st
     The store may take seconds to answer, so it is asked before the transaction that locks the task.
     """
     try:
-        number = await run_number(service.pool, caller, id, run)
-        found = await delivery_requests.run_of(service.pool, caller.chain, task_id(id), number)
-        may_see_run(caller, service.catalog, found.reads)
+        found = await _visible_run(service, caller, service.pool, id, run)
     except ProblemError:
         return None
     if found.location is None or await asyncio.to_thread(service.store.exists, found.location):
         return None
     return found.location
+
+
+async def _visible_run(
+    service: Service, caller: Caller, connection: Connection | Pool, id: int, run: AnyRun
+) -> DeliverableRun:
+    """Return a run that the caller may see. Raises ValidationError, NotFoundError and ForbiddenError."""
+    number = await run_number(connection, caller, id, run)
+    found = await delivery_requests.run_of(connection, caller.chain, task_id(id), number)
+    refuse_hidden_run(caller, service.catalog, found.reads)
+    return found
 
 
 def _planned(chain: ChainId, run: DeliverableRun, missing: str | None) -> list[PlannedDelivery]:

@@ -12,7 +12,7 @@ from longshore.access.tokens import Caller
 from longshore.actions import Action, Target
 from longshore.actions.secret_fields import without_secrets
 from longshore.api.service import Service
-from longshore.api.visibility_checks import may_have, refuse_other_chain, visible_catalog
+from longshore.api.visibility_checks import refuse_hidden_definition, refuse_other_chain, visible_catalog
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import LongshoreError
@@ -55,7 +55,7 @@ class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def read_new_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
-    """Return the new task of a body that `refuse_hidden_body` has passed.
+    """Return the new task of a body that `refuse_hidden_task_body` has passed.
 
     Raises ValidationError with all violations of the body, and ForbiddenError where it is for another chain or asks for
     more than the caller may see.
@@ -63,7 +63,7 @@ async def read_new_task(caller: Caller, service: Service, connection: Connection
     new = await _validated(caller, service, connection, value)
     await _refuse_unsuited(service, caller, new)
     refuse_other_chain(caller, new.chain)
-    await may_have(caller, service, connection, new.target, new.trigger)
+    await refuse_hidden_definition(caller, service, connection, new.target, new.trigger)
     return new
 
 

@@ -22,7 +22,7 @@ from longshore.api.paging import Limit, Offset, paged
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.api.visibility_checks import may_change_task
+from longshore.api.visibility_checks import changeable_task
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError, ProblemError
 from longshore.results import links
@@ -143,7 +143,7 @@ async def list_download_links(
 ) -> Response[list[Link]]:
     """Return the download addresses of a task, newest first, each with its credential and its uses."""
     service, caller = admitted(request)
-    await may_change_task(service, caller, service.pool, task_id(id))
+    await changeable_task(service, caller, service.pool, task_id(id))
     page = Page(limit, offset)
     listed = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lifetimes, page)
     return paged(request, listed, page)

@@ -14,7 +14,7 @@ from longshore.api.openapi_responses import problems
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.api.visibility_checks import may_see_run
+from longshore.api.visibility_checks import refuse_hidden_run
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError
@@ -76,7 +76,7 @@ async def manifest_of(request: AnyRequest, id: Id, run: RunNumber) -> tuple[int,
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
     text, recorded = await run_queries.manifest(service.pool, caller.chain, task_id(id), number)
-    may_see_run(caller, service.catalog, recorded)
+    refuse_hidden_run(caller, service.catalog, recorded)
     if text is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
     return number, text.encode()
@@ -91,7 +91,7 @@ async def get_manifest_signature(request: AnyRequest, id: Id, run: RunNumber) ->
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
     text, recorded = await run_queries.signature(service.pool, caller.chain, task_id(id), number)
-    may_see_run(caller, service.catalog, recorded)
+    refuse_hidden_run(caller, service.catalog, recorded)
     if text is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a manifest.")
     return Response(text, media_type=JOSE)
@@ -105,7 +105,7 @@ async def get_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     found = await run_queries.one_run(service.pool, caller.chain, task_id(id), number)
     if found is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
-    may_see_run(caller, service.catalog, found.reads)
+    refuse_hidden_run(caller, service.catalog, found.reads)
     return found.run
 
 

@@ -15,7 +15,7 @@ from longshore.api.openapi_responses import problems
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.api.visibility_checks import may_see_run
+from longshore.api.visibility_checks import refuse_hidden_run
 from longshore.database.connect import Connection
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError
@@ -130,7 +130,7 @@ async def list_backfills(
     """Return the backfills of a task with their progress, newest first."""
     service, caller = admitted(request)
     whole = await requests.editable(service.pool, caller.chain, task_id(id))
-    may_see_run(caller, service.catalog, whole.reads)
+    refuse_hidden_run(caller, service.catalog, whole.reads)
     page = Page(limit, offset)
     return paged(request, await backfills.of_task(service.pool, caller.chain, task_id(id), page), page)
 

@@ -22,9 +22,9 @@ from longshore.api.paging import Limit, Offset, paged
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
 from longshore.api.service import AnyRequest, Service
 from longshore.api.visibility_checks import (
-    may_see_segment,
-    refuse_hidden_preview,
+    refuse_hidden_preview_body,
     refuse_hidden_segment,
+    refuse_hidden_segment_body,
     refuse_other_chain,
     shown_segment,
     visible_catalog,
@@ -59,7 +59,7 @@ async def create_segment(
 async def store(request: AnyRequest, value: Any, claim: Claim | None) -> Response[StoredSegment]:
     """Store a segment from a body as a JSON value, once for a claim."""
     service, caller = admitted(request)
-    refuse_hidden_segment(caller, service.catalog, value)
+    refuse_hidden_segment_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
         return await _created(service, caller, before, REPLAYED)
@@ -141,7 +141,7 @@ async def previewed(request: AnyRequest, value: Any, *, shows_rows: bool) -> Pre
     Raises ProblemError.
     """
     service, caller = admitted(request)
-    refuse_hidden_preview(caller, service.catalog, value)
+    refuse_hidden_preview_body(caller, service.catalog, value)
     catalog = visible_catalog(caller, service.catalog)
     wanted = read_preview(value, catalog)
     refuse_other_chain(caller, wanted.segment.chain_id)
@@ -171,7 +171,7 @@ async def previewed(request: AnyRequest, value: Any, *, shows_rows: bool) -> Pre
 
 def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:
     """Return the segment of a body to store, validated by the part of the catalog that the caller may see."""
-    refuse_hidden_segment(caller, service.catalog, value)
+    refuse_hidden_segment_body(caller, service.catalog, value)
     new = read_segment(value, visible_catalog(caller, service.catalog))
     refuse_other_chain(caller, new.chain)
     return new
@@ -185,7 +185,7 @@ async def _visible(
     `lock`: whether to lock it until the connection's transaction ends.
     """
     stored = await stored_segments.get(connection, caller.chain, uuid_of(id, "segment-not-found"), lock=lock)
-    may_see_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
+    refuse_hidden_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
     return stored
 
 

@@ -19,7 +19,7 @@ from longshore.api.openapi_responses import problems
 from longshore.api.service import AnyRequest
 from longshore.api.task_secrets import read_secrets, with_kept_nulls
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.api.visibility_checks import may_change_task, refuse_hidden_body
+from longshore.api.visibility_checks import changeable_task, refuse_hidden_task_body
 from longshore.exports import schemas, target_check
 from longshore.results.store import StoreError
 from longshore.tasks import backfills, cancellation, queries, quotas, requests, task_secrets
@@ -75,7 +75,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
     chain = caller.chain
     async with audited(request, "task.change", f"task {task}") as audit:
         connection = audit.connection
-        old = await may_change_task(service, caller, connection, task)
+        old = await changeable_task(service, caller, connection, task)
         require_task(request, task, old.revision)
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
@@ -83,7 +83,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         if merges and "target" in value:
             given = patch.get("target")
             value["target"] = with_kept_nulls(service.actions, stored["target"], given, value["target"])
-        refuse_hidden_body(caller, service.catalog, value)
+        refuse_hidden_task_body(caller, service.catalog, value)
         new = await read_new_task(caller, service, connection, value)
         secrets = await read_secrets(service, connection, new, task, old)
         for shape in target_check.pinned_shapes(new.target, service.catalog):

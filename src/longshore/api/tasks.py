@@ -21,7 +21,7 @@ from longshore.api.paging import Limit, Offset, paged
 from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest, Service
 from longshore.api.task_secrets import hidden, read_secrets
-from longshore.api.visibility_checks import may_change_task, may_see_run, refuse_hidden_body, shown_task
+from longshore.api.visibility_checks import changeable_task, refuse_hidden_run, refuse_hidden_task_body, shown_task
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports import schemas, target_check
@@ -62,7 +62,7 @@ async def create(
     """Create the task of a body. Return its number, the task, and header fields of the answer. Raises ProblemError."""
     service, caller = admitted(request)
     claim = claim_of(request, idempotency_key, *(hidden(service, value) if idempotency_key else ()))
-    refuse_hidden_body(caller, service.catalog, value)
+    refuse_hidden_task_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:
         task = await _current(service, caller, earlier)
@@ -147,7 +147,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     """
     service, caller = admitted(request)
     status = await queries.lock(connection, caller.chain, task)
-    editable = await may_change_task(service, caller, connection, task)
+    editable = await changeable_task(service, caller, connection, task)
     require_task(request, task, status.revision)
     return editable
 
@@ -158,7 +158,7 @@ async def get_task_progress(request: AnyRequest, id: Id) -> Progress:
     service, caller = admitted(request)
     timeout = service.settings.heartbeat_timeout
     found, reads = await progress.read(service.pool, caller.chain, task_id(id), timeout)
-    may_see_run(caller, service.catalog, reads)
+    refuse_hidden_run(caller, service.catalog, reads)
     return found
 
 

@@ -55,7 +55,7 @@ def refuse_other_chain(caller: Caller, chain: int) -> None:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {chain}.")
 
 
-def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = None) -> None:
+def refuse_hidden_index(caller: Caller, name: str, catalog: Catalog, at: str | None = None) -> None:
     """Raise ForbiddenError where an index is for a higher level or beyond the token's limits.
 
     `at`: the JSON pointer of the index in the request's body. An index that the catalog lacks is left to validation.
@@ -104,7 +104,7 @@ def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
     _refuse(places)
 
 
-def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
+def refuse_hidden_task_body(caller: Caller, catalog: Catalog, value: Any) -> None:
     """Raise ForbiddenError for the task of a body, before its validation.
 
     Malformed parts are left to the validation, which uses the part of the catalog that the caller may see.
@@ -129,7 +129,7 @@ def refuse_hidden_target(caller: Caller, catalog: Catalog, target: ExportTarget)
         if name not in catalog:
             continue
         at = "/target/export_index" if target.export_indexes is None else f"/target/export_indexes/{names.index(name)}"
-        may_export(caller, name, catalog, at)
+        refuse_hidden_index(caller, name, catalog, at)
         part = target.of(name)
 
         def place(key: str, name: str = name) -> str:
@@ -144,42 +144,42 @@ def refuse_hidden_target(caller: Caller, catalog: Catalog, target: ExportTarget)
         refuse_hidden_key(caller, part, catalog)
 
 
-def refuse_hidden_segment(caller: Caller, catalog: Catalog, value: Any) -> None:
-    """Raise ForbiddenError for the segment of a body, before its validation."""
+def refuse_hidden_segment_body(caller: Caller, catalog: Catalog, value: Any) -> None:
+    """Raise ForbiddenError for a body with a segment that is hidden in part, before its validation."""
     segment = check(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
     if segment is not None:
-        may_see_segment(caller, catalog, segment, "/segment")
+        refuse_hidden_segment(caller, catalog, segment, "/segment")
 
 
-def refuse_hidden_preview(caller: Caller, catalog: Catalog, value: Any) -> None:
+def refuse_hidden_preview_body(caller: Caller, catalog: Catalog, value: Any) -> None:
     """Raise ForbiddenError for the preview of a body, before its validation."""
     preview = check(PreviewBody, value, "", [])
     if preview is None:
-        refuse_hidden_segment(caller, catalog, value)
+        refuse_hidden_segment_body(caller, catalog, value)
         return
-    may_see_segment(caller, catalog, preview.segment, "/segment")
+    refuse_hidden_segment(caller, catalog, preview.segment, "/segment")
     if preview.fields is not None:
         refuse_hidden_fields(caller, preview.segment.index, catalog, preview.fields, "/fields")
 
 
-def may_see_segment(caller: Caller, catalog: Catalog, segment: Segment, at: str) -> None:
+def refuse_hidden_segment(caller: Caller, catalog: Catalog, segment: Segment, at: str) -> None:
     """Raise ForbiddenError where a caller may not see a segment; `at` is its JSON pointer."""
-    may_export(caller, segment.index, catalog, pointer(at, "index"))
+    refuse_hidden_index(caller, segment.index, catalog, pointer(at, "index"))
     refuse_hidden_rules(caller, segment, at)
 
 
 def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> StoredSegment:
     """Return a stored segment, without its rules where the caller may not see them."""
     try:
-        may_export(caller, OF_INDEX.decode(stored.segment).index, catalog)
+        refuse_hidden_index(caller, OF_INDEX.decode(stored.segment).index, catalog)
         if caller.limits is not None:
-            may_see_segment(caller, catalog, stored_segments.READ.decode(stored.segment), "")
+            refuse_hidden_segment(caller, catalog, stored_segments.READ.decode(stored.segment), "")
     except ForbiddenError:
         return msgspec.structs.replace(stored, segment=None)
     return stored
 
 
-async def may_have(
+async def refuse_hidden_definition(
     caller: Caller, service: Service, connection: Connection | Pool, target: str | bytes, trigger: str | bytes
 ) -> None:
     """Raise ForbiddenError where a caller may not see all that a valid target and trigger ask for."""
@@ -201,7 +201,7 @@ async def may_have(
         refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
 
 
-def may_see_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
+def refuse_hidden_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
     """Raise ForbiddenError where a caller may not see all that a run has read."""
     if sees(caller, reads, catalog):
         return
@@ -211,7 +211,7 @@ def may_see_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
     raise _hidden([Violation("this token may not see all that was read for it")])
 
 
-async def may_change_task(
+async def changeable_task(
     service: Service, caller: Caller, connection: Connection | Pool, task: TaskId
 ) -> EditableTask:
     """Return a task to change, if the caller may see all that it has read and all that it asks for now.
@@ -219,8 +219,8 @@ async def may_change_task(
     Raises NotFoundError and ForbiddenError.
     """
     editable = await requests.editable(connection, caller.chain, task)
-    may_see_run(caller, service.catalog, editable.reads)
-    await may_have(caller, service, connection, editable.target, editable.trigger)
+    refuse_hidden_run(caller, service.catalog, editable.reads)
+    await refuse_hidden_definition(caller, service, connection, editable.target, editable.trigger)
     return editable
 
 

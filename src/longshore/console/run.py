@@ -15,7 +15,7 @@ from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.api.visibility_checks import may_see_run
+from longshore.api.visibility_checks import refuse_hidden_run
 from longshore.console.pages import paging, render_page
 from longshore.console.rendering import render
 from longshore.database.rows import Page
@@ -97,7 +97,7 @@ async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
     found = await run_queries.described(service.pool, caller.chain, task_id(id), number)
-    may_see_run(caller, service.catalog, found.reads)
+    refuse_hidden_run(caller, service.catalog, found.reads)
     first = await _first_rows(request, found)
     if first.rows:
         about = f"task {id}"

@@ -11,7 +11,7 @@ from longshore.api import segments
 from longshore.api.guard import admitted
 from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.service import AnyRequest
-from longshore.api.visibility_checks import shown_segment
+from longshore.api.visibility_checks import visible_segment
 from longshore.console.export_form import read_form
 from longshore.console.pages import paging, redirect, render_page, to_violations
 from longshore.console.rendering import render
@@ -39,7 +39,7 @@ async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str
     service, caller = admitted(request)
     part = Page(PAGE_SIZE, min(offset, MAX_OFFSET))
     listed, more = await stored_segments.list_segments(service.pool, caller.chain, part)
-    visible = [shown_segment(caller, service.catalog, each) for each in listed]
+    visible = [visible_segment(caller, service.catalog, each) for each in listed]
     described = [(each, _in_words(each)) for each in visible if each.segment is not None]
     return await render_page(request, "segments.html", "Segments", segments=described, **paging(part, more))
 

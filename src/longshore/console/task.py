@@ -18,7 +18,7 @@ from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.api.visibility_checks import NOT_SHOWN, may_change_task, shown_segment, shown_task
+from longshore.api.visibility_checks import NOT_SHOWN, changeable_task, visible_segment, visible_task
 from longshore.console import run_charts
 from longshore.console.pages import as_number, form_of, redirect, render_page
 from longshore.console.rendering import render
@@ -67,7 +67,7 @@ async def show_task(
     service, caller = admitted(request)
     frame: dict[str, Any] = {"chain": caller.chain, "base": f"/console/{caller.chain}"}
     polled = await queries.poll(service.pool, caller.chain, task_id(id), LogPage(LOG_PAGE_SIZE, log, newest_first=True))
-    task = shown_task(caller, service.catalog, polled.task, polled.reads)
+    task = visible_task(caller, service.catalog, polled.task, polled.reads)
     now = await _progress(request, polled)
     content: dict[str, Any] = {"task": task, "progress": now, "over": task.state.code in (Code.DONE, Code.ERROR)}
     if part == "now":
@@ -146,7 +146,7 @@ async def _links(request: AnyRequest, id: TaskId) -> list[Link]:
     if caller.level < Level.WRITE:
         return []
     try:
-        await may_change_task(service, caller, service.pool, id)
+        await changeable_task(service, caller, service.pool, id)
     except ForbiddenError:
         return []
     found, _ = await links.of_task(service.pool, caller.chain, id, service.sessions.lifetimes, Page(MAX_LINKS))
@@ -193,7 +193,7 @@ async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]]
         found = await stored_segment(service.pool, caller.chain, stored)
     except NotFoundError:
         return [], "a stored segment that was deleted"
-    if (visible := shown_segment(caller, service.catalog, found)).segment is None:
+    if (visible := visible_segment(caller, service.catalog, found)).segment is None:
         return [], f"{found.name}, whose rules you may not see"
     return [("", _in_words(READ.decode(visible.segment)))], found.name
 

@@ -20,7 +20,7 @@ from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.database.rows import Page
 
@@ -97,7 +97,7 @@ async def list_profiles(request: AnyRequest, limit: Limit = 25, offset: Offset =
     if caller.kind != "user":
         raise ForbiddenError("forbidden", "Signed-in users alone have profile files; a token can `DELETE` its own.")
     page = Page(limit, offset)
-    return paged(request, await tokens.of_user(service.pool, caller.chain, int(caller.id), page), page)
+    return page_response(request, await tokens.of_user(service.pool, caller.chain, int(caller.id), page), page)
 
 
 @delete("/delta-sharing/profiles/{id:str}")

@@ -13,7 +13,7 @@ from litestar.response import Stream
 
 from longshore.api import addresses
 from longshore.api.addresses import RunFiles
-from longshore.api.bodies import Encoded
+from longshore.api.bodies import BytesResponse
 from longshore.api.guard import admitted_leniently
 from longshore.api.service import AnyRequest
 from longshore.database.rows import MAX_BIGINT
@@ -61,7 +61,7 @@ NUMBER = ResponseHeader(name=VERSION_HEADER, documentation_only=True, descriptio
 async def get_table(request: AnyRequest, share: ShareName, schema: SchemaName, table: TableName) -> Response[None]:
     """Return the version of a table in the header `Delta-Table-Version`; the protocol's former request, as HEAD."""
     found = await _version(request, TablePath(share, schema, table))
-    return Encoded(b"", {VERSION_HEADER: str(found.run)})
+    return BytesResponse(b"", {VERSION_HEADER: str(found.run)})
 
 
 @get(
@@ -85,7 +85,7 @@ async def get_table_version(
         if first is None:
             raise ValidationError([Violation("lies after the newest version", parameter="startingTimestamp")])
         number = (await _version(request, TablePath(share, schema, table), first)).run
-    return Encoded(b"", {VERSION_HEADER: str(number)})
+    return BytesResponse(b"", {VERSION_HEADER: str(number)})
 
 
 @get(
