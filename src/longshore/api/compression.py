@@ -72,7 +72,9 @@ class _Answer:
             if not message.get("more_body") and len(body) >= MIN_BYTES and accepts_gzip(self._scope):
                 body = _gzip(body) if len(body) <= MAX_LOOP_BYTES else await asyncio.to_thread(_gzip, body)
                 message = {**message, "body": body}
-                start = {**start, "headers": [*_without_length(start), (b"content-encoding", b"gzip"), _length(body)]}
+                fields = [field for field in start["headers"] if field[0] != b"content-length"]
+                fields += [(b"content-encoding", b"gzip"), (b"content-length", str(len(body)).encode())]
+                start = {**start, "headers": fields}
             await self._send(start)
         await self._send(message)
 
@@ -106,14 +108,6 @@ def _is_json(start: HTTPResponseStartEvent) -> bool:
     fields = dict(start["headers"])
     media_type = fields.get(b"content-type", b"").partition(b";")[0].strip()
     return start["status"] != 206 and media_type in MEDIA_TYPES and fields.keys().isdisjoint(UNCOMPRESSED_FIELDS)
-
-
-def _without_length(start: HTTPResponseStartEvent) -> list[tuple[bytes, bytes]]:
-    return [field for field in start["headers"] if field[0] != b"content-length"]
-
-
-def _length(body: bytes) -> tuple[bytes, bytes]:
-    return b"content-length", str(len(body)).encode()
 
 
 def _gzip(body: bytes) -> bytes:

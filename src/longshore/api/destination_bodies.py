@@ -78,12 +78,7 @@ class Draft(msgspec.Struct, frozen=True):
 
 def read_new(value: Any, kinds: Kinds, allow: tuple[Network, ...]) -> NewDestination:
     """Return the destination of a body, to be stored. Raises ValidationError."""
-    violations: list[Violation] = []
-    body, draft = _read(value, kinds, violations)
-    if draft is not None:
-        violations += _checked(draft, allow)
-    if violations or body is None or draft is None:
-        raise ValidationError(violations)
+    body, draft = _read(value, kinds, allow)
     return NewDestination(body.name, body.kind, draft.settings, draft.secret)
 
 
@@ -92,14 +87,7 @@ def read_draft(value: Any, kinds: Kinds, allow: tuple[Network, ...]) -> Draft:
 
     It may lack what only a stored destination needs, such as the host key that the test is to find.
     """
-    violations: list[Violation] = []
-    _, draft = _read(value, kinds, violations)
-    if draft is not None:
-        found = _checked(draft, allow)
-        violations += [violation for violation in found if _is_given(value, violation)]
-    if violations or draft is None:
-        raise ValidationError(violations)
-    return draft
+    return _read(value, kinds, allow, may_lack=True)[1]
 
 
 def read_change(value: Any, old: Draft, old_settings: Any, allow: tuple[Network, ...], *, merges: bool) -> Draft:
@@ -153,16 +141,30 @@ def _moved(kind: Kind, old: Any, new: Any) -> list[str]:
     ]
 
 
-def _read(value: Any, kinds: Kinds, violations: list[Violation]) -> tuple[DestinationBody | None, Draft | None]:
+def _read(
+    value: Any, kinds: Kinds, allow: tuple[Network, ...], *, may_lack: bool = False
+) -> tuple[DestinationBody, Draft]:
+    """Return a body and its destination. `may_lack`: whether members that the kind needs may be missing."""
+    violations: list[Violation] = []
     body = check(DestinationBody, value, "", violations)
+    draft = _draft(value, kinds, violations)
+    if draft is not None:
+        violations += [each for each in _checked(draft, allow) if not may_lack or _is_given(value, each)]
+    if violations or body is None or draft is None:
+        raise ValidationError(violations)
+    return body, draft
+
+
+def _draft(value: Any, kinds: Kinds, violations: list[Violation]) -> Draft | None:
+    """Return the destination of a body, typed by its kind; or None, with its violations added to `violations`."""
     name = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(name, str):
-        return body, None
+        return None
     kind = kinds.get(name)
     if kind is None:
         hint = suggestion(name, kinds) or f"; expected one of {', '.join(kinds) or 'none, as no kind is installed'}"
         violations.append(Violation(f"{in_json(name)} is not known{hint}", "/kind"))
-        return body, None
+        return None
     # The check of the body has named a member that is no object.
     before = len(violations)
     settings, secret = (
@@ -170,7 +172,7 @@ def _read(value: Any, kinds: Kinds, violations: list[Violation]) -> tuple[Destin
         for key, type in (("settings", kind.settings), ("secret", kind.secret))
     )
     complete = settings is not None and secret is not None and len(violations) == before
-    return body, Draft(kind, settings, secret) if complete else None
+    return Draft(kind, settings, secret) if complete else None
 
 
 def _typed(kind: type[S], value: Any, at: str, violations: list[Violation]) -> S | None:

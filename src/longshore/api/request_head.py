@@ -93,11 +93,15 @@ def _methods_of_service(request: AnyRequest) -> Encoded:
 
 def _refusal(scope: HTTPScope) -> ProblemError | None:
     """Return the problem of a request whose head cannot be used; None where it can."""
-    if violations := head_violations(scope):
+    fields = dict(scope["headers"])
+    if violations := _head_violations(scope, fields):
         return ValidationError(violations)
-    if _head_bytes(scope) > MAX_HEAD_BYTES:
+    head_bytes = (
+        len(scope["raw_path"]) + len(scope["query_string"]) + sum(map(len, chain.from_iterable(scope["headers"])))
+    )
+    if head_bytes > MAX_HEAD_BYTES:
         return ProblemError("head-too-large", f"The request's head has more than {MAX_HEAD_BYTES} bytes.")
-    if (coding := _field(scope, b"content-encoding").strip().lower()) not in (b"", b"identity"):
+    if (coding := fields.get(b"content-encoding", b"").strip().lower()) not in (b"", b"identity"):
         detail = f"Expected a body without a content coding, got {in_json(coding.decode('latin-1'))}."
         return ProblemError("unsupported-coding", detail, {"accept-encoding": "identity"})
     if not PATH.fullmatch(scope["raw_path"]) and not _is_for_server(scope):
@@ -109,15 +113,14 @@ def _is_for_server(scope: HTTPScope) -> bool:
     return scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS"
 
 
-def head_violations(scope: HTTPScope) -> list[Violation]:
+def _head_violations(scope: HTTPScope, fields: dict[bytes, bytes]) -> list[Violation]:
     """Return the violations of a request's header fields."""
     violations = []
-    if (violation := host_violation(scope)) is not None:
+    if (violation := _host_violation(scope)) is not None:
         violations.append(Violation(violation, parameter="Host"))
-    headers = list(scope["headers"])
-    fields = dict(headers)
-    if len(fields) < len(headers):
-        counts = Counter(name for name, _ in headers if name in SINGLE_FIELDS)
+    names = [name for name, _ in scope["headers"]]
+    if len(fields) < len(names):
+        counts = Counter(name for name in names if name in SINGLE_FIELDS)
         violations += [
             Violation("expected once", parameter=SINGLE_FIELDS[name]) for name, count in counts.items() if count > 1
         ]
@@ -130,7 +133,7 @@ def head_violations(scope: HTTPScope) -> list[Violation]:
     return violations
 
 
-def host_violation(scope: HTTPScope) -> str | None:
+def _host_violation(scope: HTTPScope) -> str | None:
     """Return the violation of a request's Host fields; None where they are valid."""
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     # HTTP/1.0 needs no Host (RFC 9112, section 3.2). Granian passes an empty field where a request has none.
@@ -149,11 +152,3 @@ def _is_literal(text: bytes | None) -> bool:
         return text is None or bool(ipaddress.IPv6Address(text.decode()))
     except ValueError:
         return False
-
-
-def _head_bytes(scope: HTTPScope) -> int:
-    return len(scope["raw_path"]) + len(scope["query_string"]) + sum(map(len, chain.from_iterable(scope["headers"])))
-
-
-def _field(scope: HTTPScope, wanted: bytes) -> bytes:
-    return next((value for name, value in scope["headers"] if name == wanted), b"")
