@@ -87,12 +87,13 @@ async def at_location(pool: Pool, location: str) -> asyncpg.Record | None:
     return row
 
 
-def downloadable(request: AnyRequest, what: str, row: asyncpg.Record | None) -> asyncpg.Record:
-    """Return the row of a run, or of a task with its run, whose result can be downloaded. Raises ProblemError."""
+def downloadable(request: AnyRequest, what: str, row: asyncpg.Record | None) -> RunFiles:
+    """Return the run in a row, which may be that of a task with its run. Raises ProblemError where it has no result."""
     service, caller = admitted(request)
     if row is None:
         raise NotFoundError("task-not-found")
-    refuse_hidden_run(caller, service.catalog, decoded(row["reads"]))
+    reads = decoded(row["reads"])
+    refuse_hidden_run(caller, service.catalog, reads)
     if row["state"] != Code.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
@@ -100,7 +101,7 @@ def downloadable(request: AnyRequest, what: str, row: asyncpg.Record | None) -> 
         raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
     if row["location"] is None:
         raise gone(what)
-    return row
+    return RunFiles(what, row["id"], row["run"], row["location"], reads)
 
 
 def gone(what: str) -> ProblemError:
@@ -110,14 +111,9 @@ def gone(what: str) -> ProblemError:
 
 async def signed_url(request: AnyRequest, what: str, row: asyncpg.Record | None, seconds: int, uses: int | None) -> str:
     """Return the signed address of a run's result. Raises ProblemError."""
-    found = files_of(what, downloadable(request, what, row))
+    found = downloadable(request, what, row)
     signing = await open_addresses(request, found, seconds, uses)
     return (await asyncio.to_thread(signing.sign, [found.location]))[0]
-
-
-def files_of(what: str, row: asyncpg.Record) -> RunFiles:
-    """Return a row of `downloadable` as a struct."""
-    return RunFiles(what, row["id"], row["run"], row["location"], decoded(row["reads"]))
 
 
 async def open_addresses(

@@ -16,7 +16,7 @@ from longshore.api.openapi_responses import answers, problems
 from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.api.waiting import waiting
+from longshore.api.waiting import held_open
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
 from longshore.exports.visibility import stored_export
@@ -88,11 +88,11 @@ async def execute_task(
         status = await queries.status(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
         return Response(status.state, status_code=202, headers=headers | (REPLAYED if replayed else {}))
-    async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested
-        kept, replayed = await idempotency.once(service.pool, claim, make)
-        state = await service.waiters.until_run_ended(waiter, chain, task, int(kept.answer))
-        code = 200 if state.code in ENDED else 202
-        return Response(state, status_code=code, headers=REPLAYED if replayed else {})
+    with service.waiters.of(task) as waiter:
+        async with held_open(request, waiter):  # may refuse the request, so it comes before the run is requested
+            kept, replayed = await idempotency.once(service.pool, claim, make)
+            state = await service.waiters.until_run_ended(waiter, chain, task, int(kept.answer))
+    return Response(state, status_code=200 if state.code in ENDED else 202, headers=REPLAYED if replayed else {})
 
 
 def refuse_without_intervals(task: EditableTask) -> None:

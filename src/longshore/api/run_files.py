@@ -77,16 +77,16 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
     if row is not None and row["state"] is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
     found = addresses.downloadable(request, what, row)
-    if found["expires_at"] is None:
+    assert row is not None
+    if row["expires_at"] is None:
         raise addresses.gone(what)
-    entries = [ENTRY.decode(text) for text in found["files"]]
+    entries = [ENTRY.decode(text) for text in row["files"]]
     page, more = entries[:limit], len(entries) > limit
-    folder = found["location"].rpartition("/")[0]
+    folder = found.location.rpartition("/")[0]
     locations = [f"{folder}/{entry.path}" for entry in page]
     urls: list[str] = []
     if page:
-        run_files = addresses.files_of(what, found)
-        signing = await addresses.open_addresses(request, run_files, expires_in, max_uses)
+        signing = await addresses.open_addresses(request, found, expires_in, max_uses)
         urls = await asyncio.to_thread(signing.sign, locations)
     files = [RunFile(**msgspec.structs.asdict(entry), url=url) for entry, url in zip(page, urls, strict=True)]
     return paged(request, (files, more), Page(limit, offset))

@@ -11,7 +11,6 @@ from longshore.api.guard import admitted, client_ip
 from longshore.api.routes import NEEDED
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
-from longshore.tasks.model import TaskId
 from longshore.tasks.waiters import Waiter
 
 
@@ -25,15 +24,6 @@ def stay_open(request: AnyRequest) -> OpenRequest:
     state["waits"] = True  # its duration does not measure the service
     state.setdefault("at_end", []).append(opened.close)
     return opened
-
-
-@contextlib.asynccontextmanager
-async def waiting(request: AnyRequest, task: TaskId) -> AsyncIterator[Waiter]:
-    """Yield a waiter for a task, as `held_open`; read the task only inside the context."""
-    service, _ = admitted(request)
-    with service.waiters.of(task) as waiter:
-        async with held_open(request, waiter):
-            yield waiter
 
 
 @contextlib.asynccontextmanager
