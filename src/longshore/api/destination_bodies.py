@@ -30,24 +30,20 @@ class DestinationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             pattern=NAME,
-            description="How tasks name it; it cannot be changed.",
             examples=["warehouse"],
             extra={"expected": "up to 100 letters, digits and `._-`, the first a letter or digit"},
         ),
     ]
-    kind: Annotated[str, Meta(description="A kind of `GET /destination_kinds`.", examples=["s3"])]
-    settings: Annotated[
-        dict[str, Any],
-        Meta(description="Where and as whom to connect.", examples=[{"bucket": "exports", "region": "eu-west-1"}]),
-    ]
+    """How tasks name it; it cannot be changed."""
+    kind: Annotated[str, Meta(examples=["s3"])]
+    """A kind of `GET /destination_kinds`."""
+    settings: Annotated[dict[str, Any], Meta(examples=[{"bucket": "exports", "region": "eu-west-1"}])]
+    """Where and as whom to connect."""
     secret: Annotated[
         dict[str, Any],
-        Meta(
-            description="What proves it. It is stored encrypted, and never given back.",
-            examples=[{"access_key_id": "AKIA…", "secret_access_key": "…"}],
-            extra_json_schema={"writeOnly": True},
-        ),
+        Meta(examples=[{"access_key_id": "AKIA…", "secret_access_key": "…"}], extra_json_schema={"writeOnly": True}),
     ]
+    """What proves it. It is stored encrypted, and never given back."""
 
 
 class DestinationChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -56,16 +52,8 @@ class DestinationChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     settings: Annotated[dict[str, Any], Meta(examples=[{"bucket": "exports", "prefix": "loyalty/"}])] | UnsetType = (
         UNSET
     )
-    secret: (
-        Annotated[
-            dict[str, Any],
-            Meta(
-                description="Needed where `settings` change where or as whom to connect.",
-                extra_json_schema={"writeOnly": True},
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    secret: Annotated[dict[str, Any], Meta(extra_json_schema={"writeOnly": True})] | UnsetType = UNSET
+    """Needed where `settings` change where or as whom to connect."""
 
 
 class Draft(msgspec.Struct, frozen=True):

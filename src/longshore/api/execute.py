@@ -27,18 +27,15 @@ from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import Violation
 
-ABOUT = "A time of the schedule: the run is for the data interval that ends then, once more."
-ABOUT_FULL = (
-    "Of an incremental task: the run takes all rows, not those since the last run alone, and later runs go on from it. "
-    "For a copy that has lost rows, or a table that is new to the task."
-)
-
 
 class ExecuteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /tasks/{id}/execute`, which may be left out."""
 
-    interval_end: Annotated[datetime, Meta(description=ABOUT, examples=["2026-05-26T01:00:00Z"])] | None = None
-    full: Annotated[bool, Meta(description=ABOUT_FULL)] = False
+    interval_end: Annotated[datetime, Meta(examples=["2026-05-26T01:00:00Z"])] | None = None
+    """A time of the schedule: the run is for the data interval that ends then, once more."""
+    full: bool = False
+    """Of an incremental task: the run takes all rows, not those since the last run alone, and later runs go on from it.
+    For a copy that has lost rows, or a table that is new to the task."""
 
 
 @post(

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import msgspec
 from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
@@ -13,14 +12,6 @@ from litestar.params import FromPath
 
 from longshore.api.conditional import none_match, representation_tag
 from longshore.api.service import AnyRequest
-
-
-class Asset(msgspec.Struct, frozen=True):
-    """A file with its entity tag and media type."""
-
-    content: bytes
-    tag: str
-    media_type: str
 
 
 def static_files(path: str, folder: Path, names: Iterable[str]) -> HTTPRouteHandler:
@@ -31,17 +22,18 @@ def static_files(path: str, folder: Path, names: Iterable[str]) -> HTTPRouteHand
     async def get_file(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         if name not in known:
             raise NotFoundException
-        asset = _read(known[name])
-        headers = {"ETag": asset.tag, "Cache-Control": "no-cache"}
-        if none_match(request, asset.tag):
+        content, tag = _read(known[name])
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if none_match(request, tag):
             return Response(b"", status_code=304, headers=headers)
-        return Response(asset.content, headers=headers, media_type=asset.media_type)
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(content, headers=headers, media_type=media_type)
 
     return get_file
 
 
 @cache
-def _read(path: Path) -> Asset:
+def _read(path: Path) -> tuple[bytes, str]:
+    """Return the content of a file and its entity tag."""
     content = path.read_bytes()
-    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return Asset(content, representation_tag(content), media_type)
+    return content, representation_tag(content)
