@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from longshore.api.conditional import Tags, tags
+from longshore.api.conditional import Tags, parse_tags
 from tests.answers import problem, violations
 from tests.played import play
 from tests.service import Longshore, export_body
@@ -44,7 +44,7 @@ def segment(waiting: httpx2.Client) -> str:
     ],
 )  # fmt: skip
 def test_condition_is_read_as_a_list_over_several_lines(lines: list[str], expected: Tags | None) -> None:
-    assert tags(lines) == expected
+    assert parse_tags(lines) == expected
 
 
 CHANGES: list[tuple[str, str, Any]] = [

@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 from longshore.access import audit
 from longshore.access.audit import AuditFilter, Entry
 from longshore.api.guard import admitted
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import PRINTABLE
 from longshore.database.rows import Page
@@ -59,4 +59,4 @@ async def list_audit_entries(  # noqa: PLR0913 (the parameters of the query)
     if violations:
         raise ValidationError(violations)
     page = Page(limit, offset)
-    return paged(request, await audit.entries(service.pool, caller.chain, wanted, page), page)
+    return page_response(request, await audit.entries(service.pool, caller.chain, wanted, page), page)

@@ -118,7 +118,7 @@ def _shape_violations(value: Any) -> list[Violation]:
     return violations
 
 
-class Encoded(Response[Any]):
+class BytesResponse(Response[Any]):
     """An answer whose body is JSON text already, or empty.
 
     Litestar's own class spends a tenth of a poll on features that such an answer does not use.

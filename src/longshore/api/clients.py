@@ -16,7 +16,7 @@ from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import number_of, uuid_of
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest, Service
 from longshore.api.users import LevelName
 from longshore.database.connect import Connection
@@ -96,7 +96,7 @@ async def list_service_clients(
     """Return the chain's service clients, oldest first."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    return paged(request, await clients.of_chain(service.pool, caller.chain, page), page)
+    return page_response(request, await clients.of_chain(service.pool, caller.chain, page), page)
 
 
 @get("/service_clients/{id:str}")
@@ -175,7 +175,7 @@ async def list_access_tokens(
     """Return the chain's tokens, newest first, revoked and expired ones included, without secrets."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    return paged(request, await tokens.of_chain(service.pool, caller.chain, client_id, page), page)
+    return page_response(request, await tokens.of_chain(service.pool, caller.chain, client_id, page), page)
 
 
 @get("/access_tokens/{id:str}")

@@ -52,7 +52,7 @@ class Tags(msgspec.Struct, frozen=True):
     """Whether the condition is `*`, which every existing resource meets."""
 
 
-def tags(lines: Sequence[str]) -> Tags | None:
+def parse_tags(lines: Sequence[str]) -> Tags | None:
     """Return the entity tags in the lines of a condition; None where they are malformed."""
     text = ",".join(lines)
     if text.strip(" \t") == ANY:
@@ -63,7 +63,7 @@ def tags(lines: Sequence[str]) -> Tags | None:
     return Tags(frozenset(tag for weak, tag in found if not weak), frozenset(tag for _, tag in found))
 
 
-def require(request: AnyRequest, tag: str | None, part: Callable[[str], str] = str) -> None:
+def require_match(request: AnyRequest, tag: str | None, part: Callable[[str], str] = str) -> None:
     """Raise ProblemError where a resource with this entity tag is not as the request demands.
 
     `tag`: None for a resource without one. `part`: what of a tag is compared. A GET looks at `If-Match` alone here; see
@@ -85,23 +85,23 @@ def refuse_malformed_conditions(request: AnyRequest) -> None:
     _condition(request, "If-None-Match")
 
 
-def require_task(request: AnyRequest, id: int, revision: int) -> None:
-    """As `require`, for a task: the progress of its run makes no difference."""
-    require(request, tag(id, Version(revision)), _without_progress)
+def require_task_match(request: AnyRequest, id: int, revision: int) -> None:
+    """As `require_match`, for a task: the progress of its run makes no difference."""
+    require_match(request, task_tag(id, Version(revision)), _without_progress)
 
 
 def none_match(request: AnyRequest, tag: str) -> bool:
     """Return whether `If-None-Match` of a GET names this tag, so that 304 is the answer; a malformed one names none."""
-    known = tags(request.headers.getall("if-none-match", []))
+    known = parse_tags(request.headers.getall("if-none-match", []))
     return known is not None and (known.any or tag in known.all)
 
 
-def tagged(request: AnyRequest, content: T, headers: dict[str, str]) -> Response[T]:
+def tagged_response(request: AnyRequest, content: T, headers: dict[str, str]) -> Response[T]:
     """Return the answer to a GET: the content, or 304 where `If-None-Match` names the `ETag` among `headers`.
 
     Raises ProblemError where `If-Match` does not name it (RFC 9110, section 13.2.2).
     """
-    require(request, headers["ETag"])
+    require_match(request, headers["ETag"])
     if none_match(request, headers["ETag"]):
         return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # without content
     return Response(content, headers=headers)
@@ -140,7 +140,7 @@ def _date(request: AnyRequest, name: str) -> float | None:
 
 def _condition(request: AnyRequest, name: str) -> Tags | None:
     lines = request.headers.getall(name, [])
-    found = tags(lines)
+    found = parse_tags(lines)
     if found is None:
         expected = f'expected {ANY} or entity tags in quotes, such as "12-3"'
         raise ValidationError([Violation(expected, parameter=name)])
@@ -160,7 +160,7 @@ def representation_tag(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-def tag(id: int, version: Version) -> str:
+def task_tag(id: int, version: Version) -> str:
     """Return the entity tag of a task."""
     return f'"{id}-{version.revision}-{version.progress}"' if version.progress else f'"{id}-{version.revision}"'
 
@@ -171,10 +171,10 @@ def known_versions(if_none_match: Tags | None, id: int) -> frozenset[Version]:
     return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)
 
 
-def headers(id: int, polled: PolledStatus) -> dict[str, str]:
+def task_headers(id: int, polled: PolledStatus) -> dict[str, str]:
     """Return the header fields of every answer with a task, and of every 304 instead of one."""
     fields = {
-        "ETag": tag(id, polled.version),
+        "ETag": task_tag(id, polled.version),
         "Cache-Control": "private, no-cache",
         "X-Log-Length": str(polled.log_length),
     }

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from longshore.api.bodies import Encoded
+from longshore.api.bodies import BytesResponse
 from longshore.api.request_head import SINGLE_FIELDS
 
 OF_THE_CONNECTION = {"Content-Encoding", "Origin", "Sec-Fetch-Site", "Transfer-Encoding"}
@@ -55,7 +55,7 @@ def with_cors(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
             return
         added.append((b"access-control-allow-origin", origin))
         if _is_preflight(scope, fields):
-            await Encoded(b"", PREFLIGHT, 204).to_asgi_response()(scope, receive, send)
+            await BytesResponse(b"", PREFLIGHT, 204).to_asgi_response()(scope, receive, send)
         else:
             added.append(EXPOSED)
             await app(scope, receive, send)

@@ -11,7 +11,7 @@ from longshore.api.audited import audited_in
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.runs import AnyRun, RunNumber, run_number
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
@@ -40,7 +40,7 @@ async def list_run_deliveries(
     found = await _visible_run(service, caller, service.pool, id, run)
     page = Page(limit, offset)
     listed = await delivery_queries.of_run(service.pool, caller.chain, found.task, found.run, page)
-    return paged(request, listed, page)
+    return page_response(request, listed, page)
 
 
 @post(

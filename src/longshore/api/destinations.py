@@ -13,7 +13,7 @@ from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, read_json
-from longshore.api.conditional import UNMODIFIED, KnownTags, require, tagged
+from longshore.api.conditional import UNMODIFIED, KnownTags, require_match, tagged_response
 from longshore.api.destination_bodies import (
     DestinationBody,
     DestinationChange,
@@ -27,7 +27,7 @@ from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.json_schemas import schema_of
 from longshore.api.openapi_responses import answers, problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import TEST_LIMIT, TEST_RATE, AnyRequest, Service
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
@@ -117,14 +117,14 @@ async def list_destinations(request: AnyRequest, limit: Limit = 25, offset: Offs
     """Return the chain's destinations, newest first, without their secrets."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    return paged(request, await stored.list_destinations(service.pool, caller.chain, page), page)
+    return page_response(request, await stored.list_destinations(service.pool, caller.chain, page), page)
 
 
 @get("/destinations/{id:str}", responses=answers(None, UNMODIFIED) | problems(412))
 async def get_destination(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[Destination]:
     """Return one destination without its secret. `If-Match` of a change names its `ETag`."""
     found = await get_stored(request, id)
-    return tagged(request, found.destination, {"ETag": _tag(found)})
+    return tagged_response(request, found.destination, {"ETag": _tag(found)})
 
 
 async def get_stored(request: AnyRequest, id: str) -> StoredDestination:
@@ -152,7 +152,7 @@ async def change(request: AnyRequest, id: str, value: Any, *, merges: bool = Fal
     service, caller = admitted(request)
     async with audited(request, "destination.change") as entry:
         old = await stored.get(entry.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
-        require(request, _tag(old))
+        require_match(request, _tag(old))
         needs_secret = not (isinstance(value, dict) and "secret" in value)
         draft = await _stored_draft(service, caller, entry.connection, old.destination, with_secret=needs_secret)
         settings = BODY.decode(bytes(old.destination.settings))
@@ -173,7 +173,7 @@ async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
     _, caller = admitted(request)
     async with audited(request, "destination.delete") as change:
         old = await stored.get(change.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
-        require(request, _tag(old))
+        require_match(request, _tag(old))
         name = old.destination.name
         if await delivery_queries.is_in_use(change.connection, caller.chain, name):
             raise ProblemError("destination-in-use")

@@ -19,7 +19,7 @@ from longshore.access.tokens import Caller, ForbiddenError, UnauthorizedError
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, task_id
-from longshore.api.visibility_checks import shown_entry
+from longshore.api.visibility_checks import visible_entry
 from longshore.api.waiting import stay_open
 from longshore.errors import NotFoundError
 from longshore.exports.visibility import sees_task
@@ -91,7 +91,7 @@ async def _events(
         for entry in changes.logs:
             waiter.raise_error()
             seen += 1
-            yield _event("log", entry if whole else shown_entry(entry), f"{revision}-{seen}")
+            yield _event("log", entry if whole else visible_entry(entry), f"{revision}-{seen}")
         if changes.more:
             continue
         if changes.revision > revision:

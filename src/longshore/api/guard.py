@@ -16,7 +16,7 @@ from longshore.access.audit import Actor
 from longshore.access.rate_limits import network
 from longshore.access.sessions import SessionCredential, SignedIn
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_error
-from longshore.api.conditional import refuse_malformed_conditions, require
+from longshore.api.conditional import refuse_malformed_conditions, require_match
 from longshore.api.middleware import bind_ids
 from longshore.api.parameters import non_decimal_parameters, unknown_parameters
 from longshore.api.routes import NEEDED, Open
@@ -64,7 +64,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
     if scope["method"] not in SAFE:
         refuse_malformed_conditions(connection)
         if not connection.route_handler.opt.get("conditional"):
-            require(connection, None)
+            require_match(connection, None)
     if "idempotency-key" in connection.headers and connection.route_handler.opt.get("without_key"):
         expected = "is not supported here: each request is executed, and a repeated one once more"
         raise ValidationError([Violation(expected, parameter="Idempotency-Key")])

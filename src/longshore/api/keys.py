@@ -3,7 +3,7 @@
 import msgspec
 from litestar import Response, get
 
-from longshore.api.conditional import UNMODIFIED, representation_tag, tagged
+from longshore.api.conditional import UNMODIFIED, representation_tag, tagged_response
 from longshore.api.guard import service_of
 from longshore.api.openapi_responses import answers, problems
 from longshore.api.service import AnyRequest
@@ -23,4 +23,4 @@ async def get_signing_keys(request: AnyRequest) -> Response[KeySet]:
     found = await signing_keys.public_keys(service_of(request).pool)
     tag = representation_tag(msgspec.json.encode(found))
     headers = {"ETag": tag, "Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
-    return tagged(request, found, headers)
+    return tagged_response(request, found, headers)

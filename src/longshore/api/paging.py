@@ -17,7 +17,7 @@ Offset = Annotated[int, QueryParameter(ge=0, le=MAX_OFFSET, description="Number 
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Number of entries at most.")]
 
 
-def paged(request: AnyRequest, listed: tuple[list[T], bool], page: Page) -> Response[list[T]]:
+def page_response(request: AnyRequest, listed: tuple[list[T], bool], page: Page) -> Response[list[T]]:
     """Return the answer with a page of a list, and with a `Link` header to the next page (RFC 8288), if there is one.
 
     `listed`: its entries, and whether more follow.

@@ -13,7 +13,7 @@ from litestar.params import HeaderParameter, QueryParameter
 
 from longshore.access.tokens import Caller
 from longshore.api import conditional
-from longshore.api.bodies import Encoded
+from longshore.api.bodies import BytesResponse
 from longshore.api.conditional import UNMODIFIED, KnownTags, known_versions
 from longshore.api.guard import admitted
 from longshore.api.openapi_responses import answers, problems
@@ -21,7 +21,7 @@ from longshore.api.paging import Offset
 from longshore.api.prefer import MAX_WAIT_SECONDS, preferred_wait
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, encode, task_id
-from longshore.api.visibility_checks import shown_task
+from longshore.api.visibility_checks import visible_task
 from longshore.api.waiting import held_open
 from longshore.tasks import queries
 from longshore.tasks.model import Task, TaskId, Version
@@ -83,7 +83,7 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     task = task_id(id)
     seconds = preferred_wait(request) if wait is None else wait
     lines = request.headers.getall("if-none-match", [])
-    tags = conditional.tags(lines)
+    tags = conditional.parse_tags(lines)
     known = known_versions(tags, id)
     page = LogPage(log_limit, offset, newest_first=log_order is LogOrder.DESC)
     reading = partial(_reading, service, caller, task, page)
@@ -96,13 +96,13 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     else:
         polled = await reading(known)
         body = _encoded(polled)
-    conditional.require_task(request, id, polled.version.revision)
-    headers |= conditional.headers(id, polled)
+    conditional.require_task_match(request, id, polled.version.revision)
+    headers |= conditional.task_headers(id, polled)
     if isinstance(polled, PolledTask) and polled.created_by is not None:
         headers["X-Created-By"] = polled.created_by
     if polled.version in known or (tags is not None and tags.any and not seconds):
-        return Encoded(b"", headers, 304)
-    return Encoded(body, headers | _pages(request, page, polled.log_length))
+        return BytesResponse(b"", headers, 304)
+    return BytesResponse(body, headers | _pages(request, page, polled.log_length))
 
 
 def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
@@ -128,7 +128,7 @@ async def _reading(
         if status.version in known:
             return status
     polled = await queries.poll(service.pool, caller.chain, task, page)
-    return msgspec.structs.replace(polled, task=shown_task(caller, service.catalog, polled.task, polled.reads))
+    return msgspec.structs.replace(polled, task=visible_task(caller, service.catalog, polled.task, polled.reads))
 
 
 def _encoded(polled: PolledStatus) -> bytes:

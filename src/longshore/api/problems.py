@@ -12,7 +12,7 @@ import structlog
 from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
 
-from longshore.api.bodies import Encoded
+from longshore.api.bodies import BytesResponse
 from longshore.api.guard import count_address
 from longshore.api.parameters import non_decimal_parameters, unknown_parameters
 from longshore.api.problem_kinds import KINDS
@@ -44,7 +44,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
 
 
-def to_response(request: Request[Any, Any, Any], error: Exception) -> Encoded:
+def to_response(request: Request[Any, Any, Any], error: Exception) -> BytesResponse:
     """Return the answer to a request that ended in an exception, in the shape that its path demands."""
     refusal = refusal_of(request, error)
     found = problem(refusal, request.scope["state"].get("request_id", ""))
@@ -52,7 +52,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Encoded:
     if is_sharing(request.scope["path"]):
         status, error_of_protocol = sharing_error(found.status, found.detail, refusal.violations)
         body, media_type = msgspec.json.encode(error_of_protocol), SHARING_MEDIA_TYPE
-    return Encoded(body, refusal.headers, status, media_type)
+    return BytesResponse(body, refusal.headers, status, media_type)
 
 
 def refusal_of(request: Request[Any, Any, Any], error: Exception) -> ProblemError:

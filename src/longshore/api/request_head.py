@@ -19,7 +19,7 @@ from litestar import Litestar, Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from longshore.api.bodies import Encoded
+from longshore.api.bodies import BytesResponse
 from longshore.api.guard import count_address
 from longshore.api.middleware import METHODS
 from longshore.api.problems import to_response
@@ -83,12 +83,12 @@ def refuse_malformed(app: Litestar) -> ASGIApp:
     return checked
 
 
-def _methods_of_service(request: AnyRequest) -> Encoded:
+def _methods_of_service(request: AnyRequest) -> BytesResponse:
     try:
         count_address(request)
     except ProblemError as exceeded:
         return to_response(request, exceeded)
-    return Encoded(b"", {"Allow": ", ".join(sorted(METHODS))}, 204)
+    return BytesResponse(b"", {"Allow": ", ".join(sorted(METHODS))}, 204)
 
 
 def _refusal(scope: HTTPScope) -> ProblemError | None:

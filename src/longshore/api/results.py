@@ -14,11 +14,11 @@ from longshore.access import audit
 from longshore.api import addresses
 from longshore.api.addresses import ExpiresIn, MaxUses, signed_url
 from longshore.api.audited import audited
-from longshore.api.conditional import is_not_modified, require, require_unmodified
+from longshore.api.conditional import is_not_modified, require_match, require_unmodified
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
@@ -146,7 +146,7 @@ async def list_download_links(
     await changeable_task(service, caller, service.pool, task_id(id))
     page = Page(limit, offset)
     listed = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lifetimes, page)
-    return paged(request, listed, page)
+    return page_response(request, listed, page)
 
 
 @delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204)
@@ -193,7 +193,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     if not await links.may_use(service.pool, link, service.sessions.lifetimes):
         raise ProblemError("bad-address")
     # Answers without bytes of the file do not count as uses.
-    require(request, tag)
+    require_match(request, tag)
     require_unmodified(request, about.st_mtime)
     if is_not_modified(request, tag, about.st_mtime):
         return StarletteResponse(status_code=304, headers=headers)

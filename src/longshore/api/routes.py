@@ -27,10 +27,10 @@ class Check(Enum):
 
     SEE_RUN = "`refuse_hidden_run`: 403 where the credential may not see all that the run has read"
     SEE_TABLE = "`sees`: not listed, and 404, where the credential may not see all that the version's run has read"
-    SHOW_TASK = "`shown_task`: without the rules, counts and messages that it may not see"
+    SHOW_TASK = "`visible_task`: without the rules, counts and messages that it may not see"
     CHANGE_TASK = "`changeable_task`: 403 where it may not see all that the task requests and has read"
     MAKE_TASK = "`refuse_hidden_definition`: 403 where the task requests data that is hidden from it"
-    SEGMENT = "`refuse_hidden_segment` or `shown_segment`: without rules of columns that it may not see"
+    SEGMENT = "`refuse_hidden_segment` or `visible_segment`: without rules of columns that it may not see"
     INDEX = "`visible_catalog`: the part of the catalog that it may see"
 
 

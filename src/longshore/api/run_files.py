@@ -11,7 +11,7 @@ from longshore.api import addresses
 from longshore.api.addresses import ExpiresIn, MaxUses
 from longshore.api.guard import admitted
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Offset, paged
+from longshore.api.paging import Offset, page_response
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
@@ -89,4 +89,4 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
         signing = await addresses.open_addresses(request, found, expires_in, max_uses)
         urls = await asyncio.to_thread(signing.sign, locations)
     files = [RunFile(**msgspec.structs.asdict(entry), url=url) for entry, url in zip(page, urls, strict=True)]
-    return paged(request, (files, more), Page(limit, offset))
+    return page_response(request, (files, more), Page(limit, offset))

@@ -8,10 +8,10 @@ from litestar.params import PathParameter
 
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited
-from longshore.api.bodies import Encoded
+from longshore.api.bodies import BytesResponse
 from longshore.api.guard import admitted
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.visibility_checks import refuse_hidden_run
@@ -61,14 +61,15 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
     service, caller = admitted(request)
     page = Page(limit, offset)
     recorded, more = await run_queries.runs(service.pool, caller.chain, task_id(id), page)
-    return paged(request, ([each.run for each in recorded if sees(caller, each.reads, service.catalog)], more), page)
+    visible = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
+    return page_response(request, (visible, more), page)
 
 
 @get("/tasks/{id:str}/runs/{run:str}/manifest")
 async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest | FilesManifest]:
     """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
     _, text = await manifest_of(request, id, run)
-    return Encoded(text, {})
+    return BytesResponse(text, {})
 
 
 async def manifest_of(request: AnyRequest, id: Id, run: RunNumber) -> tuple[int, bytes]:

@@ -12,7 +12,7 @@ from longshore.api.execute import refuse_without_intervals
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.visibility_checks import refuse_hidden_run
@@ -132,7 +132,7 @@ async def list_backfills(
     whole = await requests.editable(service.pool, caller.chain, task_id(id))
     refuse_hidden_run(caller, service.catalog, whole.reads)
     page = Page(limit, offset)
-    return paged(request, await backfills.of_task(service.pool, caller.chain, task_id(id), page), page)
+    return page_response(request, await backfills.of_task(service.pool, caller.chain, task_id(id), page), page)
 
 
 @delete("/tasks/{id:str}/backfills/{backfill:str}", opt={"conditional": True}, status_code=204)

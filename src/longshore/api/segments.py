@@ -13,12 +13,12 @@ from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
-from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag, require, tagged
+from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag, require_match, tagged_response
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import answers, problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
 from longshore.api.service import AnyRequest, Service
 from longshore.api.visibility_checks import (
@@ -26,8 +26,8 @@ from longshore.api.visibility_checks import (
     refuse_hidden_segment,
     refuse_hidden_segment_body,
     refuse_other_chain,
-    shown_segment,
     visible_catalog,
+    visible_segment,
 )
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import is_transient
@@ -81,7 +81,7 @@ async def _created(
 ) -> Response[StoredSegment]:
     """Return the segment that a request made, as it is now. Raises NotFoundError."""
     stored = await stored_segments.get(service.pool, caller.chain, UUID(bytes=kept.answer))
-    stored = shown_segment(caller, service.catalog, stored)  # another credential may have replaced it meanwhile
+    stored = visible_segment(caller, service.catalog, stored)  # another credential may have replaced it meanwhile
     headers = {**headers, "Location": f"/segments/{stored.id}", "ETag": _tag(stored)}
     return Response(stored, status_code=201, headers=headers)
 
@@ -92,7 +92,7 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
     service, caller = admitted(request)
     page = Page(limit, offset)
     stored, more = await stored_segments.list_segments(service.pool, caller.chain, page)
-    return paged(request, ([shown_segment(caller, service.catalog, each) for each in stored], more), page)
+    return page_response(request, ([visible_segment(caller, service.catalog, each) for each in stored], more), page)
 
 
 @get("/segments/{id:str}", responses=answers(None, UNMODIFIED) | problems(412))
@@ -100,7 +100,7 @@ async def get_segment(request: AnyRequest, id: FromPath[str], _known: KnownTags 
     """Return one stored segment. `If-Match` of a change names its `ETag`."""
     service, caller = admitted(request)
     stored = await _visible(caller, service, service.pool, id)
-    return tagged(request, stored, {"ETag": _tag(stored)})
+    return tagged_response(request, stored, {"ETag": _tag(stored)})
 
 
 @put("/segments/{id:str}", opt={"conditional": True})
@@ -112,7 +112,7 @@ async def replace_segment(
     new = _read(service, caller, read_json(request, body))
     async with audited(request, "segment.replace") as change:
         old = await _visible(caller, service, change.connection, id, lock=True)
-        require(request, _tag(old))
+        require_match(request, _tag(old))
         change.object = f"segment {old.id}"
         replaced = await stored_segments.replace(change.connection, caller.chain, old.id, new.name, new.segment)
         return Response(replaced, headers={"ETag": _tag(replaced)})
@@ -124,7 +124,7 @@ async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
     service, caller = admitted(request)
     async with audited(request, "segment.delete") as change:
         old = await _visible(caller, service, change.connection, id, lock=True)
-        require(request, _tag(old))
+        require_match(request, _tag(old))
         change.object = f"segment {old.id}"
         await stored_segments.delete(change.connection, caller.chain, old.id)
 
@@ -132,10 +132,10 @@ async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
 @post("/segments/preview", status_code=200, responses=problems(409))
 async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewBody]) -> Preview:
     """Count the rows that match a segment now, return ten of them, and estimate size and time of their export."""
-    return await previewed(request, read_json(request, body), shows_rows=True)
+    return await preview_of_body(request, read_json(request, body), shows_rows=True)
 
 
-async def previewed(request: AnyRequest, value: Any, *, shows_rows: bool) -> Preview:
+async def preview_of_body(request: AnyRequest, value: Any, *, shows_rows: bool) -> Preview:
     """Return the preview of a body. `shows_rows`: whether it has rows, and an entry in the audit log.
 
     Raises ProblemError.

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from longshore.api.audited import audited
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
-from longshore.api.conditional import require_task, tag
+from longshore.api.conditional import require_task_match, task_tag
 from longshore.api.execute import why_without_intervals
 from longshore.api.guard import actor, admitted
 from longshore.api.new_task import Trigger, read_new_task
@@ -66,7 +66,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
             break
         except ChangedMeanwhileError:
             pass  # another change came first; this one is applied to its outcome, if that meets `If-Match`
-    headers = {"ETag": tag(id, found.version)}
+    headers = {"ETag": task_tag(id, found.version)}
     return Response(found.task, headers=headers)
 
 
@@ -76,7 +76,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
     async with audited(request, "task.change", f"task {task}") as audit:
         connection = audit.connection
         old = await changeable_task(service, caller, connection, task)
-        require_task(request, task, old.revision)
+        require_task_match(request, task, old.revision)
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
         value = merge_patch(value, patch) if merges else value | patch

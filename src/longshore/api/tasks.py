@@ -9,19 +9,19 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter, RawB
 from longshore.access.tokens import Caller
 from longshore.api import conditional
 from longshore.api.audited import audited_in
-from longshore.api.bodies import Encoded, read_json
-from longshore.api.conditional import require_task
+from longshore.api.bodies import BytesResponse, read_json
+from longshore.api.conditional import require_task_match
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import number_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest, Service
 from longshore.api.task_secrets import hidden, read_secrets
-from longshore.api.visibility_checks import changeable_task, refuse_hidden_run, refuse_hidden_task_body, shown_task
+from longshore.api.visibility_checks import changeable_task, refuse_hidden_run, refuse_hidden_task_body, visible_task
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports import schemas, target_check
@@ -107,14 +107,14 @@ def _may_retry(request: AnyRequest, task: queries.PolledTask) -> bool:
 def _created(id: TaskId, task: queries.PolledTask, headers: dict[str, str]) -> Response[Task]:
     bind_ids(task=id)
     headers = {**headers, "Location": f"/tasks/{id}"}
-    return Encoded(encode(task.task), headers | conditional.headers(id, task), 201)
+    return BytesResponse(encode(task.task), headers | conditional.task_headers(id, task), 201)
 
 
 async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> queries.PolledTask:
     """Return the task of an idempotency key as its caller may see it. Raises NotFoundError if it was deleted."""
     assert kept.task
     found = await queries.poll(service.pool, caller.chain, kept.task)
-    return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
+    return msgspec.structs.replace(found, task=visible_task(caller, service.catalog, found.task, found.reads))
 
 
 @get("/tasks")
@@ -135,8 +135,8 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     page = Page(limit, offset)
     conditions = TaskFilter(status, action, campaign_id)
     listed, more = await queries.list_tasks(service.pool, caller.chain, conditions, page)
-    tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in listed]
-    return paged(request, (tasks, more), page)
+    tasks = [visible_task(caller, service.catalog, each.task, each.reads) for each in listed]
+    return page_response(request, (tasks, more), page)
 
 
 async def lock_to_change(request: AnyRequest, connection: Connection, task: TaskId) -> EditableTask:
@@ -148,7 +148,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     service, caller = admitted(request)
     status = await queries.lock(connection, caller.chain, task)
     editable = await changeable_task(service, caller, connection, task)
-    require_task(request, task, status.revision)
+    require_task_match(request, task, status.revision)
     return editable
 
 

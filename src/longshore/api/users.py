@@ -14,7 +14,7 @@ from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import admitted
 from longshore.api.ids import number_of
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.database.rows import Page
 from longshore.validation import Violation
@@ -64,7 +64,7 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
     """Return the users with a level for the chain, oldest first."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    return paged(request, await users.of_chain(service.pool, caller.chain, page), page)
+    return page_response(request, await users.of_chain(service.pool, caller.chain, page), page)
 
 
 @patch("/users/{id:str}")

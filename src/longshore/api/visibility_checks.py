@@ -168,7 +168,7 @@ def refuse_hidden_segment(caller: Caller, catalog: Catalog, segment: Segment, at
     refuse_hidden_rules(caller, segment, at)
 
 
-def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> StoredSegment:
+def visible_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> StoredSegment:
     """Return a stored segment, without its rules where the caller may not see them."""
     try:
         refuse_hidden_index(caller, OF_INDEX.decode(stored.segment).index, catalog)
@@ -224,7 +224,7 @@ async def changeable_task(
     return editable
 
 
-def shown_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) -> Task:
+def visible_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) -> Task:
     """Return a task as the caller may see it: without rules and log messages that show hidden data."""
     if sees_task(caller, catalog, task.target, task.trigger, reads):
         return task
@@ -232,10 +232,10 @@ def shown_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) 
     if isinstance(trigger, dict) and "segment" in trigger:
         trigger["segment"] = None
     hidden = msgspec.Raw(msgspec.json.encode(trigger))
-    return msgspec.structs.replace(task, trigger=hidden, logs=[shown_entry(entry) for entry in task.logs])
+    return msgspec.structs.replace(task, trigger=hidden, logs=[visible_entry(entry) for entry in task.logs])
 
 
-def shown_entry(entry: LogEntry) -> LogEntry:
+def visible_entry(entry: LogEntry) -> LogEntry:
     """Return a log entry without counts, and without a message that may have data of the source."""
     return LogEntry(msg=entry.msg if PLAIN.fullmatch(entry.msg) else NOT_SHOWN, time=entry.time)
 

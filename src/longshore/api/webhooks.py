@@ -16,7 +16,7 @@ from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
-from longshore.api.paging import Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest, Service
 from longshore.api.visibility_checks import refuse_other_chain
 from longshore.database.connect import Connection
@@ -76,7 +76,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
     """Return the chain's webhooks, newest first, without secrets."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    return paged(request, await stored.list_webhooks(service.pool, caller.chain, page), page)
+    return page_response(request, await stored.list_webhooks(service.pool, caller.chain, page), page)
 
 
 @delete("/webhooks/{id:str}", status_code=204)
@@ -114,7 +114,7 @@ async def list_webhook_deliveries(
     service, caller = admitted(request)
     webhook = uuid_of(id, "webhook-not-found")
     page = Page(limit, offset)
-    return paged(request, await stored.deliveries(service.pool, caller.chain, webhook, page), page)
+    return page_response(request, await stored.deliveries(service.pool, caller.chain, webhook, page), page)
 
 
 @post(
