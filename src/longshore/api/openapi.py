@@ -13,7 +13,7 @@ from litestar import Litestar, MediaType, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.routes import HTTPRoute
 
 from longshore import __version__
@@ -131,8 +131,6 @@ class DocumentPlugin(JsonRenderPlugin):
                 kinds = [spec.data_container for spec in (handler.responses or {}).values()]
                 answers |= structs_in([handler.parsed_fn_signature.return_type.annotation, *kinds])
         openapi_schema["components"]["schemas"].update(self._schemas(bodies, answers))
-        used = {name for path in openapi_schema["paths"].values() for each in path.values() for name in each["tags"]}
-        openapi_schema["tags"] = [{"name": name, "description": about} for name, about in TAGS.items() if name in used]
         return openapi_schema
 
     def _schemas(self, bodies: set[type[msgspec.Struct]], answers: set[type[msgspec.Struct]]) -> dict[str, Any]:
@@ -237,6 +235,7 @@ def config(targets: Mapping[str, type[msgspec.Struct]], kinds: Collection[Kind])
             "Create a task with `POST /tasks`, poll `GET /tasks/{id}` until `state.code` is `DONE` or `ERROR`, "
             "ask `GET /tasks/{id}/download_url` where the result is, and fetch it."
         ),
+        tags=[Tag(name, about) for name, about in TAGS.items()],
         path="/openapi.json",
         openapi_router=Router("/openapi.json", route_handlers=[], include_in_schema=False),
         use_handler_docstrings=True,
