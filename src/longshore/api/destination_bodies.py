@@ -12,7 +12,7 @@ from longshore.destinations.redaction import raised_at
 from longshore.destinations.stored import NewDestination
 from longshore.errors import LongshoreError
 from longshore.outbound import Network
-from longshore.validation import ValidationError, Violation, check, in_json, nul_pointers, pointer, suggestion
+from longshore.validation import ValidationError, Violation, check, check_nuls, in_json, pointer, suggestion
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)"  # Python's `$` matches before a line feed, too
 
@@ -166,10 +166,7 @@ def _draft(value: Any, kinds: Kinds, violations: list[Violation]) -> Draft | Non
 def _typed(kind: type[S], value: Any, at: str, violations: list[Violation]) -> S | None:
     before = len(violations)
     typed = check(kind, value, at, violations)
-    named = {violation.pointer for violation in violations}
-    violations += [
-        Violation("expected a string without U+0000", nul) for nul in nul_pointers(value, at) if nul not in named
-    ]
+    check_nuls(value, at, violations)
     if at == "/settings" and typed is not None and len(msgspec.json.encode(typed)) > MAX_SETTINGS_BYTES:
         violations.append(Violation(f"expected {MAX_SETTINGS_BYTES:,} bytes of JSON at most", at))
     return typed if len(violations) == before else None

@@ -27,7 +27,7 @@ from longshore.exports.target import ExportTarget
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
-from longshore.validation import ValidationError, Violation, check, in_json, nul_pointers, pointer, suggestion
+from longshore.validation import ValidationError, Violation, check, check_nuls, in_json, pointer, suggestion
 
 log = structlog.get_logger()
 
@@ -109,10 +109,8 @@ async def _validated(caller: Caller, service: Service, connection: Connection | 
             names = [entry.destination for entry in typed_target.deliver]
             takes = await service.destinations.takes_of(chain, names)
             violations += check_takes(typed_target.deliver, takes, "/target/deliver")
-        named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
-            nuls = [at for at in nul_pointers(value.get(key), f"/{key}") if at not in named]
-            violations += [Violation("expected a string without U+0000", at) for at in nuls]
+            check_nuls(value.get(key), f"/{key}", violations)
     if violations or new is None or typed_target is None:
         raise ValidationError(violations)
     trigger = msgspec.structs.replace(
