@@ -1,6 +1,6 @@
 """The resource `auth`: users sign in and out, list and end their sessions, and change their password."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -104,11 +104,7 @@ async def logout(request: AnyRequest) -> Response[None]:
 @post("/auth/password", status_code=204)
 async def change_password(request: AnyRequest, body: Annotated[RawBody, PasswordBody]) -> None:
     """Change your password. All your sessions end, this one included."""
-    await set_own_password(request, read_json(request, body))
-
-
-async def set_own_password(request: AnyRequest, value: Any) -> None:
-    """Change the password of the signed-in user by a body as a JSON value."""
+    value = read_json(request, body)
     service, user = signed_in_user(request)
     fields = check_body(PasswordBody, value)
     if expected := passwords.violation(fields.new_password):

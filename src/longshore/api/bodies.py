@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -40,21 +40,16 @@ def _decimal(text: str) -> Decimal:
 BODY = msgspec.json.Decoder(float_hook=_decimal)
 
 
-def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
+def read_json(request: AnyRequest, body: bytes) -> Any:
     """Return a request's body as a JSON value with exact decimals.
 
-    `media_types`: those that the endpoint accepts, by default `application/json`. Raises ProblemError for another one
-    or another charset. Raises ValidationError for a body that is not JSON, is nested too deeply or repeats a key:
-    readers differ in the value that they take (RFC 8259, section 4).
+    Raises ProblemError for a media type that the endpoint does not take: its signature has those beside JSON, as in
+    `body: Annotated[RawBody, TaskChange, MERGE_PATCH]`. That of a page for forms has none: it makes JSON of a form.
+    Raises ValidationError for a body that is not JSON, is nested too deeply or repeats a key: readers differ in the
+    value that they take (RFC 8259, section 4).
     """
-    (media_type, parameters), expected = request.content_type, media_types or (JSON,)
-    if media_type not in expected:
-        raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {in_json(media_type)}.")
-    charset = parameters.get("charset", UTF_8).strip('"').lower()
-    if charset != UTF_8:
-        raise ProblemError(
-            "not-json", f"Expected JSON in UTF-8 (RFC 8259, section 8.1), got the charset {in_json(charset)}."
-        )
+    if metadata := request.route_handler.parsed_fn_signature.parameters["body"].metadata:
+        _refuse_other_media_types(request, (JSON, *metadata[1:]))
     try:
         value = BODY.decode(body)
         shape = json.loads(body, object_pairs_hook=_object, parse_int=str, parse_float=str)
@@ -63,6 +58,16 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
     if violations := _shape_violations(shape):
         raise ValidationError(violations)
     return value
+
+
+def _refuse_other_media_types(request: AnyRequest, expected: Sequence[str]) -> None:
+    media_type, parameters = request.content_type
+    if media_type not in expected:
+        raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {in_json(media_type)}.")
+    charset = parameters.get("charset", UTF_8).strip('"').lower()
+    if charset != UTF_8:
+        detail = f"Expected JSON in UTF-8 (RFC 8259, section 8.1), got the charset {in_json(charset)}."
+        raise ProblemError("not-json", detail)
 
 
 def check_body(kind: type[S], json_value: Any, *checks: Callable[[S], list[Violation]]) -> S:

@@ -1,7 +1,7 @@
 """The resources `service_clients` and `access_tokens`: the systems that use the API, and their credentials."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -75,18 +75,13 @@ class NewToken(Token, frozen=True):
 @post("/service_clients", opt={"without_key": True}, responses=problems(409))
 async def create_service_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
     """Create a service client of the chain. `POST /access_tokens` creates its tokens."""
-    client = await create_client(request, read_json(request, body))
-    return Response(client, status_code=201, headers={"Location": f"/service_clients/{client.id}"})
-
-
-async def create_client(request: AnyRequest, value: Any) -> ServiceClient:
-    """Create a service client from a body as a JSON value."""
+    value = read_json(request, body)
     _, caller = admitted(request)
     new = check_body(ClientBody, value, _text_violations)
     async with audited(request, "client.create", details={"name": new.name, "contact": new.contact}) as change:
         client = await clients.create(change.connection, caller.chain, new.name, new.contact)
         change.object = f"client {client.id}"
-    return client
+    return Response(client, status_code=201, headers={"Location": f"/service_clients/{client.id}"})
 
 
 @get("/service_clients")
@@ -114,11 +109,7 @@ async def change_service_client(
 
     Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
     """
-    return await change_client(request, id, read_json(request, body), stop)
-
-
-async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) -> ChangedClient:
-    """Change a service client by a body as a JSON value."""
+    value = read_json(request, body)
     service, caller = admitted(request)
 
     def refuse_stop(new: ClientChangeBody) -> list[Violation]:
@@ -139,12 +130,7 @@ async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) ->
 @post("/access_tokens", opt={"without_key": True}, responses=problems(404))
 async def create_access_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
     """Create an access token of a service client. Its secret is in this answer alone."""
-    made = await create_token(request, read_json(request, body))
-    return Response(made, status_code=201, headers={"Location": f"/access_tokens/{made.id}"})
-
-
-async def create_token(request: AnyRequest, value: Any) -> NewToken:
-    """Create an access token from a body as a JSON value."""
+    value = read_json(request, body)
     service, caller = admitted(request)
     new = check_body(TokenBody, value)
     scope = await _scope(service, caller, new)
@@ -160,7 +146,8 @@ async def create_token(request: AnyRequest, value: Any) -> NewToken:
         for chain in made.chains:
             if chain != caller.chain:  # each chain that the token opens has an entry
                 await audit.record(change.connection, actor(request), chain, "token.create", change.object, limits)
-    return NewToken(**msgspec.structs.asdict(made), secret=secret)
+    new_token = NewToken(**msgspec.structs.asdict(made), secret=secret)
+    return Response(new_token, status_code=201, headers={"Location": f"/access_tokens/{id}"})
 
 
 @get("/access_tokens")

@@ -12,7 +12,7 @@ from litestar.params import FromPath, RawBody
 from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
-from longshore.api.bodies import BODY, JSON, MERGE_PATCH, read_json
+from longshore.api.bodies import BODY, MERGE_PATCH, read_json
 from longshore.api.conditional import UNMODIFIED, KnownTags, require_match, tagged_response
 from longshore.api.destination_bodies import (
     DestinationBody,
@@ -69,22 +69,12 @@ async def create_destination(
     request: AnyRequest, body: Annotated[RawBody, DestinationBody], idempotency_key: Key = None
 ) -> Response[Destination]:
     """Create a destination; tasks name it in `target.deliver`. The secret is stored encrypted and never given back."""
-    admitted(request)
-    made, replayed = await create(request, read_json(request, body), idempotency_key)
-    headers = {"Location": f"/destinations/{made.destination.id}", **(REPLAYED if replayed else {})}
-    return _answer(made, 201, headers)
-
-
-async def create(request: AnyRequest, value: Any, idempotency_key: str | None = None) -> tuple[StoredDestination, bool]:
-    """Create the destination of a body; return it as it is now, and whether an earlier request had made it.
-
-    Raises ProblemError.
-    """
     service, caller = admitted(request)
+    value = read_json(request, body)
     claim = _claim(request, service, idempotency_key, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
-        return await _made(service, caller, before), True
+        return await _created(service, caller, before, REPLAYED)
     # In a thread, as the check of a kind may decrypt a key.
     new = await asyncio.to_thread(read_new, value, service.destinations.kinds, _allow(service, caller))
 
@@ -96,7 +86,7 @@ async def create(request: AnyRequest, value: Any, idempotency_key: str | None = 
         return StoredAnswer(None, made.destination.id.bytes)
 
     kept, replayed = await idempotency.once(service.pool, claim, make)
-    return await _made(service, caller, kept), replayed
+    return await _created(service, caller, kept, REPLAYED if replayed else {})
 
 
 def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -> Claim | None:
@@ -107,9 +97,12 @@ def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -
     return claim_of(request, key, *(value | {"secret": digest} for digest in digests))
 
 
-async def _made(service: Service, caller: Caller, kept: StoredAnswer) -> StoredDestination:
+async def _created(
+    service: Service, caller: Caller, kept: StoredAnswer, headers: dict[str, str]
+) -> Response[Destination]:
     """Return the destination that a request made, as it is now. Raises NotFoundError."""
-    return await stored.get(service.pool, caller.chain, UUID(bytes=kept.answer))
+    found = await stored.get(service.pool, caller.chain, UUID(bytes=kept.answer))
+    return _answer(found, 201, {**headers, "Location": f"/destinations/{found.destination.id}"})
 
 
 @get("/destinations")
@@ -142,14 +135,8 @@ async def change_destination(
     A change of settings that say where or as whom to connect needs the secret again. As `application/json`, each named
     key is replaced as a whole. As `application/merge-patch+json` (RFC 7396) the settings are merged.
     """
-    admitted(request)
-    value = read_json(request, body, JSON, MERGE_PATCH)
-    return _answer(await change(request, id, value, merges=request.content_type[0] == MERGE_PATCH))
-
-
-async def change(request: AnyRequest, id: str, value: Any, *, merges: bool = False) -> StoredDestination:
-    """Change a destination as a body says; `merges`: whether it is a merge patch. Raises ProblemError."""
     service, caller = admitted(request)
+    value, merges = read_json(request, body), request.content_type[0] == MERGE_PATCH
     async with audited(request, "destination.change") as entry:
         old = await stored.get(entry.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
         require_match(request, _tag(old))
@@ -161,9 +148,11 @@ async def change(request: AnyRequest, id: str, value: Any, *, merges: bool = Fal
         entry.details = {"name": old.destination.name, "changed": sorted(value)}
         if needs_secret and new.settings == draft.settings:
             entry.happens = False
-            return old
-        return await service.destinations.change(
-            entry.connection, caller.chain, old.destination.id, new.settings, new.secret
+            return _answer(old)
+        return _answer(
+            await service.destinations.change(
+                entry.connection, caller.chain, old.destination.id, new.settings, new.secret
+            )
         )
 
 
@@ -188,13 +177,8 @@ async def test_new_destination(request: AnyRequest, body: Annotated[RawBody, Des
     Takes the body of `POST /destinations`, which may lack what only a stored destination needs: without the `host_key`
     of a kind that has one, `detail` says which key the server shows.
     """
-    admitted(request)
-    return await test_new(request, read_json(request, body))
-
-
-async def test_new(request: AnyRequest, value: Any) -> DestinationTest:
-    """Test the destination of a body. Raises ProblemError."""
     service, caller = admitted(request)
+    value = read_json(request, body)
     draft = await asyncio.to_thread(read_draft, value, service.destinations.kinds, _allow(service, caller))
     return await _test(request, draft, "", {"name": value.get("name"), "kind": value["kind"]})
 

@@ -1,6 +1,6 @@
 """The schedule of a task: pause, resume, and backfills."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import Response, delete, get, post
@@ -21,7 +21,7 @@ from longshore.database.rows import Page
 from longshore.errors import NotFoundError
 from longshore.tasks import backfills, idempotency, pauses, queries, requests
 from longshore.tasks.backfills import BackfillRange
-from longshore.tasks.idempotency import Claim, StoredAnswer
+from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import Backfill, NewBackfill, Task
 from longshore.tasks.pauses import CatchUp, schedule_of
 from longshore.tasks.schedule import bounds_violation
@@ -61,11 +61,7 @@ async def resume_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Resu
 
     Resuming a task that is not paused changes nothing.
     """
-    return await resume(request, id, read_optional_json(request, body))
-
-
-async def resume(request: AnyRequest, id: int, value: Any) -> Task:
-    """Resume a task, as the body `value` says. Raises ValidationError and ProblemError."""
+    value = read_optional_json(request, body)
     service, caller = admitted(request)
     task = task_id(id)
     wanted = check_body(ResumeBody, value)
@@ -86,16 +82,7 @@ async def create_backfill(
     not stop the others.
     """
     value = read_json(request, body)
-    made, replayed = await backfill(request, id, value, claim_of(request, idempotency_key, value))
-    headers = {"Location": f"/tasks/{id}/backfills", **(REPLAYED if replayed else {})}
-    return Response(made, headers=headers)
-
-
-async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None) -> tuple[NewBackfill, bool]:
-    """Create a backfill of the range in the body `value`; return it, and whether an earlier request has made it.
-
-    Raises ValidationError and ProblemError.
-    """
+    claim = claim_of(request, idempotency_key, value)
     service, _ = admitted(request)
     task, wanted = task_id(id), check_body(BackfillRange, value, _check_range)
 
@@ -109,7 +96,8 @@ async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None
         return StoredAnswer(task, msgspec.json.encode(made))
 
     kept, replayed = await idempotency.once(service.pool, claim, make)
-    return msgspec.json.decode(kept.answer, type=NewBackfill), replayed
+    headers = {"Location": f"/tasks/{id}/backfills", **(REPLAYED if replayed else {})}
+    return Response(msgspec.json.decode(kept.answer, type=NewBackfill), headers=headers)
 
 
 def _check_range(wanted: BackfillRange) -> list[Violation]:

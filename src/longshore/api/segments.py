@@ -40,7 +40,7 @@ from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.snapshot import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
 from longshore.tasks import idempotency
-from longshore.tasks.idempotency import Claim, StoredAnswer
+from longshore.tasks.idempotency import StoredAnswer
 
 log = structlog.get_logger()
 
@@ -53,11 +53,7 @@ async def create_segment(
 ) -> Response[StoredSegment]:
     """Store a segment; tasks name it in `trigger.segment_id`."""
     value = read_json(request, body)
-    return await store(request, value, claim_of(request, idempotency_key, value))
-
-
-async def store(request: AnyRequest, value: Any, claim: Claim | None) -> Response[StoredSegment]:
-    """Store a segment from a body as a JSON value, once for a claim."""
+    claim = claim_of(request, idempotency_key, value)
     service, caller = admitted(request)
     refuse_hidden_segment_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.

@@ -10,7 +10,7 @@ from litestar.params import RawBody
 from msgspec import UNSET, UnsetType
 
 from longshore.api.audited import audited
-from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
+from longshore.api.bodies import BODY, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task_match, task_tag
 from longshore.api.execute import why_without_intervals
 from longshore.api.guard import actor, admitted
@@ -53,7 +53,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
     """
     admitted(request)
     task = task_id(id)
-    patch = read_json(request, body, JSON, MERGE_PATCH)
+    patch = read_json(request, body)
     merges = request.content_type[0] == MERGE_PATCH
     violations = _merge_violations(patch) if merges else []
     if not merges:

@@ -1,6 +1,6 @@
 """The resource `users`: the users of a chain and their levels, for its admins."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -43,12 +43,7 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @post("/users", opt={"without_key": True}, responses=problems(409))
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
     """Create a user with a level for the chain. The user should change the password."""
-    made = await create_member(request, read_json(request, body))
-    return Response(made, status_code=201, headers={"Location": f"/users/{made.id}"})
-
-
-async def create_member(request: AnyRequest, value: Any) -> ChainUser:
-    """Create a user from a body as a JSON value."""
+    value = read_json(request, body)
     _, caller = admitted(request)
     new = check_body(UserBody, value, _violations)
     async with audited(request, "user.create", details={"username": new.username, "level": new.level}) as change:
@@ -56,7 +51,7 @@ async def create_member(request: AnyRequest, value: Any) -> ChainUser:
         await users.set_level(change.connection, user, caller.chain, Level[new.level.upper()])
         made = await users.one_of_chain(change.connection, caller.chain, user)
         change.object = f"user {user}"
-    return made
+    return Response(made, status_code=201, headers={"Location": f"/users/{made.id}"})
 
 
 @get("/users")
@@ -70,11 +65,7 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 @patch("/users/{id:str}")
 async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
     """Change, disable or enable a user's level for the chain. It holds from the user's next request."""
-    return await change_member(request, id, read_json(request, body))
-
-
-async def change_member(request: AnyRequest, id: int, value: Any) -> ChainUser:
-    """Change a user's level by a body as a JSON value."""
+    value = read_json(request, body)
     _, caller = admitted(request)
     new = check_body(UserChangeBody, value)
     id = number_of(id, "user-not-found")

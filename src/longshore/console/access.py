@@ -13,12 +13,14 @@ from longshore.access import clients, tokens, users
 from longshore.access.sessions import SignedIn
 from longshore.access.tokens import Level
 from longshore.api import auth
-from longshore.api.clients import ClientId, NewToken, change_client, create_client, create_token, revoke_access_token
+from longshore.api import clients as client_api
+from longshore.api import users as user_api
+from longshore.api.clients import ClientId, NewToken
 from longshore.api.guard import admitted, shown_session
 from longshore.api.problems import problem
 from longshore.api.service import AnyRequest
-from longshore.api.users import UserId, change_member, create_member
-from longshore.console.pages import as_number, form_of, redirect, render_page
+from longshore.api.users import UserId
+from longshore.console.pages import as_json, as_number, form_of, redirect, render_page
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
@@ -82,7 +84,8 @@ async def _carry_out(
         found = problem(error, "")
         values = {field: texts for field, texts in _all_values(body).items() if field not in NEVER_SHOWN_AGAIN}
         return await _access(request, RefusedForm(name, found.status, values, found.detail, found.errors or ()))
-    return await _access(request, token=outcome) if isinstance(outcome, NewToken) else redirect(request, "access")
+    token = outcome.content if isinstance(outcome, Response) and isinstance(outcome.content, NewToken) else None
+    return await _access(request, token=token) if token else redirect(request, "access")
 
 
 def _all_values(body: bytes) -> dict[str, list[str]]:
@@ -92,13 +95,15 @@ def _all_values(body: bytes) -> dict[str, list[str]]:
 @post("/console/{chain:int}/access/clients", status_code=200, include_in_schema=False)
 async def add_client(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create a service client."""
-    return await _carry_out(request, body, "client", lambda fields: create_client(request, fields))
+    return await _carry_out(
+        request, body, "client", lambda fields: client_api.create_service_client.fn(request, as_json(fields))
+    )
 
 
 @post("/console/{chain:int}/access/clients/{id:str}", include_in_schema=False)
 async def turn_client(request: AnyRequest, id: ClientId, body: RawBody) -> Redirect:
     """Turn a service client on or off."""
-    await change_client(request, id, {"enabled": form_of(body).get("enabled") == "true"}, stop=False)
+    await client_api.change_service_client.fn(request, id, as_json({"enabled": form_of(body).get("enabled") == "true"}))
     return redirect(request, "access")
 
 
@@ -107,7 +112,7 @@ async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create an access token, and show its secret."""
     values = _all_values(body)
 
-    async def create(fields: dict[str, str]) -> NewToken:
+    async def create(fields: dict[str, str]) -> Any:
         expires = fields.get("expires", "")
         value: dict[str, Any] = {
             "client_id": as_number(fields.get("client_id", "")),
@@ -118,7 +123,7 @@ async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
             value["indexes"] = values["indexes"]
         if expires:
             value["expires"] = with_offset(expires, zone_of(request, ""))
-        return await create_token(request, value)
+        return await client_api.create_access_token.fn(request, as_json(value))
 
     return await _carry_out(request, body, "token", create)
 
@@ -126,7 +131,7 @@ async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
 @post("/console/{chain:int}/access/tokens/{id:str}/revoke", include_in_schema=False)
 async def revoke_token(request: AnyRequest, id: FromPath[str]) -> Redirect:
     """Revoke an access token."""
-    await revoke_access_token.fn(request, id)
+    await client_api.revoke_access_token.fn(request, id)
     return redirect(request, "access")
 
 
@@ -140,13 +145,13 @@ async def revoke_own_profile(request: AnyRequest, id: TokenId) -> Redirect:
 @post("/console/{chain:int}/access/users", status_code=200, include_in_schema=False)
 async def add_user(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create a user."""
-    return await _carry_out(request, body, "user", lambda fields: create_member(request, fields))
+    return await _carry_out(request, body, "user", lambda fields: user_api.create_user.fn(request, as_json(fields)))
 
 
 @post("/console/{chain:int}/access/users/{id:str}", include_in_schema=False)
 async def turn_user(request: AnyRequest, id: UserId, body: RawBody) -> Redirect:
     """Turn a user's level for the chain on or off."""
-    await change_member(request, id, {"enabled": form_of(body).get("enabled") == "true"})
+    await user_api.change_user.fn(request, id, as_json({"enabled": form_of(body).get("enabled") == "true"}))
     return redirect(request, "access")
 
 
@@ -167,7 +172,7 @@ async def set_password(request: AnyRequest, body: RawBody) -> Response[str]:
     async def change(fields: dict[str, str]) -> None:
         await _as_user(request)
         try:
-            await auth.set_own_password(request, fields)
+            await auth.change_password.fn(request, as_json(fields))
         finally:
             request.scope["user"] = caller
 

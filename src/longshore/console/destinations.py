@@ -26,7 +26,7 @@ from longshore.console.destination_form import (
     texts_of,
     values_of,
 )
-from longshore.console.pages import form_of, paging, redirect, render_page
+from longshore.console.pages import as_json, form_of, paging, redirect, render_page
 from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
@@ -104,11 +104,12 @@ async def create_destination(request: AnyRequest, body: RawBody) -> Response[str
     value = _body(form, fields)
     try:
         if "test" in fields:
-            return await _form(request, form, Outcome(test=await destinations.test_new(request, value)))
-        new, _ = await destinations.create(request, value)
+            test = await destinations.test_new_destination.fn(request, as_json(value))
+            return await _form(request, form, Outcome(test=test))
+        new = (await destinations.create_destination.fn(request, as_json(value))).content
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
-    return redirect(request, f"destinations/{new.destination.id}")
+    return redirect(request, f"destinations/{new.id}")
 
 
 @get("/console/{chain:int}/destinations/{id:str}", include_in_schema=False)
@@ -140,10 +141,11 @@ async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBo
     value = _body(form, fields)
     try:
         if "test" in fields:
-            return await _form(request, form, Outcome(test=await destinations.test_new(request, value)))
+            test = await destinations.test_new_destination.fn(request, as_json(value))
+            return await _form(request, form, Outcome(test=test))
         same = all(fields.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
         parts = [*([] if same else ["settings"]), *(["secret"] if value["secret"] else [])]
-        await destinations.change(request, id, {part: value[part] for part in parts})
+        await destinations.change_destination.fn(request, id, as_json({part: value[part] for part in parts}))
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
     return redirect(request, f"destinations/{id}")

@@ -138,7 +138,9 @@ async def preview_export(
         is_later = form.fields.get("when") == "at"
         snippets = snippets_of(export, caller.chain, base_url(request), is_later=is_later)
         return render("export_snippets.html", snippets=snippets)
-    found = await segments.preview_of_body(request, await _preview_body(request, form, export), shows_rows=part == "rows")
+    found = await segments.preview_of_body(
+        request, await _preview_body(request, form, export), shows_rows=part == "rows"
+    )
     if part == "rows":
         return render("export_rows.html", first=rows_of(found.sample))
     return render("export_forecast.html", found=found)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 from litestar import MediaType, Request, Response
+from litestar.params import RawBody
 from litestar.response import Redirect
 
 from longshore.access import users
@@ -19,6 +20,8 @@ from longshore.api.routes import ENDPOINTS
 from longshore.api.service import AnyRequest, Service
 from longshore.console.rendering import render
 from longshore.database.rows import Page
+
+JSON = msgspec.json.Encoder(decimal_format="number")
 
 STATIC = Path(str(resources.files("longshore.console") / "static"))
 
@@ -87,6 +90,11 @@ def as_number(text: str) -> int | str:
 def form_of(body: bytes) -> dict[str, str]:
     """Return the fields of a form that a browser has sent."""
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def as_json(value: Any) -> RawBody:
+    """Return the JSON that a form stands for, as the body for an endpoint of the API."""
+    return RawBody(JSON.encode(value))
 
 
 def redirect(request: AnyRequest, path: str) -> Redirect:

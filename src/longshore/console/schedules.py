@@ -21,7 +21,7 @@ from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.charts import Chart, Span, line_of_time
-from longshore.console.pages import form_of, paging, redirect, render_page
+from longshore.console.pages import as_json, form_of, paging, redirect, render_page
 from longshore.console.rendering import in_seconds
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
@@ -142,7 +142,8 @@ async def pause(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
 async def resume(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     """Resume a task."""
     fields = form_of(body)
-    await schedules.resume(request, id, {key: value for key, value in fields.items() if value and key != "back"})
+    given = {key: value for key, value in fields.items() if value and key != "back"}
+    await schedules.resume_task.fn(request, id, as_json(given))
     return _back(request, id, body)
 
 
@@ -157,7 +158,7 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     except msgspec.MsgspecError:
         zone = ""  # the API names what is wrong
     value |= {key: with_offset(value[key], zone) for key in ("start", "end") if key in value}
-    await schedules.backfill(request, id, value, None)
+    await schedules.create_backfill.fn(request, id, as_json(value))
     return _back(request, id, body)
 
 

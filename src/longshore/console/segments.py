@@ -13,7 +13,7 @@ from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import visible_segment
 from longshore.console.export_form import read_form
-from longshore.console.pages import paging, redirect, render_page, to_violations
+from longshore.console.pages import as_json, paging, redirect, render_page, to_violations
 from longshore.console.rendering import render
 from longshore.database.rows import Page
 from longshore.exports.segments import describe
@@ -56,7 +56,7 @@ async def store_segment(request: AnyRequest, body: RawBody) -> Response[str]:
     form = await read_form(request, body)
     name = form.fields.get("segment-name", "")
     value = {"chain": caller.chain, "name": name, "segment": form.segment()}
-    stored = (await segments.store(request, value, None)).content
+    stored = (await segments.create_segment.fn(request, as_json(value))).content
     if "hx-request" in request.headers:
         return render("segment_choice.html", stored=stored, index=form.indexes[0])
     return redirect(request, "segments")
