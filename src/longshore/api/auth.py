@@ -82,7 +82,7 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
     return await service.sessions.list(user)
 
 
-@delete("/auth/sessions/{id:str}", status_code=204)
+@delete("/auth/sessions/{id:str}")
 async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
     _, user = signed_in_user(request)
@@ -98,7 +98,7 @@ async def logout(request: AnyRequest) -> Response[None]:
     _, user = signed_in_user(request)
     async with audited_user(request, "session.end") as connection:
         await sessions.end(connection, user.user, user.session)
-    return Response(None, status_code=204, cookies=no_cookies(request))
+    return Response(None, cookies=no_cookies(request))
 
 
 @post("/auth/password", status_code=204)

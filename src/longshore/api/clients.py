@@ -81,7 +81,7 @@ async def create_service_client(request: AnyRequest, body: Annotated[RawBody, Cl
     async with audited(request, "client.create", details={"name": new.name, "contact": new.contact}) as change:
         client = await clients.create(change.connection, caller.chain, new.name, new.contact)
         change.object = f"client {client.id}"
-    return Response(client, status_code=201, headers={"Location": f"/service_clients/{client.id}"})
+    return Response(client, headers={"Location": f"/service_clients/{client.id}"})
 
 
 @get("/service_clients")
@@ -147,7 +147,7 @@ async def create_access_token(request: AnyRequest, body: Annotated[RawBody, Toke
             if chain != caller.chain:  # each chain that the token opens has an entry
                 await audit.record(change.connection, actor(request), chain, "token.create", change.object, limits)
     new_token = NewToken(**msgspec.structs.asdict(made), secret=secret)
-    return Response(new_token, status_code=201, headers={"Location": f"/access_tokens/{id}"})
+    return Response(new_token, headers={"Location": f"/access_tokens/{id}"})
 
 
 @get("/access_tokens")

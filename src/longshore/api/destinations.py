@@ -102,7 +102,7 @@ async def _created(
 ) -> Response[Destination]:
     """Return the destination that a request made, as it is now. Raises NotFoundError."""
     found = await stored.get(service.pool, caller.chain, UUID(bytes=kept.answer))
-    return _answer(found, 201, {**headers, "Location": f"/destinations/{found.destination.id}"})
+    return _answer(found, {**headers, "Location": f"/destinations/{found.destination.id}"})
 
 
 @get("/destinations")
@@ -156,7 +156,7 @@ async def change_destination(
         )
 
 
-@delete("/destinations/{id:str}", opt={"conditional": True}, status_code=204, responses=problems(409))
+@delete("/destinations/{id:str}", opt={"conditional": True}, responses=problems(409))
 async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a destination with its secret. What was delivered stays where it is."""
     _, caller = admitted(request)
@@ -252,7 +252,5 @@ def _tag(found: StoredDestination) -> str:
     return f'"{found.destination.id}-{found.revision}"'
 
 
-def _answer(
-    found: StoredDestination, status: int = 200, headers: dict[str, str] | None = None
-) -> Response[Destination]:
-    return Response(found.destination, status_code=status, headers={**(headers or {}), "ETag": _tag(found)})
+def _answer(found: StoredDestination, headers: dict[str, str] | None = None) -> Response[Destination]:
+    return Response(found.destination, headers={**(headers or {}), "ETag": _tag(found)})

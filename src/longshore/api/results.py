@@ -149,7 +149,7 @@ async def list_download_links(
     return page_response(request, listed, page)
 
 
-@delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204)
+@delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True})
 async def revoke_download_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
     """Revoke a download address: no further download begins with it. A running one goes on."""
     _, caller = admitted(request)

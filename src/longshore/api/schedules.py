@@ -123,7 +123,7 @@ async def list_backfills(
     return page_response(request, await backfills.of_task(service.pool, caller.chain, task_id(id), page), page)
 
 
-@delete("/tasks/{id:str}/backfills/{backfill:str}", opt={"conditional": True}, status_code=204)
+@delete("/tasks/{id:str}/backfills/{backfill:str}", opt={"conditional": True})
 async def end_backfill(request: AnyRequest, id: Id, backfill: BackfillNumber) -> None:
     """End a backfill: a run that has begun finishes, and no further one begins. Repeating this changes nothing."""
     _, caller = admitted(request)

@@ -79,7 +79,7 @@ async def _created(
     stored = await stored_segments.get(service.pool, caller.chain, UUID(bytes=kept.answer))
     stored = visible_segment(caller, service.catalog, stored)  # another credential may have replaced it meanwhile
     headers = {**headers, "Location": f"/segments/{stored.id}", "ETag": _tag(stored)}
-    return Response(stored, status_code=201, headers=headers)
+    return Response(stored, headers=headers)
 
 
 @get("/segments")
@@ -114,7 +114,7 @@ async def replace_segment(
         return Response(replaced, headers={"ETag": _tag(replaced)})
 
 
-@delete("/segments/{id:str}", opt={"conditional": True}, status_code=204)
+@delete("/segments/{id:str}", opt={"conditional": True})
 async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a stored segment. Later runs of tasks that name it end in `ERROR`."""
     service, caller = admitted(request)

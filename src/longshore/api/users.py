@@ -51,7 +51,7 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
         await users.set_level(change.connection, user, caller.chain, Level[new.level.upper()])
         made = await users.one_of_chain(change.connection, caller.chain, user)
         change.object = f"user {user}"
-    return Response(made, status_code=201, headers={"Location": f"/users/{made.id}"})
+    return Response(made, headers={"Location": f"/users/{made.id}"})
 
 
 @get("/users")
@@ -75,7 +75,7 @@ async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, 
         return await users.one_of_chain(change.connection, caller.chain, id)
 
 
-@delete("/users/{id:str}", status_code=204)
+@delete("/users/{id:str}")
 async def remove_user(request: AnyRequest, id: UserId) -> None:
     """Remove a user's level for the chain. Levels for other chains stay."""
     _, caller = admitted(request)

@@ -68,7 +68,7 @@ async def _created(
 ) -> Response[NewWebhook]:
     """Return the webhook that a request made, with its secret. Raises ProblemError where it or its secret is gone."""
     webhook = await stored.new_webhook(service.pool, service.vault, caller.chain, UUID(bytes=kept.answer))
-    return Response(webhook, status_code=201, headers={**headers, "Location": f"/webhooks/{webhook.id}/deliveries"})
+    return Response(webhook, headers={**headers, "Location": f"/webhooks/{webhook.id}/deliveries"})
 
 
 @get("/webhooks")
@@ -79,7 +79,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
     return page_response(request, await stored.list_webhooks(service.pool, caller.chain, page), page)
 
 
-@delete("/webhooks/{id:str}", status_code=204)
+@delete("/webhooks/{id:str}")
 async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a webhook with its deliveries, pending ones included."""
     _, caller = admitted(request)
