@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEven
 
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
+from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, check, in_json, pointer
 
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
@@ -79,6 +81,12 @@ def check_body(kind: type[S], json_value: Any, *checks: Callable[[S], list[Viola
     if violations or value is None:
         raise ValidationError(violations)
     return value
+
+
+def time_violations(time: datetime | None, at: str) -> list[Violation]:
+    """Return the violation of a time of a body, if it has one. `at`: its JSON pointer."""
+    violation = None if time is None else bounds_violation(time)
+    return [] if violation is None else [Violation(violation, at)]
 
 
 def read_optional_json(request: AnyRequest, body: bytes) -> Any:

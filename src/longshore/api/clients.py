@@ -12,7 +12,7 @@ from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.access.work_of_credentials import Ongoing
 from longshore.api.audited import audited, given
-from longshore.api.bodies import check_body, read_json
+from longshore.api.bodies import check_body, read_json, time_violations
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import number_of, uuid_of
 from longshore.api.openapi_responses import problems
@@ -22,7 +22,6 @@ from longshore.api.users import LevelName
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports.catalog import Catalog
-from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, in_json, pointer, suggestion
 
 MAX_LISTED = 500  # chains, indexes or columns of one token
@@ -210,8 +209,8 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
     for number, chain in enumerate(chains):
         if chain not in allowed:
             violations.append(Violation("you are not an admin of this chain", pointer("/chains", number)))
-    if new.expires is not None and (violation := bounds_violation(new.expires)) is not None:
-        violations.append(Violation(violation, "/expires"))
+    if out_of_bounds := time_violations(new.expires, "/expires"):
+        violations += out_of_bounds
     elif new.expires is not None and new.expires <= await service.pool.fetchval("select now()"):
         violations.append(Violation("expected a time in the future", "/expires"))
     if violations:

@@ -9,7 +9,7 @@ from litestar.params import HeaderParameter, RawBody
 from msgspec import Meta
 
 from longshore.api.audited import audited_in
-from longshore.api.bodies import check_body, read_optional_json
+from longshore.api.bodies import check_body, read_optional_json, time_violations
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import answers, problems
@@ -19,13 +19,12 @@ from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.waiting import held_open
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
+from longshore.exports.target import ExportTarget
 from longshore.exports.visibility import stored_export
 from longshore.tasks import idempotency, queries, requests, watermarks
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import ENDED, State
 from longshore.tasks.requests import EditableTask
-from longshore.tasks.schedule import bounds_violation
-from longshore.validation import Violation
 
 
 class ExecuteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +63,7 @@ async def execute_task(
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     value = read_optional_json(request, body)
-    wanted = check_body(ExecuteBody, value, _check_interval_end)
+    wanted = check_body(ExecuteBody, value, lambda body: time_violations(body.interval_end, "/interval_end"))
     details = {key: each for key, each in msgspec.structs.asdict(wanted).items() if each} or None
 
     async def make(connection: Connection) -> StoredAnswer:
@@ -101,30 +100,25 @@ def refuse_without_intervals(task: EditableTask) -> None:
 
 def _refuse_without_watermark(task: EditableTask) -> None:
     """Raise ProblemError where all runs of a task take all rows anyway."""
-    try:
-        export = stored_export(task.target, task.trigger)
-    except msgspec.MsgspecError:  # as its run will say
-        return
-    if export is None or not export[0].incremental:
+    export = _stored_target(task.target, task.trigger)
+    if export is not None and not export.incremental:
         raise ProblemError("not-incremental", "The target is not `incremental`, so each run takes all rows.")
 
 
 def why_without_intervals(target: str, trigger: str) -> str | None:
-    """Return why no interval of a stored task can be run again; None where that is possible.
-
-    None also where it cannot be decoded, as its run will say.
-    """
-    try:
-        export = stored_export(target, trigger)
-    except msgspec.MsgspecError:
-        return None
-    if export is not None and export[0].incremental:
+    """Return why no interval of a stored task can be run again; None where that is possible."""
+    export = _stored_target(target, trigger)
+    if export is not None and export.incremental:
         return "The target is `incremental`, so its runs follow a watermark."
-    if export is not None and any(entry.mode == "replace" for entry in export[0].deliver or ()):
+    if export is not None and any(entry.mode == "replace" for entry in export.deliver or ()):
         return "The target replaces a table, where an older interval must not take the place of a newer one."
     return None
 
 
-def _check_interval_end(body: ExecuteBody) -> list[Violation]:
-    violation = None if body.interval_end is None else bounds_violation(body.interval_end)
-    return [] if violation is None else [Violation(violation, "/interval_end")]
+def _stored_target(target: str, trigger: str) -> ExportTarget | None:
+    """Return the target of a stored export; None of another action, and where it is unreadable, as its run will say."""
+    try:
+        export = stored_export(target, trigger)
+    except msgspec.MsgspecError:
+        return None
+    return export and export[0]

@@ -11,6 +11,7 @@ import structlog
 from longshore.access.tokens import Caller
 from longshore.actions import Action, Target
 from longshore.actions.secret_fields import without_secrets
+from longshore.api.bodies import time_violations
 from longshore.api.service import Service
 from longshore.api.visibility_checks import refuse_hidden_definition, refuse_other_chain, visible_catalog
 from longshore.database.connect import Connection, Pool
@@ -26,7 +27,7 @@ from longshore.exports.segments.rules import Segment
 from longshore.exports.target import ExportTarget
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
-from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
+from longshore.tasks.schedule import Schedule, cron_violation
 from longshore.validation import ValidationError, Violation, check, check_nuls, in_json, pointer, suggestion
 
 log = structlog.get_logger()
@@ -228,7 +229,8 @@ async def _check_segment_id(value: dict[str, Any], connection: Connection | Pool
 def check_schedule(trigger: dict[str, Any], at: str) -> list[Violation]:
     """Return the violations of a trigger's times beyond their types. `at`: the trigger's JSON pointer."""
     once, until = trigger.get("once"), trigger.get("until")
-    violations = _check_time(once, pointer(at, "once")) + _check_time(until, pointer(at, "until"))
+    begin, end = _time(once), _time(until)
+    violations = time_violations(begin, pointer(at, "once")) + time_violations(end, pointer(at, "until"))
     repeat, cron, zone = trigger.get("repeat"), trigger.get("cron"), trigger.get("timezone")
     if once is None and cron is None:
         violations.append(Violation("is required where there is no `cron`", pointer(at, "once")))
@@ -242,16 +244,9 @@ def check_schedule(trigger: dict[str, Any], at: str) -> list[Violation]:
     if repeat is None and cron is None:
         needless = [key for key in ("until", "catch_up") if trigger.get(key) is not None]
         violations += [Violation("is for triggers with `repeat` or `cron`", pointer(at, key)) for key in needless]
-    begin, end = _time(once), _time(until)
     if not violations and begin and end and end < begin:
         violations.append(Violation("lies before `once`", pointer(at, "until")))
     return violations
-
-
-def _check_time(value: Any, at: str) -> list[Violation]:
-    time = _time(value)
-    violation = None if time is None else bounds_violation(time)
-    return [] if violation is None else [Violation(violation, at)]
 
 
 def _time(value: Any) -> datetime | None:

@@ -7,7 +7,7 @@ from litestar import Response, delete, get, post
 from litestar.params import PathParameter, RawBody
 
 from longshore.api.audited import audited, audited_in
-from longshore.api.bodies import check_body, read_json, read_optional_json
+from longshore.api.bodies import check_body, read_json, read_optional_json, time_violations
 from longshore.api.execute import refuse_without_intervals
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
@@ -24,8 +24,7 @@ from longshore.tasks.backfills import BackfillRange
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import Backfill, NewBackfill, Task
 from longshore.tasks.pauses import CatchUp, schedule_of
-from longshore.tasks.schedule import bounds_violation
-from longshore.validation import Violation, pointer
+from longshore.validation import Violation
 
 BackfillNumber = Annotated[int, PathParameter(ge=1, le=MAX_OFFSET, description="Number of the backfill.")]
 
@@ -101,11 +100,7 @@ async def create_backfill(
 
 
 def _check_range(wanted: BackfillRange) -> list[Violation]:
-    violations = [
-        Violation(violation, pointer("", name))
-        for name in ("start", "end")
-        if (violation := bounds_violation(getattr(wanted, name))) is not None
-    ]
+    violations = time_violations(wanted.start, "/start") + time_violations(wanted.end, "/end")
     if not violations and wanted.end <= wanted.start:
         violations.append(Violation("expected a time after `start`", "/end"))
     return violations
