@@ -74,24 +74,28 @@ def shortened(text: str, characters: int = MAX_SHOWN_CHARACTERS) -> str:
     return text if len(text) <= characters else f"{text[:characters]}…"
 
 
+def nul_pointers(value: Any, at: str) -> Iterator[str]:
+    """Yield the pointers of the strings and keys in a JSON value that PostgreSQL cannot read."""
+    stack = [(value, at)]  # recursion could exceed Python's limit
+    while stack:
+        value, at = stack.pop()
+        if isinstance(value, str) and "\x00" in value:
+            yield at
+        elif isinstance(value, dict):
+            yield from (pointer(at, key) for key in value if "\x00" in key)
+            stack += [(part, pointer(at, key)) for key, part in value.items()]
+        elif isinstance(value, list):
+            stack += [(part, pointer(at, number)) for number, part in enumerate(value)]
+
+
 def check_nuls(value: Any, at: str, violations: list[Violation]) -> None:
     """Add a violation for each string and key in a JSON value with U+0000, which PostgreSQL does not take.
 
     A place that has a violation gets no second one. `at`: the JSON pointer of the value.
     """
     named = {violation.pointer for violation in violations}
-    found: list[str] = []
-    stack = [(value, at)]  # recursion could exceed Python's limit
-    while stack:
-        value, at = stack.pop()
-        if isinstance(value, str) and "\x00" in value:
-            found.append(at)
-        elif isinstance(value, dict):
-            found += [pointer(at, key) for key in value if "\x00" in key]
-            stack += [(part, pointer(at, key)) for key, part in value.items()]
-        elif isinstance(value, list):
-            stack += [(part, pointer(at, number)) for number, part in enumerate(value)]
-    violations += [Violation("expected a string without U+0000", each) for each in found if each not in named]
+    nuls = [each for each in nul_pointers(value, at) if each not in named]
+    violations += [Violation("expected a string without U+0000", each) for each in nuls]
 
 
 def check(kind: type[T], value: Any, at: str, violations: list[Violation]) -> T | None:
