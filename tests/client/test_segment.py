@@ -84,7 +84,7 @@ def test_every_operator_can_be_made(name: str, rule: Rules) -> None:
 def test_no_operator_is_left_out() -> None:
     assert {name for name, _ in MADE} == set(operators.OPERATORS)
     assert set(operators.WINDOWS) == WINDOWS
-    assert {unit.removesuffix("s"): most for unit, most in MAX_AMOUNTS.items()} == operators.FACTORS
+    assert {unit.removesuffix("s"): most for unit, most in MAX_AMOUNTS.items()} == operators.MAX_AMOUNTS
 
 
 def test_a_nested_field_is_named_with_its_path() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from longshore.database.connect import connect
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.ranges import source_of
-from longshore.exports.segments.operators import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS
+from longshore.exports.segments.operators import DATE_OPERATORS, MAX_AMOUNTS, OPERATORS, WINDOWS
 from longshore.exports.segments.rules import Segment, check_rules, is_zone
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export
@@ -81,7 +81,7 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
         case "is_in_window":
             rule["window"] = draw(st.sampled_from(sorted(WINDOWS)))
         case "relative_less_than" | "relative_more_than":
-            rule |= {"time_factor": draw(st.sampled_from(sorted(FACTORS))), "time_amount": draw(st.integers(1, 40))}
+            rule |= {"time_factor": draw(st.sampled_from(sorted(MAX_AMOUNTS))), "time_amount": draw(st.integers(1, 40))}
         case "is_after_date":
             rule["start_date"] = draw(operands)
         case "is_before_date":

@@ -29,7 +29,7 @@ from longshore.exports.first_rows import rows_of
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
 from longshore.exports.segments import stored as stored_segments
-from longshore.exports.segments.operators import FACTORS, OPERATORS, WINDOWS
+from longshore.exports.segments.operators import MAX_AMOUNTS, OPERATORS, WINDOWS
 
 MAX_SEGMENTS = 100
 """Stored segments to choose from; the one that an address names is always among them."""
@@ -80,7 +80,7 @@ async def new_export(
         rule_fields={name: choices(about) for name, about in catalog.items()},
         plain_lines=PLAIN_LINES,
         operators=OPERATOR_CHOICES,
-        factors=list(FACTORS),
+        factors=list(MAX_AMOUNTS),
         windows=list(WINDOWS),
         formats=list(FORMATS),
         profiles=list(PROFILES),

@@ -62,8 +62,9 @@ class ExportQuery(msgspec.Struct, frozen=True):
         spec = FileSpec(self.columns, self.layout.dialect, target.compression, position, self.key, part_bytes)
         return formats.new_format(target.export_format, spec)
 
-    def fingerprint(self, format: Format) -> str:
+    def fingerprint(self) -> str:
         """Return a hash that differs where another version or catalog would write other bytes for the same request."""
+        format = self.format()
         text = repr((format.query(self.source.sql), self.source.values, format.options(), self.layout.names))
         return hashlib.sha256(text.encode()).hexdigest()
 

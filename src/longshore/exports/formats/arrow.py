@@ -153,8 +153,8 @@ class TableReader:
             table = self._read(records, range(len(self.schema)))
         assert table is not None
         arrays = [
-            self._converted(records, number, values) if number in self._as_text else _in_utc(values)
-            for number, values in enumerate(table.columns)
+            self._converted(records, number, values) if number in self._as_text else values.cast(field.type)
+            for number, (field, values) in enumerate(zip(self.schema, table.columns, strict=True))
         ]
         self._rows += table.num_rows
         return pa.table(arrays, self.schema)
@@ -197,10 +197,6 @@ class TableReader:
             return f"number {self._rows + row + 1}"
         keys = read_csv(records, self._names, {self._names[-1]: pa.string()})
         return f"{self._key.name} {keys.column(0)[row].as_py()}"
-
-
-def _in_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return values.cast(UTC_TIME) if values.type == LOCAL_TIME else values
 
 
 def _overflows(values: pa.ChunkedArray, column: Column) -> bool:

@@ -3,6 +3,7 @@
 PostgreSQL quotes and escapes; this module ends the records as the dialect wants, and counts them.
 """
 
+import re
 from typing import Any
 
 from longshore.exports.catalog import FieldType
@@ -13,8 +14,8 @@ from longshore.exports.formats.nested import projected
 # All bytes but the quote and the line feed: without them, only the structure of a block is left.
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"\n')
 
-# Text that a spreadsheet runs as a formula. The apostrophe is among it, so that a reader can remove the one that was
-# put before a value, and no other.
+# Text that a spreadsheet runs as a formula; in SQL, where a quote is doubled, and in Python. The apostrophe is among
+# it, so that a reader can remove the one that was put before a value, and no other.
 FORMULA = r"^[=+\-@\t\r'']"
 # Text that a spreadsheet may convert to a number, date, amount of money, boolean or error. Which text that is depends
 # on its language (MAR1, DEZ1, 5 kr), but all of it has a digit or `#`, or is TRUE or FALSE; boolean words of other
@@ -80,7 +81,7 @@ class Csv(Format):
 
     def _escaped(self, name: str) -> str:
         # A request may choose any name for a column.
-        return f"'{name}" if self._dialect.escape_formulas and name.startswith(tuple("=+-@\t\r'")) else name
+        return f"'{name}" if self._dialect.escape_formulas and re.match(FORMULA, name) else name
 
     def _quoted(self, name: str) -> str:
         special = ('"', "\r", "\n", self._dialect.delimiter)

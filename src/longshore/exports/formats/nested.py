@@ -38,8 +38,8 @@ class Nested:
         self._kind = "json" if column.pg_type == "json" else "jsonb"
         self._value = column.expression if column.pg_type in ("json", "jsonb") else f"({column.expression})::jsonb"
         # jsonb_to_recordset finds all fields of an object at once, which takes half the time of an operator for each.
-        # That of json refuses \u0000, which json may hold, and an identifier has a limit that a key has not.
-        fits = all(len(name.encode()) <= MAX_IDENTIFIER_BYTES for name in self._fields)
+        # That of json refuses \u0000, which json may hold, and an identifier has limits that a key has not.
+        fits = all(0 < len(name.encode()) <= MAX_IDENTIFIER_BYTES for name in self._fields)
         self._as_record = self._kind == "jsonb" and fits
 
     def projected(self) -> str:

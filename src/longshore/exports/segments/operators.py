@@ -56,8 +56,8 @@ OPERATORS = {
 }
 DATE_OPERATORS = [name for name, operator in OPERATORS.items() if operator.types == DATE]
 
-# The number of each unit in a thousand years; PostgreSQL's calendar does not reach much further back.
-FACTORS = {
+# Of each unit of time, in a rule: a thousand years; PostgreSQL's calendar does not reach much further back.
+MAX_AMOUNTS = {
     "minute": 525_600_000,
     "hour": 8_760_000,
     "day": 365_000,

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from longshore.exports.catalog import Catalog, Field, FieldType, Index
 from longshore.exports.segments.operands import day_of, read_operand, read_operands, read_time
-from longshore.exports.segments.operators import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS
+from longshore.exports.segments.operators import DATE_OPERATORS, MAX_AMOUNTS, OPERATORS, WINDOWS
 from longshore.validation import Violation, in_json, pointer, suggestion
 
 MAX_RULES = 100
@@ -158,10 +158,10 @@ def _check_operands(rule: Rule, kind: FieldType, at: str, violations: list[Viola
             except ValueError as error:
                 violations.append(Violation(str(error), pointer(at, name)))
     if rule.time_factor is not None and rule.time_amount is not None:
-        if rule.time_factor not in FACTORS:
-            violations.append(Violation(f"expected one of {', '.join(FACTORS)}", pointer(at, "time_factor")))
-        elif not 1 <= rule.time_amount <= FACTORS[rule.time_factor]:
-            violations.append(Violation(f"expected 1 to {FACTORS[rule.time_factor]}", pointer(at, "time_amount")))
+        if rule.time_factor not in MAX_AMOUNTS:
+            violations.append(Violation(f"expected one of {', '.join(MAX_AMOUNTS)}", pointer(at, "time_factor")))
+        elif not 1 <= rule.time_amount <= MAX_AMOUNTS[rule.time_factor]:
+            violations.append(Violation(f"expected 1 to {MAX_AMOUNTS[rule.time_factor]}", pointer(at, "time_amount")))
     if rule.window is not None and rule.window not in WINDOWS:
         violations.append(Violation(f"expected one of {', '.join(WINDOWS)}", pointer(at, "window")))
     if rule.timezone is not None and not is_zone(rule.timezone):

@@ -116,7 +116,7 @@ async def _works(job: ExportJob, upload: str | None) -> list[ShardWork]:
         query, request = index.query, index.query.request
         if query.bounds is not None:
             request = msgspec.structs.replace(request, end=query.bounds.end)
-        common = (request, snapshot, query.fingerprint(query.format()), job.naming.location, upload, count, span)
+        common = (request, snapshot, query.fingerprint(), job.naming.location, upload, count, span)
         works += [ShardWork(*common, part) for part in index.slices]
     return works
 

@@ -120,7 +120,7 @@ class ShardWorker:
             async with readers.join(work.snapshot) as connection:
                 with _unable("has another catalog"):
                     query = await prepare(connection, index, work.request)
-                if query.fingerprint(query.format()) != work.fingerprint:
+                if query.fingerprint() != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
                 pace = Pace(self._bytes_per_second)
                 output = Output(self._store, work.location, self._report(trial, pace), pace)
