@@ -51,7 +51,7 @@ from longshore.worker.running_attempts import RunningAttempts
 
 log = structlog.get_logger()
 
-MAX_SHARD_SILENCE = 4  # heartbeat timeouts, until the message of a shard is sent again
+MAX_SHARD_SILENCE_TIMEOUTS = 4  # of heartbeats, until the message of a shard is sent again
 POOL_EXTRA = 5  # connections of the pool beside one for each attempt and shard
 LISTENERS = 5  # connections that listen: one of each consumer, one for changes of tasks, one for webhooks
 
@@ -97,6 +97,8 @@ def connections_of(settings: Settings) -> int:
 
 
 class _Pools(msgspec.Struct, frozen=True):
+    """The pools of a worker: of the service's database, of the source, and those that exports read from."""
+
     service: Pool
     source: Pool
     sources: Sources
@@ -133,7 +135,7 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
 
 async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog, running: RunningAttempts) -> Runner:
     pool, store = pools.service, open_store(settings)
-    silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
+    silence_seconds = MAX_SHARD_SILENCE_TIMEOUTS * settings.heartbeat_timeout
     vault = open_vault(settings)
     rate = settings.export_megabytes_per_second * 1e6
     limits = SourceLimits(settings.source_snapshot_seconds, settings.source_lag_seconds, rate)
