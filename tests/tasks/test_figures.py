@@ -45,7 +45,7 @@ def test_figures_by_day_count_each_run_on_its_day_in_the_zone(run: Run) -> None:
         await pool.execute(FILL, FEW, 1, 100, timedelta(hours=6))
         try:
             days = await figures.by_day(pool, FEW, "Pacific/Kiritimati")
-            now = await figures.figures(pool, FEW)
+            now = await figures.of_chain(pool, FEW)
             rows = await pool.fetch(
                 "select (began_at at time zone 'Pacific/Kiritimati')::date as day, r.state from longshore.runs r"
                 " join longshore.tasks t on t.id = r.task_id where t.chain_id = $1",
@@ -85,7 +85,7 @@ def test_runs_of_a_backfill_have_not_waited_since_the_time_that_they_are_for(idl
 
 def test_oldest_waiting_task_has_waited_since_its_run_was_due(idle: Longshore, run: Run) -> None:
     async def oldest(pool: Pool) -> float | None:
-        return (await figures.figures(pool, FEW)).oldest
+        return (await figures.of_chain(pool, FEW)).oldest
 
     async def test(pool: Pool) -> None:
         assert await oldest(pool) is None

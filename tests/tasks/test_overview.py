@@ -43,7 +43,7 @@ from generate_series(1, $2) n
 
 
 async def listed(pool: Pool, order: Order = "newest", chain: ChainId = CHAIN, **conditions: object) -> TaskList:
-    return await overview.rows(pool, chain, TaskSearch(**conditions), order, Page(25))  # type: ignore[arg-type]
+    return await overview.search(pool, chain, TaskSearch(**conditions), order, Page(25))  # type: ignore[arg-type]
 
 
 async def add(
@@ -94,7 +94,7 @@ def test_list_is_filtered_sorted_and_counted(run: Run) -> None:
         assert [row.id for row in (await listed(pool, state="ERROR")).rows] == [second]
         assert [row.id for row in (await listed(pool, index="users")).rows] == [third, second]
         assert (await listed(pool, index="users", state="DONE")).total == 1
-        beyond = await overview.rows(pool, CHAIN, TaskSearch(text="ir"), "newest", Page(1, 1))
+        beyond = await overview.search(pool, CHAIN, TaskSearch(text="ir"), "newest", Page(1, 1))
         assert ([row.id for row in beyond.rows], beyond.total, beyond.is_exact) == ([first], 2, True)
 
     run(test)

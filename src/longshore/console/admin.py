@@ -53,7 +53,7 @@ async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(m
     `zone`: the one whose days are meant. For htmx, only what is so now.
     """
     service, caller = admitted(request)
-    now = await figures.figures(service.pool, caller.chain)
+    now = await figures.of_chain(service.pool, caller.chain)
     if "hx-request" in request.headers:
         return await asyncio.to_thread(render, "system_figures.html", figures=now)
     named = zone_of(request, zone)

@@ -79,7 +79,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
         text=filters.get("q"),
     )
     order: Order = next((name for name in ORDERS if name == sort), "newest")
-    found = await overview.rows(service.pool, caller.chain, search, order, Page(PAGE_SIZE, offset))
+    found = await overview.search(service.pool, caller.chain, search, order, Page(PAGE_SIZE, offset))
     number = NUMBER.fullmatch(search.text or "")
     if number and not offset:
         found = await _with_task(request, int(number[1]), found)
@@ -104,7 +104,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
 async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskList:
     """Return a list with the task of this number, if there is one, as its first."""
     service, caller = admitted(request)
-    alone = await overview.rows(service.pool, caller.chain, TaskSearch(task=number), "newest", Page(1))
+    alone = await overview.search(service.pool, caller.chain, TaskSearch(task=number), "newest", Page(1))
     if not alone.rows:
         return found
     rows = [*alone.rows, *(row for row in found.rows if row.id != number)]

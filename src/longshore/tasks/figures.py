@@ -135,7 +135,7 @@ class DayFigures(msgspec.Struct, frozen=True):
     """Of results that are still stored."""
 
 
-async def figures(pool: Pool, chain: ChainId) -> ChainFigures:
+async def of_chain(pool: Pool, chain: ChainId) -> ChainFigures:
     """Return the figures of a chain."""
     row = await pool.fetchrow(FIGURES, chain)
     assert row is not None

@@ -138,7 +138,7 @@ def statement(conditions: TaskSearch, order: Order) -> str:
     )
 
 
-async def rows(pool: Pool, chain: ChainId, conditions: TaskSearch, order: Order, page: Page) -> TaskList:
+async def search(pool: Pool, chain: ChainId, conditions: TaskSearch, order: Order, page: Page) -> TaskList:
     """Return a page of a chain's tasks and their number."""
     pattern = None if conditions.text is None else f"%{SPECIAL.sub(ESCAPED, conditions.text)}%"
     wanted = (conditions.state, conditions.action, conditions.index, conditions.age, pattern)
