@@ -102,7 +102,7 @@ class Progress(msgspec.Struct, frozen=True):
     phase: str | None = None
     """`exporting` or `delivering`; None where no export runs."""
     heartbeat_age: float | None = None
-    """Seconds since the worker's last heartbeat; None if no worker runs the task."""
+    """Seconds since the last heartbeat or progress of the worker; None if no worker runs the task."""
     queue_place: int | None = None
     """The place among the due runs; None if the task does not wait for a worker."""
     next: Next | None = None
