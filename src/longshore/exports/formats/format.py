@@ -1,4 +1,4 @@
-"""The interface of a format: a query, COPY options, and the framing of the bytes that PostgreSQL makes of rows."""
+"""The base class of formats: a query, COPY options, and the framing of the bytes that PostgreSQL makes of rows."""
 
 import abc
 from collections.abc import Iterator, Sequence
@@ -40,8 +40,9 @@ class FileSpec(msgspec.Struct, frozen=True):
     dialect: Dialect = Dialect()
     """Used by CSV alone."""
     compression: Compression | None = None
+    """Used by Parquet alone; another one is around the file."""
     position: PiecePosition = WHOLE
-    """Always the whole file for a format that does not join."""
+    """Always the whole file for a format that is not concatenable."""
     key: RowKey | None = None
     """Used by the formats that cannot hold every value."""
     part_bytes: int | None = None
@@ -54,7 +55,7 @@ def cell_error(column: str, row: str, value: str, reason: str) -> LongshoreError
 
 
 class Format(abc.ABC):
-    """Frames one file. Used by one thread at a time."""
+    """Makes the bytes of a file or a piece of the rows that PostgreSQL copies. Used by one thread at a time."""
 
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0

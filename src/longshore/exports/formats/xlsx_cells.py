@@ -37,7 +37,7 @@ def cells(file: IO[bytes], columns: Sequence[int]) -> Iterator[list[str | None]]
 def count_rows(file: IO[bytes]) -> int:
     """Return the number of rows of a workbook's sheet without its header. Raises ValueError if it is no workbook."""
     rows, rest = 0, b""
-    with opened_sheet(file) as sheet:
+    with _opened_sheet(file) as sheet:
         while chunk := sheet.read(CHUNK_BYTES):
             text = rest + chunk
             rows += text.count(ROW)  # in a value, "<" is escaped
@@ -52,7 +52,7 @@ def _letters(column: int) -> str:
 
 
 @contextlib.contextmanager
-def opened_sheet(file: IO[bytes]) -> Iterator[IO[bytes]]:
+def _opened_sheet(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """Open the XML of a workbook's sheet. Raises ValueError, here and in reading, for a file that is no workbook."""
     try:
         with zipfile.ZipFile(file) as archive, archive.open(SHEET) as sheet:
@@ -63,7 +63,7 @@ def opened_sheet(file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 def _rows(file: IO[bytes]) -> Iterator[bytes]:
     rest, skipped = b"", 2  # the text before the first row, and that row, which is the header
-    with opened_sheet(file) as sheet:
+    with _opened_sheet(file) as sheet:
         while chunk := sheet.read(CHUNK_BYTES):
             *rows, rest = (rest + chunk).split(ROW)  # in a value, "<" is escaped
             yield from rows[skipped:]
