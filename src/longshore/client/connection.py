@@ -4,13 +4,20 @@ import logging
 import os
 import re
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
 from longshore.client.requests import Request
+
+if TYPE_CHECKING:
+    import ssl
+
+T = TypeVar("T")
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 DEADLINE_SLACK_SECONDS = 2.0  # so that an answer that is held back until the deadline arrives
@@ -74,6 +81,16 @@ class Connection(msgspec.Struct, frozen=True):
             "timeout": httpx2.Timeout(min(self.timeout, left), read=silence),
         }
 
+    @contextmanager
+    def translated_errors(self, request: Request) -> Iterator[None]:
+        """Raise the client's errors in place of those of the HTTP library and of an event loop that is closed."""
+        import httpx2
+
+        try:
+            yield
+        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
+            raise self.client_error(error, request) from None
+
     def client_error(self, error: Exception, request: Request) -> ClientError:
         """Return the client's error for one of the HTTP library's. Its message has no credential."""
         import httpx2
@@ -123,6 +140,24 @@ def _permanent_reason(error: BaseException) -> str | None:
             return "no such host name"
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def new_http_client(kind: Callable[..., T], verify: "bool | str | ssl.SSLContext", proxy: str | None) -> T:
+    """Return a client of httpx2, of the class `kind`. Raises ClientError."""
+    import ssl
+
+    import httpx2
+
+    if isinstance(verify, str):
+        try:
+            verify = ssl.create_default_context(cafile=verify)
+        except OSError as error:  # also ssl.SSLError, for a file without a certificate
+            raise ClientError(f"the certificates of `verify`, {verify}, cannot be read: {error}") from None
+    try:
+        return kind(verify=verify, proxy=proxy)
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
+        which = "the proxy" if proxy else "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
+        raise ClientError(f"{which} cannot be used: {error}") from None
 
 
 def resolve_connection(

@@ -1,12 +1,12 @@
 """The transport: sends requests, and retries transient errors."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from longshore.client.asynchronous.concurrency import sleep
-from longshore.client.connection import HTTP_LOG_FILTER, Connection
+from longshore.client.connection import HTTP_LOG_FILTER, Connection, new_http_client
 from longshore.client.errors import ClientError, NoAnswerError
 from longshore.client.model import Index
 from longshore.client.requests import Answer, Request
@@ -34,20 +34,9 @@ class AsyncTransport:
         self._own = http_client is None
         self._is_closed = False
         if http_client is None:
-            import ssl
-
             import httpx2  # here, so that the package is imported quickly
 
-            if isinstance(verify, str):
-                try:
-                    verify = ssl.create_default_context(cafile=verify)
-                except OSError as error:  # also ssl.SSLError, for a file without a certificate
-                    raise ClientError(f"the certificates of `verify`, {verify}, cannot be read: {error}") from None
-            try:
-                http_client = httpx2.AsyncClient(verify=verify, proxy=proxy)
-            except (ValueError, ImportError, httpx2.InvalidURL) as error:
-                which = "the proxy" if proxy else "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
-                raise ClientError(f"{which} cannot be used: {error}") from None
+            http_client = new_http_client(httpx2.AsyncClient, verify, proxy)
         self._http = http_client
 
     def budget(self) -> RetryBudget:
@@ -77,7 +66,7 @@ class AsyncTransport:
     async def _send_once(self, request: Request) -> Answer:
         response = await self._open(request)
         try:
-            with self._translated(request):
+            with self.connection.translated_errors(request):
                 return _answer(response, await response.aread())
         finally:
             await response.aclose()
@@ -90,33 +79,23 @@ class AsyncTransport:
             if response.status_code < 300:
                 yield _answer(response, b""), self._chunks(response, request)
             else:
-                with self._translated(request):
+                with self.connection.translated_errors(request):
                     answer = _answer(response, await response.aread())
                 yield answer, _only(answer.body)
         finally:
             await response.aclose()
 
     async def _chunks(self, response: "httpx2.Response", request: Request) -> AsyncIterator[bytes]:
-        with self._translated(request):
+        with self.connection.translated_errors(request):
             async for chunk in response.aiter_raw(CHUNK_BYTES):
                 yield chunk
 
     async def _open(self, request: Request) -> "httpx2.Response":
         if self._is_closed:
             raise ClientError("the client is closed")
-        with self._translated(request):
+        with self.connection.translated_errors(request):
             built = self._http.build_request(**self.connection.httpx_arguments(request))
             return await self._http.send(built, stream=True, follow_redirects=False)
-
-    @contextmanager
-    def _translated(self, request: Request) -> Iterator[None]:
-        """Raise the client's errors in place of those of the HTTP library and of an event loop that is closed."""
-        import httpx2
-
-        try:
-            yield
-        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
-            raise self.connection.client_error(error, request) from None
 
     async def close(self) -> None:
         """Close the connections."""

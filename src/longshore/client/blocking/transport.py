@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from longshore.client.blocking.concurrency import sleep
-from longshore.client.connection import HTTP_LOG_FILTER, Connection
+from longshore.client.connection import HTTP_LOG_FILTER, Connection, new_http_client
 from longshore.client.errors import ClientError, NoAnswerError
 from longshore.client.model import Index
 from longshore.client.requests import Answer, Request
@@ -35,20 +35,9 @@ class Transport:
         self._own = http_client is None
         self._is_closed = False
         if http_client is None:
-            import ssl
-
             import httpx2  # here, so that the package is imported quickly
 
-            if isinstance(verify, str):
-                try:
-                    verify = ssl.create_default_context(cafile=verify)
-                except OSError as error:  # also ssl.SSLError, for a file without a certificate
-                    raise ClientError(f"the certificates of `verify`, {verify}, cannot be read: {error}") from None
-            try:
-                http_client = httpx2.Client(verify=verify, proxy=proxy)
-            except (ValueError, ImportError, httpx2.InvalidURL) as error:
-                which = "the proxy" if proxy else "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
-                raise ClientError(f"{which} cannot be used: {error}") from None
+            http_client = new_http_client(httpx2.Client, verify, proxy)
         self._http = http_client
 
     def budget(self) -> RetryBudget:
@@ -76,7 +65,7 @@ class Transport:
     def _send_once(self, request: Request) -> Answer:
         response = self._open(request)
         try:
-            with self._translated(request):
+            with self.connection.translated_errors(request):
                 return _answer(response, response.read())
         finally:
             response.close()
@@ -89,33 +78,23 @@ class Transport:
             if response.status_code < 300:
                 yield _answer(response, b""), self._chunks(response, request)
             else:
-                with self._translated(request):
+                with self.connection.translated_errors(request):
                     answer = _answer(response, response.read())
                 yield answer, _only(answer.body)
         finally:
             response.close()
 
     def _chunks(self, response: "httpx2.Response", request: Request) -> Iterator[bytes]:
-        with self._translated(request):
+        with self.connection.translated_errors(request):
             for chunk in response.iter_raw(CHUNK_BYTES):
                 yield chunk
 
     def _open(self, request: Request) -> "httpx2.Response":
         if self._is_closed:
             raise ClientError("the client is closed")
-        with self._translated(request):
+        with self.connection.translated_errors(request):
             built = self._http.build_request(**self.connection.httpx_arguments(request))
             return self._http.send(built, stream=True, follow_redirects=False)
-
-    @contextmanager
-    def _translated(self, request: Request) -> Iterator[None]:
-        """Raise the client's errors in place of those of the HTTP library and of an event loop that is closed."""
-        import httpx2
-
-        try:
-            yield
-        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
-            raise self.connection.client_error(error, request) from None
 
     def close(self) -> None:
         """Close the connections."""
