@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A request."""
 
-    method: str
+    method: str = "GET"
     url: str
     """A path of the service, or a whole address, which gets neither the token nor the chain."""
     params: dict[str, Any] = {}

@@ -63,7 +63,7 @@ async def signature_of(transport: AsyncTransport, id: int, run: int) -> str:
 
 
 async def _bytes_of(transport: AsyncTransport, url: str) -> bytes:
-    answer = await transport.send(Request(method="GET", url=url))
+    answer = await transport.send(Request(url=url))
     if answer.status >= 300:
         raise answer.error()
     return answer.body
@@ -80,7 +80,7 @@ async def list_files(
     transport: AsyncTransport, id: int, run: int, limit: int = FILES_PAGE, offset: int = 0
 ) -> list[RunFile]:
     """Return a page of the files of a run."""
-    request = Request(method="GET", url=f"/tasks/{id}/runs/{run}/files", params={"limit": limit, "offset": offset})
+    request = Request(url=f"/tasks/{id}/runs/{run}/files", params={"limit": limit, "offset": offset})
     return (await transport.send(request)).expect(list[RunFile])
 
 
@@ -132,8 +132,8 @@ async def _file_url(transport: AsyncTransport, id: int, run: int, number: int) -
 
 
 async def _run(transport: AsyncTransport, id: int, run: int | str) -> Run:
-    return (await transport.send(Request(method="GET", url=f"/tasks/{id}/runs/{run}"))).expect(Run)
+    return (await transport.send(Request(url=f"/tasks/{id}/runs/{run}"))).expect(Run)
 
 
 async def _download_url(transport: AsyncTransport, of_run: str) -> str:
-    return (await transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(Address).url
+    return (await transport.send(Request(url=f"{of_run}/download_url"))).expect(Address).url

@@ -15,7 +15,7 @@ async def events_of(transport: AsyncTransport, id: int, last_id: str) -> AsyncIt
     budget = transport.budget()
     while True:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-        request = Request(method="GET", url=f"/tasks/{id}/events", headers=headers)
+        request = Request(url=f"/tasks/{id}/events", headers=headers)
         retries = Retries(request, budget, is_idempotent=True)
         try:
             async with transport.stream(request) as (answer, chunks):

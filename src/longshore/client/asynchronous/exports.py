@@ -105,7 +105,7 @@ class AsyncExports(AsyncResource):
 
     async def _now(self) -> str:
         """Return the time by the clock of the service, as the one here may differ."""
-        answer = await self._transport.send(Request(method="GET", url="/healthz"))
+        answer = await self._transport.send(Request(url="/healthz"))
         return service_time(answer.headers)
 
     async def _rows(self, index: str | Sequence[str], where: Where | None) -> dict[str, Any]:

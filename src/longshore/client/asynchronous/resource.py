@@ -22,7 +22,7 @@ class AsyncResource:
         self._path = path
 
     async def _get(self, below: str, kind: type[T], **params: Any) -> T:
-        request = Request(method="GET", url=self._path + below, params=without_none(params))
+        request = Request(url=self._path + below, params=without_none(params))
         return (await self._transport.send(request)).expect(kind)
 
     async def _post(self, below: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None) -> T:

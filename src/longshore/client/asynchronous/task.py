@@ -7,11 +7,12 @@ from typing import Any, Self
 from longshore.client.asynchronous.events import events_of
 from longshore.client.asynchronous.task_results import AsyncTaskResults
 from longshore.client.asynchronous.task_schedule import AsyncTaskSchedule
-from longshore.client.asynchronous.wait import MAX_LOG_ENTRIES, WaitOptions, until_ended
+from longshore.client.asynchronous.wait import until_ended
 from longshore.client.event_stream import TaskEvent
 from longshore.client.model import LogEntry, Progress, State, TaskData
 from longshore.client.progress_bar import ProgressBar
 from longshore.client.requests import Request, idempotency_header, without_none
+from longshore.client.wait_state import MAX_LOG_ENTRIES, WaitOptions
 
 
 class AsyncTask(AsyncTaskResults, AsyncTaskSchedule):

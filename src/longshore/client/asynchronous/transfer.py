@@ -60,7 +60,7 @@ async def _fetch(
             url, has_expired, is_fresh = await address(), False, True
         delay = 0.0
         try:
-            request = Request(method="GET", url=url, headers=range_headers(part, etag))
+            request = Request(url=url, headers=range_headers(part, etag))
             async with transport.stream(request) as (answer, chunks):
                 if answer.status < 300:
                     etag, is_fresh = answer.headers.get("etag"), False

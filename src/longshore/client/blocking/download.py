@@ -64,7 +64,7 @@ def signature_of(transport: Transport, id: int, run: int) -> str:
 
 
 def _bytes_of(transport: Transport, url: str) -> bytes:
-    answer = transport.send(Request(method="GET", url=url))
+    answer = transport.send(Request(url=url))
     if answer.status >= 300:
         raise answer.error()
     return answer.body
@@ -79,7 +79,7 @@ def _write_signed(transport: Transport, id: int, run: int, path: Path, manifest:
 
 def list_files(transport: Transport, id: int, run: int, limit: int = FILES_PAGE, offset: int = 0) -> list[RunFile]:
     """Return a page of the files of a run."""
-    request = Request(method="GET", url=f"/tasks/{id}/runs/{run}/files", params={"limit": limit, "offset": offset})
+    request = Request(url=f"/tasks/{id}/runs/{run}/files", params={"limit": limit, "offset": offset})
     return (transport.send(request)).expect(list[RunFile])
 
 
@@ -131,8 +131,8 @@ def _file_url(transport: Transport, id: int, run: int, number: int) -> str:
 
 
 def _run(transport: Transport, id: int, run: int | str) -> Run:
-    return (transport.send(Request(method="GET", url=f"/tasks/{id}/runs/{run}"))).expect(Run)
+    return (transport.send(Request(url=f"/tasks/{id}/runs/{run}"))).expect(Run)
 
 
 def _download_url(transport: Transport, of_run: str) -> str:
-    return (transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(Address).url
+    return (transport.send(Request(url=f"{of_run}/download_url"))).expect(Address).url

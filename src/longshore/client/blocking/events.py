@@ -16,7 +16,7 @@ def events_of(transport: Transport, id: int, last_id: str) -> Iterator[TaskEvent
     budget = transport.budget()
     while True:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-        request = Request(method="GET", url=f"/tasks/{id}/events", headers=headers)
+        request = Request(url=f"/tasks/{id}/events", headers=headers)
         retries = Retries(request, budget, is_idempotent=True)
         try:
             with transport.stream(request) as (answer, chunks):

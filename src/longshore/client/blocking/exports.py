@@ -106,7 +106,7 @@ class Exports(Resource):
 
     def _now(self) -> str:
         """Return the time by the clock of the service, as the one here may differ."""
-        answer = self._transport.send(Request(method="GET", url="/healthz"))
+        answer = self._transport.send(Request(url="/healthz"))
         return service_time(answer.headers)
 
     def _rows(self, index: str | Sequence[str], where: Where | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Resource:
         self._path = path
 
     def _get(self, below: str, kind: type[T], **params: Any) -> T:
-        request = Request(method="GET", url=self._path + below, params=without_none(params))
+        request = Request(url=self._path + below, params=without_none(params))
         return (self._transport.send(request)).expect(kind)
 
     def _post(self, below: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None) -> T:

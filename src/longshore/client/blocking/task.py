@@ -8,11 +8,12 @@ from typing import Any, Self
 from longshore.client.blocking.events import events_of
 from longshore.client.blocking.task_results import TaskResults
 from longshore.client.blocking.task_schedule import TaskSchedule
-from longshore.client.blocking.wait import MAX_LOG_ENTRIES, WaitOptions, until_ended
+from longshore.client.blocking.wait import until_ended
 from longshore.client.event_stream import TaskEvent
 from longshore.client.model import LogEntry, Progress, State, TaskData
 from longshore.client.progress_bar import ProgressBar
 from longshore.client.requests import Request, idempotency_header, without_none
+from longshore.client.wait_state import MAX_LOG_ENTRIES, WaitOptions
 
 
 class Task(TaskResults, TaskSchedule):

@@ -59,7 +59,7 @@ def _fetch(transport: Transport, part: Part, url: str, address: Callable[[], str
             url, has_expired, is_fresh = address(), False, True
         delay = 0.0
         try:
-            request = Request(method="GET", url=url, headers=range_headers(part, etag))
+            request = Request(url=url, headers=range_headers(part, etag))
             with transport.stream(request) as (answer, chunks):
                 if answer.status < 300:
                     etag, is_fresh = answer.headers.get("etag"), False
