@@ -1,6 +1,6 @@
 """`longshore export`: create an export, wait for it, download its file."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
@@ -85,25 +85,25 @@ def export(  # noqa: PLR0913 (the options of the command)
     follow.refuse_output(output, clobber=clobber)
     if output == follow.STDOUT and (partition_by or split_rows or split_bytes or len(index) > 1):
         raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
-    options: dict[str, Any] = {
-        "format": format,
-        "at": None if at is None else remote.moment(at, "--at"),
-        "repeat": repeat,
-        "cron": cron,
-        "timezone": timezone,
-        "fields": field,
-        "partition_by": [export_options.partition(each) for each in partition_by] if partition_by else None,
-        "split": {"rows": split_rows} if split_rows else {"bytes": split_bytes} if split_bytes else None,
-        "compression": compression,
-        "deletes": deletes,
-        "share_as": share_as,
-        "deliver": [export_options.delivery(each) for each in deliver] if deliver else None,
-        "desc": desc,
-    }
     conditions = export_options.Conditions(where or [], last)
     with remote.client_of(profile) as client:
-        rows = conditions.rules(client, index) if conditions else segment
-        task = client.exports.create(index if len(index) > 1 else index[0], where=rows, **options)
+        task = client.exports.create(
+            index if len(index) > 1 else index[0],
+            format=format,
+            at=None if at is None else remote.moment(at, "--at"),
+            repeat=repeat,
+            cron=cron,
+            timezone=timezone,
+            fields=field,
+            partition_by=[export_options.partition(each) for each in partition_by] if partition_by else None,
+            split={"rows": split_rows} if split_rows else {"bytes": split_bytes} if split_bytes else None,
+            compression=compression,
+            deletes=deletes,
+            share_as=share_as,
+            deliver=[export_options.delivery(each) for each in deliver] if deliver else None,
+            desc=desc,
+            where=conditions.rules(client, index) if conditions else segment,
+        )
         if at or repeat or cron:
             show(task.data) if json else click.echo(_planned(task))
             return

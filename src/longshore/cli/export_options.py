@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import click
 import msgspec
 
 from longshore.cli import remote
 from longshore.cli.commands import Option
+from longshore.client.api_types import Deliver, PartitionKey
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -70,17 +71,18 @@ class Conditions(msgspec.Struct, frozen=True):
         return F(time).within(**period)
 
 
-def partition(text: str) -> dict[str, str]:
+def partition(text: str) -> PartitionKey:
     """Return a key of `partition_by` from `timestamp:day` or `currency`."""
     field, _, by = text.partition(":")
-    return {"field": field, "by": by} if by else {"field": field}
+    key = {"field": field, "by": by} if by else {"field": field}
+    return cast(PartitionKey, key)  # the service judges the period
 
 
-def delivery(text: str) -> dict[str, Any]:
+def delivery(text: str) -> Deliver:
     """Return an entry of `deliver` from `NAME`, `NAME:KEY=VALUE,KEY=VALUE` or a JSON object. Raises BadParameter."""
     if text.startswith("{"):
         try:
-            return msgspec.json.decode(text, type=dict[str, Any])
+            return cast(Deliver, msgspec.json.decode(text, type=dict[str, Any]))
         except msgspec.MsgspecError as error:
             raise click.BadParameter(f"{text!r} is no JSON object: {error}", param_hint="--deliver") from None
     name, colon, parts = text.partition(":")
@@ -91,4 +93,4 @@ def delivery(text: str) -> dict[str, Any]:
             expected = "expected NAME:KEY=VALUE,KEY=VALUE with each key once, such as warehouse:table=orders,mode=merge"
             raise click.BadParameter(f"{expected}, got {text!r}", param_hint="--deliver")
         entry[key] = {"true": True, "false": False}.get(value, value) if key == "overwrite" else value
-    return entry
+    return cast(Deliver, entry)
