@@ -19,8 +19,9 @@ import msgspec
 from longshore.cli.output import printable
 from longshore.cli.table import width
 from longshore.client import F, SegmentError
+from longshore.client.api_types import FIELD_TYPES
 from longshore.client.model import Index
-from longshore.client.segment import FIELD_TYPES, MAX_VALUES, Rules
+from longshore.client.segment import MAX_VALUES, Rules
 
 FIELD = re.compile(r'"((?:[^"]|"")+)"|([^\s=!<>"]+)')
 OPERATOR = re.compile(r"[=!<>]+|[A-Za-z_]+")

@@ -20,6 +20,19 @@ Operator: TypeAlias = Literal[
     "relative_more_than", "is_between_number", "is_greater_than", "is_less_than",
 ]  # fmt: skip
 
+_WORDS = frozenset({"keyword", "text"})
+_NUMBER = frozenset({"number"})
+_DATE = frozenset({"date"})
+_EXACT = _WORDS | _NUMBER | {"boolean"}
+FIELD_TYPES: dict[str, frozenset[str]] = {
+    "is": _EXACT, "is_not": _EXACT, "is_one_of": _EXACT, "is_empty": _EXACT | _DATE, "is_not_empty": _EXACT | _DATE,
+    "contains": _WORDS, "does_not_contain": _WORDS, "starts_with": _WORDS, "is_greater_than": _NUMBER,
+    "is_less_than": _NUMBER, "is_between_number": _NUMBER, "is_date": _DATE, "is_after_date": _DATE,
+    "is_before_date": _DATE, "is_between_date": _DATE, "is_in_window": _DATE, "is_in_interval": _DATE,
+    "relative_less_than": _DATE, "relative_more_than": _DATE,
+}  # fmt: skip
+"""The types of the fields that each operator can be used on."""
+
 
 class SegmentRule(TypedDict, total=False):
     """A rule of a segment in the API's form."""
