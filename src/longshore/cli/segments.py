@@ -48,7 +48,9 @@ def create(  # noqa: PLR0913 (the options of the command)
     where: export_options.Where = None,
     file: Annotated[
         str | None,
-        Option("--input", help="File with the rules as JSON, in the form of the API.", metavar="FILE"),
+        Option(
+            "--input", help="File with the rules as JSON, in the form of the API; - for standard input.", metavar="FILE"
+        ),
     ] = None,
     profile: remote.Profile = None,
     json: remote.Json = False,
