@@ -4,7 +4,7 @@ import base64
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -26,7 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 0
     """Seconds of silence that are allowed in addition to the client's own."""
     deadline: float = math.inf
-    """The time of the monotonic clock at which nobody waits for the answer any more."""
+    """The time of the monotonic clock until which the answer is waited for."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -43,15 +43,20 @@ class Answer(msgspec.Struct, frozen=True):
             return NoAnswerError(f"the service is at another address: {self.headers['location'].partition('?')[0]}")
         return problem(self.status, self.body, self.headers.get("x-request-id", ""))
 
+    def check(self) -> Self:
+        """Return a successful answer as it is. Raises ProblemError, or NoAnswerError if it is not Longshore's."""
+        if self.status >= 300:
+            raise self.error()
+        return self
+
     def expect(self, kind: type[T]) -> T:
         """Return the body of a successful answer as a struct.
 
         Raises ProblemError if the answer is a problem, NoAnswerError if it is not Longshore's.
         """
-        if self.status >= 300:
-            raise self.error()
+        body = self.check().body
         try:
-            return msgspec.json.decode(self.body, type=kind)
+            return msgspec.json.decode(body, type=kind)
         except msgspec.MsgspecError as error:
             raise NoAnswerError(f"the answer is not Longshore's: {error}") from None
 

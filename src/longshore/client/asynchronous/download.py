@@ -63,10 +63,7 @@ async def signature_of(transport: AsyncTransport, id: int, run: int) -> str:
 
 
 async def _bytes_of(transport: AsyncTransport, url: str) -> bytes:
-    answer = await transport.send(Request(url=url))
-    if answer.status >= 300:
-        raise answer.error()
-    return answer.body
+    return (await transport.send(Request(url=url))).check().body
 
 
 async def _write_signed(transport: AsyncTransport, id: int, run: int, path: Path, manifest: bytes) -> None:

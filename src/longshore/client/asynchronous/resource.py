@@ -34,9 +34,7 @@ class AsyncResource:
         return (await self._transport.send(request, is_idempotent=True)).expect(kind)
 
     async def _delete(self, below: str) -> None:
-        answer = await self._transport.send(Request(method="DELETE", url=self._path + below))
-        if answer.status >= 300:
-            raise answer.error()
+        (await self._transport.send(Request(method="DELETE", url=self._path + below))).check()
 
     async def _pages(
         self, below: str, kind: type[list[T]], key: Callable[[T], Any], offset: int = 0, **params: Any

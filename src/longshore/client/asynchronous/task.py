@@ -104,9 +104,7 @@ class AsyncTask(AsyncTaskResults, AsyncTaskSchedule):
 
     async def cancel(self) -> Self:
         """Cancel the task: its run, or its schedule. Raises ConflictError."""
-        answer = await self._transport.send(Request(method="POST", url=f"{self._path}/cancel"))
-        if answer.status >= 300:
-            raise answer.error()
+        (await self._transport.send(Request(method="POST", url=f"{self._path}/cancel"))).check()
         return await self.refresh()
 
     async def delete(self) -> None:

@@ -64,10 +64,7 @@ def signature_of(transport: Transport, id: int, run: int) -> str:
 
 
 def _bytes_of(transport: Transport, url: str) -> bytes:
-    answer = transport.send(Request(url=url))
-    if answer.status >= 300:
-        raise answer.error()
-    return answer.body
+    return (transport.send(Request(url=url))).check().body
 
 
 def _write_signed(transport: Transport, id: int, run: int, path: Path, manifest: bytes) -> None:

@@ -35,9 +35,7 @@ class Resource:
         return (self._transport.send(request, is_idempotent=True)).expect(kind)
 
     def _delete(self, below: str) -> None:
-        answer = self._transport.send(Request(method="DELETE", url=self._path + below))
-        if answer.status >= 300:
-            raise answer.error()
+        (self._transport.send(Request(method="DELETE", url=self._path + below))).check()
 
     def _pages(
         self, below: str, kind: type[list[T]], key: Callable[[T], Any], offset: int = 0, **params: Any

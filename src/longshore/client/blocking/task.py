@@ -105,9 +105,7 @@ class Task(TaskResults, TaskSchedule):
 
     def cancel(self) -> Self:
         """Cancel the task: its run, or its schedule. Raises ConflictError."""
-        answer = self._transport.send(Request(method="POST", url=f"{self._path}/cancel"))
-        if answer.status >= 300:
-            raise answer.error()
+        (self._transport.send(Request(method="POST", url=f"{self._path}/cancel"))).check()
         return self.refresh()
 
     def delete(self) -> None:
