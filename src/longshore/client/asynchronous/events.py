@@ -21,9 +21,8 @@ async def events_of(transport: AsyncTransport, id: int, last_id: str) -> AsyncIt
             async with transport.stream(request) as (answer, chunks):
                 if answer.status in TRANSIENT_STATUSES:
                     pause = retries.pause_after_answer(answer) or 0.0
-                elif answer.status >= 300:
-                    raise answer.error()
                 else:
+                    answer.check()
                     reader = EventReader()
                     async for chunk in chunks:
                         budget.reset()

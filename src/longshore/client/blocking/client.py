@@ -91,9 +91,7 @@ class Longshore:
         headers = idempotency_header(idempotency_key) if idempotency_key else {}
         request = Request(method=method.upper(), url=path, params=params or {}, headers=headers, body=body)
         answer = self._transport.send(request, is_idempotent=True if idempotency_key else None)
-        if answer.status < 300 and not answer.body:
-            return None
-        return answer.expect(object)
+        return answer.expect(object) if answer.check().body else None
 
     @contextmanager
     def stream(

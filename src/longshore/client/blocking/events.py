@@ -22,9 +22,8 @@ def events_of(transport: Transport, id: int, last_id: str) -> Iterator[TaskEvent
             with transport.stream(request) as (answer, chunks):
                 if answer.status in TRANSIENT_STATUSES:
                     pause = retries.pause_after_answer(answer) or 0.0
-                elif answer.status >= 300:
-                    raise answer.error()
                 else:
+                    answer.check()
                     reader = EventReader()
                     for chunk in chunks:
                         budget.reset()
