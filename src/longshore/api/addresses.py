@@ -100,11 +100,11 @@ def downloadable(request: AnyRequest, what: str, row: asyncpg.Record | None) -> 
     if row["action"] != "export" and not row["result"]:
         raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
     if row["location"] is None:
-        raise gone(what)
+        raise result_gone(what)
     return RunFiles(what, row["id"], row["run"], row["location"], reads)
 
 
-def gone(what: str) -> ProblemError:
+def result_gone(what: str) -> ProblemError:
     """Return the problem of a result that was removed."""
     return ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
 
@@ -125,7 +125,7 @@ async def open_addresses(
     if service.store.presigns:
         return await _presigned(request, run, terms)
     if service.store.open_path(run.location) is None:
-        raise gone(run.what)
+        raise result_gone(run.what)
     async with audited(request, "result.address", run.what) as change:
         link = await links.create(change.connection, run.task, run.run, actor(request), terms)
         change.details = {"link": str(link.id)}
@@ -152,7 +152,7 @@ async def _presigned(request: AnyRequest, run: RunFiles, terms: Terms) -> Addres
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lifetimes))
     seconds = max(1, min(terms.seconds, left))
     if not await asyncio.to_thread(service.store.exists, run.location):
-        raise gone(run.what)
+        raise result_gone(run.what)
     signing = presigned(service.store, seconds)
     await audit.record(service.pool, actor(request), request.scope["user"].chain, "result.address", run.what)
     return signing

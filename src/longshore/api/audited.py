@@ -59,6 +59,6 @@ async def audited_user(request: AnyRequest, action: str) -> AsyncIterator[Connec
         await audit.record_of_user(connection, actor(request), user.user, action)
 
 
-def given(body: msgspec.Struct) -> dict[str, Any]:
+def changed_fields(body: msgspec.Struct) -> dict[str, Any]:
     """Return the fields of a body that change something, for the details of an audit entry."""
     return {field: value for field, value in msgspec.structs.asdict(body).items() if value is not None}

@@ -11,7 +11,7 @@ from longshore.access import audit, clients, tokens, users, work_of_credentials
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.access.work_of_credentials import Ongoing
-from longshore.api.audited import audited, given
+from longshore.api.audited import audited, changed_fields
 from longshore.api.bodies import check_body, read_json, time_violations
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import number_of, uuid_of
@@ -117,7 +117,7 @@ async def change_service_client(
 
     new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
     still_ongoing = None
-    async with audited(request, "client.change", f"client {id}", given(new)) as change:
+    async with audited(request, "client.change", f"client {id}", changed_fields(new)) as change:
         changed = await clients.change(change.connection, caller.chain, number_of(id, "client-not-found"), new)
     if new.enabled is False:
         async with service.pool.acquire() as connection:

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, get, post
 
 from longshore.access.tokens import Caller
-from longshore.api.addresses import gone
+from longshore.api.addresses import result_gone
 from longshore.api.audited import audited_in
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
@@ -116,7 +116,7 @@ def _planned(chain: ChainId, run: DeliverableRun, missing: str | None) -> list[P
     if not target.deliver:
         raise ProblemError("no-destinations")
     if run.location in (None, missing):
-        raise gone(what)
+        raise result_gone(what)
     index = BUNDLE if target.export_indexes is not None or run.index is None else run.index
     return planned_deliveries(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))
 

@@ -79,7 +79,7 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
     found = addresses.downloadable(request, what, row)
     assert row is not None
     if row["expires_at"] is None:
-        raise addresses.gone(what)
+        raise addresses.result_gone(what)
     entries = [ENTRY.decode(text) for text in row["files"]]
     page, more = entries[:limit], len(entries) > limit
     folder = found.location.rpartition("/")[0]

@@ -17,7 +17,7 @@ from longshore.tasks.task_secrets import Secrets
 from longshore.validation import ValidationError, Violation
 
 
-def hidden(service: Service, body: Any) -> list[Any]:
+def with_secret_digests(service: Service, body: Any) -> list[Any]:
     """Return the body of a new task with digests in place of its secrets, which only the vault can compute.
 
     Where it has secrets, return it with the digests under each known secret of the vault, newest first. Raises

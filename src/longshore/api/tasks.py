@@ -20,7 +20,7 @@ from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest, Service
-from longshore.api.task_secrets import hidden, read_secrets
+from longshore.api.task_secrets import read_secrets, with_secret_digests
 from longshore.api.visibility_checks import changeable_task, refuse_hidden_run, refuse_hidden_task_body, visible_task
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
@@ -56,19 +56,19 @@ async def create_task(
     return _created(*await create(request, read_json(request, body), idempotency_key))
 
 
-async def create(
-    request: AnyRequest, value: Any, idempotency_key: str | None = None
-) -> tuple[TaskId, queries.PolledTask, dict[str, str]]:
-    """Create the task of a body. Return its number, the task, and header fields of the answer. Raises ProblemError."""
+async def create(request: AnyRequest, value: Any, key: str | None = None) -> tuple[queries.PolledTask, dict[str, str]]:
+    """Create the task of a body, and return it with header fields of the answer. Raises ProblemError.
+
+    `key`: the `Idempotency-Key` of the request.
+    """
     service, caller = admitted(request)
-    claim = claim_of(request, idempotency_key, *(hidden(service, value) if idempotency_key else ()))
+    claim = claim_of(request, key, *(with_secret_digests(service, value) if key else ()))
     refuse_hidden_task_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:
         task = await _current(service, caller, earlier)
         if not _may_retry(request, task):
-            assert earlier.task
-            return earlier.task, task, REPLAYED
+            return task, REPLAYED
     new = await read_new_task(caller, service, service.pool, value)
 
     async def make(connection: Connection) -> StoredAnswer:
@@ -95,8 +95,7 @@ async def create(
         replayed = renewed is None
         kept = renewed or (await idempotency.once(service.pool, claim, make))[0]
         task = await _current(service, caller, kept)
-    assert kept.task
-    return kept.task, task, headers | (REPLAYED if replayed else {})
+    return task, headers | (REPLAYED if replayed else {})
 
 
 def _may_retry(request: AnyRequest, task: queries.PolledTask) -> bool:
@@ -104,7 +103,8 @@ def _may_retry(request: AnyRequest, task: queries.PolledTask) -> bool:
     return "retry-failed" in preferences(request) and task.code == Code.ERROR and task.settled
 
 
-def _created(id: TaskId, task: queries.PolledTask, headers: dict[str, str]) -> Response[Task]:
+def _created(task: queries.PolledTask, headers: dict[str, str]) -> Response[Task]:
+    id = task.task.id
     bind_ids(task=id)
     headers = {**headers, "Location": f"/tasks/{id}"}
     return BytesResponse(encode(task.task), headers | conditional.task_headers(id, task), 201)

@@ -9,7 +9,7 @@ from litestar.params import PathParameter, RawBody
 from longshore.access import passwords, users
 from longshore.access.tokens import Level
 from longshore.access.users import ChainUser
-from longshore.api.audited import audited, given
+from longshore.api.audited import audited, changed_fields
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import admitted
 from longshore.api.ids import number_of
@@ -70,7 +70,7 @@ async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, 
     new = check_body(UserChangeBody, value)
     id = number_of(id, "user-not-found")
     level = Level[new.level.upper()] if new.level else None
-    async with audited(request, "user.change", f"user {id}", given(new)) as change:
+    async with audited(request, "user.change", f"user {id}", changed_fields(new)) as change:
         await users.change_level(change.connection, id, caller.chain, level, new.enabled)
         return await users.one_of_chain(change.connection, caller.chain, id)
 

@@ -112,8 +112,8 @@ async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Key
     _, caller = admitted(request)
     export = export_of(await read_form(request, body))
     value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
-    id, _, _ = await create(request, value, idempotency_key)
-    to_task = redirect(request, f"tasks/{id}")
+    created, _ = await create(request, value, idempotency_key)
+    to_task = redirect(request, f"tasks/{created.task.id}")
     return Response("", headers={"HX-Redirect": to_task.url}) if "hx-request" in request.headers else to_task
 
 
