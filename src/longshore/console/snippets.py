@@ -37,13 +37,11 @@ def snippets_of(export: ExportBody, chain: int, address: str, *, is_later: bool)
 
 def _curl(export: ExportBody, chain: int, address: str) -> str:
     body = {"chain": chain, "desc": export.desc, "target": export.target, "trigger": export.trigger}
-    return "\n".join(
-        [
-            f"curl {address}/tasks \\",
-            '  -H "Authorization: Bearer $TOKEN" \\',
-            '  -H "Content-Type: application/json" \\',
-            f"  -d {shlex.quote(STORED.encode(body).decode())}",
-        ]
+    return (
+        f"curl {address}/tasks \\\n"
+        '  -H "Authorization: Bearer $TOKEN" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(STORED.encode(body).decode())}"
     )
 
 
