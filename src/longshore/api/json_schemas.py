@@ -49,14 +49,14 @@ def structs_in(kinds: Collection[Any]) -> set[type[msgspec.Struct]]:
     return found
 
 
-def complete(schema: dict[str, Any], kind: type[msgspec.Struct], *, is_answer: bool) -> None:
+def complete_schema(schema: dict[str, Any], kind: type[msgspec.Struct], *, is_answer: bool) -> None:
     """Complete the schema of a struct in the document, in place. `is_answer`: whether only answers have it."""
-    told = attribute_docs(kind)
+    docs = attribute_docs(kind)
     properties = schema.get("properties", {})
     for field in msgspec.structs.fields(kind):
         one = properties[field.encode_name]
-        if told.get(field.name):
-            one.setdefault("description", told[field.name])
+        if docs.get(field.name):
+            one.setdefault("description", docs[field.name])
         default = one.pop("default", None)
         if default not in (None, "", [], {}) and not is_answer:
             text = f"Default: `{json.dumps(default)}`."
@@ -80,7 +80,7 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
             yield from _parts(part)
 
 
-def say_types(schema: dict[str, Any]) -> None:
+def add_types(schema: dict[str, Any]) -> None:
     """Say what generators do not take for granted: any keys of an object, any items of an array, texts of an enum."""
     for part in _parts(schema):
         kind = part.get("type")

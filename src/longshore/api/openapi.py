@@ -17,7 +17,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.routes import HTTPRoute
 
 from longshore import __version__
-from longshore.api.json_schemas import complete, make_portable, say_types, structs_in
+from longshore.api.json_schemas import add_types, complete_schema, make_portable, structs_in
 from longshore.api.new_task import Trigger
 from longshore.api.openapi_responses import DESCRIPTIONS
 from longshore.api.problems import MEDIA_TYPE, Problem
@@ -155,9 +155,9 @@ class DocumentPlugin(JsonRenderPlugin):
         by_index = {"type": "object", "additionalProperties": segment}
         schemas["Trigger"]["properties"]["segment"] = {"anyOf": [segment, by_index, {"type": "null"}]}
         for kind in requests | answers:
-            complete(schemas[kind.__name__], kind, is_answer=kind not in requests)
+            complete_schema(schemas[kind.__name__], kind, is_answer=kind not in requests)
         for schema in schemas.values():
-            say_types(schema)
+            add_types(schema)
             make_portable(schema)
         schemas["LogEntry"]["required"] = ["msg", "time"]
         schemas[Problem.__name__]["examples"] = [_examples()["problem"]]
@@ -187,7 +187,7 @@ def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str,
         answer.update(_example(name, "answer"))
     operation["security"] = security(method, path)
     for parameter in operation.setdefault("parameters", []):
-        _plain(parameter)
+        _without_null(parameter)
     if handler.opt.get("conditional"):
         operation["parameters"].extend(CONDITIONS)
 
@@ -206,7 +206,7 @@ def _examples() -> dict[str, dict[str, Any]]:
     return {name: one for file in files for name, one in json.loads(file.read_text("utf-8")).items()}
 
 
-def _plain(parameter: dict[str, Any]) -> None:
+def _without_null(parameter: dict[str, Any]) -> None:
     """Take from an optional parameter that it may be null or empty: it may be left out."""
     schema = parameter["schema"]
     options = [option for option in schema.get("oneOf", ()) if option != {"type": "null"}]
