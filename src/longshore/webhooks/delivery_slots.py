@@ -144,10 +144,10 @@ class DeliverySlots:
 
     def _free(self, task: asyncio.Task[bool | None]) -> None:
         delivery, began = self._under_way.pop(task)
-        if not task.cancelled() and task.exception() is None and task.result() is None:
+        accepted = False if task.cancelled() or task.exception() else task.result()
+        if accepted is None:
             return
-        slow = time.monotonic() - began > SLOW_SECONDS
-        if slow or task.cancelled() or task.exception() is not None or not task.result():
-            self._unhealthy.add(delivery.webhook)
-        else:
+        if accepted and time.monotonic() - began <= SLOW_SECONDS:
             self._unhealthy.discard(delivery.webhook)
+        else:
+            self._unhealthy.add(delivery.webhook)
