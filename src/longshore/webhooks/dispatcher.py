@@ -177,11 +177,11 @@ class Dispatcher:
     async def _lease(self) -> list[LeasedDelivery]:
         """Lease the due deliveries that have a slot: together, or one by one if that fails."""
         due = [row["id"] for row in await self._pool.fetch(DUE, *self._slots.due_arguments())]
-        with isolated("due deliveries not leased together"):
+        with isolated("due webhook deliveries not leased together"):
             return await self._lease_ids(due) if due else []
         leased: list[LeasedDelivery] = []
         for delivery in due:
-            with isolated("due delivery not leased", delivery=str(delivery)):
+            with isolated("due webhook delivery not leased", delivery=str(delivery)):
                 leased += await self._lease_ids([delivery])
         return leased
 
@@ -204,12 +204,12 @@ class Dispatcher:
             outcome = DeliveryOutcome(None, str(error), None)
         except Exception as error:
             outcome = DeliveryOutcome(None, f"{type(error).__name__}: {error}", None)
-            bound.error("delivery failed", exc_info=error)
+            bound.error("webhook delivery failed", exc_info=error)
         try:
             await self._record(delivery, outcome, bound)
         except DATABASE_ERRORS as error:
             # The message is sent a second time when its lease is over; receivers recognize it by its id.
-            bound.warning("delivery could not be recorded", error=str(error))
+            bound.warning("webhook delivery could not be recorded", error=str(error))
         return outcome.fault is None
 
     async def _body(self, delivery: LeasedDelivery, bound: structlog.typing.FilteringBoundLogger) -> bytes | None:
@@ -220,7 +220,7 @@ class Dispatcher:
         try:
             may_see_data = await self._may_see_data(delivery.webhook, delivery.task)
         except DATABASE_ERRORS as error:
-            bound.warning("delivery could not be prepared", error=str(error))
+            bound.warning("webhook delivery could not be prepared", error=str(error))
             await self._record_not_sent(delivery, None)
             return None
         return delivery.payload.encode() if may_see_data else _without_data(delivery.payload)
