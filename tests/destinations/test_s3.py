@@ -101,6 +101,22 @@ def test_another_file_is_replaced_only_where_the_task_says_so(moto_server: MotoS
     assert moto_server.content("in/other.csv") == b"other"
 
 
+def test_object_that_a_program_takes_away_while_it_is_compared_is_written_again(
+    moto_server: MotoServer, front: Front
+) -> None:
+    place, file = moto_server.place(address=front.address), MadeFile(b"taken")
+    place.write("taken.csv", file)
+
+    def take(seen: Seen) -> None:
+        if seen.method == "GET" and not any(earlier.method == "PUT" for earlier in front.seen):
+            moto_server.bucket.delete_object(Bucket=BUCKET, Key="in/taken.csv")
+
+    front.seen.clear()
+    front.rule = take
+    place.write("taken.csv", file)
+    assert moto_server.content("in/taken.csv") == file.content
+
+
 class InterferingFile(MadeFile, frozen=True):
     """A File during whose reading something happens."""
 

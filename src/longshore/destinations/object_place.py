@@ -100,7 +100,11 @@ class ObjectPlace:
             if not await self.holds(key, file, overwrite=overwrite):
                 raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
             return file.sha256
-        await self._read_back(key, file, overwrite=overwrite)
+        # Where a program has taken it away, the store has compared what it took with the MD5 that was sent.
+        if await self._sha256(key) not in (file.sha256, None):
+            # It is left there, as it may be another writer's by now.
+            error = DestinationUnavailableError if overwrite else DestinationError
+            raise error(f"{self.address(path)} has other bytes than were written to it")
         return file.sha256
 
     def read(self, path: str) -> AsyncIterator[bytes]:
@@ -112,34 +116,24 @@ class ObjectPlace:
     async def holds(self, key: str, file: File, *, overwrite: bool) -> bool:
         """Return whether an object has the bytes of a file. Raises ObjectExistsError for another that must stay."""
         size = await self._objects.size(key)
-        if size is None:
-            return False
-        if size == file.size and await self._sha256(key) == file.sha256:
+        found = await self._sha256(key) if size == file.size else b""
+        if found == file.sha256:
             return True
-        if overwrite:
+        if size is None or found is None or overwrite:
             return False
         raise ObjectExistsError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
 
-    async def _read_back(self, key: str, file: File, *, overwrite: bool) -> None:
-        """Raise an error where an object that was written has other bytes: a transient one if it may be replaced.
-
-        It is left there, as it may be another writer's by then.
-        """
+    async def _sha256(self, key: str) -> bytes | None:
+        """Return the SHA-256 of an object; None where it is gone, as a program may take it away at any time."""
+        digest = hashlib.sha256()
         try:
-            found = await self._sha256(key)
+            async with contextlib.aclosing(self._objects.get(key)) as chunks:
+                async for chunk in chunks:
+                    digest.update(chunk)
         except DestinationError:
             if await self._objects.size(key) is None:
-                return  # a program has taken it away; the store has compared what it took with the MD5 that was sent
+                return None
             raise
-        if found != file.sha256:
-            error = DestinationUnavailableError if overwrite else DestinationError
-            raise error(f"{self._objects.address(key)} has other bytes than were written to it")
-
-    async def _sha256(self, key: str) -> bytes:
-        digest = hashlib.sha256()
-        async with contextlib.aclosing(self._objects.get(key)) as chunks:
-            async for chunk in chunks:
-                digest.update(chunk)
         return digest.digest()
 
     def key(self, path: str) -> str:
