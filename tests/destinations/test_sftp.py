@@ -122,6 +122,20 @@ def test_file_that_the_server_damages_is_never_seen_under_its_name(place: Made, 
     assert temporary_files(ssh_server) == []
 
 
+def test_file_that_a_program_takes_away_while_it_is_compared_is_written_again(place: Made, ssh_server: Sshd) -> None:
+    target = ssh_server.uploads / "taken.csv"
+
+    class TakenFile(MadeFile, frozen=True):
+        @property
+        def size(self) -> int:  # which is compared with the size of the file that was found
+            target.unlink(missing_ok=True)
+            return len(self.content)
+
+    place.write("taken.csv", MadeFile(b"taken"))
+    assert place.write("taken.csv", TakenFile(b"taken")) == MadeFile(b"taken").sha256
+    assert target.read_bytes() == b"taken"
+
+
 def test_write_returns_the_hash_of_the_bytes_that_lie_at_the_server(place: Made) -> None:
     file = random_file(100_000)
     assert place.write("hashed.csv", file) == file.sha256

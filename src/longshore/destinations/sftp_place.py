@@ -20,6 +20,10 @@ CALL_SECONDS = 120.0  # of one request, or of the requests of one chunk
 T = TypeVar("T")
 
 
+class FileMissingError(DestinationError):
+    """There is no such file or folder."""
+
+
 class SftpPlace:
     """A FilePlace on an SFTP server."""
 
@@ -78,13 +82,13 @@ class SftpPlace:
 
     async def _holds(self, target: str, file: File, *, overwrite: bool) -> bool:
         """Return whether a file lies there with the same bytes. Raises DestinationError for another that must stay."""
-        with self.errors(target, "look for"):
-            try:
+        try:
+            with self.errors(target, "look for"):
                 found = await self._call(self._client.stat(target))
-            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-                return False
-        if found.size == file.size and await self._sha256(target) == file.sha256:
-            return True
+            if found.size == file.size and await self._sha256(target) == file.sha256:
+                return True
+        except FileMissingError:  # a program may take it away at any time
+            return False
         if not overwrite:
             raise DestinationError(f"another file lies at {target}; {OCCUPIED}")
         if not await self.can_replace(target):
@@ -171,7 +175,7 @@ class SftpPlace:
 
     async def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
-        with self.errors(path, "remove"), contextlib.suppress(asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+        with contextlib.suppress(FileMissingError), self.errors(path, "remove"):
             await self._call(self._client.remove(path))
 
     async def _sha256(self, path: str) -> bytes:
@@ -209,7 +213,7 @@ class SftpPlace:
         except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect):
             raise DestinationError(f"{user} has no right on {server} to {action} {path}") from None
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-            raise DestinationError(f"{path} does not exist on {server}") from None
+            raise FileMissingError(f"{path} does not exist on {server}") from None
         except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded):
             raise DestinationUnavailableError(
                 f"the disk of {server} is full, or the quota of {user} is used up"
