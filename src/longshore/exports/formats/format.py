@@ -55,7 +55,7 @@ def cell_error(column: str, row: str, value: str, reason: str) -> LongshoreError
 
 
 class Format(abc.ABC):
-    """Makes the bytes of a file or a piece of the rows that PostgreSQL copies. Used by one thread at a time."""
+    """Makes the bytes of a file, or of a piece of one, from rows that PostgreSQL copies. Used by one thread only."""
 
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
