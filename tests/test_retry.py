@@ -1,11 +1,14 @@
 """Retries of steps in the database, and loops that outlive the errors of one item."""
 
 import asyncio
+import time
 from itertools import islice
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from longshore.database import retry as database_retry
 from longshore.database.retry import Pauses, isolated, loop_step, retry
 
 AT_ONCE = Pauses(0, 0)
@@ -52,6 +55,25 @@ def test_an_error_of_one_item_is_logged_and_a_transient_one_is_raised() -> None:
         raise ValueError("of this item")
     with pytest.raises(ConnectionResetError), isolated("item failed"):
         raise ConnectionResetError
+
+
+def test_error_of_the_same_kind_of_the_same_item_is_logged_again_after_a_while_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database_retry, "LOG_AGAIN_SECONDS", 0.2)
+    with capture_logs() as logged:
+        for item, error in ((1, ValueError("a")), (1, ValueError("b")), (2, ValueError("a")), (1, KeyError("a"))):
+            with isolated("item of the test failed", item=item):
+                raise error
+            with loop_step("loop of the test", item=item):
+                raise error
+        time.sleep(0.3)
+        with isolated("item of the test failed", item=1):
+            raise ValueError("a")
+    kinds = [(entry["event"], entry["item"], type(entry["exc_info"])) for entry in logged]
+    first = [(1, ValueError), (2, ValueError), (1, KeyError)]
+    assert [kind[1:] for kind in kinds if kind[0] == "loop of the test failed"] == first
+    assert [kind[1:] for kind in kinds if kind[0] == "item of the test failed"] == [*first, (1, ValueError)]
 
 
 def test_a_loop_outlives_every_error_of_its_steps() -> None:
