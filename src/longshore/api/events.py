@@ -46,11 +46,6 @@ async def stream_task_events(
 
     The last event is `unauthorized` where the credential has ended or its level has become too low.
     """
-    return await stream(request, id, last_event_id)
-
-
-async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
-    """Return the stream of a task's events after the one with this id. Raises NotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
     status = await queries.status(service.pool, caller.chain, task)

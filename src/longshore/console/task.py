@@ -207,7 +207,8 @@ async def task_events(
     request: AnyRequest, id: Id, last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = ""
 ) -> Stream:
     """Return the API's event stream of a task: a browser's EventSource sends no header that names the chain."""
-    return await events.stream(request, id, last_event_id)
+    stream: Stream = await events.stream_task_events.fn(request, id, last_event_id)
+    return stream
 
 
 @post("/console/{chain:int}/tasks/{id:str}/links/{link:str}/revoke", include_in_schema=False)
