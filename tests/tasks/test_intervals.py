@@ -38,7 +38,7 @@ async def later(pool: Pool, task: TaskId, passed: timedelta) -> None:
 async def caught_up(pool: Pool, task: TaskId) -> list[Attempt]:
     """Run all that is due of a task, and return the attempts."""
     found = []
-    while await scheduler.send_due(pool):
+    while await scheduler.send_due(pool, []):
         row = await pool.fetchrow("select parked or due_at is null as queued from longshore.tasks where id = $1", task)
         if row is not None and row["queued"]:
             found.append(await ran(pool, task))
@@ -100,7 +100,7 @@ def test_failed_run_leaves_its_interval_to_execute(run: Any) -> None:
         task = await created(pool, new(repeat="daily"))
         await ran(pool, task)
         await later(pool, task, 5 * DAY)
-        await scheduler.send_due(pool)
+        await scheduler.send_due(pool, [])
         message = Message(task, await pool.fetchval(NEWEST, task))
         failed = await attempts.begin(pool, message)
         assert failed is not None
@@ -133,7 +133,7 @@ def test_execute_is_for_the_time_since_the_newest_run_of_the_schedule(run: Any) 
         task = await created(pool, new(repeat="daily"))
         before = await executed(pool, task)
         assert (before.due, before.interval.start) == (None, None), "the schedule has not run yet"
-        await scheduler.send_due(pool)
+        await scheduler.send_due(pool, [])
         await ran(pool, task)
         found = await executed(pool, task)
         assert (found.due, found.interval.start) == (None, newest)
@@ -152,7 +152,7 @@ def test_run_of_the_schedule_that_waits_for_a_slot_is_made_after_execute(run: An
         task = await created(pool, new(repeat="daily", catch_up="all"))
         await ran(pool, task)
         await later(pool, task, 2 * DAY)
-        await scheduler.send_due(pool)
+        await scheduler.send_due(pool, [])
         assert (await executed(pool, task)).interval.start == newest - 2 * DAY
         assert [each.due for each in await caught_up(pool, task)] == [newest - DAY, newest]
 
@@ -169,7 +169,7 @@ def test_once_that_has_passed_is_for_the_time_until_it_was_asked_for(run: Any) -
         planned = await created(pool, new(once="2126-01-01T00:00:00Z"))
         moment = now - timedelta(hours=3)
         await pool.execute("update longshore.tasks set due_at = $2 where id = $1", planned, moment)
-        await scheduler.send_due(pool)
+        await scheduler.send_due(pool, [])
         late = await ran(pool, planned)
         assert (late.due, late.interval) == (moment, Interval(None, moment)), "late, and for its own time"
 

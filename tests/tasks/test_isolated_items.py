@@ -45,6 +45,11 @@ PARKED = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, parked, waits_since)
 values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '', true, now()) returning id
 """
+WITHOUT_MESSAGE = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug)
+values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '') returning id
+"""
+SENT = "select exists (select from longshore.pgqueuer where dedupe_key = $1 || ':1')"
 DUE = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at)
 values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '', now()) returning id
@@ -162,6 +167,41 @@ def test_due_task_that_can_never_be_sent_is_logged_once_and_not_at_each_tick(idl
         rows = await pool.fetch("select id, due_at from longshore.tasks where id = any($1)", [bad, good])
         assert {row["id"]: row["due_at"] is None for row in rows} == {bad: False, good: True}
         assert [(entry["event"], entry.get("task")) for entry in logged] == [("due task not sent", bad)]
+
+    run(test)
+
+
+def test_more_due_tasks_than_a_batch_that_can_never_be_sent_keep_no_later_one_waiting(
+    idle: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "BATCH", 3)
+
+    async def test(pool: Pool) -> None:
+        bad = [await pool.fetchval(DUE, BAD) for _ in range(7)]
+        good = await pool.fetchval(DUE, GOOD)
+        with poisoned(idle, "tasks", "update", f"old.chain_id = {BAD}"):
+            await scheduler.send_all_due(pool)
+        rows = await pool.fetch("select id from longshore.tasks where id = any($1) and due_at is null", [*bad, good])
+        assert [row["id"] for row in rows] == [good]
+
+    run(test)
+
+
+def test_more_attempts_than_a_batch_that_cannot_be_recovered_keep_no_other_waiting(
+    idle: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "BATCH", 2)
+
+    async def test(pool: Pool) -> None:
+        bad = [await pool.fetchval(WITHOUT_MESSAGE, BAD) for _ in range(3)]
+        good = await pool.fetchval(WITHOUT_MESSAGE, GOOD)
+        keys = ", ".join(f"'{task}:1'" for task in bad)
+        with poisoned(idle, "pgqueuer", "insert", f"new.dedupe_key in ({keys})"):
+            async with asyncio.timeout(20):
+                while not await pool.fetchval(SENT, str(good)):
+                    await scheduler.sweep(pool)
+            assert not any([await pool.fetchval(SENT, str(task)) for task in bad])
+        await pool.execute("delete from longshore.tasks where id = any($1)", bad)
 
     run(test)
 

@@ -50,7 +50,7 @@ async def missed(pool: Pool, days: int, catch_up: str) -> TaskId:
 async def caught_up(pool: Pool, task: TaskId) -> int:
     """Play the runs of a task until none is due; return their number."""
     runs = 0
-    while await scheduler.send_due(pool):
+    while await scheduler.send_due(pool, []):
         if (await pool.fetchrow(ROW, task))["due_at"] is None:  # type: ignore[index]
             await ran(pool, task)
             runs += 1
@@ -60,7 +60,7 @@ async def caught_up(pool: Pool, task: TaskId) -> int:
 def test_paused_schedule_begins_no_run_and_keeps_its_due_time(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await missed(pool, 3, "one")
-        assert await scheduler.send_due(pool) == 0
+        assert await scheduler.send_due(pool, []) == 0
         row = await pool.fetchrow(ROW, task)
         assert row is not None
         assert row["paused"]
@@ -113,7 +113,7 @@ def test_catch_up_of_a_resume_holds_for_times_before_it_alone(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await missed(pool, 3, "one")
         await resumed(pool, task, "none")
-        await scheduler.send_due(pool)
+        await scheduler.send_due(pool, [])
         await pool.execute("update longshore.tasks set resumed_at = now() - interval '2 days' where id = $1", task)
         await pool.execute(LATE, task, timedelta(days=1))
         assert await caught_up(pool, task) == 1
@@ -164,7 +164,7 @@ def test_queued_run_for_several_missed_times_is_treated_anew_when_its_schedule_i
         before = "update longshore.tasks set planned_at = $2, covered_until = $2 where id = $1"
         await pool.execute(before, task, covered - timedelta(days=3))
         await resumed(pool, task)
-        assert await scheduler.send_due(pool) == 1
+        assert await scheduler.send_due(pool, []) == 1
         await paused(pool, task)
         assert (await pool.fetchrow(ROW, task))["due_at"] == due  # type: ignore[index]
         await resumed(pool, task, catch_up)
@@ -198,7 +198,7 @@ def test_requested_run_of_a_paused_task_runs_once_and_leaves_it_paused(run: Any)
         row = await pool.fetchrow(ROW, task)
         assert row is not None
         assert row["paused"]
-        assert await scheduler.send_due(pool) == 0
+        assert await scheduler.send_due(pool, []) == 0
 
     run(test)
 

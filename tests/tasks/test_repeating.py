@@ -59,7 +59,7 @@ def test_a_task_that_repeats_is_due_again_once_a_run_has_ended(run: Any) -> None
         assert row is not None
         assert (row["state"], row["soon"], row["parked"]) == ("DONE", True, False)
         await pool.execute("update longshore.tasks set due_at = now() - interval '3 days' where id = $1", task)
-        await scheduler.send_due(pool)
+        await scheduler.send_due(pool, [])
         assert (await ran(pool, task)).run == 2
         row = await pool.fetchrow(NEWEST, task)
         assert row is not None
@@ -74,7 +74,7 @@ def test_failed_run_does_not_end_its_schedule(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(cron="0 3 * * *", once=None))
         await pool.execute("update longshore.tasks set due_at = now() where id = $1", task)
-        await scheduler.send_due(pool)
+        await scheduler.send_due(pool, [])
         begun = await attempts.begin(pool, Message(task, 1))
         assert begun is not None
         await run_ends.fail(pool, begun.message, "failed: a test")
@@ -107,7 +107,7 @@ def test_catch_up_all_runs_every_missed_run(run: Any) -> None:
             "update longshore.tasks set due_at = now() - interval '3 days' - interval '1 hour' where id = $1", task
         )
         runs = 0
-        while await scheduler.send_due(pool):
+        while await scheduler.send_due(pool, []):
             await ran(pool, task)
             runs += 1
         assert runs in (4, 5)  # the fourth lies an hour back; the next one is due on a clock hour of its own

@@ -138,14 +138,19 @@ IDLE = """t.backfill is not null and not t.paused and t.state <> 'INPROGRESS'
 OVERTAKEN = """t.next_due_at <= now() and not t.paused and t.state <> 'INPROGRESS' and t.origin = 'backfill'
   and t.attempt_began_at is null and t.due_at is null"""
 
+# At random, so that those whose run cannot be queued keep no other waiting for long.
 WAITING = f"""
-select t.id, t.chain_id
-from longshore.tasks t
-where {IDLE}
-union all
-select t.id, t.chain_id
-from longshore.tasks t
-where {OVERTAKEN}
+select id, chain_id
+from (
+    select t.id, t.chain_id
+    from longshore.tasks t
+    where {IDLE}
+    union all
+    select t.id, t.chain_id
+    from longshore.tasks t
+    where {OVERTAKEN}
+) waiting
+order by random()
 limit $1
 """  # noqa: S608  # only constants are put in
 

@@ -126,6 +126,7 @@ where task_id = $1 and run = $2 and number = $3 and attempt = $4 and state = 'pe
   and began_at is not null
 """
 
+# At random, so that those which cannot be recovered keep no other waiting for long.
 WITHOUT_MESSAGE = """
 select d.task_id, d.run, d.number, d.attempt, d.began_at is not null as began
 from longshore.run_deliveries d
@@ -135,6 +136,7 @@ where d.state = 'pending' and d.due_at is null
       where q.dedupe_key = 'delivery:' || d.task_id || ':' || d.run || ':' || d.number || ':' || d.attempt
         and q.status in ('queued', 'picked')
   )
+order by random()
 limit $1
 """
 

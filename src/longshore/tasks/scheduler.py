@@ -30,17 +30,24 @@ TICK_SECONDS = 1.0  # the longest that a due task waits for its message
 SWEEP_SECONDS = 10.0  # between two searches for attempts without a message
 BATCH = 500
 
+# $3: tasks that are left out.
 DUE = """
 select id, chain_id, trigger, due_at, covered_until, now() as now,
        case when due_at <= resumed_at then resume_catch_up end as catch_up
 from longshore.tasks
-where due_at <= now() and not paused and ($2::bigint is null or id = $2)
+where due_at <= now() and not paused and ($2::bigint is null or id = $2) and id <> all($3::bigint[])
 order by due_at
 limit $1
 for update skip locked
 """
 
-DUE_ALONE = "select id from longshore.tasks where due_at <= now() and not paused order by due_at limit $1"
+DUE_ALONE = """
+select id from longshore.tasks
+where due_at <= now() and not paused and id <> all($2::bigint[])
+order by due_at
+limit $1
+for update skip locked
+"""
 
 # $2, $3: the data interval of each run. A run that is late because the run before had not ended counts as waiting from
 # that end.
@@ -88,7 +95,8 @@ NEXT = """
 select extract(epoch from min(due_at) - now())::float8 from longshore.tasks where due_at is not null and not paused
 """
 
-# PgQueuer redelivers the message of a lost worker; these attempts have no message.
+# PgQueuer redelivers the message of a lost worker; these attempts have no message. At random, so that those which
+# cannot be recovered keep no other waiting for long, however many they are.
 WITHOUT_MESSAGE = """
 select t.id, t.attempt, t.attempt_began_at is not null as began
 from longshore.tasks t
@@ -98,6 +106,7 @@ where ((t.state = 'INPROGRESS' and not t.delivering) or (t.attempt_began_at is n
       select from longshore.pgqueuer q
       where q.dedupe_key = t.id || ':' || t.attempt and q.status in ('queued', 'picked')
   )
+order by random()
 limit $1
 """
 
@@ -148,33 +157,39 @@ async def _until_next(pool: Pool) -> float:
 
 
 async def send_all_due(pool: Pool) -> None:
-    """Decide on all due tasks."""
-    while await send_due(pool) == BATCH:
+    """Decide on all due tasks.
+
+    Those that cannot be sent are tried once: any number of them keeps none that is due later from being sent.
+    """
+    tried_alone: list[TaskId] = []
+    while await send_due(pool, tried_alone) == BATCH:
         pass
 
 
-async def send_due(pool: Pool) -> int:
+async def send_due(pool: Pool, tried_alone: list[TaskId]) -> int:
     """Decide on due tasks, at most BATCH, and return their number.
 
     Their messages are sent as far as their chains have free slots. With the usual `catch_up` a run covers all runs
     missed before it. If the transaction fails for all of them together, each task gets a transaction of its own, and
-    the error is logged of those that fail alone.
+    the error is logged of those that fail alone. `tried_alone`: tasks to leave out, to which those tasks are added.
     """
     try:
-        return await _send_due(pool, None)
+        return await _send_due(pool, None, tried_alone)
     except Exception as error:
         if is_transient(error):
             raise
-    for row in await pool.fetch(DUE_ALONE, BATCH):
-        with isolated("due task not sent", task=row["id"]):
-            await _send_due(pool, TaskId(row["id"]))
-    return 0
+    tasks = [TaskId(row["id"]) for row in await pool.fetch(DUE_ALONE, BATCH, tried_alone)]
+    for task in tasks:
+        with isolated("due task not sent", task=task):
+            await _send_due(pool, task, [])
+    tried_alone += tasks
+    return len(tasks)
 
 
-async def _send_due(pool: Pool, task: TaskId | None) -> int:
+async def _send_due(pool: Pool, task: TaskId | None, left_out: list[TaskId]) -> int:
     """Decide on due tasks, at most BATCH, or on one of them, in one transaction."""
     async with pool.acquire() as connection, connection.transaction():
-        decisions = [decide(row) for row in await connection.fetch(DUE, BATCH, task)]
+        decisions = [decide(row) for row in await connection.fetch(DUE, BATCH, task, left_out)]
         await _apply(connection, decisions)
         # Ordered, so that two schedulers do not deadlock.
         for chain in sorted({each.chain for each in decisions if each.interval is not None}):
