@@ -96,6 +96,10 @@ def typed(password: str, *arguments: str, folder: Path, **settings: str) -> Any:
     )
 
 
+def test_name_that_no_user_can_have_is_refused_before_a_password_is_prompted_for(tmp_path: Path) -> None:
+    failed(typed("", "user", "create", "two\nlines", folder=tmp_path), "expected a name of 1 to 200 characters")
+
+
 def test_first_admin_is_created_by_the_command_line(idle: Longshore, database: dict[str, str], tmp_path: Path) -> None:
     name, password, new = f"first-{uuid.uuid4()}", "correct horse battery staple", "another horse, another staple"
     options = {"folder": tmp_path, **database}

@@ -9,6 +9,7 @@ from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.database import with_connection
 from longshore.cli.output import printable
+from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
@@ -37,6 +38,8 @@ def user_create(
     from longshore.access import audit, users
     from longshore.access.tokens import Level
 
+    if (expected := users.name_violation(name)) is not None:
+        raise LongshoreError(expected)
     password = _new_password()
 
     async def run(connection: "Connection", actor: "Actor") -> int:
