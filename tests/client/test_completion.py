@@ -62,6 +62,17 @@ def test_commands_options_and_values_are_completed(
         assert completed(logged_in, monkeypatch, line, shell) == expected, line
 
 
+@pytest.mark.parametrize("command", ["segments create large --index users", "request POST /segments"])
+def test_shell_completes_the_name_of_a_file_of_input_by_itself(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    line = f"longshore {command} --input ru"
+    monkeypatch.setenv("_LONGSHORE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    assert cli() == (0, "file,ru\n", "")
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_text_of_others_adds_no_value_to_a_completion(
     logged_in: Cli, longshore: Longshore, monkeypatch: pytest.MonkeyPatch, shell: str

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -37,7 +38,7 @@ def request(  # noqa: PLR0913 (the options of the command)
         list[str] | None, Option("-H", "--header", metavar="NAME: VALUE", help="A header field; repeatable.")
     ] = None,
     file: Annotated[
-        str | None, Option("--input", metavar="FILE", help="File with the body; - for standard input.")
+        Path | None, Option("--input", metavar="FILE", help="File with the body; - for standard input.")
     ] = None,
     include: Annotated[bool, Option("-i", "--include", help="Print the status and the header fields first.")] = False,
     profile: remote.Profile = None,

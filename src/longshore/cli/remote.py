@@ -69,12 +69,12 @@ def client_of(profile: str | None) -> Iterator["Longshore"]:
         yield client
 
 
-def read_file(file: str, option: str) -> bytes:
+def read_file(file: Path, option: str) -> bytes:
     """Return the bytes of the file of an option, or of standard input where it is STDIN. Raises BadParameter."""
-    if file == STDIN:
+    if str(file) == STDIN:
         return sys.stdin.buffer.read()
     try:
-        return Path(file).read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint=option) from None
 

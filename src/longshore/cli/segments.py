@@ -1,5 +1,6 @@
 """`longshore segments …`: the stored segments of the chain."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
@@ -47,7 +48,7 @@ def create(  # noqa: PLR0913 (the options of the command)
     ],
     where: export_options.Where = None,
     file: Annotated[
-        str | None,
+        Path | None,
         Option(
             "--input", help="File with the rules as JSON, in the form of the API; - for standard input.", metavar="FILE"
         ),
@@ -73,7 +74,7 @@ def delete(id: SegmentId, profile: remote.Profile = None) -> None:
     click.echo(f"segment {id} is deleted")
 
 
-def _read(file: str) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(remote.read_file(file, "--input"), type=dict[str, Any])
     except msgspec.MsgspecError as error:
