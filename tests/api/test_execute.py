@@ -107,3 +107,11 @@ def test_failed_run_is_answered_and_can_be_executed_again(own: httpx2.Client, ow
     finally:
         own_catalog.sql("drop table odd.missing")
     assert messages(own, task)[4:] == [requested, "ERROR -> INPROGRESS", "success", "INPROGRESS -> DONE"]
+
+
+def test_execute_in_full_is_refused_for_a_task_of_another_action(small: httpx2.Client) -> None:
+    body = export_body(chain=SMALL, once="2126-05-26T12:00:00Z")
+    body["target"] = {"action": "http", "url": "http://127.0.0.1:9/"}
+    http = small.post("/tasks", json=body).json()["id"]
+    problem(small.post(f"/tasks/{http}/execute", json={"full": True}), "not-incremental")
+    assert small.get(f"/tasks/{http}").json()["state"]["code"] == "READY"

@@ -19,7 +19,6 @@ from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.waiting import held_open
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
-from longshore.exports.target import ExportTarget
 from longshore.exports.visibility import stored_export
 from longshore.tasks import idempotency, queries, requests, watermarks
 from longshore.tasks.idempotency import StoredAnswer
@@ -100,25 +99,25 @@ def refuse_without_intervals(task: EditableTask) -> None:
 
 def _refuse_without_watermark(task: EditableTask) -> None:
     """Raise ProblemError where all runs of a task take all rows anyway."""
-    export = _stored_target(task.target, task.trigger)
-    if export is not None and not export.incremental:
+    try:
+        export = stored_export(task.target, task.trigger)
+    except msgspec.MsgspecError:  # as its run will say
+        return
+    if export is None or not export[0].incremental:
         raise ProblemError("not-incremental", "The target is not `incremental`, so each run takes all rows.")
 
 
 def why_without_intervals(target: str, trigger: str) -> str | None:
-    """Return why no interval of a stored task can be run again; None where that is possible."""
-    export = _stored_target(target, trigger)
-    if export is not None and export.incremental:
-        return "The target is `incremental`, so its runs follow a watermark."
-    if export is not None and any(entry.mode == "replace" for entry in export.deliver or ()):
-        return "The target replaces a table, where an older interval must not take the place of a newer one."
-    return None
+    """Return why no interval of a stored task can be run again; None where that is possible.
 
-
-def _stored_target(target: str, trigger: str) -> ExportTarget | None:
-    """Return the target of a stored export; None of another action, and where it is unreadable, as its run will say."""
+    None also where it cannot be decoded, as its run will say.
+    """
     try:
         export = stored_export(target, trigger)
     except msgspec.MsgspecError:
         return None
-    return export and export[0]
+    if export is not None and export[0].incremental:
+        return "The target is `incremental`, so its runs follow a watermark."
+    if export is not None and any(entry.mode == "replace" for entry in export[0].deliver or ()):
+        return "The target replaces a table, where an older interval must not take the place of a newer one."
+    return None
