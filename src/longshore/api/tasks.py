@@ -26,7 +26,7 @@ from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports import schemas, target_check
 from longshore.tasks import idempotency, progress, queries, quotas, requests, task_secrets
-from longshore.tasks.idempotency import StoredAnswer
+from longshore.tasks.idempotency import Claim, StoredAnswer
 from longshore.tasks.model import Code, Progress, Task, TaskId
 from longshore.tasks.queries import TaskFilter
 from longshore.tasks.requests import EditableTask
@@ -52,17 +52,15 @@ async def create_task(
     ] = "",
 ) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
-    admitted(request)
-    return _created(*await create(request, read_json(request, body), idempotency_key))
+    service, _ = admitted(request)
+    value = read_json(request, body)
+    claim = claim_of(request, idempotency_key, *(with_secret_digests(service, value) if idempotency_key else ()))
+    return _created(*await create(request, value, claim))
 
 
-async def create(request: AnyRequest, value: Any, key: str | None = None) -> tuple[queries.PolledTask, dict[str, str]]:
-    """Create the task of a body, and return it with header fields of the answer. Raises ProblemError.
-
-    `key`: the `Idempotency-Key` of the request.
-    """
+async def create(request: AnyRequest, value: Any, claim: Claim | None) -> tuple[queries.PolledTask, dict[str, str]]:
+    """Create the task of a body, once for a claim; return it with header fields of the answer. Raises ProblemError."""
     service, caller = admitted(request)
-    claim = claim_of(request, key, *(with_secret_digests(service, value) if key else ()))
     refuse_hidden_task_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:

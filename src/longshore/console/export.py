@@ -1,5 +1,6 @@
 """The page *New export*. The API's own functions make the task, and the previews of its rows."""
 
+import asyncio
 import contextlib
 import re
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from longshore.api import segments
 from longshore.api.addresses import base_url
 from longshore.api.bodies import BODY
 from longshore.api.guard import admitted
-from longshore.api.idempotent import Key
+from longshore.api.idempotent import Key, claim_of
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
@@ -110,9 +111,10 @@ async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str, str]:
 async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Key = None) -> Response[str]:
     """Create the export of a form, and show its page."""
     _, caller = admitted(request)
-    export = export_of(await read_form(request, body))
-    value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
-    created, _ = await create(request, value, idempotency_key)
+    form = await read_form(request, body)
+    value = {"chain": caller.chain, **msgspec.structs.asdict(export_of(form))}
+    # A repeated request has the same form, and a later time where that begins now.
+    created, _ = await create(request, value, claim_of(request, idempotency_key, form.pairs))
     to_task = redirect(request, f"tasks/{created.task.id}")
     return Response("", headers={"HX-Redirect": to_task.url}) if "hx-request" in request.headers else to_task
 
@@ -137,12 +139,12 @@ async def preview_export(
     if part == "snippets":
         is_later = form.fields.get("when") == "at"
         snippets = snippets_of(export, caller.chain, base_url(request), is_later=is_later)
-        return render("export_snippets.html", snippets=snippets)
+        return await asyncio.to_thread(render, "export_snippets.html", snippets=snippets)
     found = await segments.preview_of_body(
         request, await _preview_body(request, form, export), shows_rows=part == "rows"
     )
     if part == "rows":
-        return render("export_rows.html", first=rows_of(found.sample))
+        return await asyncio.to_thread(lambda: render("export_rows.html", first=rows_of(found.sample)))
     return render("export_forecast.html", found=found)
 
 

@@ -84,7 +84,7 @@ def _kept_query(request: AnyRequest) -> str:
 
 def as_number(text: str) -> int | str:
     """Return the number that a text of a form is; any other text as it is, for the API to say what it expects."""
-    return int(text) if DIGITS.fullmatch(text) else text
+    return int(text) if DIGITS.fullmatch(text.strip()) else text
 
 
 def form_of(body: bytes) -> dict[str, str]:
@@ -149,11 +149,18 @@ def to_violations(request: Request[Any, Any, Any], error: Exception) -> Response
     """Return the answer to an error of the form of a new export: for htmx what is wrong, for its place on the page."""
     if "hx-request" not in request.headers or isinstance(error, UnauthorizedError):
         return to_page(request, error)
-    found = problem(refusal_of(request, error), "")
-    part = request.query_params.get("part", "")
-    return render(
-        "export_violations.html", title=found.title, detail=found.detail, violations=found.errors or [], part=part
+    refusal = refusal_of(request, error)
+    found = problem(refusal, "")
+    answer = render(
+        "export_violations.html",
+        found.status,
+        title=found.title,
+        detail=found.detail,
+        violations=found.errors or [],
+        part=request.query_params.get("part", ""),
     )
+    answer.headers |= refusal.headers
+    return answer
 
 
 def _sender(request: Request[Any, Any, Any]) -> str:

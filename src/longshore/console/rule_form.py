@@ -49,8 +49,8 @@ def segment_of(
     `before`: the rules that the form began with. A line that is as it was stands for its rule, whatever of it an input
     cannot hold.
     """
-    unchanged = {_as_sent(line_of(rule)): rule for rule in before}
-    rules = [unchanged.get(_as_sent(line)) or _rule(index, line) for line in _lines(pairs)]
+    unchanged, fields = {_as_sent(line_of(rule)): rule for rule in before}, _fields(index)
+    rules = [unchanged.get(_as_sent(line)) or _rule(fields, line) for line in _lines(pairs)]
     if not rules:
         return None
     join = dict(pairs).get("join", "all")
@@ -74,8 +74,8 @@ def _as_sent(line: Line) -> frozenset[tuple[str, str]]:
     return frozenset((name, text) for name, text in texts.items() if text)
 
 
-def _rule(index: Index, line: Line) -> dict[str, Any]:
-    path, name, kind = _fields(index).get(line["field"], ("", line["field"], ""))
+def _rule(fields: Mapping[str, tuple[str, str, str]], line: Line) -> dict[str, Any]:
+    path, name, kind = fields.get(line["field"], ("", line["field"], ""))
     operator = line.get("operator", "")
     names = operands(operator)
     needed = [name for name in names if name in OPERATORS[operator].operands]

@@ -20,7 +20,7 @@ from longshore.console.rendering import render
 from longshore.errors import OverloadError
 
 WRONG_CREDENTIALS = "The name or the password is wrong."
-WRONG_CODE = "The one-time code is wrong, or it came too late. Sign in again."
+WRONG_CODE = "The one-time code is wrong, or this sign-in has ended. Sign in again."
 
 
 @get("/", include_in_schema=False)

@@ -163,7 +163,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 
 for (const failure of ["htmx:responseError", "htmx:sendError"]) {
-  document.addEventListener(failure, () => say("This page could not be brought up to date; it tries again."));
+  document.addEventListener(failure, ({ detail }) => say(detail.elt.matches("[hx-trigger]")
+    ? "This page could not be brought up to date; it tries again." : "The service did not answer; try again."));
 }
 
 document.addEventListener("htmx:afterSwap", (event) => {

@@ -138,6 +138,13 @@ form.addEventListener("htmx:afterRequest", ({ target, detail }) => {
   if (target === form) form.querySelector(".main").disabled = Boolean(detail.xhr.getResponseHeader("HX-Redirect")); // it leaves
 });
 
+// A refusal of the service says what is wrong, for the place of the answer. One of a proxy has no request id.
+form.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (!detail.isError || !detail.xhr.getResponseHeader("X-Request-Id")) return;
+  detail.shouldSwap = true;
+  detail.isError = false;
+});
+
 by("store").addEventListener("htmx:configRequest", (event) => {
   const name = prompt("A name for the segment");
   if (name) event.detail.parameters["segment-name"] = name;

@@ -1,0 +1,47 @@
+"""The answers to the form of a new export, as htmx asks for them, over plain HTTP."""
+
+import time
+import uuid
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.access.users import Person
+from tests.service import CHAIN
+
+NEW = f"/console/{CHAIN}/new"
+FORM = {"index": "users", "format": "csv", "when": "now", "desc": "asked twice"}
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def admin(person: Person) -> Iterator[httpx2.Client]:
+    with person.client() as opened:
+        yield opened
+
+
+def test_form_that_is_sent_again_with_its_key_creates_one_export(admin: httpx2.Client) -> None:
+    headers = HTMX | {"Idempotency-Key": str(uuid.uuid4())}
+    first = admin.post(NEW, data=FORM, headers=headers)
+    assert first.status_code == 200, first.text
+    time.sleep(1.1)  # so that it begins at another second
+    again = admin.post(NEW, data=FORM, headers=headers)
+    assert (again.status_code, again.headers["HX-Redirect"]) == (200, first.headers["HX-Redirect"])
+    other = admin.post(NEW, data=FORM | {"desc": "another one"}, headers=headers)
+    assert other.status_code == 422
+    assert "Idempotency-Key" in other.text
+
+
+def test_form_that_is_refused_has_the_status_of_the_refusal(admin: httpx2.Client) -> None:
+    refused = admin.post(NEW, data=FORM | {"format": "none"}, headers=HTMX)
+    assert refused.status_code == 400
+    assert "/target/export_format" in refused.text
+    assert "<html" not in refused.text
+    gone = admin.post(f"{NEW}/preview", data=FORM | {"stored": str(uuid.uuid4())}, headers=HTMX)
+    assert gone.status_code == 404, gone.text
+
+
+def test_size_of_files_may_have_blanks_around_it(admin: httpx2.Client) -> None:
+    snippets = admin.post(f"{NEW}/preview?part=snippets", data=FORM | {"split": " 5000 ", "unit": "rows"}, headers=HTMX)
+    assert "split={&#34;rows&#34;: 5000}" in snippets.text
