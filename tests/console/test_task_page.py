@@ -202,3 +202,19 @@ def test_long_log_is_paged_from_its_end(service: Longshore, page: Page, client: 
     assert newest == 200
     expect(page.locator(".log li").last).to_contain_text(re.compile("entry 99$"))
     client.post(f"/tasks/{task}/cancel")
+
+
+def test_page_of_a_run_whose_result_has_expired_says_so_and_offers_no_file(
+    service: Longshore, person: Person, client: httpx2.Client
+) -> None:
+    task = client.post("/tasks", json=export_body()).json()["id"]
+    ended(client, task)
+    path = f"/console/{CHAIN}/tasks/{task}/runs/1"
+    with person.client() as admin:
+        assert f'href="{path}/download"' in admin.get(path).text
+        service.sql("update longshore.runs set expires_at = null where task_id = $1", task)  # as its removal does
+        text = admin.get(path).text
+        assert "The file has expired or was deleted; its manifest is kept." in text
+        assert f'href="{path}/download"' not in text
+        assert f'href="{path}/rows"' not in text
+        assert f'href="{path}/manifest"' in text

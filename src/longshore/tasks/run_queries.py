@@ -46,7 +46,8 @@ SIGNATURE = MANIFEST.replace("r.manifest", "r.signature")
 
 # The manifest of many files may have megabytes, nearly all of them its `files`.
 DESCRIBED = """
-select r.location, r.result, r.reads, (r.manifest::jsonb - 'files')::text as manifest,
+select case when r.expires_at is not null then r.location end as location, r.result, r.reads,
+       (r.manifest::jsonb - 'files')::text as manifest,
        (
            select f.path from longshore.run_files f where f.task_id = t.id and f.run = r.run and f.number = 1
        ) as first_file
@@ -90,7 +91,7 @@ class DescribedResult(msgspec.Struct, frozen=True):
     """The result of a run, as its manifest describes it."""
 
     location: str | None
-    """None where there never was a file. A result that was removed keeps its location."""
+    """None where it was removed, or there never was one."""
     result: str | None
     manifest: str | None
     """As JSON text, without `files`."""
