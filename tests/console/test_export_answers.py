@@ -1,5 +1,6 @@
 """The answers to the form of a new export, as htmx asks for them, over plain HTTP."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ import httpx2
 import pytest
 
 from tests.access.users import Person
-from tests.service import CHAIN
+from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
+from tests.service import CHAIN, Longshore
 
 NEW = f"/console/{CHAIN}/new"
 FORM = {"index": "users", "format": "csv", "when": "now", "desc": "asked twice"}
@@ -45,3 +47,16 @@ def test_form_that_is_refused_has_the_status_of_the_refusal(admin: httpx2.Client
 def test_size_of_files_may_have_blanks_around_it(admin: httpx2.Client) -> None:
     snippets = admin.post(f"{NEW}/preview?part=snippets", data=FORM | {"split": " 5000 ", "unit": "rows"}, headers=HTMX)
     assert "split={&#34;rows&#34;: 5000}" in snippets.text
+
+
+@pytest.mark.parametrize("fields", ["partition=" + "a:b," * 15_000, "rule-field=x&" * 4900], ids=["folders", "rules"])
+def test_largest_form_does_not_hold_the_event_loop(service: Longshore, person: Person, fields: str) -> None:
+    asked = Asked("POST", f"{NEW}/preview", f"index=users&format=csv&{fields}".encode(), "part=snippets")
+    headers = list(person.session().items())
+
+    async def fastest() -> Answered:
+        async with application(service.url, str(service.data)) as app:
+            return min([await ask(app, asked, headers) for _ in range(3)], key=lambda each: each.seconds)
+
+    answered = asyncio.run(fastest())
+    assert (answered.status, answered.seconds <= MAX_SECONDS) == (200, True), answered.seconds

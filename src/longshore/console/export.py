@@ -112,7 +112,8 @@ async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Key
     """Create the export of a form, and show its page."""
     _, caller = admitted(request)
     form = await read_form(request, body)
-    value = {"chain": caller.chain, **msgspec.structs.asdict(export_of(form))}
+    export = await asyncio.to_thread(export_of, form)
+    value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
     # A repeated request has the same form, and a later time where that begins now.
     created, _ = await create(request, value, claim_of(request, idempotency_key, form.pairs))
     to_task = redirect(request, f"tasks/{created.task.id}")
@@ -135,10 +136,11 @@ async def preview_export(
     """
     _, caller = admitted(request)
     form = await read_form(request, body)
-    export = export_of(form)
+    # In threads, as the largest form takes longer than a request may hold the event loop.
+    export = await asyncio.to_thread(export_of, form)
     if part == "snippets":
-        is_later = form.fields.get("when") == "at"
-        snippets = snippets_of(export, caller.chain, base_url(request), is_later=is_later)
+        is_later, address = form.fields.get("when") == "at", base_url(request)
+        snippets = await asyncio.to_thread(snippets_of, export, caller.chain, address, is_later=is_later)
         return await asyncio.to_thread(render, "export_snippets.html", snippets=snippets)
     found = await segments.preview_of_body(
         request, await _preview_body(request, form, export), shows_rows=part == "rows"
