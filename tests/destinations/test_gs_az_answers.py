@@ -209,6 +209,25 @@ def test_secret_of_azure_that_is_none_is_a_violation(azure: Made, secret: dict[s
     assert (found.pointer or "").startswith("/secret")
 
 
+@pytest.mark.parametrize("lies_there", [True, False])
+@pytest.mark.parametrize("kind", ["google", "azure"])
+def test_object_that_a_program_takes_away_is_written_once_and_counts_as_delivered(
+    google: Made, azure: Made, front: Front, kind: str, *, lies_there: bool
+) -> None:
+    gone = google_error(404, "notFound") if kind == "google" else azure_error(404, "BlobNotFound")
+    described = Reply(200, {"Content-Length": "1"}, b'{"size": "1", "generation": "1"}')
+
+    def rule(seen: Seen) -> Reply:
+        if seen.method in ("PUT", "POST"):
+            return Reply(200, {"Location": f"{front.address}/upload?upload_id=1"})
+        return described if lies_there and len(front.seen) == 1 else gone
+
+    front.rule = rule
+    assert (google if kind == "google" else azure).write("a.csv", MadeFile(b"x")) == MadeFile(b"x").sha256
+    sent = [seen.method for seen in front.seen if seen.method in ("PUT", "GET") and "fields=" not in seen.target]
+    assert sent == ["GET", "PUT", "GET"][not lies_there :]
+
+
 def test_nothing_of_the_environment_is_used(
     google: Made, azure: Made, front: Front, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -73,7 +73,12 @@ class AzureObjects(Objects):
         await self._send_new(Request("PUT", self._path(key), {"comp": "blocklist"}, headers, content))
 
     def get(self, key: str) -> AsyncGenerator[bytes, None]:
-        return self.client.read(Request("GET", self._path(key)), lambda answer: self._error(answer, "read (r)"))
+        def error_of(answer: Answer) -> DestinationError | DestinationUnavailableError:
+            if code_of(answer) == "BlobNotFound":  # a write with this code may be tried again, a read may not
+                return DestinationError(f"{self.address(key)} does not exist")
+            return self._error(answer, "read (r)")
+
+        return self.client.read(Request("GET", self._path(key)), error_of)
 
     async def delete(self, key: str) -> None:
         await self._send(Request("DELETE", self._path(key)), "delete (d)", {404})
