@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import socketserver
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,34 @@ def test_settings_that_cannot_work_are_violations(change: dict[str, Any], pointe
     assert KIND.check(msgspec.convert(good, PostgresqlSettings), secret, ()) == []
     found = KIND.check(msgspec.convert({**good, **change}, PostgresqlSettings), secret, ())
     assert {violation.pointer for violation in found} == {pointer}
+
+
+class OldServer(socketserver.StreamRequestHandler):
+    """A server that takes any password and reports that it is PostgreSQL 14."""
+
+    def handle(self) -> None:
+        self.rfile.read(int.from_bytes(self.rfile.read(4)) - 4)
+        version = b"server_version\x0014.19 (Debian 14.19-1)\x00"
+        for kind, content in ((b"R", bytes(4)), (b"S", version), (b"K", bytes(8)), (b"Z", b"I")):
+            self.wfile.write(kind + (len(content) + 4).to_bytes(4) + content)
+        self.rfile.read()
+
+
+def test_server_older_than_15_is_refused_by_its_version() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), OldServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = PostgresqlSettings(
+            host="127.0.0.1", port=server.server_address[1], database="d", username="u", sslmode="disable"
+        )
+        old = Warehouse("", settings, PostgresqlSecret("p"))
+        try:
+            with pytest.raises(DestinationError, match=r"is PostgreSQL 14; expected 15 or later"):
+                old.load(a_load({"id": "int8"}, [("1",)]))
+            *before, last = old.test()
+        finally:
+            server.shutdown()
+    assert (last.step, [step.step for step in before]) == ("authenticate", ["resolve", "connect"])
+    assert "15 or later" in last.detail
 
 
 def test_every_sqlstate_has_one_meaning() -> None:

@@ -25,7 +25,7 @@ async def require_usable(connection: Connection) -> None:
     version = connection.get_server_version()
     if version.major < MIN_SERVER_VERSION:
         raise LongshoreError(
-            f"the database is PostgreSQL {version.major}.{version.minor}; Longshore needs {MIN_SERVER_VERSION} or later"
+            f"the database is PostgreSQL {version.major}; Longshore needs {MIN_SERVER_VERSION} or later"
         )
     row = await connection.fetchrow(LOCALE)
     assert row is not None

@@ -21,6 +21,7 @@ from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.types import quoted
 from longshore.validation import Violation
 
+MIN_SERVER_VERSION = 15  # COPY compares a header with the columns since then
 CONNECT_SECONDS = 10.0  # for each address
 USER_TIMEOUT_SECONDS = 120  # that a server may take nothing of what is sent, as it writes what came before to its disk
 
@@ -175,6 +176,10 @@ async def _connect_with(
     database = quoted(settings.database)
     with needing(f"connect to the database {database}", f"grant connect on database {database} to the role"):
         opened: DirectConnection = await asyncpg.connect(**options, connection_class=LoadConnection)
+    major = opened.get_server_version().major
+    if major < MIN_SERVER_VERSION:
+        opened.terminate()
+        raise DestinationError(f"{settings.address} is PostgreSQL {major}; expected {MIN_SERVER_VERSION} or later")
     return opened
 
 
