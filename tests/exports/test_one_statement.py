@@ -25,6 +25,11 @@ create table shop.days (id bigint, chain_id int, "on.day" date);
 insert into shop.days select id, chain_id, (at at time zone 'UTC')::date from shop.sales;
 update shop.days set "on.day" = '5874897-12-31' where id = 1;
 create index on shop.days (chain_id, "on.day");
+create table shop.unmeasured as select id, chain_id, at from shop.sales;
+alter table shop.unmeasured alter at set statistics 0;
+create index on shop.unmeasured (chain_id, at);
+create table shop.hidden_times as select id, chain_id, at from shop.sales;
+create index on shop.hidden_times (chain_id, at);
 create table shop.timeless as select id, chain_id, note from shop.sales;
 create server here foreign data wrapper postgres_fdw options (host '{{folder}}', port '{{port}}', dbname 'one');
 create user mapping for public server here options (user 'postgres');
@@ -50,7 +55,7 @@ create view shop.with_function as select * from shop.sales where shop.looked_up(
 create function shop.pure(bigint) returns boolean immutable language plpgsql as 'begin return true; end';
 create role reader login;
 grant usage on schema shop to reader;
-grant select (id, chain_id) on shop.timeless to reader;
+grant select (id, chain_id) on shop.timeless, shop.hidden_times to reader;
 grant select (id, chain_id, at) on shop.sales to reader;
 """
 
@@ -128,3 +133,18 @@ def test_a_role_that_may_read_some_columns_exports_these(debian: DebianPostgres,
     address = debian.url("reader", "one", options="-c enable_indexscan=off -c enable_bitmapscan=off")
     ids, statements = exported(address, f"shop.{relation}")
     assert (ids, statements) == (EVERYTHING, 1)
+
+
+def test_times_of_which_the_planner_knows_nothing_are_cut_in_a_bounded_number_of_estimates(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It expects as many rows of each part, however short: more than a range is to have."""
+    monkeypatch.setattr("longshore.exports.ranges.RANGE_ROWS", 100)
+    index = index_over("shop.unmeasured", id=FieldType.NUMBER)
+    content, _, cut = asyncio.run(asyncio.wait_for(export(url, index, "csv"), 60))
+    assert sorted(content.decode().splitlines()[1:], key=int) == EVERYTHING
+    assert 2 < len(cut.ranges) <= 520
+
+
+def test_a_table_whose_times_the_role_may_not_read_is_read_in_one_statement(url: str) -> None:
+    assert exported(url.replace("postgres@", "reader@"), "shop.hidden_times") == (EVERYTHING, 1)

@@ -39,6 +39,8 @@ from pg_catalog.pg_class
 where oid = $1::text::regclass
 """
 
+MAY_READ = "select pg_catalog.has_column_privilege($1::text::regclass, $2::text, 'select')"
+
 TABLE_ROWS = "select greatest(reltuples, 0)::bigint from pg_catalog.pg_class where oid = $1::text::regclass"
 
 
@@ -245,7 +247,7 @@ def _block_ranges(blocks: int) -> list[Range]:
 
 async def _time_ranges(connection: Connection, index: Index, source: Source, expected: int, cost: float) -> list[Range]:
     count = min(MAX_RANGES, -(-expected // RANGE_ROWS))
-    if not index.time or count < 2:
+    if not index.time or count < 2 or not await connection.fetchval(MAY_READ, index.regclass, index.time):
         return []
     time = quoted_identifier(index.time)
     finite = f"{time} > '-infinity' and {time} < 'infinity'"
