@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from typing import IO
 
 import pytest
 import zstandard
@@ -59,3 +60,17 @@ def test_formats_that_need_a_library_and_files_that_are_gone_say_why(store: Loca
     assert "Parquet" in (read(store, "a.parquet", b"PAR1", "parquet").why_not or "")
     assert "spreadsheet" in (read(store, "a.xlsx", b"PK", "xlsx").why_not or "")
     assert "expired" in (first_rows(store, "1/1/2/a.csv", "csv", CsvOptions(), 5).why_not or "")
+
+
+def test_a_file_that_expires_before_it_is_opened_is_gone(tmp_path: Path) -> None:
+    class ExpiringStore(LocalStore):
+        def exists(self, location: str) -> bool:
+            found = super().exists(location)
+            self.path(location).unlink(missing_ok=True)
+            return found
+
+        def open(self, location: str) -> IO[bytes]:
+            self.path(location).unlink(missing_ok=True)
+            return super().open(location)
+
+    assert "expired" in (read(ExpiringStore(tmp_path), "a.csv", CSV, "csv").why_not or "")

@@ -5,7 +5,8 @@ import csv
 import io
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -20,16 +21,20 @@ from longshore.exports.columns import FieldChoice
 from longshore.exports.files.partitions import Partition, PartitionKey
 from longshore.exports.files.paths import MAX_FILES
 from longshore.exports.files.writer import MAX_FINISHING, FilesWriter
-from longshore.exports.job import Output, plan_indexes
+from longshore.exports.job import ExportJob, Output, ResultName, plan_indexes
 from longshore.exports.manifest import FileEntry
-from longshore.exports.many_files import add_empty_files, write_by_one
+from longshore.exports.many_files import add_empty_files, write_by_one, write_files
 from longshore.exports.query import ExportQuery, ExportRequest, prepare
+from longshore.exports.shards.coordinator import Coordinator
+from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import Slice
 from longshore.exports.snapshot import EXPORT_SESSION, Readers
 from longshore.exports.source_limits import Pace
 from longshore.exports.target import IndexTarget, Split
 from longshore.results.local import LocalStore
-from longshore.tasks.model import ChainId, Interval
+from longshore.tasks.attempts import Attempt
+from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.queue import Message
 from tests.exports.engine import CHAIN, ignore, index_over
 from tests.service import Longshore, in_own_loop
 
@@ -215,6 +220,34 @@ def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, t
                 done[0].files.pop()
                 await add_empty_files(output, jobs, done)
                 assert sum(len(index.files) for index in done) == MAX_FILES
+
+    asyncio.run(test())
+
+
+def test_the_file_of_an_index_without_rows_is_written_when_the_snapshot_has_ended(url: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        interval = Interval(None, datetime.now(UTC))
+        parts = [
+            (INDEX, ExportRequest(ChainId(CHAIN + number), target, None, interval))
+            for number, target in enumerate(
+                IndexTarget(action="export", export_index=name, export_format="csv") for name in ("odd", "empty")
+            )
+        ]
+        attempt = Attempt(Message(TaskId(1), 1), ChainId(CHAIN), "export", "", "", 1, 1, 0, interval)
+        output = output_in(tmp_path)
+        naming = ResultName(attempt, "a.manifest.json", output.location, None, SigningKey.new())
+        async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool, AsyncExitStack() as stack:
+            readers = Readers(pool, 1)
+            async with readers.snapshot() as (connection, snapshot_at):
+                jobs = await plan_indexes(readers, connection, parts, 10**9, has_files=True)
+                job = ExportJob(naming, output, connection, snapshot_at, jobs, None)
+                result = await write_files(stack, job, Coordinator(pool, job, timedelta(minutes=1)))
+                assert [path.name for path in (tmp_path / "1/1/1").iterdir()] == ["odd"]
+            done = await result.finish()
+        assert [[file.path for file in index.files] for index in done] == [
+            ["odd/part-00001.csv"],
+            ["empty/part-00001.csv"],
+        ]
 
     asyncio.run(test())
 

@@ -12,7 +12,7 @@ import msgspec
 
 from longshore.exports import readback
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.results.store import Store
+from longshore.results.store import Store, StoreError
 from longshore.validation import shortened
 
 MAX_BYTES = 256 * 1024
@@ -42,10 +42,13 @@ def first_rows(store: Store, location: str, format: str, options: CsvOptions, co
     """
     if format in WHY_NOT:
         return FirstRows([], [], WHY_NOT[format])
-    if not store.exists(location):
+    try:
+        with readback.open_text(functools.partial(store.open, location), location) as file:
+            head = file.read(MAX_BYTES + 1)
+    except (OSError, StoreError):
+        if store.exists(location):
+            raise
         return FirstRows([], [], "The file has expired or was deleted.")
-    with readback.open_text(functools.partial(store.open, location), location) as file:
-        head = file.read(MAX_BYTES + 1)
     complete = len(head) <= MAX_BYTES
     text = head[:MAX_BYTES].decode("utf-8", "replace")
     if format == "csv":

@@ -32,9 +32,9 @@ async def write_files(stack: AsyncExitStack, job: ExportJob, coordinator: Coordi
         done = await _write_by_many(job, coordinator)
     else:
         done = await write_by_one(output, job.indexes)
-    await add_empty_files(output, job.indexes, done)
 
     async def finish() -> Sequence[WrittenIndex]:
+        await add_empty_files(output, job.indexes, done)
         return done
 
     async def publish(manifest: bytes, signature: str) -> None:

@@ -66,7 +66,7 @@ async def partition_keys(connection: Connection, query: ExportQuery) -> Partitio
 async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:
     """Cut an index into slices of about `slice_rows` rows. Return its plan, with the number of rows, and the slices.
 
-    None of several slices has no rows at all. Raises LongshoreError.
+    The first of several slices has rows, others may have none. Raises LongshoreError.
     """
     connection, query, keys = source.connection, source.query, source.keys
     if keys is None:
