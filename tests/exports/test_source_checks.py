@@ -251,6 +251,26 @@ def test_a_field_inside_a_nested_one_whose_name_the_encoding_of_the_source_lacks
     assert json.loads(found) == {"items": [{"é": "a"}]}
 
 
+@pytest.mark.parametrize("kind", ["int", "text"])
+def test_rows_of_given_keys_are_found_whatever_the_name_of_the_column(debian: DebianPostgres, kind: str) -> None:
+    debian.sql(f"create database given_{kind}")
+    debian.sql(f"create table words (k1 {kind}); insert into words values (1), (2), (3)", database=f"given_{kind}")
+    index = msgspec.structs.replace(index_over("words", k1=KEYWORD), key="k1")
+
+    async def found() -> list[str]:
+        connection = await asyncpg.connect(debian.url(database=f"given_{kind}"))
+        try:
+            key = key_of(index, await columns_of(connection, index, choices(None, index)), "csv")
+            assert key is not None
+            given = key.among([["2", "4"]], 1)
+            query = f"select k1::text from words where {given.sql}"
+            return [row[0] for row in await connection.fetch(query, *given.values)]
+        finally:
+            await connection.close()
+
+    assert asyncio.run(found()) == ["2"]
+
+
 def test_text_of_a_nondeterministic_collation_is_exported_for_spreadsheets(source: DebianPostgres) -> None:
     source.sql(
         f"""

@@ -15,7 +15,7 @@ from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.changes import ChangeQuery, KeyList
 from longshore.exports.increments.key_list import KeyListWriter, differences
-from longshore.exports.increments.keys import GIVEN_KEYS, deleted_columns
+from longshore.exports.increments.keys import GIVEN_KEYS, deleted_columns, given_column
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import Source
@@ -151,7 +151,7 @@ class _Rows:
         self._reconciler = reconciler
         self._unwritten = changes.everything.where(Condition(f"not ({changes.changed.sql})", changes.changed.values))
         self._deleted_columns = deleted_columns(changes.key, query.columns)
-        row_key = query.key and RowKey(query.key.name, f"{GIVEN_KEYS}.k1")
+        row_key = query.key and RowKey(query.key.name, f"{GIVEN_KEYS}.{given_column(1)}")
         self._deleted_format = msgspec.structs.replace(query, columns=self._deleted_columns, key=row_key).format()
         self._may_have_left = bool(query.request.segment and query.request.segment.rules)
         self._visible = Source(query.index.from_clause, changes.everything.values[:1])

@@ -19,7 +19,12 @@ EXACT_TYPES = INTEGERS | {"uuid", "date", "timestamp", "timestamptz", "bool"}
 NUMERIC_VALUES = frozenset({"parquet"})
 
 GIVEN_KEYS = "given_keys"
-"""The relation of the keys that a statement is given, with the columns `k1`, `k2` and so on, as text."""
+"""The relation of the keys that a statement is given, as text: a column of `given_column` for each of a key."""
+
+
+def given_column(number: int) -> str:
+    """Return the name of a column of the given keys, from 1: one that hides no column of a source."""
+    return f"longshore_given_key_{number}"
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -66,14 +71,14 @@ class Key(msgspec.Struct, frozen=True):
     @property
     def given(self) -> list[tuple[Column, str]]:
         """Its columns, each with SQL of the text that a statement is given for it."""
-        return [(column, f"{GIVEN_KEYS}.k{number}") for number, column in enumerate(self.columns, 1)]
+        return [(column, f"{GIVEN_KEYS}.{given_column(number)}") for number, column in enumerate(self.columns, 1)]
 
     def from_item(self, first: int, *more: str) -> str:
         """Return a `from` item of the keys in the parameters from `first` on, each an array of the texts of a column.
 
         `more`: further columns, whose arrays are the last parameters.
         """
-        names = [*(f"k{number}" for number, _ in enumerate(self.columns, 1)), *more]
+        names = [*(given_column(number) for number, _ in enumerate(self.columns, 1)), *more]
         arrays = ", ".join(f"${number}::text[]" for number, _ in enumerate(names, first))
         return f"unnest({arrays}) as {GIVEN_KEYS}({', '.join(names)})"
 
