@@ -23,9 +23,10 @@ async def fetch_file(
     address: Callable[[], Awaitable[str]],
     on_bytes: OnBytes | None,
 ) -> None:
-    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
+    """Download one file to a path, where it appears once it has the recorded SHA-256.
 
-    `address`: returns another address of the file, for when its own has expired.
+    `address`: returns another address of the file, for when its own has expired. Raises ReplacedError, DownloadError
+    if the bytes have another SHA-256, and the errors of requests.
     """
     while True:
         part: Part = await in_thread(Part, path, file.sha256, file.bytes)

@@ -24,9 +24,10 @@ def fetch_file(
     address: Callable[[], str],
     on_bytes: OnBytes | None,
 ) -> None:
-    """Download one file to a path, where it appears once it has the recorded SHA-256. Raises ReplacedError.
+    """Download one file to a path, where it appears once it has the recorded SHA-256.
 
-    `address`: returns another address of the file, for when its own has expired.
+    `address`: returns another address of the file, for when its own has expired. Raises ReplacedError, DownloadError
+    if the bytes have another SHA-256, and the errors of requests.
     """
     while True:
         part: Part = in_thread(Part, path, file.sha256, file.bytes)
