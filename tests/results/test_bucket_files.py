@@ -79,6 +79,18 @@ def test_a_file_that_is_given_up_leaves_nothing(bucket: Any) -> None:
     assert (keys(bucket), unfinished(bucket)) == ([], [])
 
 
+def test_a_worker_that_gives_up_a_complete_file_removes_none_that_another_one_has_written(bucket: Any) -> None:
+    """As where the first one, which was lost, cannot read its file back."""
+    store = BucketStore(f"s3://{BUCKET}/some/prefix")
+    with store.create("1/2/3/a/part-00001.parquet", is_part=True) as lost:
+        lost.write(b"rows")
+        with store.create("1/2/3/a/part-00001.parquet", is_part=True) as other:
+            other.write(b"rows")
+            other.publish()
+        lost.finish()
+    assert keys(bucket) == ["some/prefix/1/2/3/a/part-00001.parquet"]
+
+
 def test_error_of_an_export_is_the_first_one_where_the_store_then_refuses_to_remove_its_files(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:

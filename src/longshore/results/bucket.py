@@ -75,8 +75,8 @@ class BucketStore:
         """Whether several workers can write one result: on S3 only."""
         return self.bucket is not None
 
-    def create(self, location: str, *, is_part: bool = False) -> ObjectFile:  # noqa: ARG002  # of the protocol
-        return ObjectFile(self._store, location)
+    def create(self, location: str, *, is_part: bool = False) -> ObjectFile:
+        return ObjectFile(self._store, location, is_part=is_part)
 
     def assemble(self, location: str) -> ObjectAssembly:
         assert self.bucket is not None, "not a shared store"

@@ -38,9 +38,10 @@ REDIRECTED = "redirect without LOCATION"
 class ObjectFile(ResultWriter):
     """A result that one worker uploads. The parts under way and the waiting blocks bound the memory."""
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    def __init__(self, store: ObjectStore, key: str, *, is_part: bool = False) -> None:
         self._store = store
         self._key = key
+        self._is_part = is_part
         self._blocks: queue.Queue[bytes | StoreError | None] = queue.Queue(MAX_WAITING_BLOCKS)
         self._thread = ThreadPoolExecutor(1, "upload")
         self._sidecars: list[str] = []
@@ -77,7 +78,8 @@ class ObjectFile(ResultWriter):
         if not self._published:
             with contextlib.suppress(StoreError):
                 self._put_block(StoreError("the result was not published"))  # aborts the upload
-            if self._upload.exception() is None:  # it was complete
+            # A complete part stays: the worker that took over a lost shard may have written the same object.
+            if self._upload.exception() is None and not self._is_part:
                 with contextlib.suppress(BaseError, OSError):
                     obstore.delete(self._store, [*self._sidecars, self._key])
         self._thread.shutdown()

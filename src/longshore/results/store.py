@@ -183,6 +183,7 @@ class Store(Protocol):
     def create(self, location: str, *, is_part: bool = False) -> ResultWriter:
         """Begin a result. `is_part`: begin one of its many files, which nothing names until the result is published.
 
+        Two workers may write the same part, if one of them is lost: none removes what the other has completed.
         The result is published last; a crash of the machine afterwards loses none of its files.
         """
 
