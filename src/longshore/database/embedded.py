@@ -50,7 +50,9 @@ def embedded_server(data: Path) -> Iterator[str]:
         finally:
             with _exclusive(turn), contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                server.stop()
+                # Where the data folder was moved or deleted, and made again, its server is of other processes.
+                if _is_at(users, data / "postgres.users"):
+                    server.stop()
 
 
 def has_database(data: Path) -> bool:
@@ -94,13 +96,15 @@ def _restart(data: Path, closed: threading.Event) -> None:
     user, restart = server_user(data), Restart("database")
     server = EmbeddedServer(data / "postgres", user)
     while not closed.wait(CHECK_SECONDS):
-        if server.pid() is not None:
-            continue
-        while not restart.is_due():
-            if closed.wait(CHECK_SECONDS):
-                return
-        restart.started()
         try:
+            if server.pid() is not None:
+                continue
+            while not restart.is_due():
+                if closed.wait(CHECK_SECONDS):
+                    return
+            restart.started()
+            if not has_database(data):  # `start` would create an empty one
+                raise LongshoreError(f"there is no database in the data folder {data} any more")
             with _lock_file(data / "postgres.turn", user) as turn, _exclusive(turn):
                 if not closed.is_set():
                     server.start()
@@ -116,6 +120,14 @@ def _lock_file(path: Path, user: ServerUser) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -118,7 +118,27 @@ class EmbeddedServer:
             raise LongshoreError(f"PostgreSQL cannot make a database in {self.cluster}: {(said or ['no reason'])[0]}")
         half.rename(self.cluster)
 
+    def _end_server_of_deleted_cluster(self) -> None:
+        """End a server whose cluster at this path was deleted.
+
+        It ends within a minute by itself, and then removes the socket of the next one, which has the same path.
+        """
+        import psutil  # slow to load
+
+        for process in psutil.process_iter():
+            # Of the server's processes, the first one alone has its arguments.
+            with contextlib.suppress(psutil.Error, OSError):
+                if str(self.cluster) not in process.cmdline():
+                    continue
+                if str(Path(f"/proc/{process.pid}/cwd").readlink()) != f"{self.cluster} (deleted)":
+                    continue
+                process.send_signal(signal.SIGQUIT)
+                deadline = time.monotonic() + START_SECONDS
+                while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+                    time.sleep(POLL_SECONDS)
+
     def _launch(self) -> None:
+        self._end_server_of_deleted_cluster()
         folder = socket_folder(self.cluster, self._user)
         # PostgreSQL takes any process with the id of a dead server for that server.
         for lock in (self.cluster / "postmaster.pid", folder / f".s.PGSQL.{PORT}.lock"):

@@ -20,7 +20,7 @@ from longshore.worker import malloc
 
 log = structlog.get_logger()
 
-# After the grace time, for writing the ends of the attempts; less than `children.STOP_TIMEOUT_SECONDS`.
+# After the grace time, for writing the ends of the attempts; less than `parent_process.STOP_TIMEOUT_SECONDS`.
 END_SECONDS = 5.0
 
 
