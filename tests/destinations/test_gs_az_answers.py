@@ -245,11 +245,9 @@ def test_nothing_of_the_environment_is_used(
         monkeypatch.setenv(name, str(value))
 
     def rule(seen: Seen) -> Reply:
-        return (
-            Reply(404)
-            if seen.method in ("HEAD", "GET")
-            else Reply(200, {"Location": f"{front.address}/upload?upload_id=1"})
-        )
+        if seen.method in ("HEAD", "GET"):
+            return Reply(404)
+        return Reply(200, {"Location": f"{front.address}/upload?upload_id=1"})
 
     front.rule = rule
     google.write("a.csv", MadeFile(b"x"))

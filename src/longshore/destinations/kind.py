@@ -94,8 +94,8 @@ class FilePlace(Protocol):
     async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes | None:
         """Write a file, which appears under its path whole or not at all.
 
-        Return the SHA-256 of the bytes at the destination, where they were read there; a file for which it returns None
-        is read afterwards.
+        Return the SHA-256 of the bytes that the destination has, where the place has compared them itself; a file for
+        which it returns None is read afterwards.
 
         `write_id`: the same when an interrupted write is repeated or discarded, so that it can go on or be removed:
         letters, digits, hyphens.

@@ -100,7 +100,8 @@ class ObjectPlace:
             if not await self.holds(key, file, overwrite=overwrite):
                 raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
             return file.sha256
-        # Where a program has taken it away, the store has compared what it took with the MD5 that was sent.
+        # Where a program has taken it away, the MD5 that was sent is the proof: S3 compares that of each part, Azure
+        # that of each block, and Google that of the file. A server for S3 that ignores it proves nothing.
         if await self._sha256(key) not in (file.sha256, None):
             # It is left there, as it may be another writer's by now.
             error = DestinationUnavailableError if overwrite else DestinationError
