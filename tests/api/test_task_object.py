@@ -53,11 +53,11 @@ def test_a_waiting_task_has_nulls_for_unknown_times_and_empty_strings_for_unknow
 
 def test_a_running_task_is_the_sample_of_the_contract(idle: Longshore, waiting: httpx2.Client) -> None:
     created, began, later = (on_the_day(time) for time in (MINUTE_BEFORE, BEGAN, TEN_LATER))
-    idle.sql(TASK, 12345, "INPROGRESS", "", 1, created, later, began)
-    idle.sql(ENTRY, 12345, 0, began, "READY -> INPROGRESS", None, None)
-    assert json.loads(waiting.get("/tasks/12345").text, object_pairs_hook=list) == json.loads(
+    idle.sql(TASK, 8000012345, "INPROGRESS", "", 1, created, later, began)
+    idle.sql(ENTRY, 8000012345, 0, began, "READY -> INPROGRESS", None, None)
+    assert json.loads(waiting.get("/tasks/8000012345").text, object_pairs_hook=list) == json.loads(
         """{
-      "id": 12345,
+      "id": 8000012345,
       "chain": 1764,
       "desc": "Wallet ledger export for analytics warehouse",
       "state": {
@@ -79,11 +79,11 @@ def test_a_running_task_is_the_sample_of_the_contract(idle: Longshore, waiting: 
 
 def test_a_finished_task_is_the_sample_of_the_contract(idle: Longshore, waiting: httpx2.Client) -> None:
     created, began, finished = (on_the_day(time) for time in (MINUTE_BEFORE, BEGAN, FINISHED))
-    idle.sql(TASK, 12346, "DONE", "Wallet_Export-12345.csv", 3, created, finished, began)
-    idle.sql(ENTRY, 12346, 0, began, "READY -> INPROGRESS", None, None)
-    idle.sql(ENTRY, 12346, 1, finished, "success", 1_000_000, 0)
-    idle.sql(ENTRY, 12346, 2, finished, "INPROGRESS -> DONE", None, None)
-    found = json.loads(waiting.get("/tasks/12346").text)
+    idle.sql(TASK, 8000012346, "DONE", "Wallet_Export-8000012345.csv", 3, created, finished, began)
+    idle.sql(ENTRY, 8000012346, 0, began, "READY -> INPROGRESS", None, None)
+    idle.sql(ENTRY, 8000012346, 1, finished, "success", 1_000_000, 0)
+    idle.sql(ENTRY, 8000012346, 2, finished, "INPROGRESS -> DONE", None, None)
+    found = json.loads(waiting.get("/tasks/8000012346").text)
     assert json.dumps(found["state"]) == (
         '{"code": "DONE", "last_run_date": "2026-05-26T12:00:00Z", "last_modified": "2026-05-26T12:08:30Z",'
         ' "created_date": "2026-05-26T11:59:00Z"}'
@@ -94,7 +94,7 @@ def test_a_finished_task_is_the_sample_of_the_contract(idle: Longshore, waiting:
         ' "total": 1000000},'
         ' {"msg": "INPROGRESS -> DONE", "time": "2026-05-26T12:08:30Z"}]'
     )
-    assert found["result"] == "Wallet_Export-12345.csv"
+    assert found["result"] == "Wallet_Export-8000012345.csv"
 
 
 @pytest.mark.parametrize("export_format", ["csv", "json"])
