@@ -44,6 +44,30 @@ def test_form_that_is_refused_has_the_status_of_the_refusal(admin: httpx2.Client
     assert gone.status_code == 404, gone.text
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"rule-field": "", "rule-operator": "is", "rule-value": "F"}, "/trigger/segment/rules/0/field_name"),
+        ({"rule-operator": "is", "rule-value": "F"}, "/trigger/segment/rules/0/field_name"),
+        ({"when": "nope"}, "expected now or at or cron, got &#34;nope&#34;"),
+    ],
+)
+def test_form_whose_parts_would_be_ignored_is_refused(admin: httpx2.Client, wrong: dict[str, str], named: str) -> None:
+    refused = admin.post(NEW, data=FORM | wrong, follow_redirects=False)
+    assert (refused.status_code, named in refused.text) == (400, True), refused.text
+
+
+def test_rules_beside_a_stored_segment_are_refused(admin: httpx2.Client) -> None:
+    rule = {"field_name": "gender", "field_type": "keyword", "operator": "is", "value": "F"}
+    segment = {"entity": "people", "index": "users", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+    made = admin.post("/segments", json={"chain": CHAIN, "name": str(uuid.uuid4()), "segment": segment})
+    assert made.status_code == 201, made.text
+    form = FORM | {"stored": made.json()["id"], "rule-field": "", "rule-operator": "is", "rule-value": ""}
+    assert admin.post(NEW, data=form, follow_redirects=False).status_code == 303
+    refused = admin.post(NEW, data=form | {"rule-field": "gender", "rule-value": "M"}, follow_redirects=False)
+    assert (refused.status_code, "a segment or rules, not both" in refused.text) == (400, True), refused.text
+
+
 def test_size_of_files_may_have_blanks_around_it(admin: httpx2.Client) -> None:
     snippets = admin.post(f"{NEW}/preview?part=snippets", data=FORM | {"split": " 5000 ", "unit": "rows"}, headers=HTMX)
     assert "split={&#34;rows&#34;: 5000}" in snippets.text

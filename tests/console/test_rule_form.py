@@ -48,13 +48,24 @@ def test_value_in_double_quotes_has_a_comma() -> None:
     assert made["rules"][0]["value"] == ["Smith, John", "b", "", " c "]
 
 
-def test_lines_without_a_field_are_no_rules() -> None:
+def test_lines_that_nobody_filled_in_are_no_rules() -> None:
     index = CATALOG["transactions"]
-    assert segment_of([*line("", "is", "x"), *line("", "is", "")], "transactions", index, 1764) is None
-    made = segment_of([*line("", "is", "x"), *line("total", "is", "many")], "transactions", index, 1764)
+    assert segment_of([*line("", "is", ""), *line("", "is", "")], "transactions", index, 1764) is None
+    made = segment_of([*line("", "is", ""), *line("total", "is", "many")], "transactions", index, 1764)
     assert made is not None
     assert [rule["value"] for rule in made["rules"]] == ["many"]  # for the API to refuse
     assert {"total", "items.price"} <= set(choices(index))
+
+
+@pytest.mark.parametrize(
+    "pairs", [line("", "is", "x"), line("", "is_empty", ""), line("", "is", "", "x"), line("", "is", "x")[1:]]
+)
+def test_line_with_an_operator_or_a_value_and_no_field_is_left_to_the_api_to_refuse(
+    pairs: list[tuple[str, str]],
+) -> None:
+    made = segment_of(pairs, "transactions", CATALOG["transactions"], 1764)
+    violations = check_index_and_rules(msgspec.convert(made, Segment), CATALOG, "")
+    assert violations[0].pointer == "/rules/0/field_name", violations
 
 
 @pytest.mark.parametrize("text", ["1e9999999", "1e-9999999", "1e999999999999999999", "1e9999999999999999999", "nan"])

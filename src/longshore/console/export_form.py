@@ -16,7 +16,9 @@ from longshore.console.rule_form import segment_of
 from longshore.console.zones import with_offset
 from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog
+from longshore.validation import ValidationError, Violation, in_json
 
+BEGINNINGS = ("now", "at", "cron")
 OF_TASK = "from"
 """The choice of the form that takes the rules of the task which it repeats, as they are."""
 
@@ -78,11 +80,13 @@ async def read_form(request: AnyRequest, body: bytes) -> ExportForm:
 
 
 def export_of(form: ExportForm) -> ExportBody:
-    """Return the export that a form means."""
+    """Return the export that a form means. Raises ValidationError for what the API would not see."""
     fields = form.fields
     target = _target(form, fields)
     target |= form.of_indexes("fields", _columns(form, fields)) | form.of_indexes("partition_by", _keys(fields))
     trigger = _trigger(form, fields)
+    if "stored" in fields and form.segment() is not None:
+        raise ValidationError([Violation("expected a segment or rules, not both", "/trigger/segment")])
     if form.repeated.trigger.get("segment") and fields.get("stored") == OF_TASK:
         trigger["segment"] = form.repeated.trigger["segment"]
     elif "stored" in fields:
@@ -140,8 +144,10 @@ def _delivery(fields: dict[str, str]) -> dict[str, Any]:
 
 
 def _trigger(form: ExportForm, fields: dict[str, str]) -> dict[str, Any]:
-    """Return the trigger without rules."""
+    """Return the trigger without rules. Raises ValidationError."""
     when, zone, before = fields.get("when", "now"), fields.get("zone", "UTC"), form.repeated.trigger
+    if when not in BEGINNINGS:
+        raise ValidationError([Violation(f"expected {' or '.join(BEGINNINGS)}, got {in_json(when)}", "/when")])
     further = {key: before[key] for key in SCHEDULE_KEYS if key in before}
     if when == "cron":
         return further | {"cron": fields.get("cron", ""), "timezone": zone}

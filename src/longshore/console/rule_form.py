@@ -15,6 +15,8 @@ from longshore.exports.segments.operators import OPERATORS
 PREFIX = "rule-"
 PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*)),')
 NEEDS_QUOTES = re.compile(r'^$|^\s|\s$|[",]')
+UNTOUCHED = {"operator": next(iter(OPERATORS))}
+"""What the page sends of a line without scripts that nobody filled in, beside empty texts."""
 LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 Line = dict[str, str]
@@ -58,14 +60,14 @@ def segment_of(
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> list[Line]:
-    """Return the lines that have a field. Each begins with it."""
+    """Return the lines that are filled in. Each begins with its field, which may be lacking: the API refuses that."""
     lines: list[Line] = []
     for name, value in pairs:
-        if name == f"{PREFIX}field":
-            lines.append({})
-        if lines and name.startswith(PREFIX):
+        if name == f"{PREFIX}field" or (name.startswith(PREFIX) and not lines):
+            lines.append({"field": ""})
+        if name.startswith(PREFIX):
             lines[-1][name.removeprefix(PREFIX)] = value
-    return [line for line in lines if line["field"]]
+    return [line for line in lines if any(text for name, text in line.items() if UNTOUCHED.get(name) != text)]
 
 
 def _as_sent(line: Line) -> frozenset[tuple[str, str]]:
