@@ -1,6 +1,7 @@
 """`longshore doctor` against installations that are sound, and broken in one way each."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,28 @@ def test_doctor_names_a_folder_that_cannot_be_written_and_a_disk_that_is_full(
     found = examined(UNREACHABLE, tmp_path)
     assert "let the service's user write to the folder `results`" in wrong(found, "store")
     assert "make room" in wrong(found, "disk")
+
+
+def test_doctor_leaves_no_folder_behind(tmp_path: Path) -> None:
+    found = examined(UNREACHABLE, tmp_path / "data")
+    assert [finding.level for finding in found if finding.where == "store"] == ["ok"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "data" / "results" / "0").mkdir(parents=True)
+    examined(UNREACHABLE, tmp_path / "data")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+        "data", "data/results", "data/results/0"
+    ]  # fmt: skip
+
+
+def test_doctor_checks_the_file_system_of_the_results(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:  # a file system in memory
+        if Path(other).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm is no file system of its own")
+        (tmp_path / "results").symlink_to(other)
+        found = [finding.what for finding in examined(UNREACHABLE, tmp_path) if finding.where == "disk"]
+    assert len(found) == 2
+    assert found[0].endswith(f" in {tmp_path.resolve()}")
+    assert found[1].endswith(f" in {other}")
 
 
 @pytest.fixture

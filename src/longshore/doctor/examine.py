@@ -8,7 +8,7 @@ import asyncpg
 from longshore.database import migrate
 from longshore.database.connect import Connection, connected_to_read
 from longshore.doctor.databases import check_database, check_source
-from longshore.doctor.store import check_disk, check_store
+from longshore.doctor.store import check_disks, check_store
 from longshore.errors import LongshoreError, first_line
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
@@ -53,7 +53,8 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
         yield Finding("source", f"{first_line(error)}; check {setting}")
     for finding in await asyncio.to_thread(check_store, settings):
         yield finding
-    yield check_disk(settings)
+    for finding in check_disks(settings):
+        yield finding
 
 
 async def check_secrets(connection: Connection, vault: Vault) -> Finding:

@@ -1,15 +1,19 @@
 """Checks of the results store, by writing, reading, signing and deleting one small result; and of the disk."""
 
+import contextlib
+import os
 import secrets
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx2
 
 from longshore.errors import LongshoreError, first_line
 from longshore.findings import Finding
 from longshore.results.bucket import BucketStore
-from longshore.results.open import open_store
+from longshore.results.local import LocalStore
+from longshore.results.open import RESULTS, open_store
 from longshore.results.store import AttemptFiles, Store
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId, TaskId
@@ -27,6 +31,23 @@ def check_store(settings: Settings) -> list[Finding]:
     except LongshoreError as error:
         return [Finding("store", f"{first_line(error)}; correct LONGSHORE_RESULTS_URL and its settings")]
     location = AttemptFiles(*SERVICE_TASK, secrets.randbelow(1 << 31)).location("doctor.txt")
+    folders = _missing_folders(store, location)
+    try:
+        return _try_steps(store, location)
+    finally:
+        for folder in folders:
+            with contextlib.suppress(OSError):  # it was not made, or has other files by now
+                folder.rmdir()
+
+
+def _missing_folders(store: Store, location: str) -> list[Path]:
+    """Return the folders of a result that are not there yet, the innermost first."""
+    if not isinstance(store, LocalStore):
+        return []
+    return [folder for folder in store.path(location).parents if not os.access(folder, os.F_OK)]
+
+
+def _try_steps(store: Store, location: str) -> list[Finding]:
     findings: list[Finding] = []
     for step, remedy, act in _steps(store, location):
         try:
@@ -79,9 +100,20 @@ def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], Non
     return steps
 
 
-def check_disk(settings: Settings) -> Finding:
-    """Check the free space of the data folder."""
-    folder = next(folder for folder in (settings.data.resolve(), *settings.data.resolve().parents) if folder.exists())
+def check_disks(settings: Settings) -> list[Finding]:
+    """Check the free space of the data folder, and of its results where they are on another file system."""
+    folders = [_nearest(settings.data), _nearest(settings.data / RESULTS)]
+    disks = {folder.stat().st_dev: folder for folder in reversed(folders)}
+    return [_check_disk(folder) for folder in reversed(disks.values())]
+
+
+def _nearest(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists."""
+    resolved = path.resolve()
+    return next(folder for folder in (resolved, *resolved.parents) if folder.exists())
+
+
+def _check_disk(folder: Path) -> Finding:
     usage = shutil.disk_usage(folder)
     shown = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free in {folder}"
     if usage.free < max(MIN_FREE_BYTES, MIN_FREE_SHARE * usage.total):

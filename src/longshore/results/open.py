@@ -11,12 +11,15 @@ from longshore.results.local import LocalStore
 from longshore.results.store import Result, Store
 from longshore.settings import Settings
 
+RESULTS = "results"
+"""The folder of the local store, below that of the data."""
+
 T = TypeVar("T", bound=Result)
 
 
 def open_store(settings: Settings) -> Store:
     """Return the store for results. Raises StoreError if the environment does not fit `results_url`."""
-    return BucketStore(settings.results_url) if settings.results_url else LocalStore(settings.data / "results")
+    return BucketStore(settings.results_url) if settings.results_url else LocalStore(settings.data / RESULTS)
 
 
 @contextlib.asynccontextmanager
