@@ -1,6 +1,7 @@
 """The demo: from nothing to a checked file in one command, and nothing left running."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def test_the_demo_shows_the_main_job_and_leaves_no_process_behind(tmp_path: Path
     assert file.read_bytes().count(b"\r\n") == 3001
     token = re.search(r"TOKEN=(\S+)", done.stdout)
     assert token
+    assert f" {sys.executable} -m longshore serve " in done.stdout
     assert token[1] not in (data / "demo.log").read_text()
 
 

@@ -5,7 +5,10 @@ The file is compared with what the run recorded and with what was written; a dif
 
 import asyncio
 import csv
+import shlex
+import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from longshore.processes import refuse_taken_port, unmigrated_database
 from longshore.settings import Settings
 from longshore.settings_sources import LoadedSettings
 
+NAME = "longshore"
 HEAD_LINES = 4  # of the file that are shown
 
 
@@ -96,7 +100,16 @@ def _export(longshore: client.Longshore, folder: Path, rows: int) -> None:
     click.echo(f"\n{records:,} rows exported in {seconds:.1f} s ({records / seconds:,.0f} rows/s); all checks passed.")
 
 
+def _program() -> str:
+    """Return this program as it was called."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m {NAME}"
+    return NAME if shutil.which(NAME) == called else shlex.quote(called)
+
+
 def _print_next_steps(settings: Settings, token: str) -> None:
+    program = _program()
     here = f"http://{settings.host}:{settings.port}"
     data = "" if settings.data == Path("data") else f"LONGSHORE_DATA={settings.data} "
     port = "" if settings.port == 8080 else f"LONGSHORE_PORT={settings.port} "
@@ -104,8 +117,8 @@ def _print_next_steps(settings: Settings, token: str) -> None:
         f"""
 Everything is stopped again. To continue by hand:
 
-  {data}{port}.venv/bin/longshore serve            # in one terminal; docs at {here}/docs
-  {data}.venv/bin/longshore user create anna --chain {CHAIN} --level admin    # signs in at {here}/
+  {data}{port}{program} serve            # in one terminal; docs at {here}/docs
+  {data}{program} user create anna --chain {CHAIN} --level admin    # signs in at {here}/
   export TOKEN={token}
   curl -H "Authorization: Bearer $TOKEN" {here}/tasks
 """
