@@ -66,6 +66,18 @@ def test_an_admin_sees_and_changes_nothing_of_other_chains(idle: Longshore, wait
     assert httpx2.get(f"{idle.address}/users", headers=both.session(1765)).status_code == 200
 
 
+def test_admin_cannot_take_away_their_own_level(idle: Longshore, waiting: httpx2.Client) -> None:
+    person = new_person(idle, _1764=Level.ADMIN)
+    path = f"/users/{person.id}"
+    with person.client() as own:
+        for change in ({"level": "read"}, {"enabled": False}, {"level": "admin", "enabled": False}):
+            problem(own.patch(path, json=change), "own-level")
+        problem(own.delete(path), "own-level")
+        assert own.patch(path, json={"level": "admin", "enabled": True}).status_code == 200
+        assert waiting.patch(path, json={"level": "read"}).status_code == 200
+        problem(own.patch(path, json={"level": "admin"}), "forbidden")
+
+
 def test_violations_of_a_user_body_are_named_and_user_names_are_unique(idle: Longshore, waiting: httpx2.Client) -> None:
     count = idle.sql("select count(*) from longshore.users")[0][0]
     bad = waiting.post("/users", json={"username": " x", "password": "short", "level": "read"})
@@ -98,6 +110,12 @@ def typed(password: str, *arguments: str, folder: Path, **settings: str) -> Any:
 
 def test_name_that_no_user_can_have_is_refused_before_a_password_is_prompted_for(tmp_path: Path) -> None:
     failed(typed("", "user", "create", "two\nlines", folder=tmp_path), "expected a name of 1 to 200 characters")
+
+
+@pytest.mark.parametrize("half", [("--chain", "1764"), ("--level", "admin")])
+def test_user_is_not_created_with_a_chain_or_a_level_alone(half: tuple[str, str], tmp_path: Path) -> None:
+    refused = typed("correct horse battery staple", "user", "create", "half", *half, folder=tmp_path)
+    assert (refused.returncode, "--chain and --level go together" in refused.stderr) == (2, True), refused.stderr
 
 
 def test_first_admin_is_created_by_the_command_line(idle: Longshore, database: dict[str, str], tmp_path: Path) -> None:

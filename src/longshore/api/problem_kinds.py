@@ -81,6 +81,12 @@ KINDS = {
     ),
     "index-not-found": ProblemKind(404, "No such index", "`GET /indexes` lists what can be exported."),
     "user-not-found": ProblemKind(404, "No such user", "This chain has no user of that id."),
+    "own-level": ProblemKind(
+        409,
+        "Your own level",
+        "An admin does not change, turn off or remove their own level, so that none locks themselves out; another "
+        "admin of the chain can, and `longshore user level`.",
+    ),
     "client-not-found": ProblemKind(
         404, "No such service client", "This chain has no service client of that id; `GET /service_clients` lists them."
     ),

@@ -7,7 +7,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import PathParameter, RawBody
 
 from longshore.access import passwords, users
-from longshore.access.tokens import Level
+from longshore.access.tokens import Caller, Level
 from longshore.access.users import ChainUser
 from longshore.api.audited import audited, changed_fields
 from longshore.api.bodies import check_body, read_json
@@ -17,6 +17,7 @@ from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.database.rows import Page
+from longshore.errors import ProblemError
 from longshore.validation import Violation
 
 LevelName = Literal["read", "write", "admin"]
@@ -62,7 +63,7 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
     return page_response(request, await users.of_chain(service.pool, caller.chain, page), page)
 
 
-@patch("/users/{id:str}")
+@patch("/users/{id:str}", responses=problems(409))
 async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
     """Change, disable or enable a user's level for the chain. It holds from the user's next request."""
     value = read_json(request, body)
@@ -70,18 +71,26 @@ async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, 
     new = check_body(UserChangeBody, value)
     id = number_of(id, "user-not-found")
     level = Level[new.level.upper()] if new.level else None
+    if level not in (None, caller.level) or new.enabled is False:
+        _refuse_own(caller, id)
     async with audited(request, "user.change", f"user {id}", changed_fields(new)) as change:
         await users.change_level(change.connection, id, caller.chain, level, new.enabled)
         return await users.one_of_chain(change.connection, caller.chain, id)
 
 
-@delete("/users/{id:str}")
+@delete("/users/{id:str}", responses=problems(409))
 async def remove_user(request: AnyRequest, id: UserId) -> None:
     """Remove a user's level for the chain. Levels for other chains stay."""
     _, caller = admitted(request)
     id = number_of(id, "user-not-found")
+    _refuse_own(caller, id)
     async with audited(request, "user.remove", f"user {id}") as change:
         await users.remove_level(change.connection, id, caller.chain)
+
+
+def _refuse_own(caller: Caller, user: int) -> None:
+    if (caller.kind, caller.id) == ("user", str(user)):
+        raise ProblemError("own-level")
 
 
 def _violations(new: UserBody) -> list[Violation]:

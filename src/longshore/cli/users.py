@@ -31,20 +31,24 @@ LevelName = Literal["none", "read", "write", "admin"]
 @user_app.command("create", epilog="Example: longshore user create anna --chain 1764 --level admin")
 def user_create(
     name: Annotated[str, Argument(help="The new user's name.")],
-    chain: Annotated[int | None, Option(help="Chain that the level is for.", min=1, max=2**63 - 1)] = None,
-    level: Annotated[LevelName, Option(help="Level for the chain.")] = "read",
+    chain: Annotated[
+        int | None, Option(help="Chain that the level is for; with --level.", min=1, max=2**63 - 1)
+    ] = None,
+    level: Annotated[LevelName | None, Option(help="Level for the chain; with --chain.")] = None,
 ) -> None:
     """Create a user. The password is prompted for, or read from standard input."""
     from longshore.access import audit, users
     from longshore.access.tokens import Level
 
+    if (chain is None) != (level is None):
+        raise click.UsageError("--chain and --level go together: the level is for that chain")
     if (expected := users.name_violation(name)) is not None:
         raise LongshoreError(expected)
     password = _new_password()
 
     async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.create(connection, name, password)
-        if chain is not None and level != "none":
+        if chain is not None and level is not None and level != "none":
             await users.set_level(connection, user, chain, Level[level.upper()])
             details = {"username": name, "level": level}
             await audit.record(connection, actor, chain, "user.create", f"user {user}", details)
