@@ -322,6 +322,8 @@ def test_command_line_manages_clients_and_tokens(idle: Longshore, tmp_path: Path
     assert status(idle, token) == 200
     failed(run("token", "create", "--chain", "77", "--level", "read", "--hide", "users.phone", folder=tmp_path,
                database_url=idle.url), "users.phone_number")  # fmt: skip
+    failed(run("token", "create", "--chain", "77", "--level", "admin", "--hide", "users.id", folder=tmp_path,
+               database_url=idle.url), "--hide: is for the levels read and write")  # fmt: skip
     failed(run("client", "disable", "999999", folder=tmp_path, database_url=idle.url), "999999")
 
 

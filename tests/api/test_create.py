@@ -94,6 +94,7 @@ def test_a_time_that_is_none_or_has_no_offset_is_refused(waiting: httpx2.Client,
         ("chain", 1764.5, "/chain", "expected an integer"),
         ("chain", 0, "/chain", "positive"),
         ("chain", -1764, "/chain", "positive"),
+        ("chain", 2**63, "/chain", "expected a positive integer of at most 9223372036854775807"),
         ("chain", 10**30, "/chain", "expected"),
         ("desc", None, "/desc", "expected a string"),
         ("desc", "a\x00b", "/desc", "U+0000"),
@@ -131,6 +132,20 @@ def test_all_violations_of_a_body_are_named_at_once(waiting: httpx2.Client) -> N
         "/chain", "/dsc", "/desc", "/target/action", "/target/export_index", "/target/export_format",
         "/target/colour", "/trigger/once", "/trigger/segmnt",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"desc": "\\ud800"}', r"expected JSON: a string has half a surrogate pair, such as \ud800 alone"),
+        (b'{"desc": "\\ud8', "expected JSON: Input data was truncated"),
+    ],
+)
+def test_half_a_surrogate_pair_is_not_called_a_body_that_is_cut_off(
+    waiting: httpx2.Client, body: bytes, said: str
+) -> None:
+    answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
+    assert violations(answer) == {"": said}
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def test_nightly_export_is_paused_resumed_and_backfilled(logged_in: Cli) -> None
 
 def test_exit_codes_say_what_happened(logged_in: Cli) -> None:
     later = json.loads(logged_in("export", "wallet-ledger", "--at", "2099-01-01T00:00:00Z", "--json")[1])
+    assert "a number of at most nine digits" in logged_in("export", "wallet-ledger", "--last", "100000000000w")[2]
     cases: list[tuple[int, tuple[str, ...]]] = [
         (1, ("tasks", "download", str(later["id"]))),
         (2, ("export", "wallet-leger")),

@@ -49,6 +49,8 @@ def test_form_that_is_refused_has_the_status_of_the_refusal(admin: httpx2.Client
     [
         ({"rule-field": "", "rule-operator": "is", "rule-value": "F"}, "/trigger/segment/rules/0/field_name"),
         ({"rule-operator": "is", "rule-value": "F"}, "/trigger/segment/rules/0/field_name"),
+        ({"when": "at", "at": "garbage"}, "expected a time, such as 2026-05-26 14:30, got &#34;garbage&#34;"),
+        ({"when": "at"}, "expected a time, such as 2026-05-26 14:30, got &#34;&#34;"),
         ({"when": "nope"}, "expected now or at or cron, got &#34;nope&#34;"),
     ],
 )

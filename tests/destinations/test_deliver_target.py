@@ -54,6 +54,7 @@ def test_many_files_have_a_folder_of_their_own_by_default() -> None:
         ("../{run}{name}", "relative path"), ("/{run}/{name}", "relative path"), ("a//{run}{name}", "relative path"),
         ("a/./{run}{name}", "relative path"), ("{run}{name}/", "relative path"), ("a/ /{run}{name}", "relative path"),
         ("{interval_end:../}{run}{name}", "relative path"), ("{interval_end:/%Y}/{run}{name}", "relative path"),
+        (".../{run}-{name}", "of dots and spaces alone"),
         ("a\\{run}{name}", "expected letters"), ("{run}{name}\n", "expected letters"),
         ("é/{run}{name}", "expected letters"),
         ("{{run}}{name}", "expected letters"), ("{run}}{name}", "expected letters"),

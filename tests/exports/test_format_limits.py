@@ -175,6 +175,13 @@ def test_an_error_for_too_many_decimals_in_parquet_names_the_remedy(url: str) ->
     assert parquet_values(data) == [Decimal(1), Decimal("0.3333")]
 
 
+@pytest.mark.parametrize(("type", "text"), [("numeric", "NaN"), ("timestamptz", "infinity"), ("date", "-infinity")])
+def test_value_that_no_rounding_brings_into_parquet_is_not_to_be_rounded(url: str, type: str, text: str) -> None:
+    with pytest.raises(LongshoreError, match=r"leave out the row by a rule, or export to csv") as refused:
+        content(url, over(url, type, [text], NUMBER if type == "numeric" else FieldType.DATE), "parquet")
+    assert "round" not in str(refused.value)
+
+
 def test_parquet_has_a_cell_of_nine_megabytes(url: str) -> None:
     index = over(url, "text", ["a", None, "b"])
     asyncio.run(execute(url, "update limits.rows set value = repeat(E'x\"\\n', 3000000) where id = 1"))

@@ -56,6 +56,9 @@ def test_unchanged_results_of_every_format_pass(service: Longshore, tmp_path: Pa
     paths = three_runs(service, tmp_path, **target)
     assert [found.run for found in verify(reversed(paths))] == [1, 2, 3]
     assert {found.rows for found in verify(paths)} == {20_000}
+    assert [found.run for found in verify([*paths, paths[1]])] == [1, 2, 2, 3]  # named twice
+    with pytest.raises(LongshoreError, match="is a folder; name the result file"):
+        verify([tmp_path])
 
 
 def test_verify_finds_a_file_with_a_changed_byte(service: Longshore, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ UTF_8 = "utf-8"
 
 S = TypeVar("S", bound=msgspec.Struct)
 MAX_DEPTH = 32
+TRUNCATED = "truncated"  # msgspec says it of half a surrogate pair near the end, too
+HALF_PAIR = r"a string has half a surrogate pair, such as \ud800 alone"
 
 
 class RepeatedKeys(dict[str, Any]):
@@ -56,10 +58,20 @@ def read_json(request: AnyRequest, body: bytes) -> Any:
         value = BODY.decode(body)
         shape = json.loads(body, object_pairs_hook=_object, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ValidationError([Violation(f"expected JSON: {error}", "")]) from None
+        reason = HALF_PAIR if TRUNCATED in str(error) and _is_json(body) else str(error)
+        raise ValidationError([Violation(f"expected JSON: {reason}", "")]) from None
     if violations := _shape_violations(shape):
         raise ValidationError(violations)
     return value
+
+
+def _is_json(body: bytes) -> bool:
+    """Return whether a body is JSON to Python, which takes halves of surrogate pairs."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _refuse_other_media_types(request: AnyRequest, expected: Sequence[str]) -> None:

@@ -189,7 +189,7 @@ def _check_parts(
 ) -> None:
     chain = value.get("chain")
     if isinstance(chain, int) and not 1 <= chain <= MAX_BIGINT:
-        violations.append(Violation("expected a positive integer", "/chain"))
+        violations.append(Violation(f"expected a positive integer of at most {MAX_BIGINT}", "/chain"))
     target, trigger = value.get("target"), value.get("trigger")
     action = target.get("action") if isinstance(target, dict) else None
     exports = action == "export" or not (isinstance(action, str) and action in actions)

@@ -94,7 +94,8 @@ def period(text: str, option: str) -> dict[str, int]:
     """Return a period such as `24h` as `{"hours": 24}`. Raises BadParameter."""
     match = PERIOD.fullmatch(text)
     if not match:
-        raise click.BadParameter(f"expected a number with m, h, d or w, such as 24h, got {text!r}", param_hint=option)
+        expected = "a number of at most nine digits with m, h, d or w, such as 24h"
+        raise click.BadParameter(f"expected {expected}, got {text!r}", param_hint=option)
     return {UNITS[match[2]]: int(match[1])}
 
 

@@ -144,7 +144,8 @@ def token_create(  # noqa: PLR0913 (the options of the command)
         raise click.BadParameter(f"client: {expected}")
     violations = scope_violations(catalog.load(load().settings.catalog), level, index or None, hide or [])
     if violations:
-        raise LongshoreError(violations[0].detail)
+        option = "--index" if (violations[0].pointer or "").startswith("/indexes") else "--hide"
+        raise LongshoreError(f"{option}: {violations[0].detail}")
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     scope = tokens.Scope(list(dict.fromkeys(set(more_chain or ()) - {chain})), index or None, hide or [], expires)
 

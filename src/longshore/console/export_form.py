@@ -153,10 +153,20 @@ def _trigger(form: ExportForm, fields: dict[str, str]) -> dict[str, Any]:
         return further | {"cron": fields.get("cron", ""), "timezone": zone}
     once = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     if when == "at":  # a script says the zone of the browser
-        once = with_offset(fields.get("at", ""), fields.get("at-zone", zone))
+        once = _moment(fields.get("at", ""), fields.get("at-zone", zone))
     if "repeat" in fields:
         return further | {"once": once, "repeat": fields["repeat"], "timezone": zone}
     return {"once": once} | ({"timezone": zone} if "timezone" in before else {})  # that of date rules
+
+
+def _moment(text: str, zone: str) -> str:
+    """Return a time of the form with its offset. Raises ValidationError."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        expected = f"expected a time, such as 2026-05-26 14:30, got {in_json(text)}"
+        raise ValidationError([Violation(expected, "/trigger/once")]) from None
+    return with_offset(text, zone)
 
 
 def _keys(fields: dict[str, str]) -> list[dict[str, str]] | None:

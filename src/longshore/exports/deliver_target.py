@@ -136,7 +136,7 @@ def check_template(entry: Deliver, *, many_files: bool = False) -> str | None:
     if not TEXT.fullmatch(text):
         return "expected letters, digits, spaces and `_.=/@+,~-` around the placeholders"
     if any(part.strip(". ") == "" for part in text.split("/")):
-        return "expected a relative path without empty parts, `.` and `..`"
+        return "expected a relative path without parts that are empty or of dots and spaces alone"
     if "{name}" not in template:
         return "lacks {name}, the file's path within the run: data, manifest and signature need paths of their own"
     # A manifest is found by the file's name with a suffix, and finds the many files below its own folder.

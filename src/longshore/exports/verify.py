@@ -49,8 +49,9 @@ def verify(paths: Iterable[Path], keys: Path | None = None) -> list[Manifest | F
     """
     known = None if keys is None else _read_keys(keys)
     read = sorted((_verify_result(path, known) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
-    for (before, hash_before), (after, _) in itertools.pairwise(read):
-        if before.task == after.task and after.previous != hash_before:
+    for (before, hash_before), (after, hash_after) in itertools.pairwise(read):
+        is_same = hash_before == hash_after  # the same result twice
+        if before.task == after.task and not is_same and after.previous != hash_before:
             raise LongshoreError(
                 f"run {after.run} of task {after.task} does not follow run {before.run}: "
                 "a run between them is missing, or a manifest was changed"
@@ -72,7 +73,7 @@ def missing_package(manifest: Manifest | FilesManifest) -> str | None:
 
 
 def _verify_result(path: Path, keys: Keys | None) -> tuple[Manifest | FilesManifest, str]:
-    if not path.name:
+    if path.is_dir():
         raise LongshoreError(f"{path} is a folder; name the result file")
     if is_files(path.name):
         text = _read_signed(path, keys)
