@@ -219,6 +219,14 @@ def test_closed_standard_streams_are_no_fault() -> None:
 
 
 @pytest.mark.usefixtures("logged_in")
+def test_output_to_a_closed_stream_is_an_error_of_the_command() -> None:
+    done = in_shell("longshore tasks list --json >&-")
+    assert done.stdout.split() == [b"1"]
+    assert done.stderr.startswith(b"longshore: [Errno 9]")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("logged_in")
 def test_closed_or_odd_standard_input_is_told_in_a_line() -> None:
     done = in_shell("longshore request POST /tasks --input - <&-")
     assert (done.stdout, b"Traceback" in done.stderr) == (b"2\n", False)

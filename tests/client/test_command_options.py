@@ -1,6 +1,7 @@
 """The options of exports, the lists of tasks, the stored logins and segments, from a shell."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +236,11 @@ def test_file_that_appeared_while_an_export_ran_is_not_replaced(longshore: Longs
 
 
 def test_device_is_not_replaced_by_a_file(logged_in: Cli) -> None:
-    code, _, told = logged_in("export", "users", "-o", "/dev/null")
+    os.mkfifo("pipe")  # in place of a device: none of the machine's own is put at risk
+    code, _, told = logged_in("export", "users", "-o", "pipe")
     assert code == 2
-    assert "'/dev/null' is not a regular file; write to it with `-o - > /dev/null`" in told
-    assert Path("/dev/null").is_char_device()
+    assert "'pipe' is not a regular file, but a device or a pipe; write to it with `-o - > pipe`" in told
+    assert Path("pipe").is_fifo()
 
 
 def test_json_of_an_export_is_that_of_the_task(logged_in: Cli) -> None:

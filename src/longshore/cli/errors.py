@@ -18,7 +18,7 @@ from longshore.client import errors as c
 from longshore.errors import LongshoreError, first_line
 
 CODES: dict[type[Exception], int] = {
-    c.SegmentError: USAGE,
+    c.ArgumentError: USAGE,
     c.BadRequestError: USAGE,
     c.ProfileError: USAGE,
     c.NotFoundError: NOT_FOUND,

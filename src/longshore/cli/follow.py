@@ -1,6 +1,7 @@
 """Wait for a task and download its result, with a bar on a terminal and with lines in a pipe."""
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -38,13 +39,9 @@ def refuse_output(to: str | None, *, clobber: bool) -> None:
     try:
         path = download_path(to or ".")
     except DownloadError as error:
-        raise click.BadParameter(str(error), param_hint="--output") from None
-    if path.is_dir() or not path.exists():
-        return
-    if not path.is_file():
-        reason = f"{str(path)!r} is not a regular file; write to it with `-o - > {path}`"
-        raise click.BadParameter(reason, param_hint="--output")
-    if not clobber:
+        hint = f"; write to it with `-o - > {to}`" if to and os.path.lexists(to) and not Path(to).is_dir() else ""
+        raise click.BadParameter(f"{error}{hint}", param_hint="--output") from None
+    if not clobber and path.is_file():
         raise CommandError(f"{printable(str(path))} exists; --clobber replaces it")
 
 

@@ -49,9 +49,9 @@ def main() -> None:
             os._exit(code)
 
     atexit.register(leave)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell, as in `2>&-`
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    for name, mode in (("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:  # closed by the shell, as in `2>&-`; a write to standard output has to fail
+            setattr(sys, name, os.fdopen(os.open(os.devnull, mode), "w", encoding="utf-8"))
         getattr(sys, name).reconfigure(errors="backslashreplace")  # a locale may lack a character
     if sys.stdin is None:
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # until the process ends

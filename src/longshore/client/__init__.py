@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from longshore.client.blocking.client import Longshore
 from longshore.client.blocking.task import Task
 from longshore.client.errors import (
+    ArgumentError,
     BadRequestError,
     ClientError,
     ConflictError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from longshore.client.asynchronous.task import AsyncTask
 
 __all__ = [
+    "ArgumentError",
     "AsyncLongshore",
     "AsyncTask",
     "BadRequestError",

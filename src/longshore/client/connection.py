@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
-from longshore.client.requests import Request
+from longshore.client.errors import ArgumentError, ClientError, LostError, NoAnswerError, NotSentError
+from longshore.client.requests import Request, check_headers
 
 if TYPE_CHECKING:
     import ssl
@@ -64,6 +64,7 @@ class Connection(msgspec.Struct, frozen=True):
 
         own = request.url.startswith("/")
         headers = {"Accept-Encoding": "identity", **request.headers}
+        check_headers(headers)
         content = None
         if own:
             headers |= {"Authorization": f"Bearer {self.token}", "X-Session-Chain-Id": str(self.chain)}
@@ -90,6 +91,8 @@ class Connection(msgspec.Struct, frozen=True):
             yield
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
             raise self.client_error(error, request) from None
+        except UnicodeEncodeError:
+            raise ArgumentError("an argument is no text in UTF-8") from None
 
     def client_error(self, error: Exception, request: Request) -> ClientError:
         """Return the client's error for one of the HTTP library's. Its message has no credential."""

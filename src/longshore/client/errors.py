@@ -8,7 +8,8 @@
     ├── TaskFailedError        the task ended in another state than DONE
     ├── DownloadError          the download is not the result that the run recorded
     │   └── ExistsError        a file is in the way that must not be replaced
-    ├── SegmentError           rules that the service would refuse
+    ├── ArgumentError          an argument that no request can be made of; nothing was sent
+    │   └── SegmentError       rules that the service would refuse
     ├── ProfileError           the profile does not exist or cannot be read
     └── ProblemError           the service answered with a problem (RFC 9457)
         ├── BadRequestError    400, 413, 415, 422
@@ -70,7 +71,11 @@ class ExistsError(DownloadError):
     """A file is in the way of a download that must not replace any."""
 
 
-class SegmentError(ClientError, ValueError):
+class ArgumentError(ClientError, ValueError):
+    """An argument that no request can be made of. Nothing was sent."""
+
+
+class SegmentError(ArgumentError):
     """Rules that the service would refuse."""
 
 

@@ -2,16 +2,21 @@
 
 import base64
 import math
+import operator
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from longshore.client.errors import ClientError, NoAnswerError, problem
+from longshore.client.errors import ArgumentError, ClientError, NoAnswerError, problem
 
 T = TypeVar("T")
+
+FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
+FIELD_VALUE = re.compile(r"([!-~]([ -~\t]*[!-~])?)?")  # https://www.rfc-editor.org/rfc/rfc9110#section-5.5
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +32,24 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of silence that are allowed in addition to the client's own."""
     deadline: float = math.inf
     """The time of the monotonic clock until which the answer is waited for."""
+
+
+def api_request(method: str, path: str, **parts: Any) -> Request:
+    """Return a request to a path of the API. Raises ArgumentError for a path or a method that no request can have."""
+    if not path.startswith("/"):
+        raise ArgumentError(f"expected a path of the API such as /tasks/12345, got {path!r}")
+    if not FIELD_NAME.fullmatch(method):
+        raise ArgumentError(f"expected a method such as GET, got {method!r}")
+    return Request(method=method.upper(), url=path, **parts)
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise ArgumentError for a header field that no request can have."""
+    for name, value in headers.items():
+        if not FIELD_NAME.fullmatch(name):
+            raise ArgumentError(f"{name!r} is no name of a header field")
+        if not FIELD_VALUE.fullmatch(value):
+            raise ArgumentError(f"{name} is {value!r}; expected printable ASCII characters without a space at the ends")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -67,8 +90,22 @@ def idempotency_header(key: str | None = None) -> dict[str, str]:
 
 
 def path_step(name: str) -> str:
-    """Return a name as a step of a path."""
-    return quote(str(name), safe="")
+    """Return a name as a step of a path. Raises ArgumentError."""
+    try:
+        return quote(str(name), safe="")
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{name!r} is no text in UTF-8") from None
+
+
+def whole_number(name: str, value: Any, minimum: int = 0) -> int:
+    """Return the whole number that a parameter is. Raises ArgumentError."""
+    try:
+        number = int(value) if isinstance(value, str) else operator.index(value)
+    except (TypeError, ValueError):
+        number = minimum - 1
+    if number < minimum:
+        raise ArgumentError(f"`{name}`: expected a whole number from {minimum} on, got {value!r}")
+    return number
 
 
 def without_none(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Sequence, Set
 from pathlib import Path
 
@@ -36,11 +38,23 @@ class DownloadOptions(msgspec.Struct, frozen=True):
     replace: bool = True
     """Whether files that exist are replaced; else ExistsError is raised."""
 
-    def refuse_existing(self, *paths: Path) -> None:
-        """Raise ExistsError for the first path that exists, unless it may be replaced."""
+    def check_targets(self, *paths: Path) -> None:
+        """Raise DownloadError for the first path that must not be replaced: no regular file, or without `replace`."""
         for path in paths:
+            refuse_irregular(path)
             if not self.replace and os.path.lexists(path):
                 raise ExistsError(f"{path} exists")
+
+
+def refuse_irregular(path: Path) -> None:
+    """Raise DownloadError if a path exists and is no regular file: a rename would replace it by one."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a symbolic link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise DownloadError(f"{str(path)!r} is not a regular file, but {kind}")
 
 
 def has_many_files(run: Run) -> bool:
@@ -49,14 +63,21 @@ def has_many_files(run: Run) -> bool:
 
 
 def download_path(path: str | Path) -> Path:
-    """Return the path to download to. Raises DownloadError if nothing can be written to its folder."""
+    """Return the path to download to, a regular file, a folder or nothing yet.
+
+    Raises DownloadError for all others, and if nothing can be written to the folder.
+    """
     to = Path(path)
     folder = to if str(path).endswith(("/", os.sep)) or to.is_dir() else to.parent
     if not folder.is_dir():
         reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
         raise DownloadError(f"{str(folder)!r} {reason}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise DownloadError(f"the folder {str(folder)!r} cannot be written to")
+    if not to.is_dir():
+        refuse_irregular(to)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DownloadError(f"the folder {str(folder)!r} cannot be written to: {error.strerror}") from None
     return to
 
 

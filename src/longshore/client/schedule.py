@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from longshore.client.errors import ClientError, NoAnswerError
+from longshore.client.errors import ArgumentError, NoAnswerError
 
 LONG_AGO = "2000-01-01T00:00:00+00:00"
 """As `once` it means now, by the clock of the service, and it is the same in every request."""
@@ -18,9 +18,11 @@ class Times(msgspec.Struct, frozen=True):
 
 
 def moment(name: str, time: datetime) -> str:
-    """Return a time of a parameter. Raises ClientError for one without a time zone."""
+    """Return a time of a parameter. Raises ArgumentError for one without a time zone."""
+    if not isinstance(time, datetime):
+        raise ArgumentError(f"`{name}`: expected a datetime with a time zone, got {time!r}")
     if time.tzinfo is None:
-        raise ClientError(f"`{name}` has no time zone; give it one, such as datetime.UTC")
+        raise ArgumentError(f"`{name}` has no time zone; give it one, such as datetime.UTC")
     return time.isoformat()
 
 

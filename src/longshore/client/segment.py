@@ -156,6 +156,8 @@ class F:
 
     def is_one_of(self, values: Iterable[Any]) -> Rule:
         """The field equals one of 1 to 1,000 values."""
+        if isinstance(values, str | bytes):
+            raise SegmentError(f"expected a list of values, got {values!r}")
         operands = list(values)
         if not 1 <= len(operands) <= MAX_VALUES:
             raise SegmentError(f"expected 1 to {MAX_VALUES} values, got {len(operands)}")

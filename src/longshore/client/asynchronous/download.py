@@ -22,6 +22,7 @@ from longshore.client.result_files import (
     has_many_files,
     is_complete,
     path_of,
+    refuse_irregular,
     refuse_same_file,
 )  # fmt: skip
 
@@ -40,7 +41,7 @@ async def download(transport: AsyncTransport, id: int, path: Path, options: Down
         into = path / name if path.is_dir() else path
         manifest_path = into.with_name(into.name + MANIFEST)
         beside = (manifest_path, manifest_path.with_name(manifest_path.name + SIGNATURE)) if options.manifest else ()
-        await in_thread(options.refuse_existing, into, *beside)
+        await in_thread(options.check_targets, into, *beside)
         file = RunFile(path=name, index="", rows=run.rows, bytes=run.bytes, sha256=run.sha256, url=url)
         try:
             await fetch_file(transport, into, file, partial(_download_url, transport, of_run), options.on_bytes)
@@ -90,7 +91,8 @@ async def _download_files(transport: AsyncTransport, id: int, run: Run, folder: 
     if not folder.is_dir():
         raise DownloadError(f"the result of task {id} has many files; give a folder that exists, not {str(folder)!r}")
     path = folder / Path(run.result).name
-    await in_thread(options.refuse_existing, path)
+    await in_thread(options.check_targets, path)
+    await in_thread(refuse_irregular, path.with_name(path.name + SIGNATURE))
     manifest = await manifest_of(transport, id, run.run)
     if hashlib.sha256(manifest).hexdigest() != run.sha256:
         raise DownloadError(f"the manifest of run {run.run} of task {id} is not the one that the run recorded")
@@ -101,7 +103,7 @@ async def _download_files(transport: AsyncTransport, id: int, run: Run, folder: 
             to = path_of(folder, file)
             await in_thread(refuse_same_file, to, written)
             if not await in_thread(is_complete, to, file):
-                await in_thread(options.refuse_existing, to)
+                await in_thread(options.check_targets, to)
                 await in_thread(to.parent.mkdir, parents=True, exist_ok=True)
                 address = partial(_file_url, transport, id, run.run, number)
                 on_bytes = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)

@@ -9,7 +9,7 @@ from longshore.client.api_types import CatchUp, Repeat, StateCode
 from longshore.client.asynchronous.resource import AsyncResource, first_entries
 from longshore.client.asynchronous.task import AsyncTask
 from longshore.client.model import TaskData
-from longshore.client.requests import idempotency_header, without_none
+from longshore.client.requests import idempotency_header, whole_number, without_none
 from longshore.client.schedule import LONG_AGO, Times, moment
 
 
@@ -18,7 +18,7 @@ class AsyncTasks(AsyncResource):
 
     async def get(self, id: int) -> AsyncTask:
         """Return one task. Raises NotFoundError."""
-        return AsyncTask(self._transport, await self._get(f"/tasks/{int(id)}", TaskData))
+        return AsyncTask(self._transport, await self._get(f"/tasks/{whole_number('id', id)}", TaskData))
 
     async def list(
         self, status: StateCode | None = None, action: str | None = None, limit: int | None = 25, offset: int = 0

@@ -17,7 +17,7 @@ from longshore.client.blocking.transport import Transport
 from longshore.client.blocking.webhooks import Webhooks
 from longshore.client.connection import resolve_connection
 from longshore.client.profiles import read_profile
-from longshore.client.requests import Request, idempotency_header
+from longshore.client.requests import api_request, idempotency_header
 
 if TYPE_CHECKING:
     import ssl
@@ -86,10 +86,10 @@ class Longshore:
     ) -> Any:  # fmt: skip
         """Send a request to a path of the API, such as `/audit`, and return the decoded answer; None for an empty one.
 
-        For what has no method here; `stream` gives status and header fields too. Raises ProblemError.
+        For what has no method here; `stream` gives status and header fields too. Raises ProblemError, ArgumentError.
         """
         headers = idempotency_header(idempotency_key) if idempotency_key else {}
-        request = Request(method=method.upper(), url=path, params=params or {}, headers=headers, body=body)
+        request = api_request(method, path, params=params or {}, headers=headers, body=body)
         answer = self._transport.send(request, is_idempotent=True if idempotency_key else None)
         return answer.expect(object) if answer.check().body else None
 
@@ -101,9 +101,9 @@ class Longshore:
         """Send a request to a path of the API, and open its answer, whatever its status: `with` closes it.
 
         For answers as they are: status, header fields, and the bytes of the body in chunks. The request is sent once;
-        nothing is retried. `body`: as JSON; `msgspec.Raw` as it is. Raises NoAnswerError.
+        nothing is retried. `body`: as JSON; `msgspec.Raw` as it is. Raises NoAnswerError, ArgumentError.
         """
-        request = Request(method=method.upper(), url=path, params=params or {}, headers=headers or {}, body=body)
+        request = api_request(method, path, params=params or {}, headers=headers or {}, body=body)
         with self._transport.stream(request) as (answer, chunks):
             yield StreamedAnswer(answer.status, answer.headers, chunks)
 

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 from longshore.client.api_types import Segment
 from longshore.client.blocking.transport import Transport
 from longshore.client.model import Index, State, TaskData
-from longshore.client.requests import Request, path_step, without_none
+from longshore.client.requests import Request, path_step, whole_number, without_none
 from longshore.client.segment import Rules
 
 T = TypeVar("T")
@@ -101,6 +101,7 @@ class TaskResource(Resource):
 def first_entries(entries: Iterator[T], limit: int | None) -> list[T]:
     """Return the first entries of an iterator as a list; None: all of them."""
     found: list[T] = []
+    limit = None if limit is None else whole_number("limit", limit)
     if limit == 0:
         return found
     for entry in entries:

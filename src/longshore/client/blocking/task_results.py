@@ -13,7 +13,7 @@ from longshore.client.blocking.resource import TaskResource, first_entries
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
-from longshore.client.requests import idempotency_header, path_step
+from longshore.client.requests import idempotency_header, path_step, whole_number
 from longshore.client.result_files import FILES_PAGE, Address, DownloadOptions, download_path
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class TaskResults(TaskResource):
         """Download the result to a file, or into a folder under its own name, and return the path.
 
         `run`: the run whose result it is; None for the one with the newest data. `manifest`: also write the manifest
-        and its signature beside the file, for `longshore verify`. `replace`: whether to replace files that exist.
-        `progress`: show a bar, as `wait` does.
+        and its signature beside the file, for `longshore verify`. `replace`: whether to replace files that exist;
+        devices, pipes and symbolic links never are. `progress`: show a bar, as `wait` does.
         A result of many files needs a folder. It always has its manifest and signature, and the path is the manifest's.
         An interrupted download is resumed, also by a later call. A file appears once it is complete and has the
         SHA-256 that the run recorded. The folder must exist; a path that ends with "/" is a folder.
@@ -136,6 +136,7 @@ class TaskResults(TaskResource):
         `longshore[arrow]`.
         """
         tables.require_parquet(self.data.target)
+        whole_number("rows", rows, minimum=1)
         with tables.temporary_folder() as folder:
             file = downloads.download(self._transport, self.id, folder, DownloadOptions())
             found = tables.batches(file, rows)

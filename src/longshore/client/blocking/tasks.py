@@ -10,7 +10,7 @@ from longshore.client.api_types import CatchUp, Repeat, StateCode
 from longshore.client.blocking.resource import Resource, first_entries
 from longshore.client.blocking.task import Task
 from longshore.client.model import TaskData
-from longshore.client.requests import idempotency_header, without_none
+from longshore.client.requests import idempotency_header, whole_number, without_none
 from longshore.client.schedule import LONG_AGO, Times, moment
 
 
@@ -19,7 +19,7 @@ class Tasks(Resource):
 
     def get(self, id: int) -> Task:
         """Return one task. Raises NotFoundError."""
-        return Task(self._transport, self._get(f"/tasks/{int(id)}", TaskData))
+        return Task(self._transport, self._get(f"/tasks/{whole_number('id', id)}", TaskData))
 
     def list(
         self, status: StateCode | None = None, action: str | None = None, limit: int | None = 25, offset: int = 0
