@@ -220,7 +220,7 @@ def test_closed_standard_streams_are_no_fault() -> None:
 
 @pytest.mark.usefixtures("logged_in")
 def test_output_to_a_closed_stream_is_an_error_of_the_command() -> None:
-    done = in_shell("longshore tasks list --json >&-")
+    done = in_shell("longshore tasks list >&-")
     assert done.stdout.split() == [b"1"]
     assert done.stderr.startswith(b"longshore: [Errno 9]")
     assert b"Traceback" not in done.stderr

@@ -94,7 +94,7 @@ def path_step(name: str) -> str:
     try:
         return quote(str(name), safe="")
     except UnicodeEncodeError:
-        raise ArgumentError(f"{name!r} is no text in UTF-8") from None
+        raise ArgumentError("an argument is no text in UTF-8") from None
 
 
 def whole_number(name: str, value: Any, minimum: int = 0) -> int:
