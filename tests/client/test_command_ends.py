@@ -106,6 +106,18 @@ def test_ctrl_c_says_that_the_task_runs_on_and_how_to_follow_it(longshore: Longs
     later.cancel()
 
 
+def test_ctrl_c_while_the_commands_are_imported_ends_quietly() -> None:
+    program = """
+import os, sys
+interrupts = iter([2])
+sys.addaudithook(lambda event, about: event == "import" and about[0] == "longshore.cli.login"
+                 and os.kill(os.getpid(), next(interrupts, 0)))
+import longshore.__main__
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_ctrl_c_in_an_export_names_its_task(logged_in: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

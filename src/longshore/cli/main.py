@@ -7,31 +7,34 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-from click.exceptions import Exit
+try:
+    import click
+    from click.exceptions import Exit
 
-from longshore.cli import (  # noqa: F401  # each adds its commands to the app
-    api_request,
-    catalog,
-    completion,
-    database,
-    destinations,
-    exits,
-    export,
-    indexes,
-    keys,
-    login,
-    secrets,
-    segments,
-    service,
-    service_clients,
-    shares,
-    task_results,
-    task_schedules,
-    users,
-    verify,
-)
-from longshore.cli.app import NAME, app
+    from longshore.cli import (  # noqa: F401  # each adds its commands to the app
+        api_request,
+        catalog,
+        completion,
+        database,
+        destinations,
+        exits,
+        export,
+        indexes,
+        keys,
+        login,
+        secrets,
+        segments,
+        service,
+        service_clients,
+        shares,
+        task_results,
+        task_schedules,
+        users,
+        verify,
+    )
+    from longshore.cli.app import NAME, app
+except KeyboardInterrupt:  # Ctrl-C while the commands are imported
+    sys.exit(130)
 
 __all__ = ["app", "main", "run"]
 
