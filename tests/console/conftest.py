@@ -35,6 +35,7 @@ expect.set_options(timeout=30_000)
 
 REFUSED = re.compile(r"status of (400|401|403|409) ")
 """What Chromium notes where a test asks for what is refused; a file or page that is missing or broken is none of it."""
+ABORTED = re.compile(r"htmx:(sendAbort|afterRequest)")  # a newer request took its place, or the page was left
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -67,7 +68,8 @@ def context(chromium: Browser, service: Longshore) -> Iterator[Callable[..., Bro
 
     def hear(said: ConsoleMessage) -> None:
         is_preview = "/new/preview" in said.location["url"]  # of a segment that is gone
-        if said.type == "error" and not REFUSED.search(said.text) and not is_preview:
+        is_expected = is_preview or REFUSED.search(said.text) or ABORTED.search(said.text)
+        if said.type == "error" and not is_expected:
             wrong.append(f"console: {said.text}")
 
     def see(asked: Request) -> None:

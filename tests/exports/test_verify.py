@@ -107,7 +107,7 @@ def test_relative_rules_are_in_the_manifest_with_their_times(service: Longshore)
         task = client.post("/tasks", json=export_body(segment=segment)).json()["id"]
         ended(client, task)
         found = manifest(client, task, 1).json()["segment"]["rules"][0]
-        began = client.get(f"/tasks/{task}/runs").json()[0]["began"]
+        due = client.get(f"/tasks/{task}/runs").json()[0]["due"]
     assert {key: found[key] for key in rule} == rule
-    assert found["to"].startswith(began.removesuffix("Z"))
+    assert found["to"].startswith(due.removesuffix("Z"))
     assert found["from"] < found["to"]
