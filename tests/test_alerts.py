@@ -155,11 +155,10 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     assert {case.alert for case in CASES if not case.fires_at} == set(RULES)
 
 
-PAGE = DEPLOY.parent / "docs" / "operations.md"
-
-
-UPGRADING = DEPLOY.parent / "UPGRADING.md"
-STATEMENTS = re.findall(r"^```sql\n(.+?)^```$", PAGE.read_text() + UPGRADING.read_text(), re.M | re.S)
+DOCS = DEPLOY.parent / "docs"
+PAGE = DOCS / "monitoring.md"
+PAGES = (PAGE, DOCS / "operations.md", DOCS / "secrets.md", DEPLOY.parent / "UPGRADING.md")
+STATEMENTS = [found for page in PAGES for found in re.findall(r"^```sql\n(.+?)^```$", page.read_text(), re.M | re.S)]
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -179,7 +178,7 @@ def test_the_statement_about_failed_runs_groups_them_by_their_reason(idle: Longs
 
 def test_every_alert_is_explained_where_it_says() -> None:
     page = PAGE.read_text()
-    assert "docs/operations.md" in ALERTS.read_text()
+    assert "docs/monitoring.md" in ALERTS.read_text()
     for alert in RULES:
         assert f"**{alert}**" in page
 

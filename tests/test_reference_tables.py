@@ -1,4 +1,4 @@
-"""The tables of settings and metrics in docs/operations.md are those of the code."""
+"""The tables of settings and metrics in the docs are those of the code."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ from longshore.settings import Settings, description
 from longshore.tasks.queue_metrics import GAUGES
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
-def _rows(heading: str) -> list[list[str]]:
-    """Return the cells of the table below a heading, without its head."""
-    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def _rows(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the table below a heading of a page, without its head."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
@@ -25,7 +25,7 @@ def _setting(field: msgspec.structs.FieldInfo) -> list[str]:
 
 
 def test_every_setting_is_in_the_table_with_its_default_and_description() -> None:
-    assert _rows("All settings") == [_setting(field) for field in msgspec.structs.fields(Settings)]
+    assert _rows("settings.md", "All settings") == [_setting(field) for field in msgspec.structs.fields(Settings)]
 
 
 def test_every_metric_is_in_the_table_of_metrics_and_no_other() -> None:
@@ -33,6 +33,6 @@ def test_every_metric_is_in_the_table_of_metrics_and_no_other() -> None:
     made = re.findall(r"\b(Counter|Gauge|Histogram|GaugeMetricFamily)\(\s*\"(longshore_\w+)\"", source)
     names = {f"`{name}_total`" if kind == "Counter" else f"`{name}`" for kind, name in made}
     names |= {f"`longshore_{name}`" for name in GAUGES}
-    listed = [row[0] for row in _rows("All metrics")]
+    listed = [row[0] for row in _rows("monitoring.md", "All metrics")]
     assert len(listed) == len(set(listed)) > 15
     assert set(listed) == names
