@@ -1,5 +1,6 @@
 """The pages as the repository's host shows them: links lead somewhere, and the tables name all that there is."""
 
+import json
 import re
 from pathlib import Path
 
@@ -70,3 +71,12 @@ def test_page_on_waiting_names_every_step_and_field_of_the_progress() -> None:
     fields = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", rows, re.M))))
     assert fields == set(Progress.__struct_fields__)
     assert [step for step in ("start", "retry", "give up", "deliver") if f"`{step}`" not in rows] == []
+
+
+def test_task_and_segment_that_the_pages_print_are_the_examples_of_the_api() -> None:
+    paths = document(build(Settings()))["paths"]
+    task = paths["/tasks/{id}"]["get"]["responses"]["200"]["content"]["application/json"]["example"]
+    segment = paths["/segments"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    for page, example in (("api.md", task), ("exports.md", segment)):
+        (printed,) = re.findall(r"^```json\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+        assert json.loads(printed) == example, page
