@@ -145,10 +145,11 @@ def test_the_first_screen_of_the_readme_has_a_picture_and_the_two_commands() -> 
     assert (DOCS.parent / pictures[0]).is_file()
 
 
-def test_the_readme_can_be_followed(service: services.Longshore, tmp_path: Path) -> None:
+def test_the_readme_and_the_first_steps_can_be_followed(service: services.Longshore, tmp_path: Path) -> None:
     blocks = indented_blocks(DOCS.parent / "README.md")
     serve = next(number for number, block in enumerate(blocks) if block == ".venv/bin/longshore serve")
-    create, fetch, user, shell, python, table = blocks[serve + 1 : serve + 7]
+    create, fetch = blocks[serve + 1 : serve + 3]
+    user, shell, python, table = indented_blocks(DOCS / "first-steps.md")
     assert " user create " in user
     export, profile, install, read = table.splitlines()
     assert install.endswith("pip install delta-sharing")

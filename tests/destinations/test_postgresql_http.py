@@ -152,17 +152,17 @@ def test_full_run_is_asked_of_incremental_tasks_alone(small: httpx2.Client) -> N
     assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not-incremental")
 
 
-README = Path(__file__).parents[2] / "README.md"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial-table.md"
 COMMANDS = 6
 
 
-def test_nightly_table_of_the_readme_is_there_after_its_six_commands(
+def test_nightly_table_of_the_tutorial_is_there_after_its_six_commands(
     warehouse_server: DebianPostgres, tmp_path: Path
 ) -> None:
-    section = README.read_text(encoding="utf-8").partition("## A nightly table")[2].partition("\n## ")[0]
-    script = "".join(re.findall(r"^ {4}(.*\n)", section, re.M))
+    page = TUTORIAL.read_text(encoding="utf-8")
+    script = "".join(re.findall(r"^ {4}(.*\n)", page, re.M))
     assert len(re.findall(r"^\S", script, re.M)) == COMMANDS
-    grants = re.findall(r"^grant .*? to loader;$", section, re.M)
+    grants = re.findall(r"^grant .*? to loader;$", page, re.M)
     assert len(grants) == 2
     for grant in grants:
         warehouse_server.sql(grant.replace("to loader", "to encrypted"), database="warehouse")
