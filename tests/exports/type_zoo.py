@@ -36,11 +36,11 @@ class Kind(msgspec.Struct, frozen=True):
 
 def words(name: str, sql: str, *values: str, json: str = STRING, reads_as: str = "words") -> Kind:
     """Return a type whose text is the same in every format."""
-    return Kind(name, sql, values, TEXT, json, STRING, "word" if json == STRING else "word: " + TEXT, reads_as)
+    return Kind(name, sql, values, TEXT, json, STRING, "text", reads_as)
 
 
-FIGURE = "number up to 15 digits, else word"
-TIME = "time; word before March 1900, after 9999, `infinity` or finer than a millisecond"
+FIGURE = "number up to 15 digits, else text"
+TIME = "time; text before March 1900, after 9999, `infinity` or finer than a millisecond"
 ISO = "ISO 8601 in UTC, six decimals, `Z`; PostgreSQL's text before year 1, after 9999 and for `infinity`"
 LONG = "9" * 131_072
 
@@ -63,12 +63,12 @@ KINDS: list[Kind] = [
          "decimal128(38,10), or of the catalog's `decimals`; not more digits or decimals, `NaN`, `Infinity`", FIGURE, "number",
          FieldType.NUMBER, ["NaN", "Infinity", "-Infinity", "0.30000000000000004", "10000000000000000000000000000", "1e-400", LONG]),
     Kind("`real`", "real", ["3.4028235e+38", "-1e-45", "0.1", "-0", "NaN", "Infinity", "-Infinity"],
-         TEXT + ", shortest exact", "number; `NaN` and `Infinity` strings", "float", FIGURE + "; -0 is a word", "number", FieldType.NUMBER),
+         TEXT + ", shortest exact", "number; `NaN` and `Infinity` strings", "float", FIGURE + "; -0 is text", "number", FieldType.NUMBER),
     Kind("`double precision`", "double precision", ["1.7976931348623157e+308", "5e-324", "0.1", "0.30000000000000004", "-0", "NaN", "-Infinity"],
-         TEXT + ", shortest exact", "number; `NaN` and `Infinity` strings", "double", FIGURE + "; -0 is a word", "number", FieldType.NUMBER),
+         TEXT + ", shortest exact", "number; `NaN` and `Infinity` strings", "double", FIGURE + "; -0 is text", "number", FieldType.NUMBER),
     Kind("`boolean`", "boolean", ["true", "false"], "`true`, `false`", "`true`, `false`", "boolean", "boolean", "boolean", FieldType.BOOLEAN),
     Kind("`date`", "date", ["0001-01-01", "2024-02-29", "9999-12-31", "0044-03-15 BC", "20231-06-01", "5874897-12-31", "4713-01-01 BC"],
-         TEXT, STRING, "date32; not `infinity`", "date; word before March 1900, after 9999 and `infinity`", "date", FieldType.DATE, ["infinity", "-infinity"]),
+         TEXT, STRING, "date32; not `infinity`", "date; text before March 1900, after 9999 and `infinity`", "date", FieldType.DATE, ["infinity", "-infinity"]),
     Kind("`timestamptz`", "timestamptz", ["0001-01-01 00:00:00+00", "2026-05-26 12:00:00.123456+00", "2026-05-26 12:00:00.123+00", "9999-12-31 23:59:59.999999+00", "0044-03-15 12:00:00+00 BC", "20231-06-01 00:00:00.5+00", "294246-12-31 23:59:59.999999+00"],
          ISO, "string, as CSV", "timestamp[us, UTC]; not `infinity` nor after the year 294246", TIME, "time", FieldType.DATE, ["infinity", "-infinity", "294276-12-31 23:59:59.999999+00"]),
     Kind("`timestamp`, taken as UTC", "timestamp", ["0001-01-01 00:00:00", "1900-03-01 00:00:00", "2026-05-26 12:00:00.123456", "9999-12-31 23:59:59.999999", "4713-01-01 00:00:00 BC"],
