@@ -157,7 +157,7 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
 
 DOCS = DEPLOY.parent / "docs"
 PAGE = DOCS / "monitoring.md"
-PAGES = (PAGE, DOCS / "operations.md", DOCS / "secrets.md", DEPLOY.parent / "UPGRADING.md")
+PAGES = (PAGE, DOCS / "operations.md", DOCS / "secrets.md", DOCS / "upgrading.md")
 STATEMENTS = [found for page in PAGES for found in re.findall(r"^```sql\n(.+?)^```$", page.read_text(), re.M | re.S)]
 
 
