@@ -88,6 +88,35 @@ def test_delivery_is_retried_only_where_that_may_help(
         place.write("a.csv", MadeFile(b"x"))
 
 
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (s3_error(400, "ExpiredToken"), "session_token has expired"),
+        (s3_error(400, "InvalidToken"), "session_token is not valid"),
+        (Reply(400, {}, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-2</Region></Error>"),
+         'is in the region eu-west-2; set "region" to it'),
+    ],
+)  # fmt: skip
+def test_delivery_says_why_s3_refuses_credentials_though_its_answer_to_head_has_no_body(
+    place: Made, front: Front, reply: Reply, expected: str
+) -> None:
+    front.rule = lambda seen: Reply(400) if seen.method == "HEAD" else reply
+    with pytest.raises(DestinationError, match=expected):
+        place.write("a.csv", MadeFile(b"x"))
+
+
+def test_answer_400_to_head_that_passes_is_no_error(place: Made, front: Front) -> None:
+    heads = iter([Reply(400)])
+
+    def rule(seen: Seen) -> Reply:
+        if seen.method == "HEAD":
+            return next(heads, Reply(404))
+        return Reply(404) if seen.method == "GET" and seen.target.endswith(".csv") else Reply(200)
+
+    front.rule = rule
+    assert place.write("a.csv", MadeFile(b"x")) == MadeFile(b"x").sha256
+
+
 def test_redirect_is_not_followed_even_to_the_same_host(place: Made, front: Front) -> None:
     front.rule = lambda seen: Reply(307, {"Location": f"{front.address}/elsewhere{seen.target}"})
     with pytest.raises(DestinationError, match="another region"):

@@ -19,6 +19,7 @@ from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Re
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, Objects, aborting, read_part
 from longshore.results.media_types import media_type
+from longshore.results.own_thread import opened_in_thread
 
 KEPT_BYTES = 256 << 10  # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 INCOMPLETE = 308  # the answer to a part of an upload that is not the last
@@ -92,9 +93,11 @@ class GoogleObjects(Objects):
 
     async def _send_parts(self, session: Request, file: File, right: str) -> None:
         offset, failures = 0, 0
-        with await asyncio.to_thread(file.open) as opened:
+        loop = asyncio.get_running_loop()
+        async with opened_in_thread(file.open) as (opened, thread):
             while True:
-                part = await asyncio.to_thread(read_part, opened, offset, min(PART_BYTES, file.size - offset))
+                size = min(PART_BYTES, file.size - offset)
+                part = await loop.run_in_executor(thread, read_part, opened, offset, size)
                 span = f"{offset}-{offset + len(part) - 1}" if part else "*"
                 request = msgspec.structs.replace(session, content=part)
                 try:

@@ -13,6 +13,7 @@ import msgspec
 from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.http_client import Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
+from longshore.results.own_thread import opened_in_thread
 from longshore.validation import Violation, in_json
 
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=500, description="What stands before "
@@ -197,12 +198,12 @@ async def content_md5(content: bytes) -> str:
 async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]], max_parts: int) -> list[str]:
     """Send the parts of a file, some at a time, and return what `send(number, part)` returns for each, by number."""
     part_bytes = max(PART_BYTES, -(-file.size // max_parts))
-    reading = asyncio.Lock()
-    with await asyncio.to_thread(file.open) as opened:
+    loop = asyncio.get_running_loop()
+    async with opened_in_thread(file.open) as (opened, thread):
 
         async def send_at(offset: int) -> tuple[int, str]:
-            async with reading:
-                part = await asyncio.to_thread(read_part, opened, offset, min(part_bytes, file.size - offset))
+            size = min(part_bytes, file.size - offset)
+            part = await loop.run_in_executor(thread, read_part, opened, offset, size)
             number = offset // part_bytes + 1
             return number, await send(number, part)
 

@@ -44,10 +44,11 @@ class S3Objects(Objects):
 
     async def size(self, key: str) -> int | None:
         request = Request("HEAD", self._path(key))
-        answer = await self._send(request, "s3:GetObject", {403, 404})
-        # An answer to HEAD has no body. What is wrong, be it the clock, the answer to a list says; without the right to
-        # list, a missing object is 403 too. Whether a bucket is missing, the answer to a write says.
-        if answer.status == 403:
+        answer = await self._send(request, "s3:GetObject", {400, 403, 404})
+        # An answer to HEAD has no body. What is wrong, be it the clock, the token or the region, the answer to a list
+        # says; without the right to list, a missing object is 403 too. Whether a bucket is missing, the answer to a
+        # write says.
+        if answer.status in (400, 403):
             await self.list_one(key)
             answer = await self._send(request, "s3:GetObject", {404})
         return None if answer.status == 404 else int(answer.headers.get("content-length", "0"))

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import posixpath
-from collections.abc import AsyncGenerator, Awaitable, Iterator
-from typing import IO, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import asyncssh
 
@@ -13,6 +14,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 from longshore.destinations.object_place import OCCUPIED, check_path
 from longshore.destinations.sftp_connection import connection_errors
 from longshore.destinations.sftp_settings import SftpSettings
+from longshore.results.own_thread import opened_in_thread
 
 CHUNK_BYTES = 4 << 20  # as many requests of 256 KiB at a time as asyncssh sends; bounds the memory
 CALL_SECONDS = 120.0  # of one request, or of the requests of one chunk
@@ -111,23 +113,29 @@ class SftpPlace:
 
     async def send(self, temporary: str, file: File) -> None:
         """Write a temporary file, from where the bytes that lie there already end."""
-        with self.errors(temporary, "write"), await asyncio.to_thread(file.open) as source:
-            there = await self._bytes_there(temporary, source, file.size)
-            remote, offset = await self._open_at(temporary, there)
-            async with remote:
-                await asyncio.to_thread(source.seek, offset)
-                while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
-                    await self._call(remote.write(chunk, offset))
-                    offset += len(chunk)
-                with contextlib.suppress(asyncssh.SFTPOpUnsupported):
-                    await self._call(remote.fsync())
+        loop = asyncio.get_running_loop()
+        with self.errors(temporary, "write"):
+            async with opened_in_thread(file.open) as (source, thread):
+                read = functools.partial(loop.run_in_executor, thread, source.read)
+                there = await self._bytes_there(temporary, read, file.size)
+                remote, offset = await self._open_at(temporary, there)
+                async with remote:
+                    await loop.run_in_executor(thread, source.seek, offset)
+                    while chunk := await read(CHUNK_BYTES):
+                        await self._call(remote.write(chunk, offset))
+                        offset += len(chunk)
+                    with contextlib.suppress(asyncssh.SFTPOpUnsupported):
+                        await self._call(remote.fsync())
             if offset != file.size:
                 raise DestinationUnavailableError("the file of the result is cut short")
             if (await self._call(self._client.stat(temporary))).size != file.size:
                 raise DestinationUnavailableError(f"{temporary} has another size than was written to it")
 
-    async def _bytes_there(self, temporary: str, source: IO[bytes], size: int) -> int | None:
-        """Return how many bytes of the source the temporary file begins with; None where there is none."""
+    async def _bytes_there(self, temporary: str, read: Callable[[int], Awaitable[bytes]], size: int) -> int | None:
+        """Return how many bytes of the source the temporary file begins with; None where there is none.
+
+        `read`: reads the source, which has `size` bytes.
+        """
         try:
             there = (await self._call(self._client.stat(temporary))).size or 0
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
@@ -137,8 +145,7 @@ class SftpPlace:
         offset = 0
         async with contextlib.aclosing(self._chunks(temporary)) as chunks:
             async for theirs in chunks:
-                ours = await asyncio.to_thread(source.read, len(theirs))
-                if ours != theirs:
+                if await read(len(theirs)) != theirs:
                     break
                 offset += len(theirs)
         return offset

@@ -1,14 +1,45 @@
-"""Work that reads or copies whole results, which takes as long as they are large, in threads that nothing else uses."""
+"""Blocking work on results, which takes as long as they are large or their store is slow, in threads of its own."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 from longshore.errors import LongshoreError
 
+
+class Closable(Protocol):
+    """A file, a result or a generator."""
+
+    def close(self) -> object: ...
+
+
 T = TypeVar("T")
+C = TypeVar("C", bound=Closable)
+
+
+@contextlib.asynccontextmanager
+async def opened_in_thread(begin: Callable[[], C]) -> AsyncIterator[tuple[C, ThreadPoolExecutor]]:
+    """Yield what `begin` opens, and the only thread that uses it, which closes it on leaving.
+
+    A thread of its own, so that a store that takes minutes delays nothing else. One thread, so that a call that was
+    given up has ended before the close, which would otherwise wait for it on the event loop.
+    """
+    thread = ThreadPoolExecutor(1, "result")
+    beginning = thread.submit(begin)
+    try:
+        yield await asyncio.wrap_future(beginning), thread
+    finally:
+        closing = asyncio.get_running_loop().run_in_executor(thread, _close, beginning)
+        thread.shutdown(wait=False)
+        await closing
+
+
+def _close(beginning: Future[C]) -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().close()
 
 
 async def in_own_thread(work: Callable[[threading.Event], T]) -> T:

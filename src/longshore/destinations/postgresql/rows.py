@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from longshore.destinations.kind import DestinationError, File
+from longshore.results.own_thread import opened_in_thread
 
 CHUNK_BYTES = 512 << 10
 BATCH_ROWS = 16_384
@@ -125,21 +125,18 @@ async def in_thread(chunks: Chunks) -> AsyncGenerator[bytes, None]:
     It is one thread for all, as Arrow keeps memory for each thread that it was called in. Raises ReadError.
     """
     loop = asyncio.get_running_loop()
-    thread = ThreadPoolExecutor(1, "rows")
-    coming = loop.run_in_executor(thread, next, chunks, None)
-    try:
-        while (chunk := await _read(coming)) is not None:
-            coming = loop.run_in_executor(thread, next, chunks, None)
-            yield chunk
-    finally:
-        closed = loop.run_in_executor(thread, chunks.close)  # after `next`, as a thread cannot be interrupted
-        thread.shutdown(wait=False)
-        await asyncio.wait({coming})
-        await closed
+    async with opened_in_thread(lambda: chunks) as (_, thread):
+        coming = loop.run_in_executor(thread, next, chunks, None)
+        try:
+            while (chunk := await _read(coming)) is not None:
+                coming = loop.run_in_executor(thread, next, chunks, None)
+                yield chunk
+        finally:
+            coming.cancel()
 
 
 async def _read(coming: asyncio.Future[bytes | None]) -> bytes | None:
     try:
-        return await asyncio.shield(coming)
+        return await coming
     except Exception as error:
         raise ReadError(error) from error

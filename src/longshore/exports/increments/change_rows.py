@@ -25,6 +25,7 @@ from longshore.exports.segments.sql import Condition
 from longshore.exports.source_limits import Pace
 from longshore.exports.target import REASON
 from longshore.results.open import open_result
+from longshore.results.own_thread import opened_in_thread
 from longshore.results.store import ResultWriter, Store
 from longshore.telemetry import tracing
 
@@ -108,10 +109,11 @@ class Changes:
         if self._baseline.keys is None or self.is_full:
             return 0
         rows = _Rows(self._query, self._changes, connection, writer, reconciler)
-        with await asyncio.to_thread(self._file.open) as new:
+        loop = asyncio.get_running_loop()
+        async with opened_in_thread(self._file.open) as (new, thread):
             paced = writer.size
             portions = _portions(differences(self._baseline.keys, new))
-            while (portion := await asyncio.to_thread(next, portions, None)) is not None:
+            while (portion := await loop.run_in_executor(thread, next, portions, None)) is not None:
                 lost, gained = portion
                 if lost:
                     await rows.delete(lost)
