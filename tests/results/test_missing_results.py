@@ -10,8 +10,11 @@ import httpx2
 import msgspec
 import pytest
 
+from longshore.destinations.contents import StoredFile
+from longshore.destinations.kind import DestinationError
 from longshore.results.bucket import BucketStore
 from longshore.results.local import LocalStore
+from longshore.results.store import StoreUnavailableError
 from tests.answers import problem
 from tests.results.bucket import BUCKET, Relay
 from tests.results.test_bucket import DONE_RUN
@@ -30,6 +33,24 @@ def test_existence_of_a_result_is_known_in_a_folder_and_in_a_bucket(bucket: Any,
         assert store.exists(NAME)
         store.remove(NAME)
         assert not store.exists(NAME)
+
+
+def test_missing_result_is_missing_whichever_store_is_asked_and_is_no_outage(bucket: Any, tmp_path: Path) -> None:
+    assert bucket
+    for store in (LocalStore(tmp_path), BucketStore(f"s3://{BUCKET}")):
+        with pytest.raises(FileNotFoundError):
+            store.open(NAME)
+        with pytest.raises(DestinationError, match="the result has expired or was deleted"):
+            StoredFile(store, NAME, 1, b"").open()
+
+
+def test_object_that_is_gone_before_its_attempt_has_read_it_is_a_transient_error(bucket: Any) -> None:
+    with BucketStore(f"s3://{BUCKET}").create(NAME) as file:
+        file.write(b"x")
+        file.finish()
+        bucket.delete_object(Bucket=BUCKET, Key=NAME)
+        with pytest.raises(StoreUnavailableError):
+            file.open()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from longshore.results.local import LocalStore
-from longshore.results.store import AttemptFiles
+from longshore.results.store import AttemptFiles, StoreError
 from longshore.tasks.model import ChainId, TaskId
 
 
@@ -19,6 +19,32 @@ def test_folder_that_is_no_attempt_keeps_no_other_from_being_cleaned_up(tmp_path
     assert [place.prefix for place in store.attempts(1)] == ["1/1/1/"]
     store.remove_abandoned(AttemptFiles(ChainId(1), TaskId(1), 2), [])
     assert sorted(path.name for path in (tmp_path / "1/1").iterdir()) == [name]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_the_store_cannot_remove_is_an_error_and_not_counted_as_removed(tmp_path: Path, kind: str) -> None:
+    store = LocalStore(tmp_path / "results")
+    task = tmp_path / "results/1/2"
+    task.parent.mkdir(parents=True)
+    if kind == "file":
+        task.write_bytes(b"")
+    else:  # as where an operator has moved a folder to another disk
+        (tmp_path / "other").mkdir()
+        task.symlink_to(tmp_path / "other")
+    with pytest.raises(StoreError, match=r"cannot remove files: [A-Z]"):
+        store.remove_task(ChainId(1), TaskId(2))
+    store.remove_task(ChainId(1), TaskId(3))
+    store.remove_attempt(AttemptFiles(ChainId(1), TaskId(3), 1))
+
+
+def test_one_file_that_cannot_be_removed_keeps_no_other(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for attempt in (1, 2, 3):
+        (tmp_path / f"1/1/{attempt}").mkdir(parents=True)
+    (tmp_path / "1/1/2").rmdir()
+    (tmp_path / "1/1/2").write_bytes(b"")
+    store.remove_abandoned(AttemptFiles(ChainId(1), TaskId(1), 3), [])
+    assert [path.name for path in (tmp_path / "1/1").iterdir()] == ["2"]
 
 
 def test_a_partition_folder_named_like_an_unfinished_file_stays_and_what_writers_left_goes(tmp_path: Path) -> None:

@@ -22,11 +22,7 @@ from longshore.errors import first_line
 from longshore.results.aws import Access
 from longshore.results.bucket_client import BucketClient, Unfinished
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
-from longshore.results.object_file import (
-    ObjectFile,
-    open_object,
-    translated_errors,
-)
+from longshore.results.object_file import ObjectFile, open_object, open_written, translated_errors
 from longshore.results.store import (
     KEYS,
     LEVELS,
@@ -80,7 +76,7 @@ class BucketStore:
 
     def assemble(self, location: str) -> ObjectAssembly:
         assert self.bucket is not None, "not a shared store"
-        return ObjectAssembly(self.bucket, location, functools.partial(self.open, location))
+        return ObjectAssembly(self.bucket, location, functools.partial(open_written, self._store, location))
 
     def piece(self, location: str, upload: str, number: PieceNumber) -> UploadedPiece:
         assert self.bucket is not None, "not a shared store"

@@ -6,12 +6,18 @@ says which attempt counts; the task's next attempt removes files that no row nam
 
 import contextlib
 import os
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from longshore.results.local_files import LocalAssembly, LocalFile, LocalPiece, chunks
+from longshore.results.local_files import (
+    LocalAssembly,
+    LocalFile,
+    LocalPiece,
+    chunks,
+    remove_abandoned_tree,
+    remove_tree,
+)
 from longshore.results.store import (
     KEY_LIST,
     KEY_LIST_FOLDER,
@@ -48,13 +54,13 @@ class LocalStore:
         return LocalPiece(self.path(location), f"{number.number}-{number.trial}")
 
     def remove(self, location: str) -> None:
-        shutil.rmtree(self.path(location).parent, ignore_errors=True)
+        remove_tree(self.path(location).parent)
 
     def remove_task(self, chain: ChainId, task: TaskId) -> None:
-        shutil.rmtree(self._folder / str(chain) / str(task), ignore_errors=True)
+        remove_tree(self._folder / str(chain) / str(task))
 
     def remove_attempt(self, files: AttemptFiles) -> None:
-        shutil.rmtree(self._folder / files.prefix, ignore_errors=True)
+        remove_tree(self._folder / files.prefix)
 
     def attempts(self, before: float) -> list[AttemptFiles]:
         attempts = []
@@ -84,7 +90,7 @@ class LocalStore:
             return
         for path in folder.iterdir():
             if NUMBER.fullmatch(path.name) and int(path.name) <= files.attempt and path not in keep:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_abandoned_tree(path)
 
     def read(self, location: str) -> Iterator[bytes] | None:
         path = self.open_path(location)

@@ -1,5 +1,6 @@
 """Files of the local store, each with another name until it is complete and on the disk (promise 3)."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -8,8 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import structlog
+
 from longshore.durable_files import create_file, sync_folder, write_file
-from longshore.results.store import LEVELS, NO_SIDECARS, Piece, ResultWriter, Sidecars, StoreUnavailableError
+from longshore.results.store import (
+    LEVELS,
+    NO_SIDECARS,
+    Piece,
+    ResultWriter,
+    Sidecars,
+    StoreError,
+    StoreUnavailableError,
+)
+
+log = structlog.get_logger()
 
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
@@ -96,7 +109,7 @@ class LocalFile(ResultWriter):
         if self._is_part:
             self._part.unlink(missing_ok=True)
         else:
-            shutil.rmtree(self._path.parent, ignore_errors=True)
+            remove_abandoned_tree(self._path.parent)
 
 
 class LocalPiece:
@@ -154,11 +167,33 @@ class LocalAssembly:
         return self._file.open()
 
     def publish(self, sidecars: Sidecars = NO_SIDECARS) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)  # pieces of lost workers
+        remove_abandoned_tree(self._folder)  # pieces of lost workers
         self._file.publish(sidecars)
 
     def close(self) -> None:
         self._file.close()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that it holds, if it is there. Raises StoreError once all else is removed.
+
+    It is no error where the folder stays because another process adds a file or, on NFS, has one open: a later cleanup
+    finds it.
+    """
+    errors: list[OSError] = []
+    shutil.rmtree(folder, onerror=lambda _function, _path, info: errors.append(info[1]))
+    for error in errors:
+        if not isinstance(error, FileNotFoundError) and error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            reason = error.strerror or str(error)
+            raise StoreError(f"the results store cannot remove files: {reason}") from error
+
+
+def remove_abandoned_tree(folder: Path) -> None:
+    """Remove a folder of which nothing is needed. What cannot be removed stays, and the log says why."""
+    try:
+        remove_tree(folder)
+    except StoreError as error:
+        log.warning("abandoned files not removed", folder=str(folder), error=str(error))
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:

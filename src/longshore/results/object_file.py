@@ -61,7 +61,7 @@ class ObjectFile(ResultWriter):
 
     def open(self) -> IO[bytes]:
         """Open the finished object for reading."""
-        return open_object(self._store, self._key)
+        return open_written(self._store, self._key)
 
     def publish(self, sidecars: Sidecars = NO_SIDECARS) -> None:
         """Complete the upload, put the objects beside it, and keep all of them."""
@@ -126,8 +126,7 @@ class _Reader(io.RawIOBase):
     """An obstore reader as a Python file, which has more methods."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
-        with translated_errors():
-            self._reader = obstore.open_reader(store, key, buffer_size=READ_BYTES)
+        self._reader = obstore.open_reader(store, key, buffer_size=READ_BYTES)
 
     def readable(self) -> bool:
         return True
@@ -149,15 +148,24 @@ class _Reader(io.RawIOBase):
 
 
 def open_object(store: ObjectStore, key: str) -> IO[bytes]:
-    """Return an object as a file that is fetched as it is read. Raises StoreError."""
-    return io.BufferedReader(_Reader(store, key), READ_BYTES)
+    """Return an object as a file that is fetched as it is read. Raises FileNotFoundError if it is gone."""
+    with translated_errors(FileNotFoundError):
+        return io.BufferedReader(_Reader(store, key), READ_BYTES)
+
+
+def open_written(store: ObjectStore, key: str) -> IO[bytes]:
+    """Open an object that this attempt has written. Raises StoreUnavailableError if it is gone: the next writes it."""
+    with translated_errors():
+        return open_object(store, key)
 
 
 @contextlib.contextmanager
-def translated_errors() -> Iterator[None]:
-    """Raise StoreError for errors of obstore. Only the log names the bucket."""
+def translated_errors(*but: type[OSError]) -> Iterator[None]:
+    """Raise StoreError for errors of obstore. Only the log names the bucket. `but`: errors that are raised as such."""
     try:
         yield
+    except but:
+        raise
     except (BaseError, OSError) as error:
         log.warning("results store failed", error=first_line(error))
         raise _error(error) from error

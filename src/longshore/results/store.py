@@ -188,7 +188,7 @@ class Store(Protocol):
         """
 
     def open(self, location: str) -> IO[bytes]:
-        """Open a complete file for reading."""
+        """Open a complete file for reading. Raises FileNotFoundError if it is gone."""
 
     def assemble(self, location: str) -> Assembly:
         """Begin a result that is assembled from pieces."""
@@ -209,7 +209,7 @@ class Store(Protocol):
         """Return presigned addresses of files, which are not looked for; none if the store presigns none."""
 
     def remove(self, location: str) -> None:
-        """Remove a result with the files beside it."""
+        """Remove a result with the files beside it, if it is there."""
 
     def remove_task(self, chain: ChainId, task: TaskId) -> None:
         """Remove all files of a task."""
@@ -233,5 +233,5 @@ class Store(Protocol):
         """Remove the files of earlier attempts, and those under the number of an attempt that begins.
 
         After a restore of the service's database an attempt has the number of one whose files still lie here. The
-        results at the locations `kept` stay.
+        results at the locations `kept` stay, and so do files that the store refuses to remove, which does no harm.
         """
