@@ -188,6 +188,23 @@ def test_delivery_to_azure_is_retried_only_where_that_may_help(
         azure.write("a.csv", MadeFile(b"x"))
 
 
+@pytest.mark.parametrize("size", [1, 9_000_000])
+def test_write_to_azure_replaces_only_the_blob_that_was_found(azure: Made, front: Front, size: int) -> None:
+    found = Reply(200, {"Content-Length": "3", "ETag": '"0x8D"'})
+    changed = azure_error(412, "ConditionNotMet")
+
+    def rule(seen: Seen) -> Reply:
+        if seen.method == "HEAD":
+            return found
+        return changed if "if-match" in seen.headers else Reply(201)
+
+    front.rule = rule
+    with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
+        azure.write("a.csv", MadeFile(bytes(size)), overwrite=True)
+    (write,) = (seen for seen in front.seen if seen.method == "PUT" and "comp=block&" not in seen.target)
+    assert write.headers["if-match"] == '"0x8D"'
+
+
 def test_shared_access_signature_stands_in_the_query_alone(azure: Made, front: Front) -> None:
     made = azure.with_secret(sas_token=f"?{SAS}")
     front.rule = lambda seen: azure_error(404, "BlobNotFound") if seen.method == "HEAD" else Reply(201)

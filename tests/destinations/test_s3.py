@@ -140,6 +140,28 @@ def test_file_that_appears_while_another_is_sent_is_not_replaced(moto_server: Mo
     assert moto_server.uploads() == []
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_late_write_replaces_no_newer_file_even_where_it_may_overwrite(
+    moto_server: MotoServer, size: int, is_removed: bool
+) -> None:
+    """As that of a worker which was paused, and whose task has delivered a later run meanwhile."""
+    place, name = moto_server.place(), f"late-{size}-{is_removed}.csv"
+    place.write(name, MadeFile(b"earlier"))
+
+    def change() -> None:
+        moto_server.bucket.put_object(Bucket=BUCKET, Key=f"in/{name}", Body=b"newer")
+        if is_removed:
+            moto_server.bucket.delete_object(Bucket=BUCKET, Key=f"in/{name}")
+
+    with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
+        place.write(name, InterferingFile(bytes(size), [], change), overwrite=True)
+    assert f"in/{name}" not in moto_server.found_keys() if is_removed else moto_server.content(f"in/{name}") == b"newer"
+    place.write(name, MadeFile(bytes(size)), overwrite=True)
+    assert moto_server.content(f"in/{name}") == bytes(size)
+    assert moto_server.uploads() == []
+
+
 def test_interrupted_upload_is_invisible_and_aborted(moto_server: MotoServer) -> None:
     class CutFile(MadeFile, frozen=True):
         def open(self) -> IO[bytes]:
@@ -277,12 +299,27 @@ def test_error_after_the_status_of_the_end_of_an_upload_counts(moto_server: Moto
 
 
 def test_server_without_conditions_is_written_to_all_the_same(moto_server: MotoServer, front: Front) -> None:
-    front.rule = lambda seen: s3_error(501, "NotImplemented") if "if-none-match" in seen.headers else None
+    conditions = {"if-match", "if-none-match"}
+    front.rule = lambda seen: s3_error(501, "NotImplemented") if conditions & set(seen.headers) else None
     place = moto_server.place(address=front.address)
     place.write("plain.csv", MadeFile(b"a"))
     with pytest.raises(DestinationError, match="another file"):
         place.write("plain.csv", MadeFile(b"b"))
     assert moto_server.content("in/plain.csv") == b"a"
+    place.write("plain.csv", MadeFile(b"b"), overwrite=True)
+    assert moto_server.content("in/plain.csv") == b"b"
+
+
+@pytest.mark.parametrize("tag", ["", 'W/"1"'])
+def test_object_without_a_strong_tag_is_replaced_without_a_condition(
+    moto_server: MotoServer, front: Front, tag: str
+) -> None:
+    place = moto_server.place(address=front.address)
+    place.write("weak.csv", MadeFile(b"a"))
+    found = Reply(200, {"Content-Length": "1", **({"ETag": tag} if tag else {})})
+    front.rule = lambda seen: found if seen.method == "HEAD" else None
+    place.write("weak.csv", MadeFile(b"b"), overwrite=True)
+    assert moto_server.content("in/weak.csv") == b"b"
 
 
 def test_reading_goes_on_where_the_connection_broke(moto_server: MotoServer, front: Front) -> None:

@@ -14,15 +14,19 @@ from longshore.destinations.object_place import (
     PART_BYTES,
     ObjectExistsError,
     Objects,
+    StoredObject,
+    condition_of,
     content_md5,
     key_path,
     read_whole,
     send_parts,
+    stored_object,
 )
 from longshore.results.media_types import media_type
 
 MAX_BLOCKS = 50_000  # https://learn.microsoft.com/rest/api/storageservices/put-block-list#remarks
-EXISTS_CODES = ("BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite")
+EXISTS_CODES = ("BlobAlreadyExists", "ConditionNotMet")
+OVERWRITE_CODE = "UnauthorizedBlobOverwrite"  # where a blob lies and the credentials may create new ones alone
 
 
 class AzureObjects(Objects):
@@ -40,19 +44,18 @@ class AzureObjects(Objects):
     def address(self, key: str) -> str:
         return f"az://{self._account}/{self._container}/{key}"
 
-    async def size(self, key: str) -> int | None:
+    async def stat(self, key: str) -> StoredObject | None:
         answer = await self._send(Request("HEAD", self._path(key)), "read (r)", {404})
         if answer.status == 404 and code_of(answer) == "ContainerNotFound":
             raise self._error(answer, "read (r)")
-        return None if answer.status == 404 else int(answer.headers.get("content-length", "0"))
+        return None if answer.status == 404 else stored_object(answer)
 
     async def list_one(self, prefix: str) -> None:
         query = {"restype": "container", "comp": "list", "maxresults": "1", "prefix": prefix}
         await self._send(Request("GET", self._base, query), "list (l)")
 
-    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:
-        headers = {} if overwrite else {"If-None-Match": "*"}
-        headers["x-ms-blob-content-type"] = media_type(key)
+    async def put(self, key: str, file: File, write_id: str, replaced: StoredObject | None = None) -> None:
+        headers = {**condition_of(replaced), "x-ms-blob-content-type": media_type(key)}
         if file.size <= PART_BYTES:
             content = await read_whole(file)
             headers |= {"x-ms-blob-type": "BlockBlob", "Content-MD5": await content_md5(content)}
@@ -86,8 +89,9 @@ class AzureObjects(Objects):
     async def _send_new(self, request: Request) -> None:
         answer = await self._send(request, "create and write (cw)", {403, 409, 412})
         if not answer.is_success:
-            if code_of(answer) in EXISTS_CODES and "If-None-Match" in request.headers:
-                raise ObjectExistsError("another blob was written meanwhile")
+            code = code_of(answer)
+            if code in EXISTS_CODES or (code == OVERWRITE_CODE and "If-None-Match" in request.headers):
+                raise ObjectExistsError("another blob was written or removed meanwhile")
             raise self._error(answer, "create and write (cw)")
 
     def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:

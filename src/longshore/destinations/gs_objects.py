@@ -17,7 +17,14 @@ import msgspec
 from longshore.destinations.gs_errors import error_of
 from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, Objects, aborting, read_part
+from longshore.destinations.object_place import (
+    PART_BYTES,
+    ObjectExistsError,
+    Objects,
+    StoredObject,
+    aborting,
+    read_part,
+)
 from longshore.results.media_types import media_type
 from longshore.results.own_thread import opened_in_thread
 
@@ -41,28 +48,25 @@ class GoogleObjects(Objects):
     def __init__(self, client: HttpClient, bucket: str) -> None:
         self.client = client
         self._bucket = bucket
-        self._generations: dict[str, str] = {}  # of objects, when `size` last saw them
 
     def address(self, key: str) -> str:
         return f"gs://{self._bucket}/{key}"
 
-    async def size(self, key: str) -> int | None:
+    async def stat(self, key: str) -> StoredObject | None:
         request = Request("GET", self._path(key), {"fields": "size,generation"})
         answer = await self._send(request, "storage.objects.get", {404})
         if answer.status == 404:
-            self._generations.pop(key, None)
             return None
         found = msgspec.json.decode(answer.content, type=Metadata)
-        self._generations[key] = found.generation
-        return int(found.size)
+        return StoredObject(int(found.size), found.generation)
 
     async def list_one(self, prefix: str) -> None:
         query = {"maxResults": "1", "prefix": prefix, "fields": "items(name)"}
         await self._send(Request("GET", f"/storage/v1/b/{self._bucket}/o", query), "storage.objects.list")
 
-    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:  # noqa: ARG002
-        right = "storage.objects.create" + (" and storage.objects.delete" if overwrite else "")
-        session = await self._begin(key, file, right, overwrite=overwrite)
+    async def put(self, key: str, file: File, write_id: str, replaced: StoredObject | None = None) -> None:  # noqa: ARG002
+        right = "storage.objects.create" + (" and storage.objects.delete" if replaced else "")
+        session = await self._begin(key, file, right, replaced)
         async with aborting(lambda: self.client.send(msgspec.structs.replace(session, method="DELETE"))):
             await self._send_parts(session, file, right)
 
@@ -73,10 +77,9 @@ class GoogleObjects(Objects):
     async def delete(self, key: str) -> None:
         await self._send(Request("DELETE", self._path(key)), "storage.objects.delete", {404})
 
-    async def _begin(self, key: str, file: File, right: str, *, overwrite: bool) -> Request:
+    async def _begin(self, key: str, file: File, right: str, replaced: StoredObject | None) -> Request:
         """Return the request of a new upload, which lacks its content."""
-        # It replaces only the object that `size` saw, so an upload that ends late replaces no newer one; 0: none.
-        generation = self._generations.get(key, "0") if overwrite else "0"
+        generation = replaced.version if replaced else "0"  # 0: the object must be new
         query = {"uploadType": "resumable", "name": key, "ifGenerationMatch": generation}
         metadata = {"name": key, "contentType": media_type(key), "md5Hash": await asyncio.to_thread(_md5, file)}
         headers = {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Length": str(file.size)}

@@ -34,6 +34,15 @@ class CredentialError(DestinationError):
     """The destination does not accept the credentials, whatever they might allow."""
 
 
+class StoredObject(msgspec.Struct, frozen=True):
+    """An object that lies at the destination."""
+
+    size: int
+    """Bytes."""
+    version: str
+    """Its entity tag, or of Google its generation; empty where the server has no strong one."""
+
+
 class Objects(abc.ABC):
     """The requests that a kind of object store sends. Each raises DestinationError and DestinationUnavailableError."""
 
@@ -43,16 +52,19 @@ class Objects(abc.ABC):
     def address(self, key: str) -> str: ...
 
     @abc.abstractmethod
-    async def size(self, key: str) -> int | None:
-        """Return the size of an object; None where there is none."""
+    async def stat(self, key: str) -> StoredObject | None:
+        """Return an object without its bytes; None where there is none."""
 
     @abc.abstractmethod
     async def list_one(self, prefix: str) -> None:
         """List one object below a prefix."""
 
     @abc.abstractmethod
-    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:
-        """Write an object, whole or not at all. Raises ObjectExistsError where it must not replace one."""
+    async def put(self, key: str, file: File, write_id: str, replaced: StoredObject | None = None) -> None:
+        """Write an object, whole or not at all. `replaced`: the object that it replaces; None where there is none.
+
+        Raises ObjectExistsError where the key has another object by then, so that a late write replaces no newer one.
+        """
 
     @abc.abstractmethod
     def get(self, key: str) -> AsyncGenerator[bytes, None]: ...
@@ -93,12 +105,14 @@ class ObjectPlace:
 
     async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes:
         key = self.key(path)
-        if await self.holds(key, file, overwrite=overwrite):
+        found, is_written = await self.find(key, file, overwrite=overwrite)
+        if is_written:
             return file.sha256
         try:
-            await self._objects.put(key, file, write_id, overwrite=overwrite)
+            await self._objects.put(key, file, write_id, found)
         except ObjectExistsError:  # written meanwhile, or by a request of ours whose answer was lost
-            if not await self.holds(key, file, overwrite=overwrite):
+            _, is_written = await self.find(key, file, overwrite=overwrite)
+            if not is_written:
                 raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
             return file.sha256
         # Where a program has taken it away, the MD5 that was sent is the proof: S3 compares that of each part, Azure
@@ -115,15 +129,18 @@ class ObjectPlace:
     async def discard(self, path: str, write_id: str) -> None:  # noqa: ARG002  # uploads do not name it
         await self._objects.discard(self.key(path))
 
-    async def holds(self, key: str, file: File, *, overwrite: bool) -> bool:
-        """Return whether an object has the bytes of a file. Raises ObjectExistsError for another that must stay."""
-        size = await self._objects.size(key)
-        found = await self._sha256(key) if size == file.size else b""
-        if found == file.sha256:
-            return True
-        if size is None or found is None or overwrite:
-            return False
-        raise ObjectExistsError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
+    async def find(self, key: str, file: File, *, overwrite: bool) -> tuple[StoredObject | None, bool]:
+        """Return the object of a key, if there is one, and whether it has the bytes of a file.
+
+        Raises ObjectExistsError for another that must stay.
+        """
+        found = await self._objects.stat(key)
+        sha256 = b"" if found is None or found.size != file.size else await self._sha256(key)
+        if found is None or sha256 is None:
+            return None, False
+        if sha256 != file.sha256 and not overwrite:
+            raise ObjectExistsError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
+        return found, sha256 == file.sha256
 
     async def _sha256(self, key: str) -> bytes | None:
         """Return the SHA-256 of an object; None where it is gone, as a program may take it away at any time."""
@@ -133,7 +150,7 @@ class ObjectPlace:
                 async for chunk in chunks:
                     digest.update(chunk)
         except DestinationError:
-            if await self._objects.size(key) is None:
+            if await self._objects.stat(key) is None:
                 return None
             raise
         return digest.digest()
@@ -145,6 +162,19 @@ class ObjectPlace:
         if len(key.encode()) > MAX_KEY_BYTES:
             raise DestinationError(f"the path {path[:50]}… is longer than {MAX_KEY_BYTES} bytes with its prefix")
         return key
+
+
+def condition_of(replaced: StoredObject | None) -> dict[str, str]:
+    """Return the header fields of a write that replaces an object, or none; see `Objects.put`."""
+    if replaced is None:
+        return {"If-None-Match": "*"}
+    return {"If-Match": replaced.version} if replaced.version else {}
+
+
+def stored_object(answer: Answer) -> StoredObject:
+    """Return the object of an answer to HEAD. A weak tag, of a proxy, matches nothing (RFC 9110, section 13.1.1)."""
+    tag = answer.headers.get("etag", "")
+    return StoredObject(int(answer.headers.get("content-length", "0")), "" if tag.startswith("W/") else tag)
 
 
 def check_path(path: str) -> None:

@@ -42,7 +42,8 @@ async def _file_steps(objects: Objects, place: ObjectPlace) -> AsyncIterator[Ste
     is_to_delete = True
 
     async def read() -> None:
-        if not await place.holds(key, file, overwrite=True):
+        _, is_written = await place.find(key, file, overwrite=True)
+        if not is_written:
             raise DestinationError(f"{place.address(name)} does not hold the bytes that were written to it")
 
     async def delete() -> None:
@@ -56,7 +57,7 @@ async def _file_steps(objects: Objects, place: ObjectPlace) -> AsyncIterator[Ste
     try:
         async for step in run_steps(
             {
-                "write": lambda: objects.put(key, file, "test", overwrite=False),
+                "write": lambda: objects.put(key, file, "test"),
                 "read": read,
                 "upload": lambda: objects.try_upload(key),
                 "delete": delete,

@@ -15,11 +15,14 @@ from longshore.destinations.object_place import (
     PART_BYTES,
     ObjectExistsError,
     Objects,
+    StoredObject,
     aborting,
+    condition_of,
     content_md5,
     key_path,
     read_whole,
     send_parts,
+    stored_object,
 )
 from longshore.destinations.s3_errors import TRANSIENT_CODES, code_of, error_of
 from longshore.destinations.s3_settings import S3Settings
@@ -42,7 +45,7 @@ class S3Objects(Objects):
     def address(self, key: str) -> str:
         return f"s3://{self._settings.bucket}/{key}"
 
-    async def size(self, key: str) -> int | None:
+    async def stat(self, key: str) -> StoredObject | None:
         request = Request("HEAD", self._path(key))
         answer = await self._send(request, "s3:GetObject", {400, 403, 404})
         # An answer to HEAD has no body. What is wrong, be it the clock, the token or the region, the answer to a list
@@ -51,14 +54,14 @@ class S3Objects(Objects):
         if answer.status in (400, 403):
             await self.list_one(key)
             answer = await self._send(request, "s3:GetObject", {404})
-        return None if answer.status == 404 else int(answer.headers.get("content-length", "0"))
+        return None if answer.status == 404 else stored_object(answer)
 
     async def list_one(self, prefix: str) -> None:
         query = {"list-type": "2", "max-keys": "1", "prefix": prefix}
         await self._send(Request("GET", self._base or "/", query), "s3:ListBucket")
 
-    async def put(self, key: str, file: File, write_id: str, *, overwrite: bool) -> None:  # noqa: ARG002
-        condition = {} if overwrite else {"If-None-Match": "*"}
+    async def put(self, key: str, file: File, write_id: str, replaced: StoredObject | None = None) -> None:  # noqa: ARG002
+        condition = condition_of(replaced)
         headers = {"Content-Type": media_type(key), **self._settings.encryption_headers}
         if file.size <= PART_BYTES:
             content = await read_whole(file)
@@ -121,6 +124,8 @@ class S3Objects(Objects):
         code = code_of(answer)
         if code == "NoSuchUpload":
             raise ObjectExistsError("the upload was completed by a request whose answer was lost, or was aborted")
+        if code == "NoSuchKey":
+            raise ObjectExistsError("the object to replace was removed meanwhile")
         if answer.status in (409, 412) and code in ("PreconditionFailed", "ConditionalRequestConflict", ""):
             raise ObjectExistsError("another object was written meanwhile")
         if code or not answer.is_success:
