@@ -15,6 +15,7 @@ from longshore.destinations.object_place import OCCUPIED, check_path
 from longshore.destinations.sftp_connection import connection_errors
 from longshore.destinations.sftp_settings import SftpSettings
 from longshore.results.own_thread import opened_in_thread
+from longshore.validation import shortened
 
 CHUNK_BYTES = 4 << 20  # as many requests of 256 KiB at a time as asyncssh sends; bounds the memory
 CALL_SECONDS = 120.0  # of one request, or of the requests of one chunk
@@ -26,6 +27,10 @@ class FileMissingError(DestinationError):
     """There is no such file or folder."""
 
 
+class NoRightError(DestinationError):
+    """The user has no right to do something, or the server bounds the files of a session that are open at a time."""
+
+
 class SftpPlace:
     """A FilePlace on an SFTP server."""
 
@@ -35,6 +40,8 @@ class SftpPlace:
         self._client = client
         self._settings = settings
         self._base = settings.path.rstrip("/") or ("/" if settings.path else "")
+        self._writing = asyncio.Semaphore(self.files_at_a_time)
+        self._alone = asyncio.Lock()
 
     def address(self, path: str) -> str:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
@@ -42,6 +49,18 @@ class SftpPlace:
         return f"sftp://{self._settings.username}@{host}{port}/{self.full(path).lstrip('/')}"
 
     async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes:
+        write = functools.partial(self._write, path, file, write_id, overwrite=overwrite)
+        try:
+            async with self._writing:
+                return await write()
+        except NoRightError:
+            # Servers that bound the transfers of a session have no other answer for one too many.
+            async with self._alone, contextlib.AsyncExitStack() as stack:
+                for _ in range(self.files_at_a_time):
+                    await stack.enter_async_context(self._writing)
+                return await write()
+
+    async def _write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> bytes:
         target, temporary = self.full(path), self._temporary(path, write_id)
         if await self._holds(target, file, overwrite=overwrite):
             await self.remove(temporary)
@@ -52,7 +71,11 @@ class SftpPlace:
         if await self._sha256(temporary) != file.sha256:
             await self.remove(temporary)
             raise DestinationUnavailableError(f"{temporary} has other bytes than were written to it")
-        await self._publish(temporary, target, file, overwrite=overwrite)
+        # Looked for once more, as some servers replace a file by the plain rename.
+        if await self._holds(target, file, overwrite=overwrite):
+            await self.remove(temporary)
+        else:
+            await self._publish(temporary, target, file, overwrite=overwrite)
         return file.sha256
 
     async def read(self, path: str) -> AsyncGenerator[bytes, None]:
@@ -178,7 +201,7 @@ class SftpPlace:
                 with contextlib.suppress(asyncssh.SFTPOpUnsupported):
                     await self._call(self._client.posix_rename(temporary, target))
                     return
-            await self._call(self._client.rename(temporary, target))  # which replaces no file
+            await self._call(self._client.rename(temporary, target))  # which replaces no file, on most servers
 
     async def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
@@ -217,8 +240,8 @@ class SftpPlace:
         try:
             with connection_errors(self._settings):
                 yield
-        except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect):
-            raise DestinationError(f"{user} has no right on {server} to {action} {path}") from None
+        except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect) as error:
+            raise NoRightError(f"{user} has no right on {server} to {action} {path}{_reason(error)}") from None
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             raise FileMissingError(f"{path} does not exist on {server}") from None
         except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded):
@@ -229,7 +252,14 @@ class SftpPlace:
             raise DestinationUnavailableError(f"the connection to {server} broke") from None
         except (asyncssh.SFTPBadMessage, asyncssh.SFTPInvalidFilename):
             raise DestinationError(f"{server} does not take the name {path}") from None
-        except asyncssh.SFTPError:  # most servers have no other word for a full disk
+        except asyncssh.SFTPError as error:  # most servers have no other word for a full disk
             raise DestinationUnavailableError(
-                f"{server} failed to {action} {path}: is its disk full or read-only, or the quota of {user} used up?"
+                f"{server} failed to {action} {path}{_reason(error)}: is its disk full or read-only, or the quota of "
+                f"{user} used up?"
             ) from None
+
+
+def _reason(error: asyncssh.SFTPError) -> str:
+    """Return the words of the server in parentheses; empty where it has none."""
+    text = "".join(character for character in error.reason if character.isprintable()).strip()
+    return f" ({shortened(text)})" if text else ""

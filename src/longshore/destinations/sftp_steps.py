@@ -15,6 +15,14 @@ from longshore.destinations.sftp_settings import SftpSecret, SftpSettings
 from longshore.destinations.steps import CLEANUP_SECONDS, run_steps
 from longshore.outbound import Address, Network
 
+LACKS_POSIX_RENAME = (
+    'the server lacks posix-rename@openssh.com: a delivery with "overwrite" fails where a file lies already'
+)
+RENAME_REPLACES = (
+    "the server replaces a file by the plain rename: one that another program makes while a delivery writes its own may"
+    " be lost"
+)
+
 
 async def sftp_steps(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
     """Yield the steps of the test; it ends after the first that fails."""
@@ -86,10 +94,17 @@ class _Test:
             raise DestinationError(f"{address} does not hold the bytes that were written to it")
 
     async def rename(self) -> str:
-        await self.place.rename(self.place.full(self.written), self.place.full(self.renamed))
-        if await self.place.can_replace(self.place.full(self.renamed)):
+        written, renamed = self.place.full(self.written), self.place.full(self.renamed)
+        await self.place.rename(written, renamed)
+        if not await self.place.can_replace(renamed):
+            return LACKS_POSIX_RENAME
+        await self.place.send(written, self.file)
+        try:
+            await self.place.rename(written, renamed)
+        except (DestinationError, DestinationUnavailableError):
+            await self.place.remove(written)
             return ""
-        return 'the server lacks posix-rename@openssh.com: a delivery with "overwrite" fails where a file lies already'
+        return RENAME_REPLACES
 
     async def delete(self) -> None:
         await self.place.remove(self.place.full(self.renamed))

@@ -1,0 +1,131 @@
+"""SFTP servers that differ from OpenSSH's: with a bound on transfers, or with a plain rename that replaces files."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import asyncssh
+import pytest
+
+from longshore.destinations.kind import DestinationError
+from longshore.destinations.sftp import sftp
+from longshore.destinations.sftp_steps import RENAME_REPLACES
+from longshore.settings import Settings
+from tests.destinations.servers import Made, MadeFile, random_file
+
+REASON = "Maximum concurrent transfers exceeded"
+
+
+class AnyPassword(asyncssh.SSHServer):
+    """A server that takes any password."""
+
+    def begin_auth(self, username: str) -> bool:
+        return bool(username)
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, _username: str, _password: str) -> bool:
+        return True
+
+
+class OneTransfer(asyncssh.SFTPServer):
+    """A session has one file open at a time."""
+
+    opened = 0
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
+        if self.opened:
+            raise asyncssh.SFTPPermissionDenied(f"{REASON}\r\n")
+        self.opened += 1
+        return super().open(path, pflags, attrs)
+
+    def close(self, file_obj: Any) -> Any:
+        self.opened -= 1
+        return super().close(file_obj)
+
+
+class NoTransfer(asyncssh.SFTPServer):
+    """A session may open no file."""
+
+    def open(self, *_: Any, **__: Any) -> Any:
+        raise asyncssh.SFTPPermissionDenied(REASON)
+
+
+class Replacing(asyncssh.SFTPServer):
+    """The plain rename replaces files."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        return self.posix_rename(oldpath, newpath)
+
+
+class Failing(asyncssh.SFTPServer):
+    """No file can be renamed."""
+
+    def rename(self, *_: Any, **__: Any) -> Any:
+        raise asyncssh.SFTPFailure("the index is locked")
+
+
+@contextlib.asynccontextmanager
+async def serving(server: type[asyncssh.SFTPServer], folder: Path) -> AsyncIterator[Made]:
+    """A destination on a server that lasts while the context is open."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    factory = partial(server, chroot=str(folder).encode())
+    listening = asyncssh.listen(
+        "127.0.0.1", 0, server_host_keys=[key], server_factory=AnyPassword, sftp_factory=factory, process_factory=None
+    )
+    async with await listening as opened:
+        host_key = " ".join(key.export_public_key().decode().split()[:2])
+        settings = {"host": "127.0.0.1", "port": opened.get_port(), "username": "shop", "host_key": host_key}
+        yield Made(sftp(Settings()), settings, {"password": "a password"})
+
+
+async def write_all(made: Made, files: dict[str, MadeFile]) -> None:
+    async with made.kind.open(*made.values) as place:
+        writes = (place.write(name, file, "d1", overwrite=False) for name, file in files.items())  # type: ignore[union-attr]
+        await asyncio.gather(*writes)
+
+
+def test_files_beyond_the_transfers_that_a_server_allows_are_written_one_after_another(tmp_path: Path) -> None:
+    files = {f"{number}.csv": random_file(300_000) for number in range(10)}
+
+    async def run() -> None:
+        async with serving(OneTransfer, tmp_path) as made:
+            await write_all(made, files)
+
+    asyncio.run(run())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        name: file.content for name, file in files.items()
+    }
+
+
+def test_error_has_the_reason_that_the_server_gives(tmp_path: Path) -> None:
+    async def run(server: type[asyncssh.SFTPServer]) -> None:
+        async with serving(server, tmp_path) as made:
+            await write_all(made, {"a.csv": MadeFile(b"x")})
+
+    with pytest.raises(DestinationError, match=rf"has no right on .* to write .* \({REASON}\)$"):
+        asyncio.run(run(NoTransfer))
+    with pytest.raises(Exception, match=r"failed to rename a file to a\.csv \(the index is locked\): is its disk full"):
+        asyncio.run(run(Failing))
+
+
+def test_file_that_appears_while_another_is_sent_is_not_replaced_by_a_plain_rename_that_would(tmp_path: Path) -> None:
+    class Interfering(MadeFile, frozen=True):
+        def open(self) -> IO[bytes]:
+            (tmp_path / "race.csv").write_bytes(b"of another program")
+            return super().open()
+
+    async def run() -> None:
+        async with serving(Replacing, tmp_path) as made:
+            with pytest.raises(DestinationError, match="another file lies at"):
+                await write_all(made, {"race.csv": Interfering(b"ours")})
+            details = {step.step: step.detail async for step in made.kind.test(*made.values)}
+            assert details["rename"] == RENAME_REPLACES
+
+    asyncio.run(run())
+    assert (tmp_path / "race.csv").read_bytes() == b"of another program"
+    assert [path.name for path in tmp_path.iterdir() if "test" in path.name] == []
