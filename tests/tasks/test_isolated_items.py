@@ -20,6 +20,7 @@ from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queries import PolledStatus
 from longshore.tasks.slots import fill_all_slots
+from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_WEBHOOK
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker.cleanup import Cleanup
 from tests.receiver import receiving
@@ -110,6 +111,31 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
         run(test)
     finally:
         idle.sql("delete from longshore.webhooks where chain_id in (501, 502)")
+
+
+def test_any_number_of_deliveries_that_cannot_be_leased_keeps_none_that_is_due_later_waiting(
+    idle: Longshore, run: Any
+) -> None:
+    async def test(pool: Pool) -> None:
+        with receiving() as receiver:
+            webhook = await idle.webhook(pool, BAD, receiver.url)
+            for _ in range(2 * MAX_DELIVERIES_OF_WEBHOOK):
+                await pool.execute(DELIVERY, webhook, '{"from":"stuck"}')
+            good = await pool.fetchval(DELIVERY, webhook, '{"from":"good"}')
+            await pool.execute("update longshore.webhook_deliveries set due_at = now() where id = $1", good)
+            with poisoned(idle, "webhook_deliveries", "update", """old.payload = '{"from":"stuck"}'"""):
+                dispatcher = Dispatcher(pool, idle.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
+                dispatching = asyncio.create_task(dispatcher.run(idle.url))
+                try:
+                    assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'
+                finally:
+                    dispatching.cancel()
+                    await asyncio.wait({dispatching})
+
+    try:
+        run(test)
+    finally:
+        idle.sql("delete from longshore.webhooks where chain_id = $1", BAD)
 
 
 def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleaned_up(

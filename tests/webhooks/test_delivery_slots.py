@@ -12,10 +12,12 @@ import pytest
 
 from longshore.database.connect import Pool, open_pool
 from longshore.settings import Settings
+from longshore.tasks.model import ChainId
 from longshore.vault import open_vault
 from longshore.webhooks import dispatcher
 from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_CHAIN, MAX_DELIVERIES_OF_WEBHOOK
-from longshore.webhooks.dispatcher import Dispatcher, MaySeeData
+from longshore.webhooks.dispatcher import DISABLE, NOT_SENT, Dispatcher, MaySeeData
+from longshore.webhooks.stored import enable
 from tests.receiver import Receiver, receiving
 from tests.service import Longshore
 
@@ -192,6 +194,54 @@ def test_unhealthy_webhooks_without_a_message_to_send_are_forgotten(
                 while running._slots.unhealthy() != [kept]:
                     running._wake.set()
                     await asyncio.sleep(0.01)
+
+    with receiving() as receiver:
+        asyncio.run(run(receiver))
+
+
+@pytest.mark.parametrize("ended_by", ["enable", "the dispatcher"])
+def test_message_of_a_transaction_that_was_open_while_its_webhook_was_disabled_fails_and_is_never_sent(
+    idle: Longshore, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    monkeypatch.setattr(dispatcher, "FORGET_EVERY_SECONDS", 0)
+    state = "select state, fault, due_at from longshore.webhook_deliveries where webhook_id = $1"
+
+    async def run(receiver: Receiver) -> None:
+        async with open_pool(idle.url, size=8, name="test") as pool:
+            webhook = await idle.webhook(pool, 5000, receiver.url)
+            async with pool.acquire() as late:
+                async with late.transaction():
+                    await late.execute(DUE, webhook, 1)
+                    await pool.execute(DISABLE, webhook, "the receiver answered 410")
+                if ended_by == "enable":
+                    await enable(late, ChainId(5000), webhook)
+            async with dispatching(idle, pool) as running, asyncio.timeout(10):
+                while tuple(await pool.fetchrow(state, webhook) or ()) != ("failed", "the receiver answered 410", None):
+                    running._wake.set()
+                    await asyncio.sleep(0.05)
+                if ended_by == "enable":  # what is written from now on is sent
+                    await pool.execute(DUE, webhook, 1)
+                    running._wake.set()
+                    await asyncio.to_thread(receiver.next)
+        assert receiver.received.empty()
+
+    with receiving() as receiver:
+        asyncio.run(run(receiver))
+
+
+def test_delivery_that_failed_with_its_webhook_before_it_was_sent_stays_failed(idle: Longshore) -> None:
+    async def run(receiver: Receiver) -> None:
+        async with open_pool(idle.url, size=2, name="test") as pool:
+            webhook = await idle.webhook(pool, 5000, receiver.url)
+            await pool.execute(DUE, webhook, 1)
+            leased = "update longshore.webhook_deliveries set attempts = 1, attempts_since_redelivery = 1 returning id"
+            delivery = await pool.fetchval(leased)
+            await pool.execute(DISABLE, webhook, "gone")
+            await pool.execute(NOT_SENT, delivery, 1, "set LONGSHORE_SECRET")
+            row = await pool.fetchrow("select state, due_at, fault from longshore.webhook_deliveries")
+            assert row is not None
+            assert tuple(row) == ("failed", None, "gone")
+            await pool.execute("delete from longshore.webhooks where id = $1", webhook)
 
     with receiving() as receiver:
         asyncio.run(run(receiver))

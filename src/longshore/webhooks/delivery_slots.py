@@ -21,7 +21,7 @@ SLOW_SECONDS = 5.0
 
 # $1: free slots; $2, $3: slots of a webhook and of a chain; $4, $5: webhook and chain of each delivery under way;
 # $6: unhealthy webhooks; $7: free slots of unhealthy webhooks; $8: chain of each delivery under way to an unhealthy
-# webhook; $9: slots of a chain's unhealthy webhooks.
+# webhook; $9: slots of a chain's unhealthy webhooks; $10: deliveries that are left out.
 # The recursion reads one entry of the index for each webhook, however many deliveries are due. The first delivery of
 # each chain comes before the second of any.
 DUE = """
@@ -45,7 +45,7 @@ within_webhook as (
     join longshore.webhooks w on w.id = webhook.id
     cross join lateral (
         select id, due_at from longshore.webhook_deliveries
-        where webhook_id = w.id and due_at <= now()
+        where webhook_id = w.id and due_at <= now() and id <> all($10::uuid[])
         order by due_at
         limit $2
     ) d
@@ -109,7 +109,7 @@ class DeliverySlots:
         return list(self._under_way)
 
     def due_arguments(self) -> tuple[Any, ...]:
-        """Return the arguments of DUE."""
+        """Return the arguments of DUE but the last one."""
         now = time.monotonic()
         self._unhealthy |= {each.webhook for each, began in self._under_way.values() if now - began > SLOW_SECONDS}
         under_way = [each for each, _ in self._under_way.values()]

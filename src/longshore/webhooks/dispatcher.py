@@ -63,7 +63,8 @@ returning d.id, d.attempts, d.attempts_since_redelivery, d.task_id as task, d.pa
 """
 
 # It is due again when its lease is over or, with a reason that an operator must mend, a while later, for as long as
-# deliveries are kept.
+# deliveries are kept. Here and in NOT_DELIVERED: one without `due_at` has failed with its webhook, which another
+# delivery disabled.
 NOT_SENT = f"""
 update longshore.webhook_deliveries
 set attempts_since_redelivery = attempts_since_redelivery - 1, fault = coalesce($3, fault),
@@ -73,7 +74,7 @@ set attempts_since_redelivery = attempts_since_redelivery - 1, fault = coalesce(
         when $3::text is null then due_at
         else now() + interval '10 minutes'
     end
-where id = $1 and attempts = $2 and attempts_since_redelivery > 0
+where id = $1 and attempts = $2 and attempts_since_redelivery > 0 and due_at is not null
 """  # noqa: S608
 
 # Only the newest attempt since the last redelivery may write.
@@ -83,8 +84,7 @@ set state = 'delivered', due_at = null, status = $3, fault = null
 where id = $1 and attempts = $2 and attempts_since_redelivery > 0
 """
 
-# $5: seconds until the next attempt, null for none. A delivery without `due_at` has failed with its webhook, which
-# another delivery disabled.
+# $5: seconds until the next attempt, null for none.
 NOT_DELIVERED = """
 update longshore.webhook_deliveries
 set status = $3, fault = $4,
@@ -110,6 +110,14 @@ failed as (
 insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id, details)
 select chain_id, 'service', '', 'webhook.disable', 'webhook ' || id, '', '', json_build_object('reason', $2::text)
 from webhook
+"""
+
+# A message of a transaction that was open while its webhook was disabled; `stored.ENABLE` fails it, too.
+FAIL_LATE = """
+update longshore.webhook_deliveries d
+set state = 'failed', due_at = null, fault = w.disabled_reason
+from longshore.webhooks w
+where w.id = d.webhook_id and w.disabled_at is not null and d.due_at is not null
 """
 
 FORGET = f"delete from longshore.webhook_deliveries where created_at < now() - interval '{KEPT}' and due_at is null"  # noqa: S608
@@ -167,6 +175,7 @@ class Dispatcher:
             task.add_done_callback(lambda _: self._wake.set())
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
+            await self._pool.execute(FAIL_LATE)
             await self._pool.execute(FORGET)
             unhealthy = self._slots.unhealthy()
             pending = await self._pool.fetch(PENDING, unhealthy)
@@ -175,15 +184,22 @@ class Dispatcher:
         return POLL_SECONDS if until_next is None else min(POLL_SECONDS, max(0.05, until_next))
 
     async def _lease(self) -> list[LeasedDelivery]:
-        """Lease the due deliveries that have a slot: together, or one by one if that fails."""
-        due = [row["id"] for row in await self._pool.fetch(DUE, *self._slots.due_arguments())]
-        with isolated("due webhook deliveries not leased together"):
-            return await self._lease_ids(due) if due else []
-        leased: list[LeasedDelivery] = []
-        for delivery in due:
-            with isolated("due webhook delivery not leased", delivery=str(delivery)):
-                leased += await self._lease_ids([delivery])
-        return leased
+        """Lease due deliveries that have a slot: together, or one by one if that fails.
+
+        Those that cannot be leased are tried once: any number of them keeps none that is due later from being leased.
+        """
+        tried_alone: list[UUID] = []
+        while due := [row["id"] for row in await self._pool.fetch(DUE, *self._slots.due_arguments(), tried_alone)]:
+            with isolated("due webhook deliveries not leased together"):
+                return await self._lease_ids(due)
+            leased: list[LeasedDelivery] = []
+            for delivery in due:
+                with isolated("due webhook delivery not leased", delivery=str(delivery)):
+                    leased += await self._lease_ids([delivery])
+            if leased:
+                return leased
+            tried_alone += due
+        return []
 
     async def _lease_ids(self, ids: list[UUID]) -> list[LeasedDelivery]:
         return [LeasedDelivery(**row) for row in await self._pool.fetch(LEASE, ids, LEASE_SECONDS)]

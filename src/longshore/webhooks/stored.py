@@ -76,7 +76,14 @@ where w.id = $1
 returning previous.signs_until
 """
 
+# What is still due was written by a transaction that was open while the webhook was disabled, and fails with it.
 ENABLE = f"""
+with late as (
+    update longshore.webhook_deliveries d
+    set state = 'failed', due_at = null, fault = w.disabled_reason
+    from longshore.webhooks w
+    where w.id = $1 and w.chain_id = $2 and w.disabled_at is not null and d.webhook_id = w.id and d.due_at is not null
+)
 update longshore.webhooks
 set disabled_at = null, disabled_reason = null
 where id = $1 and chain_id = $2
