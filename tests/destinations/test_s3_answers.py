@@ -182,6 +182,19 @@ def test_endpoint_that_is_none_is_a_violation(place: Made, endpoint: str) -> Non
     assert [violation.pointer for violation in place.kind.check(settings, secret, allow)] == ["/settings/endpoint"]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"bucket": "MyBucket"}, {"bucket": "MyBucket", "endpoint": ""}, {"endpoint": "https://[2606:4700::1111]:9000"},
+     {"endpoint": "https://1.1.1.1"}, {"bucket": "my_bucket", "endpoint": "https://bücher.example"}],
+)  # fmt: skip
+def test_bucket_whose_name_cannot_stand_in_the_host_is_a_violation(place: Made, settings: dict[str, str]) -> None:
+    typed, secret, allow = place.change(path_style=False, **{"endpoint": "https://s3.example.com", **settings}).values
+    assert [violation.pointer for violation in place.kind.check(typed, secret, allow)] == ["/settings/path_style"]
+    for path_style in (True, None):
+        typed, secret, allow = place.change(path_style=path_style, **settings).values
+        assert place.kind.check(typed, secret, allow) == []
+
+
 def test_settings_that_do_not_fit_each_other_are_violations(place: Made) -> None:
     settings, secret, allow = place.change(kms_key_id="k", prefix="a//b").values
     pointers = [violation.pointer for violation in place.kind.check(settings, secret, allow)]
@@ -231,7 +244,10 @@ def test_session_token_is_sent_and_signed(place: Made, front: Front) -> None:
     [({"region": ""}, "exports.s3.us-east-1.amazonaws.com", "/in/a"),
      ({"region": "eu-west-1"}, "exports.s3.eu-west-1.amazonaws.com", "/in/a"),
      ({"region": "cn-north-1"}, "exports.s3.cn-north-1.amazonaws.com.cn", "/in/a"),
+     ({"region": "eusc-de-east-1"}, "exports.s3.eusc-de-east-1.amazonaws.eu", "/in/a"),
      ({"bucket": "a.b"}, "s3.us-east-1.amazonaws.com", "/a.b/in/a"),
+     ({"bucket": "MyBucket"}, "s3.us-east-1.amazonaws.com", "/MyBucket/in/a"),
+     ({"bucket": "my_bucket"}, "s3.us-east-1.amazonaws.com", "/my_bucket/in/a"),
      ({"path_style": True}, "s3.us-east-1.amazonaws.com", "/exports/in/a"),
      ({"endpoint": "https://s3.example.com"}, "s3.example.com", "/exports/in/a"),
      ({"endpoint": "https://example.com/storage/s3/"}, "example.com", "/storage/s3/exports/in/a"),

@@ -101,6 +101,22 @@ def test_a_presigned_address_is_good_for_an_hour_and_signed_as_the_rules_say(buc
     assert auth.signature(auth.string_to_sign(request, canonical), request) == query["X-Amz-Signature"]
 
 
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("eu-west-1", "s3.eu-west-1.amazonaws.com"), ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+     ("eusc-de-east-1", "s3.eusc-de-east-1.amazonaws.eu")],
+)  # fmt: skip
+@pytest.mark.usefixtures("relay")
+def test_address_of_a_bucket_without_an_endpoint_is_that_of_its_region(
+    monkeypatch: pytest.MonkeyPatch, region: str, host: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_REGION", region)
+    (address,) = store().presigned_urls([NAME], 60)  # which are made without a request
+    assert urlsplit(address).netloc == host
+    assert urlsplit(address).path == f"/{BUCKET}/some/prefix/{NAME}"
+
+
 def test_encryption_asked_for_in_the_environment_is_passed_on(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "AES256")
     with store().create(NAME) as file:

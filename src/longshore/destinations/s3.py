@@ -1,8 +1,10 @@
 """The kind `s3`: Amazon S3, and what speaks its protocol."""
 
 import contextlib
+import ipaddress
 from collections.abc import AsyncIterator
 
+import httpx2
 import msgspec
 
 from longshore.destinations.http_client import HttpClient, check_endpoint
@@ -15,6 +17,8 @@ from longshore.destinations.s3_signature import Signer
 from longshore.outbound import Network
 from longshore.settings import Settings
 from longshore.validation import Violation
+
+NO_HOST = "expected true: this name of a bucket cannot stand before the host of the endpoint"
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +34,23 @@ def _check(settings: S3Settings, _secret: S3Secret, allow: tuple[Network, ...]) 
         violations.append(Violation("needs encryption aws:kms or aws:kms:dsse", "/settings/kms_key_id"))
     if settings.endpoint and (problem := check_endpoint(settings.endpoint, allow)):
         violations.append(Violation(problem, "/settings/endpoint"))
+    elif settings.path_style is False and not _fits_host(settings):
+        violations.append(Violation(NO_HOST, "/settings/path_style"))
     return violations
+
+
+def _fits_host(settings: S3Settings) -> bool:
+    """Return whether an address of the bucket's name and the host of its service is this bucket's alone."""
+    if settings.bucket != settings.bucket.lower():  # hosts have no capitals: it would be another bucket
+        return False
+    try:
+        host = httpx2.URL(settings.address).host.removeprefix(f"{settings.bucket}.")
+        ipaddress.ip_address(host)
+    except httpx2.InvalidURL:
+        return False
+    except ValueError:  # a name
+        return True
+    return False
 
 
 def s3(_: Settings) -> Kind:

@@ -1,5 +1,6 @@
 """The bucket of an S3 destination and the key to it: what a client sends."""
 
+import re
 from typing import Annotated, Literal
 
 import httpx2
@@ -8,8 +9,7 @@ from msgspec import Meta
 
 from longshore.destinations.kind import VISIBLE, Redacted
 from longshore.destinations.object_place import Prefix
-
-DEFAULT_REGION = "us-east-1"
+from longshore.results.aws import DEFAULT_REGION, service_address
 
 
 class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path_style: Annotated[
         bool | None,
         Meta(description="Whether the bucket stands in the path of addresses and not in the host name; where it is "
-        "null, it does with an endpoint, and where its name has dots."),
+        "null, it does with an endpoint, and where its name has capitals, dots or underscores."),
     ] = None  # fmt: skip
 
     @property
@@ -58,12 +58,11 @@ class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def address(self) -> str:
-        """The address of the bucket, whose name stands in the host or in the path."""
-        domain = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
-        service = httpx2.URL(self.endpoint or f"https://s3.{self.actual_region}.{domain}")
+        """The address of the bucket, whose name stands in the host or in the path. Raises httpx2.InvalidURL."""
+        service = httpx2.URL(self.endpoint or service_address(self.actual_region))
         in_path = self.path_style
         if in_path is None:
-            in_path = bool(self.endpoint) or "." in self.bucket
+            in_path = bool(self.endpoint) or re.search(r"[A-Z._]", self.bucket) is not None
         if in_path:
             return str(service.copy_with(path=f"{service.path.rstrip('/')}/{self.bucket}"))
         return str(service.copy_with(host=f"{self.bucket}.{service.host}"))

@@ -14,6 +14,9 @@ from longshore.results.store import StoreError, StoreUnavailableError
 
 CREDENTIAL_SECONDS = 60  # after which obstore asks for credentials again; botocore refreshes those that end
 DEFAULT_REGION = "us-east-1"
+DEFAULT_DOMAIN = "amazonaws.com"
+# By the beginning of a region: https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
+DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
 
 TRANSIENT_STATUS = {408, 429}  # and all from 500 on
 TRANSIENT_CODES = {
@@ -59,8 +62,9 @@ class Access:
     def options(self) -> dict[str, Any]:
         """Return the options of obstore's S3Store for the same access."""
         options: dict[str, Any] = {"region": self.region}
-        if self.endpoint:
-            options["endpoint"] = self.endpoint
+        endpoint = self.endpoint or service_address(self.region)
+        if self.endpoint or not endpoint.endswith(f".{DEFAULT_DOMAIN}"):  # obstore by itself knows this domain alone
+            options["endpoint"] = endpoint
         if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() not in ("1", "true"):
             options["credential_provider"] = self.credentials
         return options
@@ -89,6 +93,12 @@ class Access:
     @cached_property
     def _credentials(self) -> Any:
         return self._session.get_credentials()
+
+
+def service_address(region: str) -> str:
+    """Return the address of Amazon's S3 in a region."""
+    domain = next((domain for prefix, domain in DOMAINS.items() if region.startswith(prefix)), DEFAULT_DOMAIN)
+    return f"https://s3.{region}.{domain}"
 
 
 def is_retryable(status: int | None, code: str) -> bool:
