@@ -322,6 +322,17 @@ def test_object_without_a_strong_tag_is_replaced_without_a_condition(
     assert moto_server.content("in/weak.csv") == b"b"
 
 
+def test_reading_by_a_weak_tag_does_not_go_on_and_says_that_the_connection_broke(
+    moto_server: MotoServer, front: Front
+) -> None:
+    """A proxy may make tags weak, and If-Match holds for no weak tag."""
+    moto_server.place().write("weak-tag.csv", MadeFile(b"weak"))
+    cut = Reply(200, {"ETag": 'W/"1"'}, bytes(1000), cuts_after=500)
+    front.rule = lambda seen: Reply(412) if "if-match" in seen.headers else cut
+    with pytest.raises(DestinationUnavailableError, match=r"the connection to .* broke"):
+        moto_server.place(address=front.address).read("weak-tag.csv")
+
+
 def test_reading_goes_on_where_the_connection_broke(moto_server: MotoServer, front: Front) -> None:
     file = random_file(3_000_000)
     moto_server.place().write("broken.csv", file)

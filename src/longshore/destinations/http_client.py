@@ -141,7 +141,7 @@ class HttpClient:
         raise AssertionError("pauses never end")
 
     async def read(self, request: Request, error_of: Callable[[Answer], Exception]) -> AsyncGenerator[bytes, None]:
-        """Yield the body of an answer. Where it breaks off, go on from there, as long as it is the same file.
+        """Yield the body of an answer. Where it breaks off, go on from there, as long as its strong tag is the same.
 
         `error_of`: returns the error of an answer other than 200 and 206. Raises it, and as `send`.
         """
@@ -150,7 +150,7 @@ class HttpClient:
             ranged = request.with_headers(Range=f"bytes={offset}-", If_Match=tag) if tag and offset else request
             try:
                 async with self._open(await self._signed(ranged)) as response:
-                    status, found = response.status_code, response.headers.get("etag", "")
+                    status, found = response.status_code, strong_tag(response.headers)
                     if ranged is not request and (status == 412 or (status == 200 and found != tag)):
                         raise DestinationUnavailableError("the file was replaced while it was read")
                     if status != 200 and (status != 206 or ranged is request):
@@ -230,6 +230,12 @@ def check_endpoint(endpoint: str, allow: tuple[Network, ...]) -> str | None:
     if "?" in endpoint:
         return "expected an address without a query"
     return check_url(endpoint, allow)
+
+
+def strong_tag(headers: Mapping[str, str]) -> str:
+    """Return the entity tag of an answer; empty for a weak one, as `If-Match` holds for none (RFC 9110, 13.1.1)."""
+    tag = headers.get("etag", "")
+    return "" if tag.startswith("W/") else tag
 
 
 async def _slices(content: bytes) -> AsyncIterator[bytes]:

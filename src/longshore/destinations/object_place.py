@@ -11,7 +11,7 @@ from typing import IO, Annotated
 import msgspec
 
 from longshore.destinations.concurrency import map_concurrently
-from longshore.destinations.http_client import Answer, HttpClient, Request, encoded
+from longshore.destinations.http_client import Answer, HttpClient, Request, encoded, strong_tag
 from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
 from longshore.results.own_thread import opened_in_thread
 from longshore.validation import Violation, in_json
@@ -172,9 +172,8 @@ def condition_of(replaced: StoredObject | None) -> dict[str, str]:
 
 
 def stored_object(answer: Answer) -> StoredObject:
-    """Return the object of an answer to HEAD. A weak tag, of a proxy, matches nothing (RFC 9110, section 13.1.1)."""
-    tag = answer.headers.get("etag", "")
-    return StoredObject(int(answer.headers.get("content-length", "0")), "" if tag.startswith("W/") else tag)
+    """Return the object of an answer to HEAD."""
+    return StoredObject(int(answer.headers.get("content-length", "0")), strong_tag(answer.headers))
 
 
 def check_path(path: str) -> None:
