@@ -18,7 +18,7 @@ from longshore import outbound
 from longshore.destinations.http_client import Answer, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.s3_settings import S3Secret, S3Settings
-from longshore.destinations.s3_signature import Signer
+from longshore.destinations.s3_signature import RequestSigner
 from tests.destinations.front import Front, Reply, Seen, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, s3_place
 from tests.destinations.servers import Made, MadeFile
@@ -262,7 +262,7 @@ def test_bucket_stands_in_the_host_or_in_the_path(settings: dict[str, str], host
     "date", ["", "soon", "Fri, 01 Jan 99999999999999999999 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 -0000"]
 )
 def test_clock_of_an_answer_whose_date_cannot_be_read_is_not_followed(date: str) -> None:
-    signer = Signer(S3Secret("id", "secret"), "eu-west-1")
+    signer = RequestSigner(S3Secret("id", "secret"), "eu-west-1")
     assert not signer.follow_clock(Answer(403, {"date": date}, b""))
 
 
@@ -282,7 +282,7 @@ def test_signature_is_that_of_amazons_own_library() -> None:
         headers = {"Host": "s3.example.com:8443", **more}
         request = Request("PUT", f"/exports/{encoded(key, safe='/')}", query, headers, content)
         secret = S3Secret("AKID", "secret/of+tests==", token)
-        ours = Signer(secret, "eu-west-1").sign(request, now).headers["Authorization"]
+        ours = RequestSigner(secret, "eu-west-1").sign(request, now).headers["Authorization"]
         theirs = AWSRequest("PUT", f"https://s3.example.com:8443{request.target}", data=content, headers=dict(headers))
         signer = S3SigV4Auth(Credentials("AKID", "secret/of+tests==", token or None), "s3", "eu-west-1")
         theirs.headers["X-Amz-Content-SHA256"] = signer.payload(theirs)

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from longshore.results.links import MAX_SECONDS
-from longshore.results.signing import Signer
+from longshore.results.signing import DownloadSigner
 from tests.answers import problem
 from tests.service import Longshore, ended, export_body
 
@@ -237,7 +237,7 @@ def test_expired_address_is_refused(service: Longshore, url: str) -> None:
     key = bytes(service.sql("select value from longshore.keys where name = 'signing'")[0]["value"])
     location = urlsplit(url).path.removeprefix("/results/")
     link = parse_qs(urlsplit(url).query)["link"][0]
-    signer = Signer(key)
+    signer = DownloadSigner(key)
     for expires, status in (("4102444800", 200), ("1", 403), ("0", 403), ("-1", 403), ("", 403), ("9" * 400, 403)):
         signature = signer._signature(location, expires, link)
         query = f"expires={expires}&link={link}&signature={signature}"

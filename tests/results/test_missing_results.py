@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 import pytest
 
-from longshore.destinations.contents import StoredFile
+from longshore.destinations.delivery_files import StoredFile
 from longshore.destinations.kind import DestinationError
 from longshore.results.bucket import BucketStore
 from longshore.results.local import LocalStore

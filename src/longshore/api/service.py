@@ -28,7 +28,7 @@ from longshore.fair_queue import FairQueue, QueueLimits
 from longshore.parent_process import end_with_parent
 from longshore.process_list import announced
 from longshore.results.open import open_store
-from longshore.results.signing import Signer, signing_key
+from longshore.results.signing import DownloadSigner, signing_key
 from longshore.results.store import Store
 from longshore.settings import Rate, Settings
 from longshore.tasks import quotas
@@ -88,7 +88,7 @@ class Service(msgspec.Struct, frozen=True):
     quotas: Usage
     """The quotas of each chain."""
     figures: FiguresCollector
-    signer: Signer
+    signer: DownloadSigner
     store: Store
 
 
@@ -139,7 +139,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 destination_tests=FairQueue("tests of destinations", TEST_LIMITS),
                 quotas=quotas.from_settings(settings),
                 figures=FiguresCollector(pool),
-                signer=Signer(await retry_until_available(signing_key, pool)),
+                signer=DownloadSigner(await retry_until_available(signing_key, pool)),
                 store=open_store(settings),
             )
 

@@ -12,8 +12,8 @@ from longshore.destinations.http_client import Answer, HttpClient, Request
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import (
     PART_BYTES,
+    ObjectClient,
     ObjectExistsError,
-    Objects,
     StoredObject,
     condition_of,
     content_md5,
@@ -29,8 +29,8 @@ EXISTS_CODES = ("BlobAlreadyExists", "ConditionNotMet")
 OVERWRITE_CODE = "UnauthorizedBlobOverwrite"  # where a blob lies and the credentials may create new ones alone
 
 
-class AzureObjects(Objects):
-    """Objects, which Azure calls blobs, of a container.
+class AzureObjects(ObjectClient):
+    """Requests to a container, whose objects Azure calls blobs.
 
     Blocks that make no blob are invisible, and Azure removes them after a week.
     """
@@ -50,7 +50,7 @@ class AzureObjects(Objects):
             raise self._error(answer, "read (r)")
         return None if answer.status == 404 else stored_object(answer)
 
-    async def list_one(self, prefix: str) -> None:
+    async def require_listing(self, prefix: str) -> None:
         query = {"restype": "container", "comp": "list", "maxresults": "1", "prefix": prefix}
         await self._send(Request("GET", self._base, query), "list (l)")
 
@@ -76,12 +76,12 @@ class AzureObjects(Objects):
         await self._send_new(Request("PUT", self._path(key), {"comp": "blocklist"}, headers, content))
 
     def get(self, key: str) -> AsyncGenerator[bytes, None]:
-        def error_of(answer: Answer) -> DestinationError | DestinationUnavailableError:
+        def read_error(answer: Answer) -> DestinationError | DestinationUnavailableError:
             if code_of(answer) == "BlobNotFound":  # a write with this code may be tried again, a read may not
                 return DestinationError(f"{self.address(key)} does not exist")
             return self._error(answer, "read (r)")
 
-        return self.client.read(Request("GET", self._path(key)), error_of)
+        return self.client.read(Request("GET", self._path(key)), read_error)
 
     async def delete(self, key: str) -> None:
         await self._send(Request("DELETE", self._path(key)), "delete (d)", {404})

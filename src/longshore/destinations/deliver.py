@@ -11,7 +11,7 @@ from typing import TypeGuard, cast
 import msgspec
 
 from longshore.destinations.concurrency import map_concurrently
-from longshore.destinations.contents import Contents, NamedFile, contents_of
+from longshore.destinations.delivery_files import DeliveryFiles, NamedFile, files_of
 from longshore.destinations.kind import (
     DeliveryLine,
     DestinationError,
@@ -89,7 +89,7 @@ async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
         raise DestinationError(f"run {delivery.later_run}, which is later, has been delivered there")
     if delivery.seconds_left <= 0:
         raise DestinationError(TOO_LONG)
-    contents = contents_of(delivery, store)
+    contents = files_of(delivery, store)
     if takes_tables(place):
         if entry.table is None:
             named = in_json(delivery.destination)
@@ -110,7 +110,7 @@ async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
     """Remove what the attempts of a delivery have left unfinished, since its worker was lost for the `lost`-th time."""
     if not takes_tables(place):
         files = cast(FilePlace, place)
-        contents, write_id = contents_of(delivery, store), write_id_of(delivery, lost)
+        contents, write_id = files_of(delivery, store), write_id_of(delivery, lost)
         named = (*contents.files, *contents.companions)
         await map_concurrently(
             named, lambda one: files.discard(path_of(delivery.place, one.name), write_id), _at_a_time(place)
@@ -118,7 +118,7 @@ async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
 
 
 async def _deliver_files(
-    delivery: DeliveryAttempt, contents: Contents, place: FilePlace, *, overwrite: bool
+    delivery: DeliveryAttempt, contents: DeliveryFiles, place: FilePlace, *, overwrite: bool
 ) -> Delivered:
     write_id = write_id_of(delivery, delivery.lost)
 
@@ -170,7 +170,9 @@ async def _read_back(place: FilePlace, path: str, named: NamedFile, *, overwrite
     raise (DestinationUnavailableError if overwrite else DestinationError)(problem)
 
 
-async def _deliver_table(delivery: DeliveryAttempt, contents: Contents, place: TablePlace, entry: Deliver) -> Delivered:
+async def _deliver_table(
+    delivery: DeliveryAttempt, contents: DeliveryFiles, place: TablePlace, entry: Deliver
+) -> Delivered:
     manifest = contents.manifest
     if not isinstance(manifest, Manifest):
         raise DestinationError("a table takes a result of one file")
@@ -184,7 +186,7 @@ async def _deliver_table(delivery: DeliveryAttempt, contents: Contents, place: T
     return Delivered(address, evidence)
 
 
-def _load_of(delivery: DeliveryAttempt, contents: Contents, manifest: Manifest, entry: Deliver) -> TableLoad:
+def _load_of(delivery: DeliveryAttempt, contents: DeliveryFiles, manifest: Manifest, entry: Deliver) -> TableLoad:
     types = COLUMN_TYPES.decode(delivery.column_types or "{}")
     has_changes = manifest.full is not None
     assert entry.table is not None

@@ -26,7 +26,7 @@ class Errors(msgspec.Struct, frozen=True):
     errors: list[Reason] = []
 
 
-class Failure(msgspec.Struct, frozen=True):
+class ErrorBody(msgspec.Struct, frozen=True):
     """The body of an answer that refuses."""
 
     error: Errors
@@ -35,7 +35,7 @@ class Failure(msgspec.Struct, frozen=True):
 def reason_of(answer: Answer) -> str:
     """Return the reason that an answer gives, such as `forbidden`; empty where there is none."""
     try:
-        errors = msgspec.json.decode(answer.content, type=Failure).error.errors
+        errors = msgspec.json.decode(answer.content, type=ErrorBody).error.errors
     except (msgspec.MsgspecError, UnicodeError):
         return ""
     return errors[0].reason if errors and REASON.fullmatch(errors[0].reason) else ""

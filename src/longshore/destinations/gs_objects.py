@@ -19,8 +19,8 @@ from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Re
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import (
     PART_BYTES,
+    ObjectClient,
     ObjectExistsError,
-    Objects,
     StoredObject,
     aborting,
     read_part,
@@ -42,8 +42,8 @@ class Metadata(msgspec.Struct, frozen=True):
     generation: str
 
 
-class GoogleObjects(Objects):
-    """Objects of a bucket. An upload needs the same right in each of its forms."""
+class GoogleObjects(ObjectClient):
+    """Requests to a bucket. An upload needs the same right in each of its forms."""
 
     def __init__(self, client: HttpClient, bucket: str) -> None:
         self.client = client
@@ -60,7 +60,7 @@ class GoogleObjects(Objects):
         found = msgspec.json.decode(answer.content, type=Metadata)
         return StoredObject(int(found.size), found.generation)
 
-    async def list_one(self, prefix: str) -> None:
+    async def require_listing(self, prefix: str) -> None:
         query = {"maxResults": "1", "prefix": prefix, "fields": "items(name)"}
         await self._send(Request("GET", f"/storage/v1/b/{self._bucket}/o", query), "storage.objects.list")
 

@@ -57,7 +57,7 @@ class Token(Redacted, frozen=True):
     expires_in: int = ASSERTION_SECONDS
 
 
-class Failure(msgspec.Struct, frozen=True):
+class TokenError(msgspec.Struct, frozen=True):
     """The answer without a token (RFC 6749, section 5.2)."""
 
     error: str = ""
@@ -91,7 +91,7 @@ class Tokens:
         try:
             if answer.is_success:
                 return msgspec.json.decode(answer.content, type=Token)
-            error = msgspec.json.decode(answer.content, type=Failure).error
+            error = msgspec.json.decode(answer.content, type=TokenError).error
         except (msgspec.MsgspecError, UnicodeError):
             error = ""
         if answer.is_transient_error or answer.is_success:

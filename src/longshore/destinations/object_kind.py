@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step
-from longshore.destinations.object_place import ObjectPlace, Objects
+from longshore.destinations.object_place import ObjectClient, ObjectPlace
 from longshore.destinations.object_steps import object_steps
 from longshore.outbound import Network
 from longshore.validation import Violation
 
-OpenObjects = Callable[[Any, Any, tuple[Network, ...]], AbstractAsyncContextManager[Objects]]
+OpenObjects = Callable[[Any, Any, tuple[Network, ...]], AbstractAsyncContextManager[ObjectClient]]
 """Takes settings, secret and the networks that the chain may reach. Raises DestinationError."""
 
 

@@ -43,7 +43,7 @@ class StoredObject(msgspec.Struct, frozen=True):
     """Its entity tag, or of Google its generation; empty where the server has no strong one."""
 
 
-class Objects(abc.ABC):
+class ObjectClient(abc.ABC):
     """The requests that a kind of object store sends. Each raises DestinationError and DestinationUnavailableError."""
 
     client: HttpClient
@@ -56,7 +56,7 @@ class Objects(abc.ABC):
         """Return an object without its bytes; None where there is none."""
 
     @abc.abstractmethod
-    async def list_one(self, prefix: str) -> None:
+    async def require_listing(self, prefix: str) -> None:
         """List one object below a prefix."""
 
     @abc.abstractmethod
@@ -76,7 +76,10 @@ class Objects(abc.ABC):
         """Abort the uploads of a key that were begun and not completed, unless they are invisible and end in time."""
 
     async def try_upload(self, key: str) -> str:  # noqa: ARG002  # most stores have nothing to do
-        """Begin an upload in parts and abort it, where that needs rights of its own. Return a hint; empty for none."""
+        """Begin an upload in parts and abort it, where that needs rights of its own.
+
+        Return the detail of the test's step: what a delivery cannot do without a right that is missing, or nothing.
+        """
         return ""
 
     async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
@@ -96,7 +99,7 @@ class ObjectPlace:
 
     files_at_a_time = 4
 
-    def __init__(self, objects: Objects, prefix: str) -> None:
+    def __init__(self, objects: ObjectClient, prefix: str) -> None:
         self._objects = objects
         self._prefix = prefix.strip("/")
 
@@ -165,7 +168,7 @@ class ObjectPlace:
 
 
 def condition_of(replaced: StoredObject | None) -> dict[str, str]:
-    """Return the header fields of a write that replaces an object, or none; see `Objects.put`."""
+    """Return the header fields of a write that replaces an object, or none; see `ObjectClient.put`."""
     if replaced is None:
         return {"If-None-Match": "*"}
     return {"If-Match": replaced.version} if replaced.version else {}

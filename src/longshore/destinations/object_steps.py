@@ -6,36 +6,36 @@ import secrets
 from collections.abc import AsyncIterator
 
 from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
-from longshore.destinations.object_place import CredentialError, ObjectPlace, Objects
+from longshore.destinations.object_place import CredentialError, ObjectClient, ObjectPlace
 from longshore.destinations.steps import CLEANUP_SECONDS, run_steps
 
 
-async def object_steps(objects: Objects, prefix: str) -> AsyncIterator[Step]:
+async def object_steps(objects: ObjectClient, prefix: str) -> AsyncIterator[Step]:
     """Yield the steps of the test; it ends after the first that fails."""
     list_error: DestinationError | None = None
 
     async def authenticate() -> None:
         nonlocal list_error
         try:
-            await objects.list_one(f"{prefix.strip('/')}/".lstrip("/"))
+            await objects.require_listing(f"{prefix.strip('/')}/".lstrip("/"))
         except CredentialError:
             raise
         except DestinationError as error:  # the credentials are right, and may not list
             list_error = error
 
-    async def list_one() -> None:
+    async def require_listing() -> None:
         if list_error is not None:
             raise list_error
 
     first = {"resolve": objects.client.resolve, "connect": objects.client.connect}
-    async for step in run_steps({**first, "authenticate": authenticate, "list": list_one}):
+    async for step in run_steps({**first, "authenticate": authenticate, "list": require_listing}):
         yield step
     if step.ok:
         async for step in _file_steps(objects, ObjectPlace(objects, prefix)):
             yield step
 
 
-async def _file_steps(objects: Objects, place: ObjectPlace) -> AsyncIterator[Step]:
+async def _file_steps(objects: ObjectClient, place: ObjectPlace) -> AsyncIterator[Step]:
     """Yield the steps that write, read and delete a file of the test's own."""
     name = f".longshore-test-{secrets.token_hex(8)}"
     key, file = place.key(name), BytesFile(secrets.token_bytes(64))

@@ -13,7 +13,7 @@ from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import check_prefix
 from longshore.destinations.s3_objects import S3Objects
 from longshore.destinations.s3_settings import S3Secret, S3Settings
-from longshore.destinations.s3_signature import Signer
+from longshore.destinations.s3_signature import RequestSigner
 from longshore.outbound import Network
 from longshore.settings import Settings
 from longshore.validation import Violation
@@ -23,7 +23,7 @@ NO_HOST = "expected true: this name of a bucket cannot stand before the host of 
 
 @contextlib.asynccontextmanager
 async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[S3Objects]:
-    signer = Signer(secret, settings.actual_region)
+    signer = RequestSigner(secret, settings.actual_region)
     async with HttpClient(settings.address, allow, signer) as client:
         yield S3Objects(client, settings, signer)
 

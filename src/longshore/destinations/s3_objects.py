@@ -13,8 +13,8 @@ from longshore.destinations.http_client import Answer, HttpClient, Request
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import (
     PART_BYTES,
+    ObjectClient,
     ObjectExistsError,
-    Objects,
     StoredObject,
     aborting,
     condition_of,
@@ -26,17 +26,17 @@ from longshore.destinations.object_place import (
 )
 from longshore.destinations.s3_errors import TRANSIENT_CODES, code_of, error_of
 from longshore.destinations.s3_settings import S3Settings
-from longshore.destinations.s3_signature import Signer
+from longshore.destinations.s3_signature import RequestSigner
 from longshore.results.media_types import media_type
 
 UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 
-class S3Objects(Objects):
-    """Objects of a bucket."""
+class S3Objects(ObjectClient):
+    """Requests to a bucket."""
 
-    def __init__(self, client: HttpClient, settings: S3Settings, signer: Signer) -> None:
+    def __init__(self, client: HttpClient, settings: S3Settings, signer: RequestSigner) -> None:
         self.client = client
         self._settings = settings
         self._signer = signer
@@ -52,11 +52,11 @@ class S3Objects(Objects):
         # says; without the right to list, a missing object is 403 too. Whether a bucket is missing, the answer to a
         # write says.
         if answer.status in (400, 403):
-            await self.list_one(key)
+            await self.require_listing(key)
             answer = await self._send(request, "s3:GetObject", {404})
         return None if answer.status == 404 else stored_object(answer)
 
-    async def list_one(self, prefix: str) -> None:
+    async def require_listing(self, prefix: str) -> None:
         query = {"list-type": "2", "max-keys": "1", "prefix": prefix}
         await self._send(Request("GET", self._base or "/", query), "s3:ListBucket")
 

@@ -18,7 +18,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 SMALL_BYTES = 256 << 10  # that are hashed on the event loop
 
 
-class Signer:
+class RequestSigner:
     """Signs requests with all their header fields. It follows the clock of S3, which refuses other times."""
 
     def __init__(self, secret: S3Secret, region: str) -> None:

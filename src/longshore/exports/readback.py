@@ -22,7 +22,7 @@ from longshore.exports.formats.dialect import Dialect, dialect
 from longshore.exports.formats.records import QUOTE, Records
 from longshore.exports.manifest import Manifest
 from longshore.exports.totals import EXACT, Key, Sums, TotalColumns, added
-from longshore.results.own_thread import refuse_cancelled
+from longshore.results.store import refuse_cancelled
 
 CHUNK_BYTES = 512 << 10
 PIECE_BYTES = 2 << 20  # of text that is added up at once; with 256 KiB, the calls take as long as the reading

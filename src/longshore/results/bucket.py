@@ -24,10 +24,10 @@ from longshore.results.bucket_client import BucketClient, Unfinished
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import ObjectFile, open_object, open_written, translated_errors
 from longshore.results.store import (
+    ALL_ATTEMPTS,
     KEYS,
     LEVELS,
     NUMBER,
-    OF_TASK,
     AttemptFiles,
     PieceNumber,
     StoreError,
@@ -133,7 +133,7 @@ class BucketStore:
             for path, moment in self._all_files():
                 names = path.split("/")
                 place = attempt_of(names[: LEVELS - 1]) if len(names) >= LEVELS else None
-                if place is not None and (place.attempt != OF_TASK or len(names) == KEY_LIST_LEVELS):
+                if place is not None and (place.attempt != ALL_ATTEMPTS or len(names) == KEY_LIST_LEVELS):
                     newest[place] = max(newest.get(place, 0.0), moment.timestamp())
         return [attempt_files for attempt_files, written in newest.items() if written < before]
 

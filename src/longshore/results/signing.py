@@ -33,7 +33,7 @@ async def signing_key(pool: Pool | Connection) -> bytes:
     return bytes(key)
 
 
-class Signer:
+class DownloadSigner:
     """Signs and checks addresses."""
 
     def __init__(self, key: bytes) -> None:

@@ -14,7 +14,6 @@ from typing import IO, Protocol, Self
 import msgspec
 
 from longshore.errors import LongshoreError, TransientError
-from longshore.results.own_thread import refuse_cancelled
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId, TaskId
 
@@ -31,8 +30,8 @@ KEYS = "keys"
 """The folder of a task's key lists, which live as long as the task: `CHAIN/TASK/keys/BEGAN-ATTEMPT/keys.parquet`."""
 KEY_LIST = "keys.parquet"
 KEY_LIST_FOLDER = re.compile(r"[0-9T]+-[0-9]{1,18}")
-OF_TASK = 0
-"""In place of an attempt: the key lists of all attempts of a task."""
+ALL_ATTEMPTS = 0
+"""In place of the number of an attempt: the key lists of all attempts of a task."""
 LEVELS = 4
 """Folders above a file: attempt, task, chain, store."""
 NUMBER = re.compile(r"[0-9]{1,18}")
@@ -54,7 +53,7 @@ class AttemptFiles(msgspec.Struct, frozen=True):
     @property
     def prefix(self) -> str:
         """Return the common prefix of the locations of its files."""
-        return f"{self.chain}/{self.task}/{KEYS if self.attempt == OF_TASK else self.attempt}/"
+        return f"{self.chain}/{self.task}/{KEYS if self.attempt == ALL_ATTEMPTS else self.attempt}/"
 
     def location(self, name: str) -> str:
         """Return the location of a file of the attempt: the path below the store."""
@@ -73,7 +72,7 @@ def attempt_of(names: Sequence[str]) -> AttemptFiles | None:
     chain, task, last = names
     if not NUMBER.fullmatch(chain) or not NUMBER.fullmatch(task) or not (last == KEYS or NUMBER.fullmatch(last)):
         return None
-    return AttemptFiles(ChainId(int(chain)), TaskId(int(task)), OF_TASK if last == KEYS else int(last))
+    return AttemptFiles(ChainId(int(chain)), TaskId(int(task)), ALL_ATTEMPTS if last == KEYS else int(last))
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -117,6 +116,12 @@ def copy_hashed(chunks: Iterable[bytes], write: Callable[[bytes], object], cance
         write(chunk)
         refuse_cancelled(cancelled)
     return digest.digest()
+
+
+def refuse_cancelled(cancelled: threading.Event) -> None:
+    """Raise LongshoreError if `cancelled` is set: the result of the work is not needed any more."""
+    if cancelled.is_set():
+        raise LongshoreError("cancelled")
 
 
 class PieceWriter(Writable, Protocol):
@@ -220,7 +225,7 @@ class Store(Protocol):
     def attempts(self, before: float) -> list[AttemptFiles]:
         """Return the attempts whose files were last written before a time in seconds since 1970.
 
-        Key lists stand for all attempts of their task: `OF_TASK`.
+        Key lists stand for all attempts of their task: `ALL_ATTEMPTS`.
         """
 
     def key_lists(self, chain: ChainId, task: TaskId) -> list[str]:

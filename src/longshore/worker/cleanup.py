@@ -20,7 +20,7 @@ from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.database.retry import is_transient
 from longshore.exports.shards import store as shards
 from longshore.results import links
-from longshore.results.store import OF_TASK, AttemptFiles, Store, StoreUnavailableError
+from longshore.results.store import ALL_ATTEMPTS, AttemptFiles, Store, StoreUnavailableError
 from longshore.tasks import requests, retention
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId
@@ -46,7 +46,7 @@ USED = f"""
 select place.number
 from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as place (task, attempt, prefix, number)
 join longshore.tasks t on t.id = place.task
-where place.attempt = {OF_TASK}
+where place.attempt = {ALL_ATTEMPTS}
    or (t.state = 'INPROGRESS' and t.attempt = place.attempt)
    or exists (
        select from longshore.runs r

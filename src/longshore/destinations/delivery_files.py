@@ -34,7 +34,7 @@ class NamedFile(msgspec.Struct, frozen=True):
     file: StoredFile | BytesFile
 
 
-class Contents(msgspec.Struct, frozen=True):
+class DeliveryFiles(msgspec.Struct, frozen=True):
     """The files of a delivery."""
 
     manifest: Manifest | FilesManifest
@@ -49,7 +49,7 @@ def gone_error() -> DestinationError:
     return DestinationError("the result has expired or was deleted")
 
 
-def contents_of(delivery: DeliveryAttempt, store: Store) -> Contents:
+def files_of(delivery: DeliveryAttempt, store: Store) -> DeliveryFiles:
     """Return the files of a run's result. Raises DestinationError where it is gone."""
     if delivery.location is None or delivery.manifest is None:
         raise gone_error()
@@ -61,11 +61,11 @@ def contents_of(delivery: DeliveryAttempt, store: Store) -> Contents:
             NamedFile(entry.path, StoredFile(store, f"{folder}/{entry.path}", entry.size, bytes.fromhex(entry.sha256)))
             for entry in listed.files
         ]
-        return Contents(listed, files, _companions(delivery, delivery.result, text))
+        return DeliveryFiles(listed, files, _companions(delivery, delivery.result, text))
     manifest = msgspec.json.decode(text, type=Manifest)
     file = StoredFile(store, delivery.location, manifest.size, bytes.fromhex(manifest.sha256))
     files = [NamedFile(delivery.result, file)]
-    return Contents(manifest, files, _companions(delivery, f"{delivery.result}{SUFFIX}", text))
+    return DeliveryFiles(manifest, files, _companions(delivery, f"{delivery.result}{SUFFIX}", text))
 
 
 def _companions(delivery: DeliveryAttempt, name: str, manifest: bytes) -> list[NamedFile]:
