@@ -12,12 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from longshore.results import bucket_client, multipart
+from longshore.results import s3_assembly, s3_requests
 from longshore.results.bucket import BucketStore
-from longshore.results.bucket_client import BucketClient
 from longshore.results.local import LocalStore
 from longshore.results.local_files import LocalAssembly
-from longshore.results.multipart import MIN_PART_BYTES, PART_BYTES, ObjectAssembly, UnfitPieceError, UploadedPiece
+from longshore.results.s3_assembly import MIN_PART_BYTES, PART_BYTES, ObjectAssembly, UnfitPieceError, UploadedPiece
+from longshore.results.s3_requests import S3Requests
 from longshore.results.store import AttemptFiles, Piece, PieceNumber, Store, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
@@ -29,7 +29,7 @@ NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
 KEY = f"some/prefix/{NAME}"
 
 
-def bucket_of(store: BucketStore) -> BucketClient:
+def bucket_of(store: BucketStore) -> S3Requests:
     assert store.bucket is not None
     return store.bucket
 
@@ -130,7 +130,7 @@ def test_a_small_piece_in_the_middle_is_refused_and_an_empty_one_is_not(store: B
 def test_a_piece_of_more_parts_than_it_has_numbers_for_is_refused(
     store: BucketStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multipart, "MAX_PARTS", 12)
+    monkeypatch.setattr(s3_assembly, "MAX_PARTS", 12)
     assembly = assembly_of(store)
     piece = written(store, assembly.upload, 0, bytes(60 << 20), count=2)
     assert piece == Piece(60 << 20)
@@ -193,7 +193,7 @@ def test_closing_a_piece_does_not_wait_for_an_unavailable_store(store: BucketSto
     until(lambda: relay.dropped > 2, "the server to be asked again")
     began = time.monotonic()
     file.close()
-    assert time.monotonic() - began < bucket_client.RETRY_SECONDS / 2
+    assert time.monotonic() - began < s3_requests.RETRY_SECONDS / 2
     relay.fail = 0
     assembly.close()
 

@@ -16,9 +16,9 @@ from longshore.exports.row_writer import row_writer
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.shards.store import SliceResult
 from longshore.exports.slices import Slice
-from longshore.results.multipart import UnfitPieceError
 from longshore.results.open import open_result
 from longshore.results.own_thread import in_own_thread
+from longshore.results.s3_assembly import UnfitPieceError
 from longshore.results.store import Result
 
 log = structlog.get_logger()

@@ -20,9 +20,9 @@ from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
 from longshore.errors import first_line
 from longshore.results.aws import Access
-from longshore.results.bucket_client import BucketClient, Unfinished
-from longshore.results.multipart import ObjectAssembly, UploadedPiece
-from longshore.results.object_file import ObjectFile, open_object, open_written, translated_errors
+from longshore.results.object_file import ObjectFile, obstore_errors, open_object, open_written
+from longshore.results.s3_assembly import ObjectAssembly, UploadedPiece
+from longshore.results.s3_requests import S3Requests, Unfinished
 from longshore.results.store import (
     ALL_ATTEMPTS,
     KEYS,
@@ -55,7 +55,7 @@ class BucketStore:
         scheme, _, rest = url.partition("://")
         name, _, prefix = rest.partition("/")
         access = Access() if scheme == "s3" else None
-        self.bucket = BucketClient(name, prefix.rstrip("/"), access) if access else None
+        self.bucket = S3Requests(name, prefix.rstrip("/"), access) if access else None
         try:
             self._store: ObjectStore = from_url(
                 url,
@@ -87,7 +87,7 @@ class BucketStore:
         return open_object(self._store, location)
 
     def read(self, location: str) -> Iterator[bytes] | None:
-        with translated_errors():
+        with obstore_errors():
             try:
                 found = obstore.get(self._store, location)
             except FileNotFoundError:
@@ -103,7 +103,7 @@ class BucketStore:
         folder = f"{files.chain}/{files.task}"
         self._abort(f"{folder}/", lambda upload: _is_up_to(upload.key, files.attempt))
         try:
-            with translated_errors():
+            with obstore_errors():
                 for found in obstore.list(self._store, folder):
                     paths = [meta["path"] for meta in found if _is_up_to(meta["path"], files.attempt)]
                     if old := [path for path in paths if _attempt_folder(path) not in keep]:
@@ -129,7 +129,7 @@ class BucketStore:
 
     def attempts(self, before: float) -> list[AttemptFiles]:
         newest: dict[AttemptFiles, float] = {}
-        with translated_errors():
+        with obstore_errors():
             for path, moment in self._all_files():
                 names = path.split("/")
                 place = attempt_of(names[: LEVELS - 1]) if len(names) >= LEVELS else None
@@ -138,7 +138,7 @@ class BucketStore:
         return [attempt_files for attempt_files, written in newest.items() if written < before]
 
     def key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
-        with translated_errors():
+        with obstore_errors():
             return [meta["path"] for some in obstore.list(self._store, f"{chain}/{task}/{KEYS}") for meta in some]
 
     def unfinished_key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
@@ -148,7 +148,7 @@ class BucketStore:
         return list(keys.difference(self.key_lists(chain, task))) if keys else []
 
     def exists(self, location: str) -> bool:
-        with translated_errors():
+        with obstore_errors():
             try:
                 obstore.head(self._store, location)
             except FileNotFoundError:
@@ -159,7 +159,7 @@ class BucketStore:
         return None
 
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
-        with translated_errors():
+        with obstore_errors():
             if not isinstance(self._store, (AzureStore, GCSStore, S3Store)):
                 raise StoreError("this results store makes no presigned addresses")
             return list(obstore.sign(self._store, "GET", list(locations), timedelta(seconds=seconds)))
@@ -170,13 +170,13 @@ class BucketStore:
 
     def _remove_below(self, prefix: str) -> None:
         self._abort(f"{prefix}/", lambda _: True)
-        with translated_errors():
+        with obstore_errors():
             for found in obstore.list(self._store, prefix):
                 if paths := [meta["path"] for meta in found]:
                     obstore.delete(self._store, paths)
 
     def _chunks(self, result: "GetResult") -> Iterator[bytes]:
-        with translated_errors():
+        with obstore_errors():
             for chunk in result:
                 yield bytes(chunk)
 

@@ -16,8 +16,8 @@ from obstore.store import ObjectStore
 
 from longshore.errors import first_line
 from longshore.results.aws import error_of
-from longshore.results.bucket_client import headers_of
 from longshore.results.media_types import media_type
+from longshore.results.s3_requests import headers_of
 from longshore.results.store import NO_SIDECARS, ResultWriter, Sidecars, StoreError, StoreUnavailableError
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ class ObjectFile(ResultWriter):
     def finish(self) -> None:
         """Complete the upload. The object exists, and no answer names it yet. May be called again."""
         self._put_block(None)
-        with translated_errors():
+        with obstore_errors():
             self._upload.result()
 
     def open(self) -> IO[bytes]:
@@ -69,7 +69,7 @@ class ObjectFile(ResultWriter):
         for suffix, content in sidecars.items():
             key = self._key + suffix
             self._sidecars.append(key)
-            with translated_errors():
+            with obstore_errors():
                 obstore.put(self._store, key, content, attributes={"Content-Type": media_type(key)})
         self._published = True
 
@@ -87,7 +87,7 @@ class ObjectFile(ResultWriter):
     def _put_block(self, block: bytes | StoreError | None) -> None:
         while True:
             if self._upload.done():
-                with translated_errors():
+                with obstore_errors():
                     self._upload.result()
                 return
             with contextlib.suppress(queue.Full):
@@ -141,7 +141,7 @@ class _Reader(io.RawIOBase):
         return self._reader.tell()
 
     def readinto(self, buffer: Any) -> int:
-        with translated_errors():
+        with obstore_errors():
             read = self._reader.read(len(buffer))
         buffer[: len(read)] = read
         return len(read)
@@ -149,18 +149,18 @@ class _Reader(io.RawIOBase):
 
 def open_object(store: ObjectStore, key: str) -> IO[bytes]:
     """Return an object as a file that is fetched as it is read. Raises FileNotFoundError if it is gone."""
-    with translated_errors(FileNotFoundError):
+    with obstore_errors(FileNotFoundError):
         return io.BufferedReader(_Reader(store, key), READ_BYTES)
 
 
 def open_written(store: ObjectStore, key: str) -> IO[bytes]:
     """Open an object that this attempt has written. Raises StoreUnavailableError if it is gone: the next writes it."""
-    with translated_errors():
+    with obstore_errors():
         return open_object(store, key)
 
 
 @contextlib.contextmanager
-def translated_errors(*but: type[OSError]) -> Iterator[None]:
+def obstore_errors(*but: type[OSError]) -> Iterator[None]:
     """Raise StoreError for errors of obstore. Only the log names the bucket. `but`: errors that are raised as such."""
     try:
         yield

@@ -20,7 +20,7 @@ from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import Shard, SliceResult
 from longshore.exports.shards.worker import ShardWork
 from longshore.exports.snapshot import export_snapshot
-from longshore.results.multipart import UnfitPieceError
+from longshore.results.s3_assembly import UnfitPieceError
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.telemetry import tracing
 

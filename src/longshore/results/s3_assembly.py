@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
 from longshore.errors import LongshoreError
-from longshore.results.bucket_client import BucketClient
 from longshore.results.media_types import media_type
+from longshore.results.s3_requests import S3Requests
 from longshore.results.store import NO_SIDECARS, Piece, PieceNumber, Sidecars, StoreError, StoreUnavailableError
 
 MAX_PARTS = 10_000  # of an upload
@@ -36,7 +36,7 @@ class UploadedPiece:
     A piece that needs more part numbers than it has ends without parts, which `ObjectAssembly.add` refuses.
     """
 
-    def __init__(self, bucket: BucketClient, key: str, upload: str, number: PieceNumber) -> None:
+    def __init__(self, bucket: S3Requests, key: str, upload: str, number: PieceNumber) -> None:
         self._bucket = bucket
         self._key = key
         self._upload = upload
@@ -96,7 +96,7 @@ class UploadedPiece:
 class ObjectAssembly:
     """A result that is one upload. The complete object is read once, for its hash and to check its size."""
 
-    def __init__(self, bucket: BucketClient, key: str, opener: Callable[[], IO[bytes]]) -> None:
+    def __init__(self, bucket: S3Requests, key: str, opener: Callable[[], IO[bytes]]) -> None:
         """`opener`: opens the object for reading."""
         self._bucket = bucket
         self._key = key

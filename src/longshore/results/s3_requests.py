@@ -41,7 +41,7 @@ class Unfinished(msgspec.Struct, frozen=True):
     began: datetime
 
 
-class BucketClient:
+class S3Requests:
     """Requests to one prefix of a bucket. Blocking, and for any thread."""
 
     def __init__(self, name: str, prefix: str, access: Access) -> None:
@@ -89,7 +89,7 @@ class BucketClient:
         cancelled = cancelled or threading.Event()
         for pause in STORE:
             try:
-                with translated_errors():
+                with botocore_errors():
                     return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
             except StoreUnavailableError as error:
                 if _is_final(error) or time.monotonic() + pause > deadline or cancelled.wait(pause):
@@ -111,7 +111,7 @@ class BucketClient:
         """Return the unfinished uploads below a prefix; none if the credentials do not allow listing them."""
         uploads = []
         try:
-            with translated_errors():
+            with botocore_errors():
                 pages = self.client.get_paginator("list_multipart_uploads").paginate(
                     Bucket=self.name, Prefix=self.prefix + below
                 )
@@ -125,7 +125,7 @@ class BucketClient:
 
     def refuse_unlisted(self) -> None:
         """Raise StoreError if unfinished uploads cannot be listed."""
-        with translated_errors():
+        with botocore_errors():
             self.client.list_multipart_uploads(Bucket=self.name, Prefix=self.prefix, MaxUploads=1)
 
     def abort(self, uploads: Iterable[Unfinished]) -> None:
@@ -150,7 +150,7 @@ def _answer(error: BaseException | None) -> tuple[int | None, str]:
 
 
 @contextlib.contextmanager
-def translated_errors() -> Iterator[None]:
+def botocore_errors() -> Iterator[None]:
     """Raise StoreError for errors of botocore. Only the log names the bucket."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
