@@ -113,5 +113,5 @@ def test_an_upload_that_is_given_up_leaves_nothing_to_be_seen() -> None:
         for _ in range(20):
             file.write(bytes(1 << 20))
         raise KeyError
-    assert store.read("1/2/3/a.csv") is None
+    assert not store.exists("1/2/3/a.csv")
     assert store.attempts(time.time() + 60) == []

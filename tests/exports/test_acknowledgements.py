@@ -1,13 +1,14 @@
 """With `on_ack` an increment is delivered again, byte for byte, until the client acknowledges it."""
 
 import asyncio
+import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 import pytest
@@ -330,16 +331,17 @@ class SlowStore(LocalStore):
 
     chunks = 0
 
-    def read(self, location: str) -> Iterator[bytes] | None:
-        chunks = super().read(location)
-        return None if chunks is None else self._slowly(chunks)
+    def open(self, location: str) -> IO[bytes]:
+        store = self
 
-    def _slowly(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            for number in range(len(chunk)):
-                self.chunks += 1
+        class SlowFile(io.FileIO):
+            def read(self, _size: int | None = -1) -> bytes:
+                store.chunks += 1
                 time.sleep(0.02)
-                yield chunk[number : number + 1]
+                return super().read(1)
+
+        slow: Any = SlowFile(self.path(location))
+        return slow  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("files", [{}, FILES], ids=["one file", "many files"])

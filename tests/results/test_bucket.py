@@ -64,9 +64,8 @@ def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_
     head = bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")
     assert head["ETag"].endswith('-3"')  # three parts of 8 MiB
     assert head["ContentDisposition"] == 'attachment; filename="Wallet_Export-1.csv"'
-    chunks = store().read(NAME)
-    assert chunks is not None
-    assert hashlib.sha256(b"".join(chunks)).digest() == hashlib.sha256(block * 20).digest()
+    with store().open(NAME) as opened:
+        assert hashlib.sha256(opened.read()).digest() == hashlib.sha256(block * 20).digest()
 
 
 def test_aborted_upload_leaves_nothing(bucket: Any) -> None:

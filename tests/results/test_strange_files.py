@@ -70,8 +70,7 @@ def test_result_that_is_removed_once_it_is_read_is_read_to_its_end(tmp_path: Pat
     with store.create("1/1/1/a.csv") as file:
         file.write(b"id\n1\n")
         file.publish()
-    chunks = store.read("1/1/1/a.csv")
-    assert chunks is not None
-    store.remove("1/1/1/a.csv")
-    assert b"".join(chunks) == b"id\n1\n"
-    assert store.read("1/1/1/a.csv") is None
+    with store.open("1/1/1/a.csv") as opened:
+        store.remove("1/1/1/a.csv")
+        assert opened.read() == b"id\n1\n"
+    assert not store.exists("1/1/1/a.csv")

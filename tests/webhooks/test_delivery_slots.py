@@ -219,7 +219,7 @@ def test_message_of_a_transaction_that_was_open_while_its_webhook_was_disabled_f
                 while tuple(await pool.fetchrow(state, webhook) or ()) != ("failed", "the receiver answered 410", None):
                     running._wake.set()
                     await asyncio.sleep(0.05)
-                if ended_by == "enable":  # what is written from now on is sent
+                if ended_by == "enable":
                     await pool.execute(DUE, webhook, 1)
                     running._wake.set()
                     await asyncio.to_thread(receiver.next)

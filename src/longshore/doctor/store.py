@@ -68,12 +68,12 @@ def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], Non
             file.publish()
 
     def read() -> None:
-        chunks = store.read(location)
-        assert chunks is not None and b"".join(chunks) == CONTENT, "it is not what was written"
+        with store.open(location) as file:
+            assert file.read() == CONTENT, "it is not what was written"
 
     def remove() -> None:
         store.remove(location)
-        assert store.read(location) is None, "it is still there"
+        assert not store.exists(location), "it is still there"
 
     def sign() -> None:
         assert isinstance(store, BucketStore)

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import obstore
 from obstore.exceptions import BaseError
@@ -35,9 +35,6 @@ from longshore.results.store import (
     attempt_of,
 )
 from longshore.tasks.model import ChainId, TaskId
-
-if TYPE_CHECKING:
-    from obstore import GetResult  # exists for type checkers only
 
 TIMEOUT = timedelta(seconds=30)  # of one request
 MAX_RETRIES = 6  # of one request, within RETRY_TIME
@@ -85,14 +82,6 @@ class BucketStore:
     def open(self, location: str) -> IO[bytes]:
         """Open a result as a file."""
         return open_object(self._store, location)
-
-    def read(self, location: str) -> Iterator[bytes] | None:
-        with obstore_errors():
-            try:
-                found = obstore.get(self._store, location)
-            except FileNotFoundError:
-                return None
-        return self._chunks(found)
 
     def remove_abandoned(self, files: AttemptFiles, kept: Collection[str]) -> None:
         """Remove the files of earlier attempts and those under its own number, except the results `kept`.
@@ -174,11 +163,6 @@ class BucketStore:
             for found in obstore.list(self._store, prefix):
                 if paths := [meta["path"] for meta in found]:
                     obstore.delete(self._store, paths)
-
-    def _chunks(self, result: "GetResult") -> Iterator[bytes]:
-        with obstore_errors():
-            for chunk in result:
-                yield bytes(chunk)
 
 
 def _attempt_folder(path: str) -> str:

@@ -6,7 +6,7 @@ says which attempt counts; the task's next attempt removes files that no row nam
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +14,6 @@ from longshore.results.local_files import (
     LocalAssembly,
     LocalFile,
     LocalPiece,
-    chunks,
     remove_abandoned_tree,
     remove_tree,
 )
@@ -91,13 +90,6 @@ class LocalStore:
         for path in folder.iterdir():
             if NUMBER.fullmatch(path.name) and int(path.name) <= files.attempt and path not in keep:
                 remove_abandoned_tree(path)
-
-    def read(self, location: str) -> Iterator[bytes] | None:
-        path = self.open_path(location)
-        try:
-            return None if path is None else chunks(path.open("rb"))
-        except FileNotFoundError:
-            return None
 
     def exists(self, location: str) -> bool:
         return self.open_path(location) is not None

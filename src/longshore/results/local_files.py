@@ -5,7 +5,6 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +12,7 @@ import structlog
 
 from longshore.durable_files import create_file, sync_folder, write_file
 from longshore.results.store import (
+    CHUNK_BYTES,
     LEVELS,
     NO_SIDECARS,
     Piece,
@@ -27,7 +27,6 @@ log = structlog.get_logger()
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
 FLUSH_BYTES = 16 << 20
-CHUNK_BYTES = 1 << 20
 
 
 class PartFile:
@@ -194,10 +193,3 @@ def remove_abandoned_tree(folder: Path) -> None:
         remove_tree(folder)
     except StoreError as error:
         log.warning("abandoned files not removed", folder=str(folder), error=str(error))
-
-
-def chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of an open file, which is closed at its end."""
-    with file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk

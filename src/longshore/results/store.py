@@ -6,7 +6,7 @@ All methods block and are used from threads. They raise StoreError, and StoreUna
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Protocol, Self
@@ -36,6 +36,7 @@ LEVELS = 4
 """Folders above a file: attempt, task, chain, store."""
 NUMBER = re.compile(r"[0-9]{1,18}")
 """The name of the folder of a chain, a task or an attempt; others are not the service's."""
+CHUNK_BYTES = 1 << 20  # of a file, that are read at a time
 
 
 class AttemptFiles(msgspec.Struct, frozen=True):
@@ -108,13 +109,23 @@ class Writable(Protocol):
     def write(self, data: bytes) -> None: ...
 
 
-def copy_hashed(chunks: Iterable[bytes], write: Callable[[bytes], object], cancelled: threading.Event) -> bytes:
-    """Pass chunks to `write`; return their SHA-256. Blocking. Raises LongshoreError once `cancelled` is set."""
+def copy_hashed(
+    store: "Store", location: str, write: Callable[[bytes], object], cancelled: threading.Event
+) -> bytes | None:
+    """Pass the bytes of a file to `write`; return their SHA-256, or None if the file is gone.
+
+    Blocking. Raises LongshoreError once `cancelled` is set.
+    """
     digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-        write(chunk)
-        refuse_cancelled(cancelled)
+    try:
+        file = store.open(location)
+    except FileNotFoundError:
+        return None
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            write(chunk)
+            refuse_cancelled(cancelled)
     return digest.digest()
 
 
@@ -200,9 +211,6 @@ class Store(Protocol):
 
     def piece(self, location: str, upload: str, number: PieceNumber) -> PieceWriter:
         """Begin a piece of a result. `upload`: the assembly's."""
-
-    def read(self, location: str) -> Iterator[bytes] | None:
-        """Return the bytes of a result; None if it is gone."""
 
     def exists(self, location: str) -> bool:
         """Return whether a result is there, without reading it."""

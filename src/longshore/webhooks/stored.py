@@ -76,7 +76,7 @@ where w.id = $1
 returning previous.signs_until
 """
 
-# What is still due was written by a transaction that was open while the webhook was disabled, and fails with it.
+# A delivery that is still due was written by a transaction that was open while the webhook was disabled: it fails.
 ENABLE = f"""
 with late as (
     update longshore.webhook_deliveries d

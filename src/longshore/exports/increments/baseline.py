@@ -88,11 +88,9 @@ def _age(location: str) -> tuple[str, int]:
 
 def _intact(store: Store, keys: KeyList, cancelled: threading.Event) -> IO[bytes] | None:
     """Return a copy of a key list on the local disk; None if it is not as it was written."""
-    chunks = store.read(keys.location)
-    if chunks is None:
-        return None
     copy = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the run
-    if copy_hashed(chunks, copy.write, cancelled).hex() != keys.sha256:
+    sha256 = copy_hashed(store, keys.location, copy.write, cancelled)
+    if sha256 is None or sha256.hex() != keys.sha256:
         copy.close()
         return None
     return copy

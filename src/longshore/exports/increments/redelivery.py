@@ -110,7 +110,6 @@ def _copy_files(
     return True
 
 
-def _copy(store: Store, location: str, new: ResultWriter, sha256: bytes | None, cancelled: threading.Event) -> bool:
+def _copy(store: Store, location: str, new: ResultWriter, sha256: bytes, cancelled: threading.Event) -> bool:
     """Copy a file into a new one. Return whether it is as it was written."""
-    chunks = store.read(location)
-    return chunks is not None and copy_hashed(chunks, new.write, cancelled) == sha256
+    return copy_hashed(store, location, new.write, cancelled) == sha256
