@@ -23,12 +23,12 @@ async def object_steps(objects: ObjectClient, prefix: str) -> AsyncIterator[Step
         except DestinationError as error:  # the credentials are right, and may not list
             list_error = error
 
-    async def require_listing() -> None:
+    async def listing() -> None:
         if list_error is not None:
             raise list_error
 
     first = {"resolve": objects.client.resolve, "connect": objects.client.connect}
-    async for step in run_steps({**first, "authenticate": authenticate, "list": require_listing}):
+    async for step in run_steps({**first, "authenticate": authenticate, "list": listing}):
         yield step
     if step.ok:
         async for step in _file_steps(objects, ObjectPlace(objects, prefix)):
