@@ -201,7 +201,7 @@ def test_write_to_azure_replaces_only_the_blob_that_was_found(azure: Made, front
     front.rule = rule
     with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
         azure.write("a.csv", MadeFile(bytes(size)), overwrite=True)
-    (write,) = (seen for seen in front.seen if seen.method == "PUT" and "comp=block&" not in seen.target)
+    (write,) = (seen for seen in front.seen if seen.method == "PUT" and "blockid=" not in seen.target)
     assert write.headers["if-match"] == '"0x8D"'
 
 

@@ -13,7 +13,7 @@ import pytest
 from longshore.exports.increments.baseline import open_baseline
 from longshore.results.bucket import BucketStore
 from longshore.results.local import LocalStore
-from longshore.results.store import OF_TASK, AttemptFiles, Store
+from longshore.results.store import ALL_ATTEMPTS, AttemptFiles, Store
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message
@@ -89,7 +89,7 @@ def test_a_sweep_finds_key_lists_as_those_of_a_task(store: Store, write: Callabl
     for folder in (tmp_path / "1" / "2").glob("*"):
         os.utime(folder, (0, 0))
     [found] = store.attempts(time.time() + 3600)
-    assert found == AttemptFiles(CHAIN, TASK, OF_TASK)
+    assert found == AttemptFiles(CHAIN, TASK, ALL_ATTEMPTS)
     store.remove_attempt(found)
     assert store.key_lists(CHAIN, TASK) == []
 

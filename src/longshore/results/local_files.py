@@ -179,11 +179,11 @@ def remove_tree(folder: Path) -> None:
     It is no error where the folder stays because another process adds a file or, on NFS, has one open: a later cleanup
     finds it.
     """
-    errors: list[OSError] = []
+    errors: list[BaseException] = []
     shutil.rmtree(folder, onerror=lambda _function, _path, info: errors.append(info[1]))
     for error in errors:
-        if not isinstance(error, FileNotFoundError) and error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            reason = error.strerror or str(error)
+        if getattr(error, "errno", None) not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            reason = getattr(error, "strerror", None) or error
             raise StoreError(f"the results store cannot remove files: {reason}") from error
 
 
