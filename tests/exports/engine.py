@@ -44,7 +44,7 @@ async def export(
                 format = formats.new_format(name, spec)
                 cut = await plan(connection, index, format.query(source.sql), source)
                 with store.create(location) as file:
-                    rows = RowSource(readers, connection, clauses(index, source, cut.ranges), source.values)
+                    rows = RowSource(readers, connection, source, clauses(index, source, cut.ranges))
                     writer = RowWriter(format, file, formats.compressor(name, compression))
                     copied = await copy_rows(rows, writer, ignore)
                     file.publish({".json": b"{}"})

@@ -12,30 +12,51 @@ from longshore.exports.snapshot import EXPORT_SESSION, Readers, lock_tables
 from tests.service import Longshore
 from tests.waiting import until
 
-BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table entries%'"
+TABLES = [
+    "drop table if exists public.entries",
+    "create table public.entries (id bigint) partition by list (id)",
+    "create table public.entries_1 partition of public.entries for values in (1)",
+    "create index entries_1_id on public.entries_1 (id)",
+]
+
+BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query = '{}'"
+
+READ = "select count(*) from public.entries where id <> $1"
 
 
-def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot(shop: Longshore) -> None:
-    shop.sql("create table entries (id bigint)")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table public.entries add column note text",
+        "alter table public.entries_1 alter id set statistics 7, alter id set default 1",
+        "truncate public.entries_1",
+        "reindex index public.entries_1_id",
+        "reindex table public.entries_1",
+        "vacuum full public.entries_1",
+    ],
+)
+def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot(shop: Longshore, change: str) -> None:
+    for statement in TABLES:
+        shop.sql(statement)
 
     async def steps() -> None:
         async with open_pool(shop.url, size=2, name="test", **EXPORT_SESSION) as pool:
             readers = Readers(pool, 1)
             async with readers.snapshot() as (first, _):
-                await first.fetchval("select count(*) from public.entries")
-                alter = asyncio.create_task(altered())
-                await asyncio.to_thread(until, lambda: shop.sql(BLOCKED), "the alteration to wait")
+                await first.fetchval(READ, 2)
+                changing = asyncio.create_task(changed())
+                await asyncio.to_thread(until, lambda: shop.sql(BLOCKED.format(change)), "the change to wait")
                 began = time.monotonic()
                 with pytest.raises(asyncpg.LockNotAvailableError) as refused:
                     async with readers.connections(first, 1) as (_, second):
-                        await lock_tables(second, "select count(*) from public.entries")
+                        await lock_tables(second, READ, [2])
                 assert is_retryable(refused.value)
-                assert time.monotonic() - began > 4
-            await alter
+                assert 4 < time.monotonic() - began < 20
+            await changing
 
-    async def altered() -> None:
+    async def changed() -> None:
         connection = await asyncpg.connect(shop.url)
-        await connection.execute("alter table entries add column note text")
+        await connection.execute(change)
         await connection.close()
 
     asyncio.run(steps())

@@ -52,7 +52,7 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, format: type[Csv]
         made = format(FileSpec(columns))
         cut = await plan(connection, index, made.query(source.sql), source)
         with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
-            rows = RowSource(readers, connection, clauses(index, source, cut.ranges), source.values)
+            rows = RowSource(readers, connection, source, clauses(index, source, cut.ranges))
             copied = await copy_rows(rows, RowWriter(made, file), report)
             file.publish({SUFFIX: b"{}"})
     return copied.rows

@@ -15,6 +15,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.formats import Format
+from longshore.exports.ranges import Source
 from longshore.exports.snapshot import Readers, keep_alive, keep_alive_if_possible, lock_tables
 from longshore.exports.source_limits import Pace
 from longshore.telemetry import tracing
@@ -53,10 +54,10 @@ class RowSource(msgspec.Struct, frozen=True):
     readers: Readers
     connection: Connection
     """Holds the snapshot."""
+    source: Source
+    """All of them, in one statement."""
     clauses: Sequence[str]
-    """`from` clauses; together they select each row once."""
-    values: tuple[Any, ...]
-    """The values of their parameters."""
+    """`from` clauses with the parameters of `source`; together they select each row once."""
     sent: int = 0
     """Rows that the source has sent before, and that the writer has taken."""
 
@@ -188,7 +189,7 @@ class _Copy:
         self, connection: Connection, first: Callable[[], Awaitable[None]] | None, writing: asyncio.Future[bytes]
     ) -> None:
         """Read ranges in their turn, and keep the snapshot until all are written."""
-        await lock_tables(connection, self._writer.format.query(self._rows.clauses[0]))
+        await lock_tables(connection, self._writer.format.query(self._rows.source.sql), self._rows.source.values)
         if first is not None and connection is self._rows.connection:
             await first()
         while True:
@@ -205,7 +206,7 @@ class _Copy:
         """Read a range into its queue. Return the number of rows that PostgreSQL reports."""
         format, blocks = self._writer.format, self._queues[number]
         query = format.query(self._rows.clauses[number])
-        rows = await copy_blocks(connection, query, self._rows.values, format.options(), blocks.put)
+        rows = await copy_blocks(connection, query, self._rows.source.values, format.options(), blocks.put)
         await blocks.put(None)
         return rows
 

@@ -52,15 +52,15 @@ class IndexRows(msgspec.Struct, frozen=True):
         else:
             source = source if part.first_keys is None else self.keys.with_first_keys(source, part.first_keys)
             parts = [f"{source.sql} {self.keys.order}"]
-        return RowSource(self.readers, self.connection, parts, source.values, sent)
+        return RowSource(self.readers, self.connection, source, parts, sent)
 
 
 async def partition_keys(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
     """Return the partition keys of an export as SQL; None where it has none."""
-    keys = query.request.target.partition_by
-    if keys is None:
+    request = query.request
+    if request.target.partition_by is None:
         return None
-    return await partition_query(connection, query.index, keys, query.request.zone)
+    return await partition_query(connection, query.index, request.target.partition_by, request.zone, request.interval)
 
 
 async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:

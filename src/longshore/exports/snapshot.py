@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -39,7 +40,8 @@ SERVER = "select extract(epoch from pg_catalog.pg_postmaster_start_time())::text
 EXPORT = f"select pg_catalog.pg_export_snapshot() as name, ({SERVER}) as server"
 
 # A transaction that joins a snapshot can lock its tables to read at once, unless another session waits for an exclusive
-# lock, and so for the snapshot to end. Behind that session it would wait for ever, with all other readers of the table.
+# lock, and so for the snapshot to end. Behind that session it would wait for ever, with all other readers of the table,
+# and PostgreSQL sees no deadlock, as the transaction that holds the snapshot waits for this one outside of PostgreSQL.
 JOIN = "set local lock_timeout = '5s'; set transaction snapshot '{}'"
 JOINED = "set local lock_timeout = 0"
 
@@ -223,10 +225,11 @@ async def keep_alive_if_possible(connection: Connection, work: asyncio.Future[by
             raise
 
 
-async def lock_tables(connection: Connection, query: str) -> None:
-    """Lock the tables of a query, as reading does, for the rest of the transaction.
+async def lock_tables(connection: Connection, query: str, values: Sequence[Any] = ()) -> None:
+    """Lock the tables of a query, their partitions and indexes to read, for the rest of the transaction.
 
-    Raises asyncpg.LockNotAvailableError where another session waits for an exclusive lock on one of them.
+    Later statements that read the same rows, or some of them, wait for no lock and have no `lock_timeout`. Raises
+    asyncpg.LockNotAvailableError where another session waits for an exclusive lock on one of them.
     """
-    await connection.prepare(query)
+    await connection.fetch(f"explain {query}", *values)  # parsing alone locks neither partitions nor indexes
     await connection.execute(JOINED)
