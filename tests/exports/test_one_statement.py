@@ -1,10 +1,12 @@
 """An export stays one statement where several would not see the same rows; else dates of any year may cut it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from longshore.exports.catalog import Field, FieldType, Index
+from longshore.exports.ranges import reads_elsewhere
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 
@@ -49,6 +51,9 @@ create view shop.some as select * from shop.sales limit 110000;
 create view shop.newest as select distinct on (id) * from shop.sales order by id, at;
 create view shop.random as select * from shop.sales where random() < 2;
 create view shop.past as select * from shop.sales where at < now() + interval '1000 years';
+create view shop.past_by_old_names as
+    select * from shop.sales where at < ('now'::text)::timestamptz + interval '1000 years';
+create view shop.past_by_old_days as select * from shop.sales where at::date <= (' Tomorrow '::text)::date + 365000;
 create view shop.today as select *, current_date - at::date as age from shop.sales;
 create function shop.looked_up(bigint) returns boolean stable language plpgsql as 'begin return true; end';
 create view shop.with_function as select * from shop.sales where shop.looked_up(id);
@@ -91,6 +96,13 @@ def test_a_relation_whose_rows_depend_on_the_session_is_read_in_one_statement(ur
     assert exported(url, f"shop.{relation}") == (EVERYTHING, 1)
 
 
+@pytest.mark.parametrize("relation", ["past_by_old_names", "past_by_old_days"])
+def test_a_view_that_asks_for_the_time_as_before_postgresql_10_is_read_in_one_statement(
+    url: str, relation: str
+) -> None:
+    assert exported(url, f"shop.{relation}") == (EVERYTHING, 1)
+
+
 @pytest.mark.parametrize("relation", ["sampled", "some"])
 def test_a_relation_that_takes_some_rows_of_many_is_read_in_one_statement(url: str, relation: str) -> None:
     ids, statements = exported(url, f"shop.{relation}")
@@ -104,6 +116,23 @@ def test_a_field_that_depends_on_the_session_is_read_in_one_statement(url: str, 
     index = index_over("shop.sales", id=FieldType.NUMBER, inner=field)
     _, copied, cut = asyncio.run(export(url, index, "csv"))
     assert (copied.rows, len(cut.ranges) or 1) == (ROWS, 1)
+
+
+# EXPLAIN of Citus 12, shortened.
+CITUS: dict[str, Any] = {
+    "Node Type": "Custom Scan", "Custom Plan Provider": "Citus Adaptive", "Plan Rows": 100000,
+    "Distributed Query": {"Job": {"Task Count": 32, "Tasks Shown": "One of 32"}},
+}  # fmt: skip
+
+
+def test_rows_of_other_servers_are_told_by_the_plan_that_reads_them() -> None:
+    own = {"Node Type": "Seq Scan", "Plan Rows": 1}
+    policy = {"Node Type": "Foreign Scan", "Parent Relationship": "SubPlan"}
+    assert reads_elsewhere(CITUS)
+    assert reads_elsewhere({**own, "Node Type": "Append", "Plans": [{**CITUS, "Parent Relationship": "Member"}]})
+    assert reads_elsewhere({**own, "Plans": [policy]})
+    assert not reads_elsewhere({**own, "Plans": [policy]}, aside=False)
+    assert not reads_elsewhere(own)
 
 
 def test_a_field_of_an_immutable_function_is_read_in_several_statements(url: str) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import csv
 import io
 import time
+import zoneinfo
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -147,6 +149,41 @@ def test_days_are_those_of_the_clock_of_the_zone(url: str, tmp_path: Path, zone:
     assert sum(counted.values()) == len(WORDS) * len(TIMES)
     years = {str(value).partition("-")[0] + (" BC" if str(value).endswith("BC") else "") for value in counted if value}
     assert {"0044", "0044 BC"} <= years
+
+
+@pytest.fixture
+def other_zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have Python know a zone that PostgreSQL lacks, and another one by the rules of Amsterdam."""
+    folder, original = tmp_path_factory.mktemp("zones"), zoneinfo.TZPATH
+    rules = next(Path(root) / "Europe/Amsterdam" for root in original if (Path(root) / "Europe/Amsterdam").exists())
+    for name in ("Nowhere/Lacking", "Pacific/Kanton"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(rules.read_bytes())
+    zoneinfo.reset_tzpath([str(folder), *original])
+    ZoneInfo.clear_cache()
+    yield
+    zoneinfo.reset_tzpath(original)
+    ZoneInfo.clear_cache()
+
+
+@pytest.mark.usefixtures("other_zones")
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [
+        ("Nowhere/Lacking", "does not know the time zone Nowhere/Lacking"),
+        ("Pacific/Kanton", "has other rules of the time zone Pacific/Kanton"),
+        ("CET", "has other rules of the time zone CET"),  # without summer time, as PostgreSQL's abbreviation
+    ],
+)
+def test_a_time_zone_that_the_source_lacks_or_has_other_rules_of_divides_no_rows(
+    url: str, tmp_path: Path, zone: str, said: str
+) -> None:
+    with pytest.raises(LongshoreError, match=rf"the source \(PostgreSQL \d+\.\d+\) {said}"):
+        asyncio.run(export(url, tmp_path, [PartitionKey("word"), PartitionKey("at", "day")], zone))
+    with pytest.raises(LongshoreError, match=said):
+        asyncio.run(export(url, tmp_path, [PartitionKey("local", "year")], zone))
+    assert asyncio.run(export(url, tmp_path, [PartitionKey("day", "month")], zone))  # a day is the same in each zone
+    assert asyncio.run(export(url, tmp_path, [PartitionKey("word")], zone))
 
 
 def test_a_date_without_a_time_and_a_time_without_a_zone_have_their_day(url: str, tmp_path: Path) -> None:

@@ -50,9 +50,15 @@ FOREIGN = frozenset({"Foreign Scan", "Custom Scan"})
 CHOOSING = frozenset({"Limit", "Unique", "WindowAgg", "Sample Scan", "Function Scan", "Table Function Scan"})
 
 # Functions that may return other values in another session of the same snapshot: all that are volatile, those of the
-# current time, and the source's own that are not immutable, as these may read anything.
+# current time, and the source's own that are not immutable, as these may read anything. EXPLAIN names the functions
+# that are called as such, but not those of operators and casts.
 CALLED = re.compile(r'(?:([\w$]+)|"((?:[^"]|"")+)")\(')
-CURRENT_TIME = re.compile(r"\b(?:CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\b")
+# Views that were made before PostgreSQL 10 have `('now'::text)::date` where CURRENT_DATE was written.
+CURRENT_TIME = re.compile(
+    r"\b(?:CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\b"
+    r"|'[^']*\b(?:now|today|tomorrow|yesterday)\b[^']*'::(?:cstring|text|character varying|bpchar)\)*::(?:date|time)",
+    re.IGNORECASE,
+)
 UNSTABLE_FUNCTION = """
 select exists (
     select from pg_catalog.pg_proc
@@ -145,6 +151,11 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
     return Plan(expected if counted is None else counted, counted is not None, ranges, one_statement)
 
 
+async def is_plain_table(connection: Connection, index: Index) -> bool:
+    """Return whether each row of an index has a `ctid` of its own, in the order of the table, that may be read."""
+    return bool(await connection.fetchval(TABLE, index.regclass))
+
+
 def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
     """Return the `from` clauses of ranges; without ranges, the one of all rows."""
     return [f"{source.sql} and {part.condition(index)}" for part in ranges] or [source.sql]
@@ -207,11 +218,16 @@ async def explain(
 
 async def is_one_statement(connection: Connection, plan: dict[str, Any]) -> bool:
     """Return whether a query must stay one statement to read the rows of one snapshot. `plan`: verbose."""
-    if any(node["Node Type"] in FOREIGN for node in nodes(plan)):
+    if reads_elsewhere(plan):
         return True
     if any(node["Node Type"] in CHOOSING for node in nodes(plan, aside=False)):
         return True
     return await calls_unstable(connection, plan)
+
+
+def reads_elsewhere(plan: dict[str, Any], *, aside: bool = True) -> bool:
+    """Return whether a plan reads rows of a foreign server, or by an extension's own scan. `aside`: as of `nodes`."""
+    return any(node["Node Type"] in FOREIGN for node in nodes(plan, aside=aside))
 
 
 async def calls_unstable(connection: Connection, plan: dict[str, Any]) -> bool:

@@ -13,21 +13,16 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import Column, columns_of
+from longshore.exports.files import zones
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.formats.nested import sql_text
-from longshore.exports.ranges import Source
+from longshore.exports.ranges import Source, is_plain_table
+from longshore.tasks.model import Interval
 from longshore.validation import Violation, in_json, pointer, suggestion
 
 By = Literal["day", "month", "year"]
 
 PATTERNS = {"day": "YYYY-MM-DD", "month": "YYYY-MM", "year": "YYYY"}
-
-# Rows of one partition come in the order of the table, so that the same snapshot gives the same files.
-IN_TABLE_ORDER = """
-select relkind = 'r' and not relhassubclass and has_table_privilege(oid, 'select')
-from pg_catalog.pg_class
-where oid = $1::text::regclass
-"""
 
 
 class PartitionKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -109,13 +104,18 @@ class PartitionQuery(msgspec.Struct, frozen=True):
 
 
 async def partition_query(
-    connection: Connection, index: Index, keys: Sequence[PartitionKey], zone: str
+    connection: Connection, index: Index, keys: Sequence[PartitionKey], zone: str, interval: Interval
 ) -> PartitionQuery:
-    """Return the keys of a request as SQL, with their types in the source. Raises LongshoreError."""
+    """Return the keys of a request as SQL, with their types in the source. `interval`: the data interval of the run.
+
+    Raises LongshoreError.
+    """
     columns = await columns_of(connection, index, [(key.field, key.field) for key in keys])
     sql = [_key_sql(key, column, zone) for key, column in zip(keys, columns, strict=True)]
+    if any(key.by is not None and column.pg_type != "date" for key, column in zip(keys, columns, strict=True)):
+        await zones.refuse_unlike(connection, zone, interval)
     order = [key.value for key in sql]
-    if await connection.fetchval(IN_TABLE_ORDER, index.regclass):
+    if await is_plain_table(connection, index):  # so the same snapshot gives the same files
         order.append(f"{index.quoted_relation}.ctid")
     return PartitionQuery([key.name for key in keys], sql, f"order by {', '.join(order)}")
 

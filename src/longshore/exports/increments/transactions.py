@@ -18,6 +18,7 @@ import structlog
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Index
+from longshore.exports.ranges import explain, reads_elsewhere
 from longshore.exports.segments.sql import Condition
 
 log = structlog.get_logger()
@@ -188,6 +189,11 @@ async def position(connection: Connection, index: Index) -> Position:
     if kind := await connection.fetchval(UNSUITED, relation):
         relation_kind = KINDS.get(kind, "no ordinary table")
         raise LongshoreError(f"{index.relation} is {relation_kind}; incremental exports need a table")
+    if reads_elsewhere(await explain(connection, f"select from {index.quoted_relation}", ()), aside=False):
+        raise LongshoreError(
+            f"{index.relation} is read by an extension or from another server, as a distributed table of Citus is, and"
+            " its rows have the transaction numbers of other servers; incremental exports need an ordinary table"
+        )
     here = await connection.fetchrow(HERE, relation)
     assert here is not None
     watermark = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
