@@ -29,6 +29,23 @@ create view shop.things_view as select id, chain_id from shop.things;
 grant select on shop.unique_not, shop.things_view to longshore_export;
 """
 
+TYPED = """
+drop table if exists shop.typed;
+drop type if exists shop.size, shop.mood;
+create type shop.mood as enum ('good', 'bad');
+create type shop.size as (width int, moods shop.mood[]);
+create table shop.typed (
+    id bigint default 1,
+    chain_id bigint default 1764,
+    price int default 2,
+    qty int default 3,
+    mood shop.mood default 'good',
+    size shop.size default row(1, array['bad']::shop.mood[])
+);
+grant select on shop.typed to longshore_export;
+insert into shop.typed default values;
+"""
+
 OTHER_INDEXES = """
 [unique-not]
 description = "Rows whose key is not unique."
@@ -47,6 +64,20 @@ key = "id"
 prefix = "Thing"
 [view.fields]
 id = { type = "number", description = "Number." }
+
+[typed]
+description = "Rows with types of their own, and expressions."
+relation = "shop.typed"
+chain = "chain_id"
+key = "id"
+prefix = "Thing"
+[typed.fields]
+id = { type = "number", description = "Number." }
+price = { type = "number", description = "Price." }
+mood = { type = "keyword", description = "An enum." }
+size = { type = "keyword", description = "A composite with an enum inside." }
+total = { type = "number", sql = "price * qty", description = "Of two columns." }
+everything = { type = "keyword", sql = "row_to_json(typed)::text", description = "Of all columns." }
 
 [keyless]
 description = "Things without a key."
@@ -79,7 +110,7 @@ def shelves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
 
     async def make(url: str) -> None:
         connection = await asyncpg.connect(url)
-        await connection.execute(TABLES + OTHERS)
+        await connection.execute(TABLES + OTHERS + TYPED)
         await connection.close()
 
     with database_in(data) as url:
@@ -91,6 +122,11 @@ def shelves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
             yield longshore
         finally:
             longshore.stop()
+
+
+def make_typed(shelves: Longshore) -> None:
+    for statement in TYPED.strip().removesuffix(";").split(";"):
+        shelves.sql(statement)
 
 
 @pytest.fixture
@@ -278,6 +314,43 @@ def test_a_column_that_is_dropped_and_made_again_makes_the_next_run_full(
     things("alter table shop.things add column version bigint not null default 9")
     assert [row["version"] for row in series.run()] == ["9"]
     assert series.runs()[-1]["full"] is True
+
+
+@pytest.mark.parametrize(
+    ("field", "statements", "shown"),
+    [
+        ("mood", ["alter type shop.mood rename value 'good' to 'fine'"], "fine"),
+        ("size", ["alter type shop.mood rename value 'bad' to 'poor'"], "(1,{poor})"),
+        ("size", ["alter type shop.size add attribute depth int"], "(1,{bad},)"),
+        ("total", ["alter table shop.typed drop qty", "alter table shop.typed add qty int default 5"], "10"),
+        ("everything", ["alter table shop.typed add note text default 'new'"], '"note":"new"'),
+        ("everything", ["alter table shop.typed rename price to cost"], '"cost":2'),
+        ("everything", ["alter type shop.mood rename value 'good' to 'fine'"], '"mood":"fine"'),
+    ],
+)
+def test_a_change_of_types_or_columns_that_writes_no_row_makes_the_next_run_full(
+    reader: httpx2.Client, shelves: Longshore, field: str, statements: list[str], shown: str
+) -> None:
+    make_typed(shelves)
+    series = changes(reader, "typed", fields=["id", field])
+    [before] = series.run()
+    assert shown not in before[field]
+    assert series.run() == []
+    for statement in statements:
+        shelves.sql(statement)
+    [after] = series.run()
+    assert shown in after[field]
+    assert series.runs()[-1]["full"] is True
+
+
+def test_a_column_that_no_field_reads_makes_no_run_full(reader: httpx2.Client, shelves: Longshore) -> None:
+    make_typed(shelves)
+    series = changes(reader, "typed", fields=["id", "price"])
+    assert len(series.run()) == 1
+    shelves.sql("alter table shop.typed add unread int default 1")
+    shelves.sql("alter type shop.mood rename value 'good' to 'fine'")
+    assert series.run() == []
+    assert series.runs()[-1]["full"] is False
 
 
 def test_a_restored_source_makes_the_next_run_full(reader: httpx2.Client, things: Session, shelves: Longshore) -> None:

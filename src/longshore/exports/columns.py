@@ -67,6 +67,8 @@ class Column(msgspec.Struct, frozen=True):
     is_bytewise: bool = False
     """Whether its collation is known to be deterministic: only the same bytes are equal."""
     type_schema: str = "pg_catalog"
+    type_id: int = 0
+    """PostgreSQL's `oid` of its type; 0 for a column that is not of the source."""
     is_unicode: bool = True
     """Whether SQL may hold every character; False where the encoding of the source lacks some."""
 
@@ -206,6 +208,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
                 limits=tuple(int(part) for part in limits.split(",")) if limits else (),
                 is_bytewise=detail is not None and detail["deterministic"],
                 type_schema=attribute.type.schema,
+                type_id=attribute.type.oid,
                 is_unicode=is_unicode,
             )
         )

@@ -6,8 +6,8 @@ full export of the snapshot. Its watermark is the oldest transaction that was op
 later are taken later, and rows that were committed before may be taken twice.
 
 Some changes write no row: of a field's expression in the catalog, of a column that is another one under the old name,
-of a partition that is replaced by another one with the same keys. The definition hash of a key list covers the first
-two, the watermark has the tables that the relation had.
+of a label of an enum, of a partition that is replaced by another one with the same keys. The definition hash of a key
+list covers all but the last: the watermark has the tables that the relation had.
 """
 
 import asyncio
@@ -46,12 +46,46 @@ select pg_is_in_recovery() and pg_last_wal_replay_lsn() < $3::text::pg_lsn
 REPLAY_SECONDS = 10.0  # to wait for a standby
 REPLAY_POLL_SECONDS = 0.1
 
+# The columns that the fields read: $2, or all where an expression may read any of them.
 ATTRIBUTES = """
-select a.attname, a.attnum, case when a.attgenerated <> '' then pg_get_expr(d.adbin, d.adrelid) end as generated
+select a.attname, a.attnum, a.atttypid::bigint as type,
+       case when a.attgenerated <> '' then pg_get_expr(d.adbin, d.adrelid) end as generated
 from pg_catalog.pg_attribute a
 left join pg_catalog.pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
-where a.attrelid = $1::text::regclass and a.attnum > 0 and a.attname = any($2::text[])
-order by a.attname
+where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped
+  and ($2::text[] is null or a.attname = any($2))
+order by a.attnum
+"""
+
+# The names by which types write their values: labels of enums and attributes of composites, also within arrays, domains
+# and ranges.
+TYPE_NAMES = """
+with recursive types as (
+    select unnest($1::bigint[])::oid as id
+    union
+    select part.id
+    from types
+    join pg_catalog.pg_type t on t.oid = types.id
+    cross join lateral (
+        values (t.typelem), (t.typbasetype)
+        union all
+        select rngsubtype from pg_catalog.pg_range where t.oid in (rngtypid, rngmultitypid)
+        union all
+        select atttypid
+        from pg_catalog.pg_attribute
+        where attrelid = t.typrelid and t.typrelid <> 0 and attnum > 0 and not attisdropped
+    ) part (id)
+    where part.id <> 0
+)
+select enumtypid::bigint as type, enumsortorder as number, enumlabel::text as name
+from pg_catalog.pg_enum
+where enumtypid in (select id from types)
+union all
+select t.oid::bigint, a.attnum, a.attname::text || ' ' || a.atttypid
+from types
+join pg_catalog.pg_type t on t.oid = types.id and t.typrelid <> 0
+join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+order by 1, 2
 """
 
 
@@ -174,20 +208,14 @@ async def _definition_hash(connection: Connection, index: Index, columns: Sequen
         (column.name, column.expression, column.type_schema, column.pg_type, shape([(column.name, column.field)]))
         for column in columns
     ]
-    names = [column.field.column or name for name, column in _plain(index, columns)]
-    attributes = await connection.fetch(ATTRIBUTES, index.regclass, names)
-    text = repr((index.relation, key.sql, parts, [tuple(attribute) for attribute in attributes]))
+    fields = [column.field for column in columns]
+    names = [field.column or name for name, field in index.fields.items() if any(field is one for one in fields)]
+    read = None if any(field.sql for field in fields) else names
+    attributes = await connection.fetch(ATTRIBUTES, index.regclass, read)
+    types = {column.type_id for column in columns} | {attribute["type"] for attribute in attributes}
+    type_names = await connection.fetch(TYPE_NAMES, sorted(types))
+    text = repr((index.relation, key.sql, parts, [tuple(row) for row in (*attributes, *type_names)]))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _plain(index: Index, columns: Sequence[Column]) -> list[tuple[str, Column]]:
-    """Return the columns that are columns of the relation, with the name of their field."""
-    return [
-        (name, column)
-        for column in columns
-        for name, field in index.fields.items()
-        if field is column.field and not field.sql
-    ]
 
 
 def change_columns() -> list[Column]:
