@@ -4,6 +4,7 @@ Every statement has a timeout and only reads, so that a preview costs the source
 segment takes. Figures that take longer are estimated, and the preview says so.
 """
 
+import asyncio
 import time
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.exports import row_security
 from longshore.exports.catalog import Index
 from longshore.exports.columns import Column, columns_of
+from longshore.exports.copy import BLOCK_BYTES
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.json import object_of
@@ -25,6 +27,7 @@ from longshore.tasks.model import Interval
 
 STATEMENT_TIMEOUT_SECONDS = 3.0
 SAMPLE_ROWS = 10
+MAX_SAMPLE_ROW_BYTES = 64 << 10  # of a row of the sample; a larger one is left out, as the API holds it in memory
 MAX_MEASURED_ROWS = 10_000  # copied to measure their size and speed
 MEASURED_SECONDS = 1.5  # that this should take
 
@@ -50,7 +53,7 @@ class Preview(msgspec.Struct, frozen=True):
     rows_are: Literal["exact", "estimate"]
     """`estimate`: counting took too long; the figure is the query planner's."""
     sample: list[Any]
-    """The first ten rows, as the format `json` writes them."""
+    """The first ten rows, as the format `json` writes them, without those of more than MAX_SAMPLE_ROW_BYTES."""
     bytes: int | None
     """Forecast of the size as CSV, not compressed; null if the source was too slow for one."""
     seconds: float | None
@@ -118,10 +121,14 @@ async def _count(connection: Connection, source: Source) -> int | None:
 
 async def _sample(connection: Connection, columns: list[Column], source: Source) -> list[Any] | None:
     """Return the first rows as JSON objects; None if finding them takes too long."""
-    query = f"select {object_of(columns)} {source.sql} limit {SAMPLE_ROWS}"
+    first = f"select {object_of(columns)} as object {source.sql} limit {SAMPLE_ROWS}"
+    # PostgreSQL makes the objects of all of them, which shows the speed of an export, and sends those that fit.
+    fitting = f"case when octet_length(object) <= {MAX_SAMPLE_ROW_BYTES} then object end"
+    query = f"select {fitting} from ({first}) first_rows"  # noqa: S608  # the catalog's
     try:
         async with connection.transaction():
-            return [msgspec.Raw(row[0].encode()) for row in await connection.fetch(query, *source.values)]
+            rows = await connection.fetch(query, *source.values)
+            return [msgspec.Raw(row[0].encode()) for row in rows if row[0] is not None]
     except asyncpg.QueryCanceledError:
         return None
 
@@ -130,21 +137,33 @@ async def _measured_copy(connection: Connection, columns: list[Column], source: 
     """Copy the first rows as an export would, and drop them."""
     format = Csv(FileSpec(columns))
     header = len(format.begin())
-    size = 0
+    chunks: list[bytes] = []
+    size = collected = 0
+
+    async def frame() -> None:
+        nonlocal size, collected
+        size += len(await asyncio.to_thread(format.frame, b"".join(chunks)))
+        chunks.clear()
+        collected = 0
 
     async def take(data: bytes) -> None:
-        nonlocal size
-        size += len(format.frame(data))
+        nonlocal collected
+        chunks.append(data)
+        collected += len(data)
+        if collected >= BLOCK_BYTES:
+            await frame()
 
     began = time.monotonic()
-    complete = False
+    is_ended = False
     try:
         async with connection.transaction():
             query = format.query(f"{source.sql} limit {limit}")
             await connection.copy_from_query(query, *source.values, output=take, **format.options())
-            complete = format.rows < limit
+            is_ended = True
     except asyncpg.QueryCanceledError:
         pass
+    await frame()
+    complete = is_ended and format.rows < limit
     return MeasuredCopy(format.rows, size, header, time.monotonic() - began, complete)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from longshore.exports.catalog import FieldType, Index
-from longshore.exports.columns import FLOATS, Column
+from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.segments.date_spans import Edge, Span, day_text, interval_times, moment_text, span
 from longshore.exports.segments.operands import read_operand, read_operands
 from longshore.exports.segments.operators import OPERATORS, WORDS
@@ -91,7 +91,25 @@ def _column_rule(rule: Rule, column: Column, interval: Interval, bind: Bind) -> 
         return _in_span(span(rule, interval), column.expression, column.pg_type)
     # A result shows a float as the shortest decimal of it, which is another number than that of its bits.
     number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
-    return _compared(rule, number, kind, bind)
+    is_integer = column.pg_type in INTEGERS and _are_integers(rule)
+    return _compared(rule, number, kind, _as_bigint(bind) if is_integer else bind)
+
+
+def _are_integers(rule: Rule) -> bool:
+    """Return whether PostgreSQL's type `bigint` holds all numbers of a rule."""
+    given = rule.value if isinstance(rule.value, list) else [rule.value, rule.min, rule.max]
+    numbers = [read_operand(value, FieldType.NUMBER) for value in given if value is not None]
+    return all(-(2**63) <= number < 2**63 and number == int(number) for number in numbers)
+
+
+def _as_bigint(bind: Bind) -> Bind:
+    """Return a function that binds whole numbers as `bigint`: an index of integers serves no `numeric`."""
+
+    def bind_integers(value: Any, kind: str) -> str:
+        integers = [int(one) for one in value] if isinstance(value, list) else int(value)
+        return bind(integers, kind.replace("numeric", "bigint"))
+
+    return bind_integers
 
 
 # The text of a JSON value of each type. PostgreSQL does not check the types inside JSON, and one odd value must not end

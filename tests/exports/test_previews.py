@@ -1,0 +1,74 @@
+"""Previews of relations with odd rows, made in this process."""
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from longshore.database.connect import open_pool
+from longshore.exports.catalog import FieldType, Index
+from longshore.exports.columns import choices
+from longshore.exports.preview import MAX_SAMPLE_ROW_BYTES, Preview, preview
+from longshore.exports.segments.rules import Rule, Segment
+from tests.exports.engine import CHAIN, export, index_over
+from tests.service import Longshore
+
+NOTES = [7, MAX_SAMPLE_ROW_BYTES, 1_000_000, MAX_SAMPLE_ROW_BYTES // 2]  # characters
+
+
+def previewed(url: str, index: Index, segment: Segment) -> Preview:
+    async def found() -> Preview:
+        async with open_pool(url, size=1, name="test") as pool:
+            return await preview(pool, index, choices(None, index), segment, CHAIN)
+
+    return asyncio.run(found())
+
+
+def test_sample_of_a_preview_leaves_out_rows_that_are_too_large(shop: Longshore) -> None:
+    shop.sql(
+        "create table public.wide as select n as id, 1764 as chain_id, now() as at, repeat('x', size) as note"
+        " from unnest($1::int[]) with ordinality given (size, n)",
+        NOTES,
+    )
+    index = index_over("public.wide", id=FieldType.NUMBER, note=FieldType.TEXT)
+
+    segment = Segment(entity="people", index="wide", join="all", chain_id=CHAIN, rules=[])
+    seen = previewed(shop.url, index, segment)
+    assert [msgspec.json.decode(row)["id"] for row in seen.sample] == [1, 4]
+    content, copied, _ = asyncio.run(export(shop.url, index, "csv"))
+    assert (seen.rows, seen.bytes) == (copied.rows, len(content))
+
+
+@pytest.mark.parametrize("kind", ["smallint", "int", "bigint"])
+@pytest.mark.parametrize(
+    ("rule", "ids", "is_served"),
+    [
+        ({"operator": "is", "value": 7}, [7], True),
+        ({"operator": "is", "value": 7.0}, [7], True),
+        ({"operator": "is", "value": 7.5}, [], False),
+        ({"operator": "is_one_of", "value": [7, 2**63, Decimal("9.0")]}, [7, 9], False),
+        ({"operator": "is_greater_than", "value": 997}, [998, 999, 1000], True),
+        ({"operator": "is_greater_than", "value": Decimal("997.5")}, [998, 999, 1000], False),
+        ({"operator": "is_less_than", "value": 10**30}, list(range(1, 1001)), True),
+        ({"operator": "is_between_number", "min": -(2**63), "max": 2}, [1, 2], True),
+    ],
+)
+def test_an_index_of_integers_serves_rules_of_whole_numbers(
+    shop: Longshore, kind: str, rule: dict[str, Any], ids: list[int], is_served: bool
+) -> None:
+    shop.sql("drop table if exists public.numbered")
+    shop.sql(
+        f"create table public.numbered as select n::{kind} as id, 1764 as chain_id, now() as at"
+        " from generate_series(1, 1000) n"
+    )
+    shop.sql("create index on public.numbered (chain_id, id)")
+    shop.sql("analyze public.numbered")
+    index = index_over("public.numbered", id=FieldType.NUMBER)
+    rules = [Rule(field_name="id", field_type="number", **rule)]
+    segment = Segment(entity="people", index="numbered", join="all", chain_id=CHAIN, rules=rules)
+    seen = previewed(shop.url, index, segment)
+    assert seen.rows == len(ids)
+    assert [msgspec.json.decode(row)["id"] for row in seen.sample] == ids[:10]
+    assert ("no-index" not in [notice.code for notice in seen.warnings]) is is_served
