@@ -4,7 +4,6 @@ The rows come in COPY's text format, in which a record is a line and NULL is `\N
 https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2
 """
 
-import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,12 +16,13 @@ import xlsxwriter
 from xlsxwriter.exceptions import FileCreateError
 from xlsxwriter.worksheet import Worksheet
 
-from longshore.errors import LongshoreError, TransientError
+from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.formats.format import FileSpec, Format, cell_error
 from longshore.exports.formats.nested import projected, select
 from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, count_rows
+from longshore.exports.temporary_files import temporary_files
 
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_ROWS = 1_048_575  # and a header
@@ -34,6 +34,8 @@ MAX_EXPONENT = 307  # of ten, for numbers that a binary double holds to EXACT_DI
 EARLIEST = datetime(1900, 3, 1)  # before it, Excel's calendar has a day that never was
 TIME_FORMAT = "yyyy-mm-dd hh:mm:ss.000"
 DAY_FORMAT = "yyyy-mm-dd"
+
+WORKBOOK = "a workbook"
 
 NUMBERS = INTEGERS | FLOATS | {"numeric"}
 ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
@@ -59,7 +61,7 @@ class Xlsx(Format):
         return {**super().options(), "format": "text"}
 
     def begin(self) -> bytes:
-        with _temporary_files():
+        with temporary_files(WORKBOOK):
             self._folder = tempfile.TemporaryDirectory(prefix="longshore-")
             self._path = Path(self._folder.name) / "export.xlsx"
             self._book = xlsxwriter.Workbook(str(self._path), {"constant_memory": True, "tmpdir": self._folder.name})
@@ -73,7 +75,7 @@ class Xlsx(Format):
         return b""
 
     def frame(self, block: bytes) -> bytes:
-        with _temporary_files():
+        with temporary_files(WORKBOOK):
             for line in block.split(b"\n")[:-1]:
                 self._write(line.split(b"\t"))
             # The sheet alone is in the folder before `end`. A block adds less than the limit leaves.
@@ -85,8 +87,11 @@ class Xlsx(Format):
         return b""
 
     def end(self) -> Iterator[bytes]:
-        with _temporary_files():
-            self._book.close()
+        with temporary_files(WORKBOOK):
+            try:
+                self._book.close()
+            except FileCreateError as error:  # XlsxWriter raises errors of the disk while it compresses as its own
+                raise error.args[0] from error
         with self._path.open("rb") as file:
             self.rows = count_rows(file)
             file.seek(0)
@@ -142,17 +147,6 @@ class Xlsx(Format):
         if self._spec.key is not None:
             row = f"{self._spec.key.name} {_unescaped(values[-1]).decode(errors='replace')}"
         return cell_error(column.name, row, value, reason)
-
-
-@contextlib.contextmanager
-def _temporary_files() -> Iterator[None]:
-    """Raise TransientError where a temporary file cannot be written, so that nobody looks at the disk for results."""
-    try:
-        yield
-    except (OSError, FileCreateError) as error:
-        # XlsxWriter raises errors of the disk while it compresses as this error of its own, with that as argument.
-        cause = error.args[0] if isinstance(error, FileCreateError) else error
-        raise TransientError(f"the temporary files of a workbook cannot be written: {cause.strerror}") from error
 
 
 def _unescaped(value: bytes) -> bytes:

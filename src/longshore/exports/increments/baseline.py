@@ -1,5 +1,6 @@
 """The baseline of a run with deletes: the watermark and the key list that it goes on from, or why it cannot."""
 
+import contextlib
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import IO
 import msgspec
 
 from longshore.exports.increments.changes import KeyList, read_watermark
+from longshore.exports.temporary_files import temporary_files
 from longshore.results.store import AttemptFiles, Store, copy_hashed
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.watermarks import IncrementState
@@ -34,8 +36,8 @@ class Baseline(msgspec.Struct, frozen=True):
 def open_baseline(store: Store, attempt: Attempt, increments: IncrementState, cancelled: threading.Event) -> Baseline:
     """Return the baseline of an attempt, after the key lists that no watermark needs any more were removed.
 
-    Blocking. Raises StaleAttemptError, OSError, StoreUnavailableError, StoreError, and LongshoreError once `cancelled`
-    is set.
+    Blocking. Raises StaleAttemptError, OSError, StoreUnavailableError, StoreError, TransientError where temporary files
+    cannot be written, and LongshoreError once `cancelled` is set.
     """
     watermark, pending = increments.watermark, increments.pending
     if increments.run_began_at is None:
@@ -88,9 +90,17 @@ def _age(location: str) -> tuple[str, int]:
 
 def _intact(store: Store, keys: KeyList, cancelled: threading.Event) -> IO[bytes] | None:
     """Return a copy of a key list on the local disk; None if it is not as it was written."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the run
-    sha256 = copy_hashed(store, keys.location, copy.write, cancelled)
-    if sha256 is None or sha256.hex() != keys.sha256:
-        copy.close()
-        return None
-    return copy
+    with contextlib.ExitStack() as stack:
+        with temporary_files("the key list"):
+            copy = stack.enter_context(tempfile.TemporaryFile())
+
+        def write(chunk: bytes) -> None:
+            with temporary_files("the key list"):
+                copy.write(chunk)
+                copy.flush()
+
+        sha256 = copy_hashed(store, keys.location, write, cancelled)
+        if sha256 is not None and sha256.hex() == keys.sha256:
+            stack.pop_all()  # closed with the run
+            return copy
+    return None

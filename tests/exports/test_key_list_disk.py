@@ -1,0 +1,51 @@
+"""The copy of a key list in the folder for temporary files, whose disk is full or missing."""
+
+import resource
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from longshore.errors import LongshoreError
+from longshore.exports import run_errors
+from tests.exports.changing import ChangingTask, World
+
+
+@pytest.fixture
+def task(world: World) -> ChangingTask:
+    """Return a task with deletes, whose key list has some 40 KiB."""
+    task = ChangingTask(world.pool, world.folder)
+    world.runner.run(world.writer.execute("truncate shop.things, shop.hidden"))
+    insert = "insert into shop.things (id) select (random() * 1e15)::bigint from generate_series(1, 5000)"
+    world.runner.run(world.writer.execute(insert))
+    world.runner.run(task.create(segment=False))
+    world.runner.run(task.run())
+    return task
+
+
+def failure(world: World, task: ChangingTask) -> str:
+    """Begin a run, which fails temporarily. Return what its log says."""
+    attempt = world.runner.run(task.begin())
+    with pytest.raises(LongshoreError) as caught:
+        world.runner.run(task.export(attempt))
+    world.runner.run(task.fail(attempt))
+    assert run_errors.is_retryable(caught.value)
+    return run_errors.explain(caught.value)
+
+
+def test_a_full_disk_for_temporary_files_is_named_while_a_key_list_is_copied(world: World, task: ChangingTask) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 10, hard))  # larger writes end in an OSError, as on a full disk
+    try:
+        found = failure(world, task)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found == "the temporary files of the key list cannot be written: File too large"
+
+
+def test_a_missing_folder_for_temporary_files_is_named(
+    world: World, task: ChangingTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    found = failure(world, task)
+    assert found == "the temporary files of the key list cannot be written: No such file or directory"
