@@ -186,6 +186,23 @@ def test_a_run_whose_file_does_not_add_up_is_an_error_and_leaves_no_file(shop: L
         assert Series(client, False, "dice", {"fields": ["kind"]}).execute() == "DONE"
 
 
+def test_totals_of_too_many_values_end_the_run_and_name_the_field(shop: Longshore) -> None:
+    shop.sql("drop table if exists shop.replaced")
+    shop.sql(
+        "create table shop.replaced as select n as id, 1764::bigint as chain_id, now() as at, n::text as kind"
+        " from generate_series(1, 10001) n"
+    )
+    with shop.client() as client:
+        series = Series(client, False, "replaced")
+        assert series.execute() == "ERROR"
+        assert series.messages()[-2] == (
+            "failed: the control totals have a sum for each value of kind, and these rows have more than 10,000"
+            " values; name a field of few values as `per` in the catalog"
+        )
+        shop.sql("delete from shop.replaced where id = 1")
+        assert series.execute() == "DONE"
+
+
 @pytest.mark.parametrize(("index", "amount", "per"), [
     ("wallet-ledger", "amount", "currency_symbol"), ("transactions", "total", "currency_code"),
 ])  # fmt: skip

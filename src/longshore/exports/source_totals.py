@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from longshore.database.connect import Connection
+from longshore.errors import LongshoreError
 from longshore.exports.catalog import Index
 from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.ranges import Source
 from longshore.exports.totals import Sums, TotalColumns, added
 
 EXACT_TYPES = INTEGERS | {"numeric"}
+MAX_SUMS = 10_000
 UNSUITED_KEY_TYPES = FLOATS | {"numeric", "bool", "timestamp", "timestamptz"}  # the formats spell them differently
 
 
@@ -35,7 +37,13 @@ def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns
 
 
 async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Sums:
-    """Return the sums of the rows in the snapshot that the connection holds."""
+    """Return the sums of the rows in the snapshot that the connection holds. Raises LongshoreError for too many."""
     per = f'{columns.per_sql} collate pg_catalog."C"'  # values that a collation calls equal are not
-    query = f"select {per}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
-    return added({}, (tuple(row) for row in await connection.fetch(query, *source.values)))
+    sums = f"select {per}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
+    rows = await connection.fetch(f"{sums} limit {MAX_SUMS + 1}", *source.values)
+    if len(rows) > MAX_SUMS:
+        raise LongshoreError(
+            f"the control totals have a sum for each value of {columns.per}, and these rows have more than"
+            f" {MAX_SUMS:,} values; name a field of few values as `per` in the catalog"
+        )
+    return added({}, (tuple(row) for row in rows))
