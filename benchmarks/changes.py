@@ -16,7 +16,7 @@ from benchmarks.table import Case
 from longshore.database.connect import open_pool
 from longshore.demo.seed import SMALLER_CHAINS
 from longshore.exports import catalog
-from longshore.exports.increments import change_rows
+from longshore.exports.increments import change_writer
 from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.query import ExportRequest, prepare
 from longshore.exports.snapshot import EXPORT_SESSION, Readers
@@ -94,7 +94,7 @@ async def _merged(url: str) -> tuple[float, int]:
         began = time.perf_counter()
         file: Any = io.BytesIO()
         written = KeyListWriter(file, "id", integers=query.changes.key.is_integer)
-        await change_rows.read_keys(connection, query.changes, written, None)
+        await change_writer.read_keys(connection, query.changes, written, None)
         equal = await asyncio.to_thread(lambda: list(differences(io.BytesIO(file.getvalue()), file)))
         assert not equal
         return time.perf_counter() - began, file.tell()

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from longshore.database.migrate import connected_if_current
-from longshore.exports.increments import change_rows, transactions
+from longshore.exports.increments import change_writer, transactions
 from tests.debian_postgres import DebianPostgres, debian_postgres
 from tests.exports.changing import World
 from tests.exports.incremental import CATALOG, TABLES, Session
@@ -43,7 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("changes")
     with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
         patch.setattr(transactions, "SETTLE_SECONDS", 0.0)  # tests leave transactions open on purpose
-        patch.setattr(change_rows, "MAX_KEYS", 2)
+        patch.setattr(change_writer, "MAX_KEYS", 2)
         world = World(url, folder)
         try:
             yield world

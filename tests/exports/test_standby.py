@@ -22,8 +22,8 @@ from longshore.database.embedded_server import programs
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import columns_of
-from longshore.exports.increments import changes
-from longshore.exports.increments.changes import KeyList, ReaderCopy
+from longshore.exports.increments import change_query
+from longshore.exports.increments.change_query import CopyDefinition, KeyList
 from longshore.exports.increments.keys import key_of
 from longshore.exports.ranges import Source
 from longshore.exports.snapshot import EXPORT_SESSION, ExportedSnapshot, Readers, export_snapshot
@@ -165,13 +165,13 @@ def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(
     pair: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, folder = pair
-    monkeypatch.setattr(changes, "REPLAY_SECONDS", 0.0)
+    monkeypatch.setattr(change_query, "REPLAY_SECONDS", 0.0)
 
     async def watermark(connection: Connection) -> str:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             columns = await columns_of(connection, KEYED, [("id", "id")])
-            copy = ReaderCopy(columns, Source(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
-            found = await changes.resolve(connection, KEYED, None, copy)
+            copy = CopyDefinition(columns, Source(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
+            found = await change_query.resolve(connection, KEYED, None, copy)
             return found.watermark(KeyList("", 0, "", 0, found.definition_hash))
 
     async def steps() -> None:
@@ -179,19 +179,19 @@ def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(
         standby = await asyncpg.connect(user="postgres", database="postgres", host=str(folder.parent))
         await primary.execute("create table entries (id bigint, chain_id bigint default 1764, at timestamptz)")
         await replayed(primary, standby)
-        await changes.wait_for_replay(standby, await watermark(standby))
+        await change_query.wait_for_replay(standby, await watermark(standby))
         await standby.execute("select pg_wal_replay_pause()")
         await primary.execute("insert into entries values (1)")
         ahead = await watermark(primary)
-        await changes.wait_for_replay(primary, ahead)
+        await change_query.wait_for_replay(primary, ahead)
         with pytest.raises(TransientError, match="lags behind the run before"):
-            await changes.wait_for_replay(standby, ahead)
+            await change_query.wait_for_replay(standby, ahead)
         other = msgspec.json.decode(ahead)
-        await changes.wait_for_replay(standby, msgspec.json.encode({**other, "system": 1}).decode())
+        await change_query.wait_for_replay(standby, msgspec.json.encode({**other, "system": 1}).decode())
         await standby.execute("select pg_wal_replay_resume()")
         await primary.execute("insert into entries values (2)")
         await replayed(primary, standby)
-        await changes.wait_for_replay(standby, ahead)
+        await change_query.wait_for_replay(standby, ahead)
         for connection in (primary, standby):
             await connection.close()
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.exports.shards import store
-from longshore.exports.shards.store import ShardTrial, SliceResult
+from longshore.exports.shards import shard_rows
+from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
 from longshore.results.store import Piece
 from longshore.tasks import attempts
 from longshore.tasks.attempts import StaleAttemptError
@@ -25,12 +25,12 @@ async def cut(pool: Pool, shards: int) -> Message:
     """Return an attempt that was cut into shards."""
     message = Message(TaskId(await pool.fetchval(TASK, CHAIN)), 1)
     assert await attempts.begin(pool, message)
-    await store.send(pool, message, ["{}"] * shards)
+    await shard_rows.create_shards(pool, message, ["{}"] * shards)
     return message
 
 
 async def begun(pool: Pool, message: Message, number: int) -> ShardTrial:
-    trial = await store.begin(pool, ShardMessage(message.task, message.attempt, number), uuid4())
+    trial = await shard_rows.begin(pool, ShardMessage(message.task, message.attempt, number), uuid4())
     assert trial is not None
     return trial
 
@@ -40,14 +40,14 @@ def test_the_release_of_a_shard_whose_answer_was_lost_may_be_sent_again_and_coun
         message = await cut(pool, 1)
         trial = await begun(pool, message, 0)
         for _ in range(2):
-            await store.release(pool, trial, "no room", failed=True, transient=True)
+            await shard_rows.release(pool, trial, "no room", failed=True, transient=True)
         rows = await pool.fetch("select state, failures from longshore.shards where task_id = $1", message.task)
         assert [tuple(row) for row in rows] == [("WAITING", 1)]
         with pytest.raises(StaleAttemptError):
-            await store.release(pool, trial, "another reason", failed=True, transient=True)
+            await shard_rows.release(pool, trial, "another reason", failed=True, transient=True)
         await begun(pool, message, 0)
         with pytest.raises(StaleAttemptError):
-            await store.release(pool, trial, "no room", failed=True, transient=True)
+            await shard_rows.release(pool, trial, "no room", failed=True, transient=True)
 
     run(test)
 
@@ -56,8 +56,8 @@ def test_a_look_at_the_shards_fetches_the_result_of_the_next_one_alone(run: Any)
     async def test(pool: Pool) -> None:
         message = await cut(pool, 3)
         for number in (1, 2):
-            await store.finish(pool, await begun(pool, message, number), RESULT)
-        results = {assembled: await store.current(pool, message, assembled, SILENCE) for assembled in (0, 1, 2)}
+            await shard_rows.finish(pool, await begun(pool, message, number), RESULT)
+        results = {assembled: await shard_rows.current(pool, message, assembled, SILENCE) for assembled in (0, 1, 2)}
         found = {assembled: [bool(shard.result) for shard in shards] for assembled, shards in results.items()}
         assert found == {0: [False] * 3, 1: [False, True, False], 2: [False, False, True]}
 

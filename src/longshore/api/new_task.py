@@ -21,7 +21,7 @@ from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.columns import choices
 from longshore.exports.deliver_target import check_takes
-from longshore.exports.increments import changes
+from longshore.exports.increments import change_query
 from longshore.exports.segments import rules, stored
 from longshore.exports.segments.rules import Segment
 from longshore.exports.target import ExportTarget
@@ -83,7 +83,7 @@ async def _refuse_unsuited(service: Service, caller: Caller, new: NewTask) -> No
     pool = service.pool if index.in_service_database else service.source
     async with service.previews.turn(caller.chain):
         try:
-            await changes.refuse_unsuited(pool, index, choices(part.fields, index), new.chain)
+            await change_query.refuse_unsuited(pool, index, choices(part.fields, index), new.chain)
         except LongshoreError as error:
             raise ValidationError([Violation(str(error), "/target/deletes")]) from None
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

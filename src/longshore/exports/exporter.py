@@ -14,11 +14,12 @@ from structlog.contextvars import bind_contextvars
 from longshore.database.connect import Pool
 from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
-from longshore.exports import resolve, rights, table_files
+from longshore.exports import export_request, rights, shared_table_metadata
 from longshore.exports.catalog import Catalog, Index
 from longshore.exports.copy import Report
 from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
-from longshore.exports.increments import change_rows, changes, transactions
+from longshore.exports.export_request import Resolver
+from longshore.exports.increments import change_query, change_writer, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver, reread_note
 from longshore.exports.job import ExportJob, IndexJob, Output, ResultName, expected_rows, plan_indexes
@@ -27,8 +28,7 @@ from longshore.exports.many_files import write_files
 from longshore.exports.one_file import write_file
 from longshore.exports.publication import published
 from longshore.exports.query import ExportRequest
-from longshore.exports.resolve import Resolver
-from longshore.exports.shards import store as shards
+from longshore.exports.shards import shard_rows
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.signing_keys import SigningKeys
 from longshore.exports.snapshot import Readers, Sources
@@ -84,7 +84,7 @@ class Exporter:
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
-        target, trigger = resolve.stored_definition(attempt)
+        target, trigger = export_request.stored_definition(attempt)
         result = await self._run(attempt, target, trigger)
         index = BUNDLE if target.export_indexes is not None else target.export_index
         facts = RunFacts(
@@ -99,7 +99,7 @@ class Exporter:
             raise LongshoreError(f"the catalog has no index {removed[0]!r} any more")
         parts = [target.of(name) for name in target.names]
         for part in parts:
-            await resolve.refuse_changed(self._pool, attempt.chain, part, self._catalog[part.export_index])
+            await export_request.refuse_changed(self._pool, attempt.chain, part, self._catalog[part.export_index])
         readers = self._readers([self._catalog[name] for name in target.names])
 
         # The service's database is asked everything before the copy: it may be away while the copy runs.
@@ -124,7 +124,7 @@ class Exporter:
             async with readers.autocommit() as connection:
                 await transactions.wait_for_open_transactions(connection)
                 if baseline is not None:
-                    await changes.wait_for_replay(connection, baseline.start)
+                    await change_query.wait_for_replay(connection, baseline.start)
         if baseline is not None:
             requests = [msgspec.structs.replace(one, start=baseline.start) for one in requests]
         result = await self._exported(naming, readers, requests, baseline)
@@ -139,7 +139,7 @@ class Exporter:
 
     async def _remove_earlier(self, attempt: Attempt) -> None:
         """Remove the shards and files that earlier attempts have left, before the attempt writes any."""
-        await shards.forget_earlier(self._pool, attempt.message)
+        await shard_rows.forget_earlier(self._pool, attempt.message)
         kept = await attempts.locations(self._pool, attempt.message.task)
         await asyncio.to_thread(self._store.remove_abandoned, AttemptFiles.of(attempt), kept)
 
@@ -168,8 +168,8 @@ class Exporter:
                 with tracing.span("plan"):
                     indexes = await plan_indexes(readers, connection, parts, slice_rows, has_files=has_files)
                 query = indexes[0].query
-                table_files.schema_of(query)  # refuses what cannot be shared, before it is written
-                changed_rows = await change_rows.begin(stack, query, baseline, self._store) if baseline else None
+                shared_table_metadata.schema_of(query)  # refuses what cannot be shared, before it is written
+                changed_rows = await change_writer.begin(stack, query, baseline, self._store) if baseline else None
                 report = self._report(naming.attempt.message, indexes)
                 if changed_rows is not None:
                     await changed_rows.list_keys(connection, functools.partial(report, 0, 0))

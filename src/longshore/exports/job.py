@@ -11,12 +11,12 @@ from longshore.exports import row_security, totals
 from longshore.exports.catalog import Index
 from longshore.exports.copy import Report
 from longshore.exports.formats import FORMATS
-from longshore.exports.increments.change_rows import Changes
+from longshore.exports.increments.change_writer import ChangeWriter
 from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery, ExportRequest, prepare
 from longshore.exports.ranges import Plan, plan
 from longshore.exports.reconcile import Reconciler
-from longshore.exports.shards.store import SliceResult
+from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import IndexRows, Slice, partition_keys, plan_slices
 from longshore.exports.snapshot import Readers, refuse_outdated
@@ -84,7 +84,7 @@ class ExportJob(msgspec.Struct, frozen=True):
     """Holds the snapshot."""
     snapshot_at: datetime
     indexes: Sequence[IndexJob]
-    changes: Changes | None
+    changes: ChangeWriter | None
     """Of a run with deletes, which has one index and one file."""
 
     @property

@@ -17,7 +17,7 @@ from longshore.exports.files.writer import write_empty, write_slice
 from longshore.exports.job import ExportJob, IndexJob, Output, WrittenIndex, WrittenResult
 from longshore.exports.manifest import SIGNATURE
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.shards.store import SliceResult
+from longshore.exports.shards.shard_rows import SliceResult
 from longshore.results.store import Store, StoreError
 
 

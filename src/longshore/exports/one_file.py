@@ -8,13 +8,13 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from longshore.exports import table_files
+from longshore.exports import shared_table_metadata
 from longshore.exports.copy import copy_rows, reporting
 from longshore.exports.job import ExportJob, Output, WrittenIndex, WrittenResult
 from longshore.exports.manifest import sidecars
 from longshore.exports.row_writer import row_writer
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.shards.store import SliceResult
+from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.slices import Slice
 from longshore.results.open import open_result
 from longshore.results.own_thread import in_own_thread
@@ -53,7 +53,7 @@ async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
     async def finish() -> Sequence[WrittenIndex]:
         await asyncio.get_running_loop().run_in_executor(thread, file.finish)
         found = await in_own_thread(functools.partial(sums.end, file.open))
-        stats = [table_files.statistics(writer.format.footer)] if index.query.request.target.share_as else []
+        stats = [shared_table_metadata.statistics(writer.format.footer)] if index.query.request.target.share_as else []
         return [WrittenIndex(copied.sent, copied.rows, copied.size, found, stats=stats, sha256=copied.sha256)]
 
     return WrittenResult(finish, functools.partial(_publish, file, thread))

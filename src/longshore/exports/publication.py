@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from longshore.exports import table_files
+from longshore.exports import shared_table_metadata
 from longshore.exports.catalog import fingerprint, shape
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.increments import changes, keys
+from longshore.exports.increments import change_query, keys
 from longshore.exports.job import ExportJob, IndexJob, WrittenIndex, WrittenResult
 from longshore.exports.manifest import FilesManifest, IndexEntry, Manifest, ManifestField, is_files
 from longshore.exports.segments import sql
@@ -46,7 +46,7 @@ async def published(job: ExportJob, result: WrittenResult) -> RunResult:
         increment=_increment(job),
         note=None if job.changes is None else job.changes.note,
         column_types=None if has_files else msgspec.json.encode(types).decode(),
-        table_schema=table_files.schema_of(query),
+        table_schema=shared_table_metadata.schema_of(query),
         table_stats=done[0].stats,
     )
 
@@ -86,7 +86,7 @@ def _manifest(job: ExportJob, done: Sequence[WrittenIndex]) -> Manifest | FilesM
 def _entry(job: IndexJob, done: WrittenIndex) -> IndexEntry:
     """Return the description of the rows of one index. Raises LongshoreError where the source has other totals."""
     query, request = job.query, job.query.request
-    plain = query.columns if query.changes is None else changes.plain_columns(query.columns)
+    plain = query.columns if query.changes is None else change_query.plain_columns(query.columns)
     key = keys.key_of(query.index, plain, request.target.export_format)
     return IndexEntry(
         index=request.target.export_index,

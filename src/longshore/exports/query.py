@@ -11,8 +11,8 @@ from longshore.exports.catalog import Index, quoted_identifier
 from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.formats import WHOLE, FileSpec, Format, PiecePosition, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.increments import changes, transactions
-from longshore.exports.increments.changes import ChangeQuery, ReaderCopy
+from longshore.exports.increments import change_query, transactions
+from longshore.exports.increments.change_query import ChangeQuery, CopyDefinition
 from longshore.exports.increments.keys import key_of
 from longshore.exports.increments.transactions import Bounds
 from longshore.exports.ranges import Source, source_of
@@ -80,12 +80,12 @@ async def prepare(connection: Connection, index: Index, request: ExportRequest) 
     columns = await columns_of(connection, index, choices(target.fields, index))
     bounds = changed = None
     if target.deletes:
-        copy = ReaderCopy(columns, source, key_of(index, columns, target.export_format))
-        changed = await changes.resolve(connection, index, request.start, copy)
+        copy = CopyDefinition(columns, source, key_of(index, columns, target.export_format))
+        changed = await change_query.resolve(connection, index, request.start, copy)
         # Shards are of full runs alone, and each worker that writes one has to resolve the same query.
         request = msgspec.structs.replace(request, start=changed.start)
         source = source.where(changed.changed)
-        columns = [*changes.change_columns(), *columns]
+        columns = [*change_query.change_columns(), *columns]
     elif target.incremental:
         first = len(source.values) + 1
         bounds = await transactions.bounds(connection, index, request.start, request.end, first)

@@ -18,7 +18,7 @@ from longshore.access import sign_in
 from longshore.database.connect import Pool
 from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.database.retry import is_transient
-from longshore.exports.shards import store as shards
+from longshore.exports.shards import shard_rows
 from longshore.results import links
 from longshore.results.store import ALL_ATTEMPTS, AttemptFiles, Store, StoreUnavailableError
 from longshore.tasks import requests, retention
@@ -63,7 +63,7 @@ JOURNALS = tuple(
 DELETIONS = (
     *JOURNALS,
     links.DELETE_EXPIRED,
-    shards.DELETE_ENDED,
+    shard_rows.DELETE_ENDED,
     sign_in.DELETE_OLD_FAILURES,
     sign_in.DELETE_OLD_KNOWN,
 )

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import msgspec
 
 from longshore.errors import LongshoreError
-from longshore.exports import formats, table_files, totals
+from longshore.exports import formats, shared_table_metadata, totals
 from longshore.exports.copy import copy_rows
 from longshore.exports.files.paths import MAX_FILES, folder, index_folder, part_name, too_many_files
 from longshore.exports.formats.records import Records, count_records, end_of_record
@@ -22,7 +22,7 @@ from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery
 from longshore.exports.reconcile import FileSums
 from longshore.exports.row_writer import RowWriter, row_writer
-from longshore.exports.shards.store import SliceResult
+from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.slices import IndexRows, Slice
 from longshore.exports.totals import Sums
 from longshore.results.store import Piece, ResultWriter
@@ -171,7 +171,7 @@ class FilesWriter:
             self._collect()
         self._finishing.append(self._threads.submit(self._stored, done, digest))
         if self._query.request.target.share_as is not None:
-            self.stats.append(table_files.statistics(done.writer.format.footer))
+            self.stats.append(shared_table_metadata.statistics(done.writer.format.footer))
         self._file = None
 
     def _count(self, writer: RowWriter) -> None:

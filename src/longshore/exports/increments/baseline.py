@@ -8,7 +8,7 @@ from typing import IO
 
 import msgspec
 
-from longshore.exports.increments.changes import KeyList, read_watermark
+from longshore.exports.increments.change_query import KeyList, read_watermark
 from longshore.exports.temporary_files import temporary_files
 from longshore.results.store import AttemptFiles, Store, copy_hashed
 from longshore.tasks.attempts import Attempt, StaleAttemptError

@@ -119,7 +119,7 @@ async def find(pool: Pool | Connection, chain: ChainId, id: str) -> Segment | No
     return None if found is None else READ.decode(found)
 
 
-async def resolve(pool: Pool, attempt: Attempt, id: str) -> Segment:
+async def record_for_run(pool: Pool, attempt: Attempt, id: str) -> Segment:
     """Return the stored segment as it was when the run began, in every attempt of it.
 
     Raises LongshoreError if it was deleted, and StaleAttemptError if a newer attempt exists.

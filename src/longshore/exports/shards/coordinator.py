@@ -16,8 +16,8 @@ from longshore.database.connect import Pool
 from longshore.database.retry import DATABASE_ERRORS, ignore_outage, retry_until_available
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.job import ExportJob
-from longshore.exports.shards import store as shards
-from longshore.exports.shards.store import Shard, SliceResult
+from longshore.exports.shards import shard_rows
+from longshore.exports.shards.shard_rows import Shard, SliceResult
 from longshore.exports.shards.worker import ShardWork
 from longshore.exports.snapshot import export_snapshot
 from longshore.results.s3_assembly import UnfitPieceError
@@ -53,12 +53,12 @@ class Coordinator:
         """
         works = await _works(self._job, upload)
         try:
-            await shards.send(self._pool, self._message, [ENCODER.encode(work).decode() for work in works])
+            await shard_rows.create_shards(self._pool, self._message, [ENCODER.encode(work).decode() for work in works])
             await self._collect(len(works), add)
-            await retry_until_available(shards.forget, self._pool, self._message)
+            await retry_until_available(shard_rows.forget, self._pool, self._message)
         except BaseException:
             with contextlib.suppress(*DATABASE_ERRORS):
-                await shards.forget(self._pool, self._message)
+                await shard_rows.forget(self._pool, self._message)
             raise
 
     async def _collect(self, count: int, add: Add) -> None:
@@ -88,12 +88,12 @@ class Coordinator:
         """Return all shards as they are now; none while the service's database is away."""
         current: list[Shard] = []
         with ignore_outage("shards out of reach"):
-            current = await shards.current(self._pool, self._message, taken, self._silence)
+            current = await shard_rows.current(self._pool, self._message, taken, self._silence)
             if not current:
                 raise StaleAttemptError(self._message)
             for shard in current:
                 if shard.is_lost:
-                    await shards.offer_again(self._pool, self._message, shard)
+                    await shard_rows.offer_again(self._pool, self._message, shard)
         return current
 
     async def _report(self, current: Sequence[Shard], *, idle: bool) -> None:

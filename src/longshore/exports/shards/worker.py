@@ -31,8 +31,8 @@ from longshore.exports.job import Output
 from longshore.exports.query import ExportRequest, prepare
 from longshore.exports.row_writer import row_writer
 from longshore.exports.run_errors import explain, is_retryable
-from longshore.exports.shards import store as shards
-from longshore.exports.shards.store import ShardTrial, SliceResult
+from longshore.exports.shards import shard_rows
+from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
 from longshore.exports.slices import IndexRows, Slice, partition_keys
 from longshore.exports.snapshot import ExportedSnapshot, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
@@ -81,13 +81,13 @@ class ShardWorker:
 
         Raises StaleAttemptError, and CancelledError once the shard was released.
         """
-        trial = await retry_until_available(shards.begin, self._pool, message, uuid4())
+        trial = await retry_until_available(shard_rows.begin, self._pool, message, uuid4())
         if trial is None:
             return None
         log.info("shard begins", trial=trial.trial)
         try:
             result = await self._write(trial)
-            await retry_until_available(shards.finish, self._pool, trial, result)
+            await retry_until_available(shard_rows.finish, self._pool, trial, result)
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
@@ -105,7 +105,7 @@ class ShardWorker:
 
     async def _release(self, trial: ShardTrial, reason: str, *, failed: bool, transient: bool) -> None:
         log.warning("shard released", reason=reason, failed=failed, exc_info=failed)
-        await retry_until_available(shards.release, self._pool, trial, reason, failed=failed, transient=transient)
+        await retry_until_available(shard_rows.release, self._pool, trial, reason, failed=failed, transient=transient)
 
     async def _write(self, trial: ShardTrial) -> SliceResult:
         with _unable("is of another version"):
@@ -133,7 +133,7 @@ class ShardWorker:
     def _report(self, trial: ShardTrial, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:
             with ignore_outage("shard not reported"):
-                pace.share(await shards.report(self._pool, trial, rows, size))
+                pace.share(await shard_rows.report(self._pool, trial, rows, size))
 
         return report
 

@@ -111,7 +111,7 @@ class ChangeWatermark(Watermark, frozen=True):
     """The keys that the reader has."""
 
 
-class ReaderCopy(msgspec.Struct, frozen=True):
+class CopyDefinition(msgspec.Struct, frozen=True):
     """The copy that the reader of a task keeps."""
 
     columns: Sequence[Column]
@@ -163,7 +163,7 @@ async def wait_for_replay(connection: Connection, start: str | None) -> None:
         await asyncio.sleep(REPLAY_POLL_SECONDS)
 
 
-async def resolve(connection: Connection, index: Index, start: str | None, copy: ReaderCopy) -> ChangeQuery:
+async def resolve(connection: Connection, index: Index, start: str | None, copy: CopyDefinition) -> ChangeQuery:
     """Return the changes of a copy since a watermark. Raises LongshoreError where they cannot be determined."""
     columns, key, everything = copy.columns, copy.key, copy.rows
     if key is None:

@@ -83,5 +83,5 @@ class Resolver(msgspec.Struct, frozen=True):
             if first is not None:
                 segment = stored.READ.decode(first)
             else:
-                segment = await stored.resolve(self.pool, self.attempt, trigger.segment_id)
+                segment = await stored.record_for_run(self.pool, self.attempt, trigger.segment_id)
         return None if segment is None else in_zone(segment, trigger.timezone)

@@ -13,7 +13,7 @@ from longshore.exports import source_totals
 from longshore.exports.copy import copy_blocks, reporting
 from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
-from longshore.exports.increments.changes import ChangeQuery, KeyList
+from longshore.exports.increments.change_query import ChangeQuery, KeyList
 from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.increments.keys import GIVEN_KEYS, deleted_columns, given_column
 from longshore.exports.manifest import Manifest, Mirror
@@ -41,7 +41,7 @@ CSV = {"format": "csv", "encoding": "utf-8"}
 LEFT, DELETED = "left", "deleted"
 
 
-class Changes:
+class ChangeWriter:
     """The key list of a run, and the rows that the result has because of it."""
 
     def __init__(self, query: ExportQuery, baseline: Baseline, file: ResultWriter, thread: ThreadPoolExecutor) -> None:
@@ -198,10 +198,10 @@ class _Rows:
         await asyncio.to_thread(self._writer.write, chunks)
 
 
-async def begin(stack: AsyncExitStack, query: ExportQuery, baseline: Baseline, store: Store) -> Changes:
+async def begin(stack: AsyncExitStack, query: ExportQuery, baseline: Baseline, store: Store) -> ChangeWriter:
     """Begin the key list of a run. `stack`: removes it on leaving, unless it was published."""
     file, thread = await stack.enter_async_context(open_result(store.create, baseline.location))
-    changes = Changes(query, baseline, file, thread)
+    changes = ChangeWriter(query, baseline, file, thread)
     stack.callback(changes.close)
     return changes
 

@@ -166,7 +166,7 @@ class Shard(msgspec.Struct, frozen=True):
     """Of the shard that is assembled next, once it is DONE; None for all others."""
 
 
-async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
+async def create_shards(pool: Pool, message: Message, works: Sequence[str]) -> None:
     """Cut an attempt into shards, and send their messages. Raises StaleAttemptError."""
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(SEND, message.task, message.attempt, works)
