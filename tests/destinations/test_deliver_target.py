@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.errors import LongshoreError
-from longshore.exports.deliver_target import Deliver, RunFacts, check_template, delivery_place, path_of
+from longshore.exports.target.deliver import Deliver, RunFacts, check_template, delivery_place, path_of
 from longshore.tasks.model import Interval
 from tests.answers import violations
 from tests.destinations.places import Place, add_place, delivered_body

@@ -11,7 +11,7 @@ from longshore.exports.formats.dialect import PROFILES, SETTABLE
 from longshore.exports.segments.operators import OPERATORS, WINDOWS
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.exports.target import ExportTarget
-from longshore.exports.target_check import check_target
+from longshore.exports.target.check import check_target
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, FORMATS_PAGE, CATALOG_PAGE = (

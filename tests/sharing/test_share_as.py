@@ -8,7 +8,7 @@ import pytest
 
 from longshore.exports import catalog
 from longshore.exports.target import ExportTarget
-from longshore.exports.target_check import check_target
+from longshore.exports.target.check import check_target
 from longshore.validation import Violation, check
 from tests.sharing.conftest import Reader, new_name, shared, table_body
 

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.exports.deliver_target import BUNDLE, Deliver, RunFacts, planned_deliveries
+from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts, planned_deliveries
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks import attempts, deliveries, delivery_ends, run_ends

@@ -19,8 +19,8 @@ from longshore.api.visibility_checks import refuse_hidden_run
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
-from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
 from longshore.exports.target import ExportTarget, decode_definition
+from longshore.exports.target.deliver import BUNDLE, RunFacts, planned_deliveries
 from longshore.tasks import delivery_queries, delivery_requests, idempotency
 from longshore.tasks.delivery_queries import RunDelivery
 from longshore.tasks.delivery_requests import DeliverableRun

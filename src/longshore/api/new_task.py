@@ -17,14 +17,15 @@ from longshore.api.visibility_checks import refuse_hidden_definition, refuse_oth
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import LongshoreError
-from longshore.exports import schemas, target_check
+from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.columns import choices
-from longshore.exports.deliver_target import check_takes
 from longshore.exports.increments import change_query
 from longshore.exports.segments import rules, stored
 from longshore.exports.segments.rules import Segment
 from longshore.exports.target import ExportTarget
+from longshore.exports.target.check import NOT_INCREMENTAL, check_segments, check_target, interval_rules
+from longshore.exports.target.deliver import check_takes
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, cron_violation
@@ -194,14 +195,14 @@ def _check_parts(
     action = target.get("action") if isinstance(target, dict) else None
     exports = action == "export" or not (isinstance(action, str) and action in actions)
     if isinstance(target, dict) and exports:
-        violations += target_check.check_target(target, catalog, "/target", before)
+        violations += check_target(target, catalog, "/target", before)
     if isinstance(trigger, dict):
         violations += check_schedule(trigger, "/trigger")
         if not exports:
             needless = [key for key in ("segment", "segment_id") if trigger.get(key) is not None]
             violations += [Violation("is for the action export", pointer("/trigger", key)) for key in needless]
             return
-        violations += target_check.check_segments(trigger.get("segment"), target, chain, catalog, "/trigger/segment")
+        violations += check_segments(trigger.get("segment"), target, chain, catalog, "/trigger/segment")
 
 
 async def _check_segment_id(value: dict[str, Any], connection: Connection | Pool, chain: ChainId) -> list[Violation]:
@@ -221,8 +222,8 @@ async def _check_segment_id(value: dict[str, Any], connection: Connection | Pool
         return [
             Violation(f"the segment is for the index {in_json(segment.index)}, the target's is {in_json(wanted)}", at)
         ]
-    if isinstance(target, dict) and target.get("incremental") and target_check.interval_rules(segment):
-        return [Violation(f"a rule of the segment {target_check.NOT_INCREMENTAL}", at)]
+    if isinstance(target, dict) and target.get("incremental") and interval_rules(segment):
+        return [Violation(f"a rule of the segment {NOT_INCREMENTAL}", at)]
     return []
 
 

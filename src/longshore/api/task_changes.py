@@ -20,7 +20,8 @@ from longshore.api.service import AnyRequest
 from longshore.api.task_secrets import read_secrets, with_kept_nulls
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.visibility_checks import changeable_task, refuse_hidden_task_body
-from longshore.exports import schemas, target_check
+from longshore.exports import schemas
+from longshore.exports.target.check import pinned_shapes
 from longshore.results.store import StoreError
 from longshore.tasks import backfills, cancellation, queries, quotas, requests, task_secrets
 from longshore.tasks.model import Task, TaskId
@@ -86,7 +87,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         refuse_hidden_task_body(caller, service.catalog, value)
         new = await read_new_task(caller, service, connection, value)
         secrets = await read_secrets(service, connection, new, task, old)
-        for shape in target_check.pinned_shapes(new.target, service.catalog):
+        for shape in pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, chain, shape)
         # Any trigger begins a cancelled schedule anew, an equal one included.
         planned_anew = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)

@@ -24,7 +24,8 @@ from longshore.api.task_secrets import read_secrets, with_secret_digests
 from longshore.api.visibility_checks import changeable_task, refuse_hidden_run, refuse_hidden_task_body, visible_task
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
-from longshore.exports import schemas, target_check
+from longshore.exports import schemas
+from longshore.exports.target.check import pinned_shapes
 from longshore.tasks import idempotency, progress, queries, quotas, requests, task_secrets
 from longshore.tasks.idempotency import Claim, StoredAnswer
 from longshore.tasks.model import Code, Progress, Task, TaskId
@@ -78,7 +79,7 @@ async def create(request: AnyRequest, value: Any, claim: Claim | None) -> tuple[
                 await task_secrets.save(connection, service.vault, new.chain, id, secrets)
             change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
-        for shape in target_check.pinned_shapes(new.target, service.catalog):
+        for shape in pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, new.chain, shape)
         return StoredAnswer(id, b"")
 

@@ -23,9 +23,9 @@ from longshore.destinations.kind import (
     TableLoad,
     TablePlace,
 )
-from longshore.exports.deliver_target import Deliver, path_of
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.target import CHANGE_NAMES
+from longshore.exports.target.deliver import Deliver, path_of
 from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt

@@ -12,7 +12,7 @@ from longshore.exports.query import ExportRequest
 from longshore.exports.segments import stored
 from longshore.exports.segments.rules import Segment, in_zone
 from longshore.exports.target import ExportTarget, ExportTrigger, IndexTarget, decode_definition
-from longshore.exports.target_check import NOT_INCREMENTAL, check_segment, interval_rules
+from longshore.exports.target.check import NOT_INCREMENTAL, check_segment, interval_rules
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId
 from longshore.tasks.watermarks import IncrementState

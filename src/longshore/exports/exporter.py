@@ -17,7 +17,6 @@ from longshore.errors import LongshoreError
 from longshore.exports import export_request, rights, shared_table_metadata
 from longshore.exports.catalog import Catalog, Index
 from longshore.exports.copy import Report
-from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
 from longshore.exports.export_request import Resolver
 from longshore.exports.increments import change_query, change_writer, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
@@ -34,6 +33,7 @@ from longshore.exports.signing_keys import SigningKeys
 from longshore.exports.snapshot import Readers, Sources
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.exports.target import ExportTarget, ExportTrigger, read_of, result_name
+from longshore.exports.target.deliver import BUNDLE, RunFacts, planned_deliveries
 from longshore.results.own_thread import in_own_thread
 from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, watermarks

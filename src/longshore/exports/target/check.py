@@ -8,14 +8,14 @@ import msgspec
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
 from longshore.exports.columns import check_fields, choices, shape_of
-from longshore.exports.deliver_target import RESERVED_TABLES, Deliver, check_template
 from longshore.exports.files.partitions import check_keys
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
-from longshore.exports.share_target import check_share_as
 from longshore.exports.target import BY_INDEX, CHANGE_NAMES, ExportTarget, IndexTarget
+from longshore.exports.target.deliver import RESERVED_TABLES, Deliver, check_template
+from longshore.exports.target.share import check_share_as
 from longshore.validation import Violation, check, in_json, pointer, suggestion
 
 NOT_INCREMENTAL = (

@@ -1,4 +1,4 @@
-"""The action `export`: its target and trigger, as requests have them. `target_check` validates, `exporter` runs it."""
+"""The action `export`: its target and trigger, as requests have them. `target.check` validates, `exporter` runs it."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -9,13 +9,13 @@ from msgspec import Meta
 from longshore.exports import formats
 from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice
-from longshore.exports.deliver_target import MAX_ENTRIES, Deliver
 from longshore.exports.files.partitions import PartitionKey
 from longshore.exports.formats import Compression
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
+from longshore.exports.target.deliver import MAX_ENTRIES, Deliver
 from longshore.tasks.model import Target
 from longshore.tasks.recorded_reads import Read
 
