@@ -19,7 +19,7 @@ from longshore.exports import catalog
 from longshore.exports.increments import change_writer
 from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.query import ExportRequest, prepare
-from longshore.exports.snapshot import EXPORT_SESSION, Readers
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
 from longshore.exports.target import IndexTarget
 from longshore.tasks.model import ChainId, Interval
 
@@ -87,7 +87,7 @@ async def _merged(url: str) -> tuple[float, int]:
     request = ExportRequest(ChainId(CHAIN), TARGET, None, Interval(None, datetime.now(UTC)))
     async with (
         open_pool(url, size=1, name="bench", **EXPORT_SESSION) as pool,
-        Readers(pool, 0).snapshot() as (connection, _),
+        SourceConnections(pool, 0).snapshot() as (connection, _),
     ):
         query = await prepare(connection, index, request)
         assert query.changes is not None

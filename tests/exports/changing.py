@@ -16,7 +16,7 @@ from longshore.database.connect import Connection, Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends, watermarks
 from longshore.tasks.attempts import Attempt
@@ -159,7 +159,9 @@ class ChangingTask:
         self.folder = folder / "results"
         known = catalog.load(str(folder / "catalog.toml"))
         policy = ExportPolicy(vault=Vault(("secret of the tests " * 2,), folder / "secret.key", may_use_file=False))
-        self._exporter = Exporter(pool, Sources(Readers(pool, 1)), known, LocalStore(self.folder), policy)
+        self._exporter = Exporter(
+            pool, SourceDatabases(SourceConnections(pool, 1)), known, LocalStore(self.folder), policy
+        )
         self.id = TaskId(id)
 
     async def create(self, index: str = "by-id", *, segment: bool = True, **target: Any) -> None:

@@ -10,9 +10,9 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import CopyResult, RowSource, copy_rows
 from longshore.exports.formats import Compression, FileSpec, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.ranges import Plan, Source, clauses, plan
+from longshore.exports.ranges import Plan, RowQuery, clauses, plan
 from longshore.exports.row_writer import RowWriter
-from longshore.exports.snapshot import EXPORT_SESSION, Readers
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks.model import ChainId, TaskId
@@ -33,9 +33,9 @@ async def export(
         store = LocalStore(Path(folder))
         location = AttemptFiles(ChainId(CHAIN), TaskId(1), 1).location("result")
         async with open_pool(url, size=connections, name="test", **EXPORT_SESSION) as pool:
-            readers = Readers(pool, connections - 1)
-            source = Source(index.from_clause, (CHAIN,))
-            async with readers.snapshot() as (connection, _):
+            database = SourceConnections(pool, connections - 1)
+            source = RowQuery(index.from_clause, (CHAIN,))
+            async with database.snapshot() as (connection, _):
                 await row_security.restrict(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
                 key = next(iter(index.key_columns), index.time)
@@ -44,7 +44,7 @@ async def export(
                 format = formats.new_format(name, spec)
                 cut = await plan(connection, index, format.query(source.sql), source)
                 with store.create(location) as file:
-                    rows = RowSource(readers, connection, source, clauses(index, source, cut.ranges))
+                    rows = RowSource(database, connection, source, clauses(index, source, cut.ranges))
                     writer = RowWriter(format, file, formats.compressor(name, compression))
                     copied = await copy_rows(rows, writer, ignore)
                     file.publish({".json": b"{}"})

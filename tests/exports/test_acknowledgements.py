@@ -18,7 +18,7 @@ from longshore.database.connect import Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.exports.verify import verify
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends, watermarks
@@ -290,7 +290,9 @@ def test_an_acknowledgement_during_a_redelivery_counts_for_it_too(
             await pool.execute(TABLES)
             await pool.execute("insert into shop.entries (id) values (1)")
             store = LocalStore(tmp_path / "results")
-            exporter = Exporter(pool, Sources(Readers(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store)
+            exporter = Exporter(
+                pool, SourceDatabases(SourceConnections(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store
+            )
             task = TaskId(await pool.fetchval(INSERT_TASK))
 
             first = await begin(pool, task)
@@ -357,7 +359,9 @@ def test_a_cancelled_redelivery_copies_nothing_more_and_holds_no_thread_that_oth
         async with open_pool(service.url, size=5, name="test", **EXPORT_SESSION) as pool:
             await pool.execute(TABLES)
             await pool.execute("insert into shop.entries (id) select generate_series(1, 60)")
-            exporter = Exporter(pool, Sources(Readers(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store)
+            exporter = Exporter(
+                pool, SourceDatabases(SourceConnections(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store
+            )
             task = TaskId(await pool.fetchval(INSERT_TASK))
             await pool.execute(
                 "update longshore.tasks set target = target::jsonb || $1::text::jsonb", json.dumps(files)

@@ -26,7 +26,7 @@ from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.formats.format import RowKey
 from longshore.exports.formats.records import Records
 from longshore.exports.query import row_key
-from longshore.exports.ranges import Source
+from longshore.exports.ranges import RowQuery
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.exports.segments.sql import condition
 from longshore.tasks.model import Interval
@@ -321,7 +321,7 @@ def test_odd_values_are_counted_or_named_as_the_catalog_says(url: str, kind: str
         connection = await asyncpg.connect(url)
         try:
             columns = await columns_of(connection, of, choices(None, of))
-            return await odd_values.count(connection, Source(of.from_clause, (CHAIN,)), columns, RowKey("id", '"id"'))
+            return await odd_values.count(connection, RowQuery(of.from_clause, (CHAIN,)), columns, RowKey("id", '"id"'))
         finally:
             await connection.close()
 

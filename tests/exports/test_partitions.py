@@ -30,7 +30,7 @@ from longshore.exports.query import ExportQuery, ExportRequest, prepare
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import Slice
-from longshore.exports.snapshot import EXPORT_SESSION, Readers
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
 from longshore.exports.source_limits import Pace
 from longshore.exports.target import IndexTarget, Split
 from longshore.results.local import LocalStore
@@ -103,9 +103,9 @@ async def export(
     )
     request = ExportRequest(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)), zone=zone)
     async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
-        readers = Readers(pool, 1)
-        async with readers.snapshot() as (connection, _):
-            jobs = await plan_indexes(readers, connection, [(index, request)], slice_rows, has_files=True)
+        database = SourceConnections(pool, 1)
+        async with database.snapshot() as (connection, _):
+            jobs = await plan_indexes(database, connection, [(index, request)], slice_rows, has_files=True)
             output = output_in(folder, bytes_per_second)
             done = await write_by_one(output, jobs)
             await add_empty_files(output, jobs, done)
@@ -244,10 +244,10 @@ def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, t
         interval = Interval(None, datetime.now(UTC))
         full, empty = (ExportRequest(ChainId(chain), target, None, interval) for chain in (CHAIN, CHAIN + 1))
         async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
-            readers = Readers(pool, 1)
-            async with readers.snapshot() as (connection, _):
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (connection, _):
                 parts = [(INDEX, full), (INDEX, empty)]
-                jobs = await plan_indexes(readers, connection, parts, 10**9, has_files=True)
+                jobs = await plan_indexes(database, connection, parts, 10**9, has_files=True)
                 output = output_in(tmp_path)
                 done = await write_by_one(output, jobs)
                 assert [len(index.files) for index in done] == [1, 0]
@@ -274,9 +274,9 @@ def test_the_file_of_an_index_without_rows_is_written_when_the_snapshot_has_ende
         output = output_in(tmp_path)
         naming = ResultName(attempt, "a.manifest.json", output.location, None, SigningKey.new())
         async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool, AsyncExitStack() as stack:
-            readers = Readers(pool, 1)
-            async with readers.snapshot() as (connection, snapshot_at):
-                jobs = await plan_indexes(readers, connection, parts, 10**9, has_files=True)
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (connection, snapshot_at):
+                jobs = await plan_indexes(database, connection, parts, 10**9, has_files=True)
                 job = ExportJob(naming, output, connection, snapshot_at, jobs, None)
                 result = await write_files(stack, job, Coordinator(pool, job, timedelta(minutes=1)))
                 assert [path.name for path in (tmp_path / "1/1/1").iterdir()] == ["odd"]
@@ -304,7 +304,7 @@ async def query_of(url: str, split: Split | None = None) -> ExportQuery:
     request = ExportRequest(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)))
     async with (
         open_pool(url, size=1, name="test", **EXPORT_SESSION) as pool,
-        Readers(pool, 1).snapshot() as (connection, _),
+        SourceConnections(pool, 1).snapshot() as (connection, _),
     ):
         return await prepare(connection, INDEX, request)
 

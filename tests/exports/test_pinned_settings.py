@@ -12,7 +12,7 @@ from longshore.database.session_settings import SESSION
 from longshore.exports import snapshot
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.files.partitions import PartitionKey
-from longshore.exports.snapshot import Readers
+from longshore.exports.snapshot import SourceConnections
 from longshore.exports.target import Split
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export, index_over
@@ -187,8 +187,8 @@ def test_exports_of_many_files_give_the_same_bytes_whatever_the_database_says(
 def test_a_connection_that_has_joined_a_snapshot_waits_for_locks_as_long_as_others(databases: Databases) -> None:
     async def lock_timeouts(url: str) -> list[str]:
         async with open_pool(url, size=2, name="test", **snapshot.EXPORT_SESSION) as pool:
-            readers = Readers(pool, 1)
-            async with readers.snapshot() as (first, _), readers.connections(first, 1) as connections:
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (first, _), database.connections(first, 1) as connections:
                 for connection in connections:
                     await snapshot.lock_tables(connection, "select from public.things")
                 return [await each.fetchval("select current_setting('lock_timeout')") for each in connections]

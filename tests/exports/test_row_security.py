@@ -9,7 +9,7 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.exports import catalog, row_security
-from longshore.exports.snapshot import Readers
+from longshore.exports.snapshot import SourceConnections
 from tests.service import CHAIN, Longshore, database_in, ended, export_body, exported
 
 ROWS = 1000
@@ -101,10 +101,10 @@ def test_every_connection_of_an_export_is_held_to_its_chain(service: Longshore) 
 
     async def seen() -> list[list[int]]:
         async with open_pool(service.url, size=3, name="test") as pool:
-            readers = Readers(pool, extra=2)
-            async with readers.snapshot() as (first, _):
+            database = SourceConnections(pool, extra=2)
+            async with database.snapshot() as (first, _):
                 await row_security.restrict(first, index, 1765)
-                async with readers.connections(first, 2) as connections:
+                async with database.connections(first, 2) as connections:
                     query = "select distinct chain_id from loyalty.wallet_ledger"
                     return [[row[0] for row in await each.fetch(query)] for each in connections]
 

@@ -12,7 +12,7 @@ from longshore.errors import LongshoreError
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
 from longshore.exports.exporter import Exporter
-from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends
 from longshore.tasks.model import ChainId, TaskId
@@ -64,7 +64,9 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
     async def steps() -> None:
         async with open_pool(idle.url, size=3, name="test", **EXPORT_SESSION) as pool:
             # The source is never queried: the idle service has no tables to export.
-            exporter = Exporter(pool, Sources(Readers(pool, 0)), now, LocalStore(tmp_path / "results"))
+            exporter = Exporter(
+                pool, SourceDatabases(SourceConnections(pool, 0)), now, LocalStore(tmp_path / "results")
+            )
             async with pool.acquire() as connection, connection.transaction():
                 await requests.execute(connection, chain, task)
             attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)

@@ -15,7 +15,7 @@ import zstandard
 from longshore.database.connect import open_pool
 from longshore.exports.catalog import FieldType
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.ranges import Source, clauses, groups, plan
+from longshore.exports.ranges import RowQuery, clauses, plan, ranges_of_slices
 from longshore.exports.verify import verify
 from tests.exports.engine import index_over
 from tests.service import CHAIN, Longshore, database_in, downloaded, export_body, exported, in_own_loop
@@ -187,11 +187,11 @@ def test_ranges_of_time_are_grouped_by_their_rows_and_each_row_is_in_one_group(
     index = msgspec.structs.replace(index, time="timestamp")
 
     async def counts() -> list[int]:
-        source = Source(index.from_clause, (CHAIN,))
+        source = RowQuery(index.from_clause, (CHAIN,))
         async with open_pool(services[0].url, size=1, name="test", enable_seqscan="off") as pool, pool.acquire() as one:
             cut = await plan(one, index, f"select id {source.sql}", source)
             assert {part.of for part in cut.ranges} == {"times", "no time"}
-            found = await groups(one, index, source, cut, most)
+            found = await ranges_of_slices(one, index, source, cut, most)
             return [
                 sum(
                     [await one.fetchval(f"select count(*) {clause}", CHAIN) for clause in clauses(index, source, group)]

@@ -12,9 +12,9 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.ranges import Source
+from longshore.exports.ranges import RowQuery
 from longshore.exports.row_writer import RowWriter
-from longshore.exports.snapshot import EXPORT_SESSION, Readers
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
 from tests.exports.engine import CHAIN, ignore, index_over
 from tests.service import Longshore
 
@@ -43,12 +43,12 @@ def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
 
     async def steps() -> None:
         async with open_pool(shop.url, size=2, name="test", **{**EXPORT_SESSION, **IDLE}) as pool:
-            readers = Readers(pool, 1)
-            async with readers.snapshot() as (connection, _):
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (connection, _):
                 columns = await columns_of(connection, index, choices(None, index))
                 format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
                 clauses = [f"{index.from_clause} and id = {number}" for number in range(1, 6)]
-                rows = RowSource(readers, connection, Source(index.from_clause, (CHAIN,)), clauses)
+                rows = RowSource(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
                 copied = await copy_rows(rows, RowWriter(format, file), ignore)
                 assert copied.rows == 5
                 assert await connection.fetchval("select count(*) from public.waiting") == 5
@@ -75,12 +75,12 @@ def test_source_that_ends_while_the_last_block_is_written_costs_nothing(
 
     async def steps() -> None:
         async with open_pool(shop.url, size=1, name="ends early", **EXPORT_SESSION) as pool:
-            readers = Readers(pool, 1)
-            async with readers.snapshot() as (connection, _):
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (connection, _):
                 columns = await columns_of(connection, index, choices(None, index))
                 format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
-                source = Source(index.from_clause, (CHAIN,))
-                rows = RowSource(readers, connection, source, [source.sql])
+                source = RowQuery(index.from_clause, (CHAIN,))
+                rows = RowSource(database, connection, source, [source.sql])
                 copied = await copy_rows(rows, RowWriter(format, file), ignore)
                 assert copied.rows == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.exports.run_errors import is_retryable
-from longshore.exports.snapshot import EXPORT_SESSION, Readers, lock_tables
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, lock_tables
 from tests.service import Longshore
 from tests.waiting import until
 
@@ -41,14 +41,14 @@ def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot
 
     async def steps() -> None:
         async with open_pool(shop.url, size=2, name="test", **EXPORT_SESSION) as pool:
-            readers = Readers(pool, 1)
-            async with readers.snapshot() as (first, _):
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (first, _):
                 await first.fetchval(READ, 2)
                 changing = asyncio.create_task(changed())
                 await asyncio.to_thread(until, lambda: shop.sql(BLOCKED.format(change)), "the change to wait")
                 began = time.monotonic()
                 with pytest.raises(asyncpg.LockNotAvailableError) as refused:
-                    async with readers.connections(first, 1) as (_, second):
+                    async with database.connections(first, 1) as (_, second):
                         await lock_tables(second, READ, [2])
                 assert is_retryable(refused.value)
                 assert 4 < time.monotonic() - began < 20

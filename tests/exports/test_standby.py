@@ -25,8 +25,8 @@ from longshore.exports.columns import columns_of
 from longshore.exports.increments import change_query
 from longshore.exports.increments.change_query import CopyDefinition, KeyList
 from longshore.exports.increments.keys import key_of
-from longshore.exports.ranges import Source
-from longshore.exports.snapshot import EXPORT_SESSION, ExportedSnapshot, Readers, export_snapshot
+from longshore.exports.ranges import RowQuery
+from longshore.exports.snapshot import EXPORT_SESSION, ExportedSnapshot, SourceConnections, export_snapshot
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 
@@ -144,17 +144,17 @@ def test_fewer_connections_read_a_snapshot_where_others_lead_to_another_standby(
 
     async def steps() -> None:
         async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
-            readers = Readers(pool, 1)
-            async with readers.snapshot() as (first, _):
-                async with readers.connections(first, 1) as found:
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (first, _):
+                async with database.connections(first, 1) as found:
                     assert found == [first]
                     assert await first.fetchval("select 1") == 1
                 own = await export_snapshot(first)
-                async with readers.connections(first, 1) as found:
+                async with database.connections(first, 1) as found:
                     assert len(found) == 2
                 for strange in (ExportedSnapshot(own.name, "0"), ExportedSnapshot("00000009-00000009-1", own.server)):
                     with pytest.raises(TransientError, match="another server"):
-                        async with readers.join(strange):
+                        async with database.join(strange):
                             pass
 
     with listener:
@@ -170,7 +170,7 @@ def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(
     async def watermark(connection: Connection) -> str:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             columns = await columns_of(connection, KEYED, [("id", "id")])
-            copy = CopyDefinition(columns, Source(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
+            copy = CopyDefinition(columns, RowQuery(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
             found = await change_query.resolve(connection, KEYED, None, copy)
             return found.watermark(KeyList("", 0, "", 0, found.definition_hash))
 

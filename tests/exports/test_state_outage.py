@@ -12,7 +12,7 @@ import asyncpg
 from longshore.database.connect import Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
-from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
@@ -43,7 +43,7 @@ async def held(state: Pool, source: str, folder: Path, attempt: Attempt) -> Asyn
     """Run an export that no longer needs the service's database, and waits for its table until this block ends."""
     lock = await asyncpg.connect(source)
     async with open_pool(source, size=2, name="the source", **EXPORT_SESSION) as readers:
-        exporter = Exporter(state, Sources(Readers(readers, 0)), catalog.load(), LocalStore(folder))
+        exporter = Exporter(state, SourceDatabases(SourceConnections(readers, 0)), catalog.load(), LocalStore(folder))
         async with lock.transaction():
             await lock.execute("lock table loyalty.products in access exclusive mode")
             running = asyncio.create_task(exporter.run(attempt))

@@ -8,7 +8,7 @@ import httpx2
 
 from longshore.database.connect import Pool
 from longshore.exports.run_errors import explain, is_retryable
-from longshore.exports.snapshot import Readers
+from longshore.exports.snapshot import SourceConnections
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import CATALOG, ROWS, Hold, assert_whole, cut_off, files_of, messages, write_catalog
@@ -85,11 +85,11 @@ def test_value_that_the_driver_refuses_is_a_permanent_error(service: Longshore) 
 
 def test_a_source_that_goes_away_after_the_last_row_costs_nothing(service: Longshore) -> None:
     async def steps(pool: Pool) -> None:
-        readers = Readers(pool, 0)
-        async with readers.snapshot() as (connection, _):
+        database = SourceConnections(pool, 0)
+        async with database.snapshot() as (connection, _):
             pid = await connection.fetchval("select pg_backend_pid()")
             await pool.execute("select pg_terminate_backend($1, 5000)", pid)
-        async with readers.snapshot() as (connection, _):
+        async with database.snapshot() as (connection, _):
             assert await connection.fetchval("select pg_backend_pid()") != pid
 
     with_pool(service, steps)

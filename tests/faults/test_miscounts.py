@@ -13,9 +13,9 @@ from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.ranges import Source, clauses, plan
+from longshore.exports.ranges import RowQuery, clauses, plan
 from longshore.exports.row_writer import RowWriter
-from longshore.exports.snapshot import Readers
+from longshore.exports.snapshot import SourceConnections
 from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import ShardMessage
@@ -41,18 +41,18 @@ class Forgetful(Csv):
 async def export(pool: Pool, catalog_file: Path, folder: Path, format: type[Csv]) -> int:
     """Copy rows by a format of the test. Return the number of rows."""
     index = catalog.load(str(catalog_file))["wallet-ledger"]
-    readers = Readers(pool, 1)
-    source = Source(index.from_clause, (CHAIN,))
+    database = SourceConnections(pool, 1)
+    source = RowQuery(index.from_clause, (CHAIN,))
 
     async def report(_rows: int, _size: int) -> None:
         pass
 
-    async with readers.snapshot() as (connection, _):
+    async with database.snapshot() as (connection, _):
         columns = await columns_of(connection, index, choices(None, index))
         made = format(FileSpec(columns))
         cut = await plan(connection, index, made.query(source.sql), source)
         with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
-            rows = RowSource(readers, connection, source, clauses(index, source, cut.ranges))
+            rows = RowSource(database, connection, source, clauses(index, source, cut.ranges))
             copied = await copy_rows(rows, RowWriter(made, file), report)
             file.publish({SUFFIX: b"{}"})
     return copied.rows

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from longshore.exports.many_files import removed_after_error
-from longshore.exports.snapshot import Readers
+from longshore.exports.snapshot import SourceConnections
 from longshore.results.bucket import BucketStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks.model import ChainId, TaskId
@@ -102,7 +102,7 @@ def test_error_of_an_export_is_the_first_one_where_the_store_then_refuses_to_rem
 
     async def run() -> None:
         pool = asyncpg.create_pool("postgresql://nowhere.invalid")  # not open: the source answers nothing
-        async with removed_after_error(store, "1/2/3/A.manifest.json"), Readers(pool, 1).snapshot():
+        async with removed_after_error(store, "1/2/3/A.manifest.json"), SourceConnections(pool, 1).snapshot():
             raise AssertionError
 
     try:

@@ -15,8 +15,8 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.formats import Format
-from longshore.exports.ranges import Source
-from longshore.exports.snapshot import Readers, keep_alive, keep_alive_if_possible, lock_tables
+from longshore.exports.ranges import RowQuery
+from longshore.exports.snapshot import SourceConnections, keep_alive, keep_alive_if_possible, lock_tables
 from longshore.exports.source_limits import Pace
 from longshore.telemetry import tracing
 
@@ -51,10 +51,10 @@ class CopyResult(msgspec.Struct, frozen=True):
 class RowSource(msgspec.Struct, frozen=True):
     """The rows to copy."""
 
-    readers: Readers
+    database: SourceConnections
     connection: Connection
     """Holds the snapshot."""
-    source: Source
+    source: RowQuery
     """All of them, in one statement."""
     clauses: Sequence[str]
     """`from` clauses with the parameters of `source`; together they select each row once."""
@@ -100,7 +100,7 @@ async def copy_rows(
     """
     thread = ThreadPoolExecutor(1, "copy")
     try:
-        async with rows.readers.connections(rows.connection, len(rows.clauses) - 1) as connections:
+        async with rows.database.connections(rows.connection, len(rows.clauses) - 1) as connections:
             copy = _Copy(rows, connections, writer, thread)
             sha256 = await reporting(copy.run(first, pace), lambda: report(writer.rows, writer.size))
     finally:

@@ -30,7 +30,7 @@ from longshore.exports.query import ExportRequest
 from longshore.exports.shards import shard_rows
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.signing_keys import SigningKeys
-from longshore.exports.snapshot import Readers, Sources
+from longshore.exports.snapshot import SourceConnections, SourceDatabases
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.exports.target import ExportTarget, ExportTrigger, read_of, result_name
 from longshore.exports.target.deliver import BUNDLE, RunFacts, planned_deliveries
@@ -72,11 +72,16 @@ class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
     def __init__(
-        self, pool: Pool, sources: Sources, catalog: Catalog, store: Store, policy: ExportPolicy = DEFAULT_POLICY
+        self,
+        pool: Pool,
+        databases: SourceDatabases,
+        catalog: Catalog,
+        store: Store,
+        policy: ExportPolicy = DEFAULT_POLICY,
     ) -> None:
         """`pool`: of the service's database."""
         self._pool = pool
-        self._sources = sources
+        self._databases = databases
         self._catalog = catalog
         self._store = store
         self._policy = policy
@@ -100,7 +105,7 @@ class Exporter:
         parts = [target.of(name) for name in target.names]
         for part in parts:
             await export_request.refuse_changed(self._pool, attempt.chain, part, self._catalog[part.export_index])
-        readers = self._readers([self._catalog[name] for name in target.names])
+        database = self._database([self._catalog[name] for name in target.names])
 
         # The service's database is asked everything before the copy: it may be away while the copy runs.
         await self._remove_earlier(attempt)
@@ -121,21 +126,21 @@ class Exporter:
         requests = [await resolver.request(part, trigger, trigger.of(target, part.export_index)) for part in parts]
         await self._permit(attempt, [read_of(one.target, one.segment, self._catalog) for one in requests])
         if increments:
-            async with readers.autocommit() as connection:
+            async with database.autocommit() as connection:
                 await transactions.wait_for_open_transactions(connection)
                 if baseline is not None:
                     await change_query.wait_for_replay(connection, baseline.start)
         if baseline is not None:
             requests = [msgspec.structs.replace(one, start=baseline.start) for one in requests]
-        result = await self._exported(naming, readers, requests, baseline)
+        result = await self._exported(naming, database, requests, baseline)
         return msgspec.structs.replace(result, note=reread_note(pending)) if pending else result
 
-    def _readers(self, indexes: Sequence[Index]) -> Readers:
-        """Return the readers of the database that all indexes lie in."""
-        readers = self._sources.of(indexes[0])
-        if any(self._sources.of(index) is not readers for index in indexes):
+    def _database(self, indexes: Sequence[Index]) -> SourceConnections:
+        """Return the database that all indexes lie in."""
+        database = self._databases.of(indexes[0])
+        if any(self._databases.of(index) is not database for index in indexes):
             raise LongshoreError("the indexes lie in two databases, which have no snapshot in common")
-        return readers
+        return database
 
     async def _remove_earlier(self, attempt: Attempt) -> None:
         """Remove the shards and files that earlier attempts have left, before the attempt writes any."""
@@ -157,16 +162,20 @@ class Exporter:
         await record(self._pool, attempt, reads)
 
     async def _exported(
-        self, naming: ResultName, readers: Readers, requests: Sequence[ExportRequest], baseline: Baseline | None
+        self,
+        naming: ResultName,
+        database: SourceConnections,
+        requests: Sequence[ExportRequest],
+        baseline: Baseline | None,
     ) -> RunResult:
         limits, has_files = self._policy.source, is_files(naming.name)
         async with AsyncExitStack() as stack:
-            async with limits.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
+            async with limits.of_snapshot(), database.snapshot() as (connection, snapshot_at):
                 await limits.refuse_lagging(connection)
                 parts = [(self._catalog[one.target.export_index], one) for one in requests]
                 slice_rows = self._policy.shard_rows if has_files or self._store.is_shared else sys.maxsize
                 with tracing.span("plan"):
-                    indexes = await plan_indexes(readers, connection, parts, slice_rows, has_files=has_files)
+                    indexes = await plan_indexes(database, connection, parts, slice_rows, has_files=has_files)
                 query = indexes[0].query
                 shared_table_metadata.schema_of(query)  # refuses what cannot be shared, before it is written
                 changed_rows = await change_writer.begin(stack, query, baseline, self._store) if baseline else None

@@ -19,7 +19,7 @@ from longshore.exports.reconcile import Reconciler
 from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import IndexRows, Slice, partition_keys, plan_slices
-from longshore.exports.snapshot import Readers, refuse_outdated
+from longshore.exports.snapshot import SourceConnections, refuse_outdated
 from longshore.exports.source_limits import Pace
 from longshore.exports.totals import Sums
 from longshore.results.store import Store
@@ -134,7 +134,7 @@ class WrittenResult(msgspec.Struct, frozen=True):
 
 
 async def plan_indexes(
-    readers: Readers,
+    database: SourceConnections,
     connection: Connection,
     parts: Sequence[tuple[Index, ExportRequest]],
     slice_rows: int,
@@ -149,9 +149,9 @@ async def plan_indexes(
     jobs = []
     for index, request in parts:
         query = await prepare(connection, index, request)
-        source = IndexRows(readers, connection, query, await partition_keys(connection, query))
+        source = IndexRows(database, connection, query, await partition_keys(connection, query))
         reconciler = Reconciler(query)
-        count = source.keys is None and not reconciler.counts
+        count = source.keys is None and not reconciler.knows_row_count
         cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=count)
         rows = slice_rows if _may_be_cut(query, has_files=has_files) else sys.maxsize
         jobs.append(IndexJob(source, *await plan_slices(source, cut, rows), reconciler))
@@ -173,8 +173,8 @@ def expected_rows(indexes: Sequence[IndexJob]) -> tuple[int | None, bool]:
     for index in indexes:
         if index.reconciler.rows is not None:
             rows += index.reconciler.rows
-        elif index.plan.expected is None:
+        elif index.plan.expected_rows is None:
             return None, False
         else:
-            rows, exact = rows + index.plan.expected, exact and index.plan.exact
+            rows, exact = rows + index.plan.expected_rows, exact and index.plan.exact
     return rows, exact

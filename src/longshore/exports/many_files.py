@@ -60,9 +60,9 @@ async def write_by_one(output: Output, indexes: Sequence[IndexJob]) -> list[Writ
     for job in indexes:
         await job.restrict()
         done.append(index := WrittenIndex())
-        for number, part in enumerate(job.slices):
+        for number, slice_ in enumerate(job.slices):
             counted = msgspec.structs.replace(output, report=_added(output.report, done))
-            index.add(await write_slice(counted, job.source, part, None if number else job.read_totals))
+            index.add(await write_slice(counted, job.source, slice_, None if number else job.read_totals))
             _refuse_too_many(done)
     return done
 

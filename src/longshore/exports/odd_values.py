@@ -8,11 +8,11 @@ from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats.format import RowKey
 from longshore.exports.formats.nested import Nested
-from longshore.exports.ranges import Source
+from longshore.exports.ranges import RowQuery
 from longshore.validation import shortened
 
 
-async def count(connection: Connection, source: Source, columns: Sequence[Column], key: RowKey | None) -> int:
+async def count(connection: Connection, source: RowQuery, columns: Sequence[Column], key: RowKey | None) -> int:
     """Return the number of odd values of the rows in the connection's snapshot, which are NULL in the file.
 
     Raises LongshoreError for the first one in a column whose `on_odd` is `error`.

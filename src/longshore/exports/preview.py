@@ -19,7 +19,7 @@ from longshore.exports.copy import BLOCK_BYTES
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.json import object_of
-from longshore.exports.ranges import Source, explain, nodes, source_of
+from longshore.exports.ranges import RowQuery, explain, nodes, source_of
 from longshore.exports.segments.date_spans import interval_times, zone_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.snapshot import refuse_outdated
@@ -110,7 +110,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
     return Preview(expected, "estimate" if rows is None else "exact", sample or [], size, seconds, notices)
 
 
-async def _count(connection: Connection, source: Source) -> int | None:
+async def _count(connection: Connection, source: RowQuery) -> int | None:
     """Return the number of rows; None if counting takes too long."""
     try:
         async with connection.transaction():
@@ -119,7 +119,7 @@ async def _count(connection: Connection, source: Source) -> int | None:
         return None
 
 
-async def _sample(connection: Connection, columns: list[Column], source: Source) -> list[Any] | None:
+async def _sample(connection: Connection, columns: list[Column], source: RowQuery) -> list[Any] | None:
     """Return the first rows as JSON objects; None if finding them takes too long."""
     first = f"select {object_of(columns)} as object {source.sql} limit {SAMPLE_ROWS}"
     # PostgreSQL makes the objects of all of them, which shows the speed of an export, and sends those that fit.
@@ -133,7 +133,7 @@ async def _sample(connection: Connection, columns: list[Column], source: Source)
         return None
 
 
-async def _measured_copy(connection: Connection, columns: list[Column], source: Source, limit: int) -> MeasuredCopy:
+async def _measured_copy(connection: Connection, columns: list[Column], source: RowQuery, limit: int) -> MeasuredCopy:
     """Copy the first rows as an export would, and drop them."""
     format = Csv(FileSpec(columns))
     header = len(format.begin())
@@ -178,13 +178,13 @@ def _forecast(measured: MeasuredCopy | None, expected: int) -> tuple[int | None,
     )
 
 
-async def _is_served(connection: Connection, index: Index, source: Source, expected: int, *, has_rules: bool) -> bool:
+async def _is_served(connection: Connection, index: Index, source: RowQuery, expected: int, *, has_rules: bool) -> bool:
     """Return whether an index finds the rows of a segment, or the segment takes most rows of the chain anyway.
 
     The planner is asked without sequential scans: the index conditions of the segment, without those of the chain
     alone, show whether an index serves the rules.
     """
-    chain_alone = Source(index.from_clause, source.values[:1])
+    chain_alone = RowQuery(index.from_clause, source.values[:1])
     await connection.execute("set local enable_seqscan = off")
     of_chain = await explain(connection, f"select 1 {chain_alone.sql}", chain_alone.values)
     of_segment = await explain(connection, f"select 1 {source.sql}", source.values)

@@ -15,7 +15,7 @@ from longshore.exports.increments import change_query, transactions
 from longshore.exports.increments.change_query import ChangeQuery, CopyDefinition
 from longshore.exports.increments.keys import key_of
 from longshore.exports.increments.transactions import Bounds
-from longshore.exports.ranges import Source, source_of
+from longshore.exports.ranges import RowQuery, source_of
 from longshore.exports.readback import Layout
 from longshore.exports.segments.rules import Segment
 from longshore.exports.source_totals import SourceTotalColumns
@@ -44,7 +44,7 @@ class ExportQuery(msgspec.Struct, frozen=True):
 
     request: ExportRequest
     index: Index
-    source: Source
+    source: RowQuery
     columns: Sequence[Column]
     layout: Layout
     total_columns: SourceTotalColumns | None

@@ -27,8 +27,8 @@ RANGE_BLOCKS = 512  # of 8 KiB: 4 MiB of table
 RANGE_ROWS = 50_000  # expected in a range of time
 MAX_RANGES = 512
 ASIDE = ("InitPlan", "SubPlan")  # plans beside that of the rows, as for row-level security
-MAX_GROUPS = 100  # so that each trial of a piece has 33 numbers of the 10,000 parts of an upload
-SPREAD = 8  # times as many groups of blocks as needed if a chain's rows lay all over the table
+MAX_SLICES = 100  # so that each trial of a piece has 33 numbers of the 10,000 parts of an upload
+SPREAD = 8  # times as many slices of blocks as needed if a chain's rows lay all over the table
 CHEAP_COST = 2_000  # of the planner: some ten thousand rows of one scan, a hundredth of a second
 
 # Reading a system column such as `ctid` needs the right to read the whole table.
@@ -72,26 +72,26 @@ select exists (
 """
 
 
-class Source(msgspec.Struct, frozen=True):
-    """The rows to export: a `from` clause with its conditions, and the values of its parameters."""
+class RowQuery(msgspec.Struct, frozen=True):
+    """Some rows of the source: a `from` clause with its conditions, and the values of its parameters."""
 
     sql: str
     values: tuple[Any, ...]
 
-    def where(self, condition: Condition) -> "Source":
+    def where(self, condition: Condition) -> "RowQuery":
         """Return the rows that meet a condition too, whose placeholders follow those of the source."""
-        return Source(f"{self.sql} and ({condition.sql})", self.values + condition.values)
+        return RowQuery(f"{self.sql} and ({condition.sql})", self.values + condition.values)
 
 
 async def source_of(
     connection: Connection, index: Index, chain: int, segment: Segment | None, interval: Interval
-) -> Source:
+) -> RowQuery:
     """Return the rows of a chain that a segment takes in a data interval.
 
     Raises asyncpg.PostgresError where the source lacks a column of a rule.
     """
     # The chain is bound here and nowhere else: whatever a request asks for, its rows are those of its own chain.
-    source = Source(index.from_clause, (chain,))
+    source = RowQuery(index.from_clause, (chain,))
     if segment is None:
         return source
     read = columns_read(segment)
@@ -100,7 +100,7 @@ async def source_of(
 
 
 class Range(msgspec.Struct, frozen=True):
-    """A part of a relation."""
+    """A part of a relation that one statement reads."""
 
     of: Literal["blocks", "times", "no time"]
     low: int | str | None = None
@@ -122,7 +122,7 @@ class Range(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """An export cut into ranges, in the order in which they are written."""
 
-    expected: int | None
+    expected_rows: int | None
     """The number of its rows."""
     exact: bool
     """Whether they were counted, rather than estimated by the planner."""
@@ -132,7 +132,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Whether another statement might read other rows, even in the same snapshot; see `is_one_statement`."""
 
 
-async def plan(connection: Connection, index: Index, query: str, source: Source, *, count: bool = True) -> Plan:
+async def plan(connection: Connection, index: Index, query: str, source: RowQuery, *, count: bool = True) -> Plan:
     """Cut an export into ranges. `query`: all of it in one statement. `count`: count the rows if that is cheap."""
     explained = await explain(connection, query, source.values, verbose=True)
     expected = explained.get("Plan Rows")
@@ -156,42 +156,44 @@ async def is_plain_table(connection: Connection, index: Index) -> bool:
     return bool(await connection.fetchval(TABLE, index.regclass))
 
 
-def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
+def clauses(index: Index, source: RowQuery, ranges: Sequence[Range]) -> list[str]:
     """Return the `from` clauses of ranges; without ranges, the one of all rows."""
-    return [f"{source.sql} and {part.condition(index)}" for part in ranges] or [source.sql]
+    return [f"{source.sql} and {range_.condition(index)}" for range_ in ranges] or [source.sql]
 
 
-async def groups(connection: Connection, index: Index, source: Source, plan: Plan, rows: int) -> list[list[Range]]:
-    """Return the ranges of a plan in groups of about `rows` rows each, the first of which is not empty.
+async def ranges_of_slices(
+    connection: Connection, index: Index, source: RowQuery, plan: Plan, rows: int
+) -> list[list[Range]]:
+    """Return the ranges of each slice of about `rows` rows, the first of which is not empty.
 
-    Times are grouped by the planner's estimates. PostgreSQL does not know where in a table a chain's rows lie, so
-    blocks are grouped as if all rows of the table were exported, within SPREAD: rows that lie together still fall into
-    several groups.
+    Times are cut by the planner's estimates. PostgreSQL does not know where in a table a chain's rows lie, so blocks
+    are cut as if all rows of the table were exported, within SPREAD: rows that lie together still fall into several
+    slices.
     """
-    ranges, expected = plan.ranges, plan.expected or 0
+    ranges, expected = plan.ranges, plan.expected_rows or 0
     if not ranges:
         return []
     if ranges[0].of == "blocks":
         table_rows = await connection.fetchval(TABLE_ROWS, index.regclass)
-        count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MAX_GROUPS)
+        count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MAX_SLICES)
         cuts = [len(ranges) * number // count for number in range(count + 1)]
         grouped = [ranges[start:end] for start, end in pairwise(cuts)]
     else:
-        most = max(rows, -(-expected // MAX_GROUPS))
+        most = max(rows, -(-expected // MAX_SLICES))
         grouped = [[]]
         collected = 0
-        for part, clause in zip(ranges, clauses(index, source, ranges), strict=True):
-            if collected >= most and len(grouped) < MAX_GROUPS:
+        for range_, clause in zip(ranges, clauses(index, source, ranges), strict=True):
+            if collected >= most and len(grouped) < MAX_SLICES:
                 grouped.append([])
                 collected = 0
-            grouped[-1].append(part)
+            grouped[-1].append(range_)
             collected += (await explain(connection, f"select 1 {clause}", source.values))["Plan Rows"]
     while grouped and not await _any_row(connection, index, source, grouped[0]):
         del grouped[0]
     return grouped
 
 
-async def _any_row(connection: Connection, index: Index, source: Source, ranges: Sequence[Range]) -> bool:
+async def _any_row(connection: Connection, index: Index, source: RowQuery, ranges: Sequence[Range]) -> bool:
     whole = [Range(ranges[0].of, ranges[0].low, ranges[-1].high)] if ranges[-1].of == ranges[0].of else ranges
     for clause in clauses(index, source, whole):
         if await connection.fetchval(f"select exists (select {clause})", *source.values):  # from the catalog
@@ -199,7 +201,7 @@ async def _any_row(connection: Connection, index: Index, source: Source, ranges:
     return False
 
 
-async def _count(connection: Connection, source: Source) -> int | None:
+async def _count(connection: Connection, source: RowQuery) -> int | None:
     """Return the exact number of rows; None if counting them is expensive beside the export itself."""
     query = f"select count(*) {source.sql}"
     if (await explain(connection, query, source.values))["Total Cost"] > CHEAP_COST:
@@ -261,7 +263,9 @@ def _block_ranges(blocks: int) -> list[Range]:
     return [Range("blocks", start, end) for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
 
-async def _time_ranges(connection: Connection, index: Index, source: Source, expected: int, cost: float) -> list[Range]:
+async def _time_ranges(
+    connection: Connection, index: Index, source: RowQuery, expected: int, cost: float
+) -> list[Range]:
     count = min(MAX_RANGES, -(-expected // RANGE_ROWS))
     if not index.time or count < 2 or not await connection.fetchval(MAY_READ, index.regclass, index.time):
         return []

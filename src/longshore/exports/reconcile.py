@@ -10,7 +10,7 @@ import threading
 from longshore.database.connect import Connection
 from longshore.exports import odd_values, readback, source_totals, totals
 from longshore.exports.query import ExportQuery
-from longshore.exports.ranges import Source
+from longshore.exports.ranges import RowQuery
 from longshore.exports.readback import NEVER, TEXT_FORMATS, Opener, TextSums
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.totals import Sums, Totals
@@ -55,7 +55,7 @@ class Reconciler:
         """Odd values inside nested fields, which are NULL in the file."""
 
     @property
-    def counts(self) -> bool:
+    def knows_row_count(self) -> bool:
         """Whether the source has totals, so that its rows need not be counted before."""
         return self._columns is not None
 
@@ -74,13 +74,13 @@ class Reconciler:
         await self.read_part(connection, self._query.source)
         self._is_read = True
 
-    async def read_part(self, connection: Connection, source: Source) -> None:
+    async def read_part(self, connection: Connection, source: RowQuery) -> None:
         """Read the totals and the number of odd values of some rows of the result. Raises LongshoreError."""
         query = self._query
         self.skips += await odd_values.count(connection, source, query.columns, query.key)
         await self.read_totals(connection, source, self._columns)
 
-    async def read_totals(self, connection: Connection, source: Source, columns: SourceTotalColumns | None) -> None:
+    async def read_totals(self, connection: Connection, source: RowQuery, columns: SourceTotalColumns | None) -> None:
         """Read the totals of some rows, whose `columns` may have an SQL of their own."""
         if self._columns is not None and columns is not None:
             totals.merge(self._expected, await source_totals.in_source(connection, source, columns))

@@ -2,6 +2,15 @@
 
 The cut depends on the data and on no number of workers. With partitions, a slice is some of them, as their first key
 says, so that it has whole partitions. Else a slice is some ranges of the table, and no file of a part crosses a slice.
+
+| word | a part of |
+| --- | --- |
+| range (`ranges`) | the table: what one statement reads, on any connection |
+| partition (`files.partitions`) | the rows: those with the same values of the keys of `partition_by` |
+| slice | the rows: some ranges or partitions, which one worker writes |
+| shard (`shards`) | the work: a slice that is offered to all workers, in trials |
+| piece (`results.store`) | one file: the bytes of a slice |
+| part (`files.writer`) | a partition, or all rows: a file of the size of `split` |
 """
 
 from collections.abc import Sequence
@@ -13,8 +22,8 @@ from longshore.errors import LongshoreError
 from longshore.exports.copy import RowSource
 from longshore.exports.files.partitions import Partition, PartitionQuery, partition_query
 from longshore.exports.query import ExportQuery
-from longshore.exports.ranges import MAX_GROUPS, Plan, Range, clauses, groups
-from longshore.exports.snapshot import Readers
+from longshore.exports.ranges import MAX_SLICES, Plan, Range, clauses, ranges_of_slices
+from longshore.exports.snapshot import SourceConnections
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -33,7 +42,7 @@ class Slice(msgspec.Struct, frozen=True):
 class IndexRows(msgspec.Struct, frozen=True):
     """The rows of one index, in a snapshot that is open."""
 
-    readers: Readers
+    database: SourceConnections
     connection: Connection
     """Holds the snapshot."""
     query: ExportQuery
@@ -44,15 +53,15 @@ class IndexRows(msgspec.Struct, frozen=True):
         """Names of the partition's keys."""
         return self.keys.names if self.keys else []
 
-    def rows(self, part: Slice, sent: int = 0) -> RowSource:
+    def rows(self, slice_: Slice, sent: int = 0) -> RowSource:
         """Return the rows of a slice. `sent`: rows that the source has sent before."""
         source = self.query.source
         if self.keys is None:
-            parts = clauses(self.query.index, source, part.ranges)
+            from_clauses = clauses(self.query.index, source, slice_.ranges)
         else:
-            source = source if part.first_keys is None else self.keys.with_first_keys(source, part.first_keys)
-            parts = [f"{source.sql} {self.keys.order}"]
-        return RowSource(self.readers, self.connection, source, parts, sent)
+            source = source if slice_.first_keys is None else self.keys.with_first_keys(source, slice_.first_keys)
+            from_clauses = [f"{source.sql} {self.keys.order}"]
+        return RowSource(self.database, self.connection, source, from_clauses, sent)
 
 
 async def partition_keys(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
@@ -71,8 +80,8 @@ async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Pl
     connection, query, keys = source.connection, source.query, source.keys
     if keys is None:
         ranges: list[list[Range]] = []
-        if (cut.expected or 0) > slice_rows:
-            ranges = await groups(connection, query.index, query.source, cut, slice_rows)
+        if (cut.expected_rows or 0) > slice_rows:
+            ranges = await ranges_of_slices(connection, query.index, query.source, cut, slice_rows)
         if len(ranges) < 2:
             return cut, [Slice(None, cut.ranges)]
         return cut, [Slice(number, some) for number, some in enumerate(ranges, 1)]
@@ -83,8 +92,8 @@ async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Pl
         )
     partitions = await keys.partitions(connection, query.source)
     rows = sum(partition.rows for partition in partitions)
-    counted = msgspec.structs.replace(cut, expected=rows, exact=True)
-    grouped = _grouped(partitions, max(slice_rows, -(-rows // MAX_GROUPS)))
+    counted = msgspec.structs.replace(cut, expected_rows=rows, exact=True)
+    grouped = _grouped(partitions, max(slice_rows, -(-rows // MAX_SLICES)))
     if len(grouped) < 2:
         return counted, [Slice(None, partitions=partitions)]
     keys_of_groups = [list(dict.fromkeys(each.first_key for each in some)) for some in grouped]

@@ -83,7 +83,7 @@ class ExportedSnapshot(msgspec.Struct, frozen=True):
     """When the server was started."""
 
 
-class Readers:
+class SourceConnections:
     """Connections to the source. However many exports run, no more than the pool holds are open.
 
     Each export has one connection of its own; the extra ones go to the exports that begin while they are free.
@@ -172,16 +172,16 @@ class Readers:
                     connection.terminate()
 
 
-class Sources(msgspec.Struct, frozen=True):
+class SourceDatabases(msgspec.Struct, frozen=True):
     """The databases that exports read."""
 
-    readers: Readers
-    own: Readers | None = None
+    source: SourceConnections
+    own: SourceConnections | None = None
     """Of the service's own database, where the source is another one."""
 
-    def of(self, index: Index) -> Readers:
-        """Return the readers of the database that an index lies in."""
-        return self.own if index.in_service_database and self.own is not None else self.readers
+    def of(self, index: Index) -> SourceConnections:
+        """Return the connections to the database that an index lies in."""
+        return self.own if index.in_service_database and self.own is not None else self.source
 
 
 async def export_snapshot(connection: Connection) -> ExportedSnapshot:

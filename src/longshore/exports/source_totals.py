@@ -6,7 +6,7 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import Index
 from longshore.exports.columns import FLOATS, INTEGERS, Column
-from longshore.exports.ranges import Source
+from longshore.exports.ranges import RowQuery
 from longshore.exports.totals import Sums, TotalColumns, added
 
 EXACT_TYPES = INTEGERS | {"numeric"}
@@ -36,7 +36,7 @@ def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns
     return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.text_sql)
 
 
-async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Sums:
+async def in_source(connection: Connection, source: RowQuery, columns: SourceTotalColumns) -> Sums:
     """Return the sums of the rows in the snapshot that the connection holds. Raises LongshoreError for too many."""
     per = f'{columns.per_sql} collate pg_catalog."C"'  # values that a collation calls equal are not
     sums = f"select {per}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"

@@ -27,7 +27,7 @@ from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
 from longshore.exports.shards.worker import ShardWorker
-from longshore.exports.snapshot import EXPORT_SESSION, Readers, Sources
+from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
 from longshore.exports.visibility import webhook_maker_sees
@@ -101,7 +101,7 @@ class _Pools(msgspec.Struct, frozen=True):
 
     service: Pool
     source: Pool
-    sources: Sources
+    sources: SourceDatabases
 
 
 async def _require_databases(settings: Settings, url: str) -> None:
@@ -129,8 +129,8 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
     own = None
     if settings.source_url:
         owned = open_pool(url, size=at_once, name="longshore export", **session)
-        own = Readers(await stack.enter_async_context(owned), 0)
-    return _Pools(service, source, Sources(Readers(source, extra), own))
+        own = SourceConnections(await stack.enter_async_context(owned), 0)
+    return _Pools(service, source, SourceDatabases(SourceConnections(source, extra), own))
 
 
 async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog, running: RunningAttempts) -> Runner:

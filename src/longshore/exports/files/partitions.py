@@ -16,7 +16,7 @@ from longshore.exports.columns import Column, columns_of
 from longshore.exports.files import zones
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.formats.nested import sql_text
-from longshore.exports.ranges import Source, is_plain_table
+from longshore.exports.ranges import RowQuery, is_plain_table
 from longshore.tasks.model import Interval
 from longshore.validation import Violation, in_json, pointer, suggestion
 
@@ -78,7 +78,7 @@ class PartitionQuery(msgspec.Struct, frozen=True):
     order: str
     """The `order by` clause that brings the rows of each partition together."""
 
-    async def partitions(self, connection: Connection, source: Source) -> list[Partition]:
+    async def partitions(self, connection: Connection, source: RowQuery) -> list[Partition]:
         """Return the partitions in the connection's snapshot, in the order of `order`. Raises LongshoreError."""
         names = [f"counted.k{number}" for number in range(len(self.keys))]
         numbers = [str(number + 1) for number in range(len(self.keys))]
@@ -94,13 +94,13 @@ class PartitionQuery(msgspec.Struct, frozen=True):
             raise too_many_files()
         return [Partition(list(row)[2:], row["n"], row["first"]) for row in rows]
 
-    def with_first_keys(self, source: Source, first_keys: Sequence[str | None]) -> Source:
+    def with_first_keys(self, source: RowQuery, first_keys: Sequence[str | None]) -> RowQuery:
         """Return the rows whose first key is one of these."""
         key, number = self.keys[0], len(source.values) + 1
         values = [value for value in first_keys if value is not None]
         missing = f" or {key.value} is null" if None in first_keys else ""
         condition = f"{key.value} = any(${number}::text[]::{key.type}[]){missing}"
-        return Source(f"{source.sql} and ({condition})", (*source.values, values))
+        return RowQuery(f"{source.sql} and ({condition})", (*source.values, values))
 
 
 async def partition_query(

@@ -45,7 +45,7 @@ class _File(msgspec.Struct, frozen=True):
 class FilesWriter:
     """The writer of a slice, as `copy_rows` uses it. `close` ends its threads and removes the file that is open."""
 
-    def __init__(self, output: Output, query: ExportQuery, keys: Sequence[str], part: Slice) -> None:
+    def __init__(self, output: Output, query: ExportQuery, keys: Sequence[str], slice_: Slice) -> None:
         """`keys`: the names of the partition's keys."""
         self.format = query.format()
         self.rows = self.size = 0
@@ -53,10 +53,10 @@ class FilesWriter:
         self._query = query
         self._output = output
         self._keys = keys
-        self._slice_number = part.number
-        self._partitions = iter(part.partitions or ())
+        self._slice_number = slice_.number
+        self._partitions = iter(slice_.partitions or ())
         self._values: Sequence[str | None] = ()
-        self._left: int | None = None if part.partitions is None else 0  # rows of the partition; None: any number
+        self._left: int | None = None if slice_.partitions is None else 0  # rows of the partition; None: any number
         split = query.request.target.split
         self._max_rows, self._max_bytes = (split.rows, split.bytes) if split else (None, None)
         self._quote = str(self.format.options().get("quote", '"')).encode()
@@ -203,12 +203,12 @@ class FilesWriter:
 
 
 async def write_slice(
-    output: Output, source: IndexRows, part: Slice, first: Callable[[], Awaitable[None]] | None = None
+    output: Output, source: IndexRows, slice_: Slice, first: Callable[[], Awaitable[None]] | None = None
 ) -> SliceResult:
     """Write a slice. `first`: as for `copy_rows`, whose errors are raised."""
-    writer = FilesWriter(output, source.query, source.key_names, part)
+    writer = FilesWriter(output, source.query, source.key_names, slice_)
     try:
-        copied = await copy_rows(source.rows(part), writer, output.report, first, output.pace)
+        copied = await copy_rows(source.rows(slice_), writer, output.report, first, output.pace)
     finally:
         await asyncio.to_thread(writer.close)
     return SliceResult(

@@ -76,7 +76,7 @@ class Json(JsonLines):
 
     def __init__(self, spec: FileSpec) -> None:
         super().__init__(spec)
-        # The first of several pieces has rows: see `ranges.groups`.
+        # The first of several pieces has rows: see `ranges.ranges_of_slices`.
         self._separator = b"[\n" if spec.position.first else b",\n"
 
     def frame(self, block: bytes) -> bytes:

@@ -19,7 +19,7 @@ BEGAN_FORMAT = "%Y%m%dT%H%M%S%f"
 
 
 class Baseline(msgspec.Struct, frozen=True):
-    """The state of the reader's copy before a run."""
+    """The state of the client's copy before a run."""
 
     location: str
     """The location of the run's own key list."""
@@ -58,7 +58,7 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState, ca
     elif watermark is not None and known is None:
         why = "the runs before had no deletes"
     elif watermark is not None and any(_age(location)[0] < began for location in others):
-        # A run that this database does not know of had a later watermark, up to which the reader may have come.
+        # A run that this database does not know of had a later watermark, up to which the client may have come.
         why = "the service's database is older than the key lists in its results store, as after a restore"
     if known is None or why is not None:
         return msgspec.structs.replace(found, why_full=why)

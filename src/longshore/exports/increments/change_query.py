@@ -25,7 +25,7 @@ from longshore.exports.columns import Column, columns_of
 from longshore.exports.increments import transactions
 from longshore.exports.increments.keys import Key
 from longshore.exports.increments.transactions import Position, Watermark
-from longshore.exports.ranges import Source, calls_unstable, explain, nodes
+from longshore.exports.ranges import RowQuery, calls_unstable, explain, nodes
 from longshore.exports.segments.sql import Condition
 from longshore.exports.target import CHANGE, CHANGE_NAMES, REASON
 
@@ -108,14 +108,14 @@ class ChangeWatermark(Watermark, frozen=True):
     tables: Sequence[int]
     """The relation and its partitions."""
     keys: KeyList
-    """The keys that the reader has."""
+    """The keys of the client's copy."""
 
 
 class CopyDefinition(msgspec.Struct, frozen=True):
-    """The copy that the reader of a task keeps."""
+    """What the client's copy consists of."""
 
     columns: Sequence[Column]
-    rows: Source
+    rows: RowQuery
     key: Key | None
 
 
@@ -123,7 +123,7 @@ class ChangeQuery(msgspec.Struct, frozen=True):
     """The changes that a run takes, in the snapshot of its connection."""
 
     key: Key
-    everything: Source
+    everything: RowQuery
     """All rows of the copy."""
     changed: Condition
     """Those that were written since; its placeholders follow those of `everything`."""

@@ -1,4 +1,4 @@
-"""The rows of a run with deletes: its key list is made, and compared with the list that the reader's copy has."""
+"""The rows of a run with deletes: its key list is made, and compared with that of the client's copy."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.increments.keys import GIVEN_KEYS, deleted_columns, given_column
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.query import ExportQuery
-from longshore.exports.ranges import Source
+from longshore.exports.ranges import RowQuery
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.segments.sql import Condition
@@ -42,7 +42,7 @@ LEFT, DELETED = "left", "deleted"
 
 
 class ChangeWriter:
-    """The key list of a run, and the rows that the result has because of it."""
+    """Writes the key list of a run, and the rows that the result has because of it."""
 
     def __init__(self, query: ExportQuery, baseline: Baseline, file: ResultWriter, thread: ThreadPoolExecutor) -> None:
         assert query.changes is not None
@@ -57,7 +57,7 @@ class ChangeWriter:
 
     @property
     def is_full(self) -> bool:
-        """Whether the reader's copy is emptied before the result is applied."""
+        """Whether the client's copy is emptied before the result is applied."""
         return self._changes.start is None
 
     @property
@@ -72,7 +72,7 @@ class ChangeWriter:
         return self._baseline.before
 
     def described(self, manifest: Manifest) -> Manifest:
-        """Return a manifest with the changes of the result, and the reader's copy as it must stand afterwards."""
+        """Return a manifest with the changes of the result, and the client's copy as it must stand afterwards."""
         return msgspec.structs.replace(
             manifest,
             full=self.is_full,
@@ -156,7 +156,7 @@ class _Rows:
         row_key = query.key and RowKey(query.key.name, f"{GIVEN_KEYS}.{given_column(1)}")
         self._deleted_format = msgspec.structs.replace(query, columns=self._deleted_columns, key=row_key).format()
         self._may_have_left = bool(query.request.segment and query.request.segment.rules)
-        self._visible = Source(query.index.from_clause, changes.everything.values[:1])
+        self._visible = RowQuery(query.index.from_clause, changes.everything.values[:1])
         self._index = query.index
 
     async def delete(self, keys: Sequence[Any]) -> None:
@@ -165,7 +165,7 @@ class _Rows:
         texts = key.split(keys)
         left = await self._left(texts)
         reasons = [LEFT if one in left else DELETED for one in keys]
-        source = Source(f"from {key.from_item(1, REASON)}", (*texts, reasons))
+        source = RowQuery(f"from {key.from_item(1, REASON)}", (*texts, reasons))
         await self._copy(self._deleted_format, source)
         self.deletes += len(keys)
         await self._reconciler.read_totals(
@@ -188,7 +188,7 @@ class _Rows:
         rows = await self._connection.fetch(f"select {key.sql} {there.sql}", *there.values)
         return {row[0] if key.is_integer else row[0].encode() for row in rows}
 
-    async def _copy(self, format: Format, source: Source) -> int:
+    async def _copy(self, format: Format, source: RowQuery) -> int:
         query, options = format.query(source.sql), format.options()
         sent = await copy_blocks(self._connection, query, source.values, options, self._write)
         self.sent += sent

@@ -1,4 +1,4 @@
-"""Key lists: the keys that the reader of a task has, in order, as a compressed Parquet file.
+"""Key lists: the keys of the client's copy, in order, as a compressed Parquet file.
 
 Parquet's delta encodings suit sorted values: dense integers take less than a byte each, UUIDs about 18. Keys are
 integers, or bytes that are compared as such. All of it is done batch by batch, and per batch by Arrow.

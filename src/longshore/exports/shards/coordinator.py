@@ -117,7 +117,7 @@ async def _works(job: ExportJob, upload: str | None) -> list[ShardWork]:
         if query.bounds is not None:
             request = msgspec.structs.replace(request, end=query.bounds.end)
         common = (request, snapshot, query.fingerprint(), job.naming.location, upload, count, span)
-        works += [ShardWork(*common, part) for part in index.slices]
+        works += [ShardWork(*common, slice_) for slice_ in index.slices]
     return works
 
 

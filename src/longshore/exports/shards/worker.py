@@ -34,7 +34,7 @@ from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import shard_rows
 from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
 from longshore.exports.slices import IndexRows, Slice, partition_keys
-from longshore.exports.snapshot import ExportedSnapshot, Sources, UnableWorkerError
+from longshore.exports.snapshot import ExportedSnapshot, SourceDatabases, UnableWorkerError
 from longshore.exports.source_limits import Pace
 from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
@@ -68,10 +68,12 @@ WORK = msgspec.json.Decoder(ShardWork, float_hook=Decimal)
 class ShardWorker:
     """Writes shards of exports that other workers coordinate."""
 
-    def __init__(self, pool: Pool, sources: Sources, catalog: Catalog, store: Store, bytes_per_second: float) -> None:
+    def __init__(
+        self, pool: Pool, databases: SourceDatabases, catalog: Catalog, store: Store, bytes_per_second: float
+    ) -> None:
         """`pool`: of the service's database. `bytes_per_second`: of a whole export; 0 is no limit."""
         self._pool = pool
-        self._sources = sources
+        self._databases = databases
         self._catalog = catalog
         self._store = store
         self._bytes_per_second = bytes_per_second
@@ -115,16 +117,16 @@ class ShardWorker:
         attributes = {
             "longshore.task": trial.message.task, "longshore.shard": trial.number, "longshore.trial": trial.trial
         }  # fmt: skip
-        readers = self._sources.of(index)
+        database = self._databases.of(index)
         with tracing.span("shard", attributes, of=work.traceparent, kind="consumer"):
-            async with readers.join(work.snapshot) as connection:
+            async with database.join(work.snapshot) as connection:
                 with _unable("has another catalog"):
                     query = await prepare(connection, index, work.request)
                 if query.fingerprint() != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
                 pace = Pace(self._bytes_per_second)
                 output = Output(self._store, work.location, self._report(trial, pace), pace)
-                source = IndexRows(readers, connection, query, await partition_keys(connection, query))
+                source = IndexRows(database, connection, query, await partition_keys(connection, query))
                 if work.upload is None:  # another trial writes the same bytes to the same places
                     return await write_slice(output, source, work.slice)
                 number = PieceNumber(trial.number, work.count, trial.trial)
@@ -138,13 +140,15 @@ class ShardWorker:
         return report
 
 
-async def _write_piece(output: Output, source: IndexRows, part: Slice, upload: str, number: PieceNumber) -> SliceResult:
+async def _write_piece(
+    output: Output, source: IndexRows, slice_: Slice, upload: str, number: PieceNumber
+) -> SliceResult:
     """Write a slice as a piece of the result. `upload`: the assembly's. Raises as `copy_rows`."""
     file = await asyncio.to_thread(output.store.piece, output.location, upload, number)
     try:
         position = PiecePosition(first=number.number == 0, last=number.number == number.count - 1)
         writer, sums = row_writer(source.query, file, position)
-        copied = await copy_rows(source.rows(part), writer, output.report, pace=output.pace)
+        copied = await copy_rows(source.rows(slice_), writer, output.report, pace=output.pace)
         found = totals.as_list(await asyncio.to_thread(sums.end))
         return SliceResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
     finally:

@@ -65,7 +65,7 @@ class ExportTarget(Target, frozen=True, kw_only=True):
     incremental: bool | Literal["on_ack"] = False
     """Whether each run takes only the rows that became visible since the last one, or the last acknowledged one."""
     deletes: bool = False
-    """Whether each run of an incremental task also says which rows are to be deleted from the reader's copy."""
+    """Whether each run of an incremental task also says which rows are to be deleted from the client's copy."""
     deliver: Annotated[list[Deliver], Meta(min_length=1, max_length=MAX_ENTRIES)] | None = None
     """The chain's destinations of each run's result. A run is `DONE` when all of them have it."""
     share_as: Annotated[str, Meta(pattern=TABLE_NAME)] | None = None
