@@ -95,7 +95,7 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def text_sql(self) -> str:
-        """SQL of the value as a string, spelled as in a text format."""
+        """SQL, of the type `text`, with the characters that a text format has for the value."""
         if self.pg_type in PLAIN_CASTS:
             return f"({self.expression})::text"
         if self.pg_type in ("timestamptz", "timestamp", "bool", "json", "jsonb"):
@@ -105,7 +105,7 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def copy_sql(self) -> str:
-        """SQL of the value for a text format: times in ISO 8601 with a Z, booleans as words, all else unchanged."""
+        """SQL for COPY to a text format: times in ISO 8601 with a Z, booleans as words, all else in its own type."""
         match self.pg_type:
             case "timestamptz":
                 return self._iso(f"({self.expression} at time zone 'UTC')")

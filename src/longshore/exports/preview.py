@@ -1,4 +1,4 @@
-"""Previews: the rows that a segment takes, their number and size, before an export of it.
+"""Previews: the forecast of an export of a segment: how many rows, the first ten of them, size, time and warnings.
 
 Every statement has a timeout and only reads, so that a preview costs the source seconds at most, however many rows the
 segment takes. Figures that take longer are estimated, and the preview says so.

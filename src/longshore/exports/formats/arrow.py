@@ -9,7 +9,6 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Sequence
-from datetime import date
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -21,6 +20,7 @@ import pyarrow.csv as pa_csv
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats.format import RowKey, cell_error
+from longshore.exports.gregorian import number_of_any
 
 UNLIMITED = (38, 10)  # digits, and decimals, of a numeric that its column does not limit
 MAX_DIGITS = 76  # of an Arrow decimal
@@ -46,8 +46,6 @@ TYPES: dict[str, pa.DataType] = {
 # PostgreSQL's output with DateStyle ISO: https://www.postgresql.org/docs/current/datatype-datetime.html
 MOMENT = re.compile(r"(\d{4,})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(?:\+00)?)?( BC)?")
 DAY_MICROSECONDS = 86_400_000_000
-EPOCH = date(1970, 1, 1).toordinal()
-CYCLE_YEARS, CYCLE_DAYS = 400, 146_097  # of the Gregorian calendar
 
 ITEMS = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -262,13 +260,7 @@ def _moment(text: str, kind: str) -> tuple[int, int]:
     year, month, day, hour, minute, second = (int(match[number] or 0) for number in range(1, 7))
     micros = int((match[7] or "").ljust(6, "0"))
     seconds = (hour * 60 + minute) * 60 + second
-    return _civil_days(1 - year if match[8] else year, month, day), seconds * 1_000_000 + micros
-
-
-def _civil_days(year: int, month: int, day: int) -> int:
-    """Return days since 1970-01-01 in the Gregorian calendar, which repeats every 400 years."""
-    cycles, before = divmod(year - 1, CYCLE_YEARS)
-    return date(before + 1, month, day).toordinal() - EPOCH + cycles * CYCLE_DAYS
+    return number_of_any(1 - year if match[8] else year, month, day), seconds * 1_000_000 + micros
 
 
 def _items(text: str, kind: pa.StructType) -> list[dict[str, Any] | None] | None:

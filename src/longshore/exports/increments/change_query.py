@@ -1,9 +1,10 @@
-"""Changes: the increments that keep a copy right, with the rows that were deleted or have left the segment.
+"""The query of a run with `deletes`: the rows that were written since its watermark, or why the run is a full one.
 
-Such a run takes every row of its snapshot that was written at or after the last watermark, or whose key is not in the
-key list that belongs to that watermark, and deletes the keys of that list which its own has not. So the copy equals a
-full export of the snapshot. Its watermark is the oldest transaction that was open in the snapshot: rows that commit
-later are taken later, and rows that were committed before may be taken twice.
+Its result keeps a client's copy right, with the rows that were deleted or have left the segment. The run takes every
+row of its snapshot that was written at or after the last watermark, or whose key is not in the key list that belongs to
+that watermark, and deletes the keys of that list which its own has not. So the copy equals a full export of the
+snapshot. Its watermark is the oldest transaction that was open in the snapshot: rows that commit later are taken later,
+and rows that were committed before may be taken twice.
 
 Some changes write no row: of a field's expression in the catalog, of a column that is another one under the old name,
 of a label of an enum, of a partition that is replaced by another one with the same keys. The definition hash of a key

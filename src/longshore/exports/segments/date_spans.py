@@ -1,16 +1,16 @@
 """Date rules as spans of time: half-open, from a first moment until before a second one.
 
 Moments are microseconds since 1970 in UTC and days are days since then, because rules reach beyond Python's calendar:
-to the day after 9999-12-31, or to 0001-01-01 in a zone east of Greenwich. The Gregorian calendar repeats every 400
-years, so a day outside Python's years is computed 400 years nearer.
+to the day after 9999-12-31, or to 0001-01-01 in a zone east of Greenwich.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
 from dateutil.relativedelta import relativedelta
 
+from longshore.exports.gregorian import CYCLE_DAYS, CYCLE_YEARS, near, number_of
 from longshore.exports.segments.operands import day_of, read_time
 from longshore.exports.segments.operators import WINDOWS
 from longshore.exports.segments.rules import Rule
@@ -19,7 +19,6 @@ from longshore.tasks.model import Interval
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DAY = 86_400_000_000  # microseconds
-CYCLE_YEARS, CYCLE_DAYS = 400, 146_097
 
 CALENDAR_FACTORS = ("month", "year")
 
@@ -54,7 +53,7 @@ def span(rule: Rule, interval: Interval) -> Span:
         case "is_date":
             at = str(rule.value)
             day = day_of(at)
-            number = local_day(_micros(read_time(at)), zone) if day is None else _days(day)
+            number = local_day(_micros(read_time(at)), zone) if day is None else number_of(day)
             return Span(_day_edge(number, zone), _day_edge(number + 1, zone))
         case "is_after_date":
             return Span(_end_edge(str(rule.start_date), zone), None)
@@ -91,17 +90,17 @@ def first_moment(day: int, zone: ZoneInfo) -> int:
 
     If midnight comes twice, it is the first one; if the clock skips midnight, the moment of that change.
     """
-    near, _ = _near(day)
-    local = datetime.combine(date.fromordinal(near), datetime.min.time())
+    nearby, _ = near(day)
+    local = datetime.combine(nearby, datetime.min.time())
     offset = local.replace(tzinfo=zone, fold=0).utcoffset() or timedelta()
     return day * DAY - offset // MICROSECOND
 
 
 def local_day(moment: int, zone: ZoneInfo) -> int:
     """Return the day of a moment in a zone."""
-    near, cycles = _near(moment // DAY)
-    at = datetime.combine(date.fromordinal(near), datetime.min.time(), UTC) + moment % DAY * MICROSECOND
-    return _days(at.astimezone(zone).date()) + cycles * CYCLE_DAYS
+    nearby, cycles = near(moment // DAY)
+    at = datetime.combine(nearby, datetime.min.time(), UTC) + moment % DAY * MICROSECOND
+    return number_of(at.astimezone(zone).date()) + cycles * CYCLE_DAYS
 
 
 def first_day(moment: int, zone: ZoneInfo) -> int:
@@ -112,8 +111,7 @@ def first_day(moment: int, zone: ZoneInfo) -> int:
 
 def day_text(day: int) -> str:
     """Return a day as PostgreSQL reads it, such as `2026-05-26` or `0001-12-31 BC`."""
-    near, cycles = _near(day)
-    at = date.fromordinal(near)
+    at, cycles = near(day)
     year = at.year + cycles * CYCLE_YEARS
     shown, era = (year, "") if year > 0 else (1 - year, " BC")
     return f"{shown:04}-{at:%m-%d}{era}"
@@ -124,18 +122,6 @@ def moment_text(moment: int) -> str:
     time = (datetime.min + moment % DAY * MICROSECOND).time()
     day, _, era = day_text(moment // DAY).partition(" ")
     return f"{day} {time.isoformat()}+00 {era}".rstrip()
-
-
-def _near(day: int) -> tuple[int, int]:
-    """Return Python's ordinal of a day, moved by cycles of 400 years into its calendar, and the number of cycles."""
-    ordinal = day + EPOCH.toordinal()
-    # One day is left free at both ends, for the offset of a zone.
-    cycles = (ordinal > date.max.toordinal() - 1) - (ordinal < 2)
-    return ordinal - cycles * CYCLE_DAYS, cycles
-
-
-def _days(day: date) -> int:
-    return day.toordinal() - EPOCH.toordinal()
 
 
 def _micros(moment: datetime) -> int:
@@ -152,12 +138,12 @@ def _moment_edge(moment: int, zone: ZoneInfo) -> Edge:
 
 def _start_edge(text: str, zone: ZoneInfo) -> Edge:
     day = day_of(text)
-    return _moment_edge(_micros(read_time(text)), zone) if day is None else _day_edge(_days(day), zone)
+    return _moment_edge(_micros(read_time(text)), zone) if day is None else _day_edge(number_of(day), zone)
 
 
 def _end_edge(text: str, zone: ZoneInfo) -> Edge:
     day = day_of(text)
-    return _moment_edge(_micros(read_time(text)) + 1, zone) if day is None else _day_edge(_days(day) + 1, zone)
+    return _moment_edge(_micros(read_time(text)) + 1, zone) if day is None else _day_edge(number_of(day) + 1, zone)
 
 
 def _window(window: str, counted_from: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
