@@ -343,6 +343,17 @@ def test_a_change_of_types_or_columns_that_writes_no_row_makes_the_next_run_full
     assert series.runs()[-1]["full"] is True
 
 
+def test_a_table_and_its_types_that_are_made_anew_make_the_next_run_full(
+    reader: httpx2.Client, shelves: Longshore
+) -> None:
+    make_typed(shelves)
+    series = changes(reader, "typed", fields=["id", "everything"])
+    for _ in range(3):  # on the same connection, whose statements are of the table before
+        assert len(series.run()) == 1
+        assert series.runs()[-1]["full"] is True
+        make_typed(shelves)
+
+
 def test_a_column_that_no_field_reads_makes_no_run_full(reader: httpx2.Client, shelves: Longshore) -> None:
     make_typed(shelves)
     series = changes(reader, "typed", fields=["id", "price"])
