@@ -113,7 +113,7 @@ class ChangeWatermark(Watermark, frozen=True):
 
 
 class CopyDefinition(msgspec.Struct, frozen=True):
-    """What the client's copy consists of."""
+    """The columns, rows and key of the client's copy."""
 
     columns: Sequence[Column]
     rows: RowQuery
