@@ -61,8 +61,9 @@ class Waiter:
         if self._all.closing:
             return False
         try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
+            with WAITERS.track_inprogress():
+                async with asyncio.timeout(seconds):
+                    await self._woken.wait()
         except TimeoutError:
             return False
         self.raise_error()
@@ -109,11 +110,9 @@ class Waiters:
         """Return a waiter for a task. Read the task only inside this context, so that no change is missed."""
         waiter = Waiter(self)
         self._waiters[task].add(waiter)
-        WAITERS.inc()
         try:
             yield waiter
         finally:
-            WAITERS.dec()
             self._waiters[task].discard(waiter)
             if not self._waiters[task]:
                 del self._waiters[task]
