@@ -1,6 +1,10 @@
 """Retries of steps in the database, and loops that outlive the errors of one item."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import time
 from itertools import islice
 
@@ -80,3 +84,64 @@ def test_a_loop_outlives_every_error_of_its_steps() -> None:
     for error in (ValueError("of this step"), ConnectionResetError(), asyncpg.UndefinedTableError("gone")):
         with loop_step("the loop"):
             raise error
+
+
+LOOPS = """
+import asyncio
+
+from longshore.database.listener import Listener
+from longshore.database.retry import repeating
+from longshore.settings import Settings
+from longshore.telemetry import logs
+
+
+class SilentError(ConnectionError):
+    def __str__(self):
+        raise ValueError("it has no text")
+
+
+async def main():
+    steps, connections = [], []
+
+    async def step():
+        steps.append(None)
+        raise ERROR
+
+    async def refuse(_, writer):
+        connections.append(None)
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"postgresql://a@127.0.0.1:{server.sockets[0].getsockname()[1]}/a?sslmode=disable"
+    async with (
+        asyncio.timeout(20),
+        repeating("loop of the test", 0.01, step),
+        Listener(url, "channel", print, print),
+    ):
+        while len(steps) < 3 or len(connections) < 3:
+            await asyncio.sleep(0.01)
+    print("both went on")
+
+
+logs.configure(Settings(log_format="json"))
+asyncio.run(main())
+"""
+
+
+def test_loops_outlive_a_log_that_cannot_be_written() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = [sys.executable, "-c", LOOPS.replace("ERROR", "ValueError()")]
+    try:
+        done = subprocess.run(program, stdout=subprocess.PIPE, stderr=writer, text=True)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stdout) == (0, "both went on\n")
+
+
+def test_process_whose_loop_fails_ends_so_that_it_is_started_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOPS.replace("ERROR", "SilentError()")], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert '"task":"loop of the test"' in done.stderr

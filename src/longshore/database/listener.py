@@ -4,12 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from longshore.database.connect import connect, is_read_only
-from longshore.database.retry import LISTENER
-
-log = structlog.get_logger()
+from longshore.database.retry import LISTENER, end_process_if_failed, loop_step
 
 
 class Listener:
@@ -30,6 +26,7 @@ class Listener:
 
     async def __aenter__(self) -> "Listener":
         self._task = asyncio.create_task(self._run(), name=f"listen {self._channel}")
+        self._task.add_done_callback(end_process_if_failed)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -40,11 +37,9 @@ class Listener:
     async def _run(self) -> None:
         pauses = iter(LISTENER)
         while True:
-            try:
+            with loop_step("listener", channel=self._channel):
                 await self._listen()
                 pauses = iter(LISTENER)
-            except Exception as error:
-                log.warning("listener lost", channel=self._channel, error=str(error))
             await asyncio.sleep(next(pauses))
 
     async def _listen(self) -> None:

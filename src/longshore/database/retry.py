@@ -9,11 +9,14 @@ import contextlib
 import errno
 import itertools
 import math
+import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
 import msgspec
@@ -38,6 +41,8 @@ UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENE
 MAX_DOUBLINGS = 100  # of a pause; it is the longest one by then
 
 LOG_AGAIN_SECONDS = 60.0  # while an outage or an error stays the same
+
+MAX_END_SECONDS = 60.0  # of a process that has to be started again, until it is killed
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -209,8 +214,24 @@ async def repeating(loop: str, seconds: float, step: Callable[[], Awaitable[obje
             await asyncio.sleep(seconds)
 
     running = asyncio.create_task(run(), name=loop)
+    running.add_done_callback(end_process_if_failed)
     try:
         yield
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+def end_process_if_failed(task: asyncio.Task[Any]) -> None:
+    """End this process if a task that runs for as long as the process has failed; for `add_done_callback`.
+
+    The process would go on without what the task does, such as the recheck of credentials. It is started again by its
+    parent, or by what runs it.
+    """
+    if task.cancelled() or not isinstance(error := task.exception(), Exception):
+        return
+    log.critical("a background task has failed, ending", task=task.get_name(), exc_info=error)
+    os.kill(os.getpid(), signal.SIGTERM)
+    killing = threading.Timer(MAX_END_SECONDS, os.kill, (os.getpid(), signal.SIGKILL))
+    killing.daemon = True
+    killing.start()

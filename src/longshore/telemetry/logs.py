@@ -1,13 +1,35 @@
 """Structured logs: one line for each event, JSON unless standard error is a terminal."""
 
+import contextlib
 import json
 import logging
 import sys
+from typing import TextIO, cast
 
 import msgspec
 import structlog
 
 from longshore.settings import Settings
+
+
+class DroppingStream:
+    """A text stream that drops what cannot be written, as on a full disk or to a pipe without a reader.
+
+    Loops log their errors (`database.retry`), and an error of the log would end them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write a text if that is possible."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what is buffered if that is possible."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure(settings: Settings) -> None:
@@ -28,7 +50,7 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, DroppingStream(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
