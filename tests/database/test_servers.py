@@ -2,9 +2,11 @@
 
 import asyncio
 import csv
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ from longshore.database.connect import connected, open_pool
 from longshore.database.migrate import migrate
 from longshore.database.requirements import require_sessions
 from longshore.database.session_settings import SESSION
+from longshore.database.tls import open_by_mode
 from longshore.errors import LongshoreError
 from tests.command import failed, run
 from tests.debian_postgres import DebianPostgres, debian_postgres, pgbouncer, standby_of
@@ -112,6 +115,45 @@ def test_the_writable_one_of_several_hosts_is_used_also_after_a_failover(server:
             answer(only)
         standby.sql("select pg_promote()")
         assert answer(only, port) == standby.port
+
+
+@pytest.mark.parametrize("query", ["", "?connect_timeout=2", "?connect_timeout=2&target_session_attrs=read-write"])
+def test_host_that_never_answers_does_not_keep_the_next_one_from_being_tried(
+    server: DebianPostgres, query: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        both = f"127.0.0.1:{silent.getsockname()[1]},localhost:{server.port}"
+        url = f"postgresql://postgres:postgres@{both}/postgres{query}"
+        assert answer(url, "select current_setting('port')::int") == server.port
+
+
+def test_hosts_and_ports_of_the_environment_are_tried_in_turn(
+    server: DebianPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("PGHOST", "127.0.0.1,localhost")
+        monkeypatch.setenv("PGPORT", f"{silent.getsockname()[1]},{server.port}")
+        url = "postgresql://postgres:postgres@/postgres?connect_timeout=2"
+        assert answer(url, "select current_setting('port')::int") == server.port
+
+
+def test_standby_is_preferred_among_several_hosts_where_there_is_one(server: DebianPostgres) -> None:
+    port = "select current_setting('port')::int"
+    with standby_of(server) as standby:
+        both = f"localhost:{server.port},localhost:{standby.port}"
+        assert answer(f"postgresql://postgres:postgres@{both}/postgres?target_session_attrs=prefer-standby", port) == (
+            standby.port
+        )
+    alone = server.tcp("postgres", "postgres", target_session_attrs="prefer-standby")
+    assert answer(alone, port) == server.port
+
+
+def test_wrong_password_is_reported_where_the_server_lacks_tls_too() -> None:
+    async def open_with(context: ssl.SSLContext | Literal[False]) -> None:
+        raise ConnectionError("no TLS") if context else asyncpg.InvalidPasswordError("wrong password")
+
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        asyncio.run(open_by_mode("prefer", ssl.create_default_context(), open_with))
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pgbouncer"])

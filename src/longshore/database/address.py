@@ -44,7 +44,7 @@ IGNORED = {
 # Parameters that providers add for other clients; libpq refuses them.
 FOREIGN = {"pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size", "supa", "uselibpqcompat"}
 
-# The driver itself reads PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGPASSFILE.
+# PGHOST and PGPORT are read in `_hosts`; the driver itself reads PGUSER, PGPASSWORD, PGDATABASE and PGPASSFILE.
 # https://www.postgresql.org/docs/current/libpq-envars.html
 VARIABLES = {
     "sslmode": "PGSSLMODE",
@@ -63,6 +63,8 @@ VARIABLES = {
     "connect_timeout": "PGCONNECT_TIMEOUT",
     "options": "PGOPTIONS",
 }
+
+MIN_CONNECT_SECONDS = 2.0
 
 ENCODE = (
     "percent-encode the user and the password (@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25), as in"
@@ -85,16 +87,13 @@ class Address(msgspec.Struct, frozen=True):
     uri: str
     """The address as a connection URI for libpq."""
 
-    @property
-    def is_local(self) -> bool:
-        """Return whether all hosts are folders of Unix sockets."""
-        return bool(self.hosts) and all(host.startswith("/") for host in self.hosts)
+    def seconds_for_each_host(self, seconds: float) -> float:
+        """Return how long connecting to one host may take: `connect_timeout`, or else its part of `seconds`.
 
-    @property
-    def connect_seconds(self) -> float | None:
-        """Return the seconds that connecting to all hosts may take; None if the address has no `connect_timeout`."""
-        seconds = int(self.parameters.get("connect_timeout", "0"))
-        return float(max(seconds, 2) * max(1, len(self.hosts))) if seconds > 0 else None
+        At least MIN_CONNECT_SECONDS, as in libpq.
+        """
+        given = int(self.parameters.get("connect_timeout", "0"))
+        return max(MIN_CONNECT_SECONDS, float(given) if given > 0 else seconds / max(1, len(self.hosts)))
 
 
 def parse(url: str) -> Address:
@@ -195,7 +194,8 @@ def _hosts(authority: str, own: dict[str, str], parts: dict[str, str]) -> tuple[
             raise LongshoreError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
         names.append(_decoded(match[1].strip("[]")))
         ports.append(match[2] or "")
-    if listed := own.get("host") or (not names and (parts.get("host") or parts.get("hostaddr"))):
+    others = parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST")
+    if listed := own.get("host") or (not names and others):
         names = str(listed).split(",")
     if "port" in own or ("port" in parts and not any(ports)):
         ports = parts["port"].split(",")

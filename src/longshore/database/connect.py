@@ -11,15 +11,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
+import msgspec
 import structlog
 
 from longshore.database.address import Address, parse
 from longshore.database.fair_pool import FairPool
 from longshore.database.session_settings import SESSION
-from longshore.database.tls import ssl_context, ssl_mode
+from longshore.database.tls import open_by_mode, ssl_context, ssl_mode
 from longshore.fair_queue import QueueLimits
 
 if TYPE_CHECKING:
@@ -62,60 +63,77 @@ async def connect(
 ) -> DirectConnection:
     """Open a connection with the settings of SESSION and of `session`.
 
-    `url`: a connection URI; its `connect_timeout` replaces `seconds`. `name`: in pg_stat_activity.
-    Raises LongshoreError for an unusable address, and asyncpg's errors for a server that is unavailable or refuses.
+    `url`: a connection URI, whose hosts are tried in turn. `name`: in pg_stat_activity. `seconds`: for all hosts; the
+    address may have a `connect_timeout` for each. Raises LongshoreError for an unusable address, and asyncpg's errors
+    for a server that is unavailable or refuses.
     """
     address = parse(url)
     _warn_of_ignored(url)
-    async with asyncio.timeout(address.connect_seconds or seconds):
-        connection = await _open(address, name)
+    settings = {**SESSION, **(session or {})}
+    unavailable: Exception | None = None
+    for target in _targets(address):
         try:
-            await _pin(connection, {**SESSION, **(session or {})})
-        except BaseException:
-            connection.terminate()
-            raise
-    return connection
+            async with asyncio.timeout(address.seconds_for_each_host(seconds)):
+                connection = await _open(address, target, name)
+                try:
+                    await _pin(connection, settings)
+                except BaseException:
+                    connection.terminate()
+                    raise
+                return connection
+        except (OSError, asyncpg.CannotConnectNowError) as error:
+            unavailable = error
+        except asyncpg.TargetServerAttributeNotMatched:
+            pass
+    if unavailable is not None:
+        raise unavailable
+    raise ConnectionError(f"no server of {', '.join(address.hosts)} is {address.parameters['target_session_attrs']}")
 
 
-async def _open(address: Address, name: str) -> DirectConnection:
-    mode = ssl_mode(address)
-    if address.is_local or mode == "disable":
-        return await _open_with(address, name, False)
-    context = await asyncio.to_thread(ssl_context, address)
-    if mode not in ("allow", "prefer"):
-        return await _open_with(address, name, context)
-    first, second = (False, context) if mode == "allow" else (context, False)
-    try:
-        return await _open_with(address, name, first)
-    except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError) as error:
-        if isinstance(error, ConnectionRefusedError):
-            raise
-        try:
-            return await _open_with(address, name, second)
-        except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError):
-            raise error from None
+class _Target(msgspec.Struct, frozen=True):
+    """A server to try."""
+
+    host: str | None
+    """None: where the driver expects a server on this machine."""
+    port: int
+    session_attrs: str | None
+    """The value of `target_session_attrs` for this server."""
 
 
-async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool) -> DirectConnection:
+def _targets(address: Address) -> list[_Target]:
+    """Return the servers to try, in this order."""
+    wanted = address.parameters.get("target_session_attrs")
+    rounds = ("standby", "any") if wanted == "prefer-standby" else (wanted,)
+    servers = list(zip(address.hosts or [None], address.ports, strict=True))
+    return [_Target(host, port, attrs) for attrs in rounds for host, port in servers]
+
+
+async def _open(address: Address, target: _Target, name: str) -> DirectConnection:
+    open_with = partial(_open_with, address, target, name)
+    if (target.host or "").startswith("/") or (mode := ssl_mode(address)) == "disable":
+        return await open_with(False)
+    return await open_by_mode(mode, await asyncio.to_thread(ssl_context, address), open_with)
+
+
+async def _open_with(
+    address: Address, target: _Target, name: str, context: ssl.SSLContext | Literal[False]
+) -> DirectConnection:
     # Only these two go into the startup packet: PgBouncer refuses all others there, and other poolers drop them.
     options = address.parameters.get("options")
     startup = {"application_name": name, **({"options": options} if options else {})}
-    # For a host, user, password or database that the address lacks, asyncpg reads libpq's environment variables.
+    # For a user, password or database that the address lacks, asyncpg reads libpq's environment variables.
     where: dict[str, Any] = {
-        "host": address.hosts or None,
-        "port": address.ports,
+        "host": target.host,
+        "port": target.port,
         "user": address.user,
         "password": address.password,
         "database": address.database,
-        **{key: address.parameters.get(key) for key in ("passfile", "target_session_attrs", "krbsrvname", "gsslib")},
+        "target_session_attrs": target.session_attrs,
+        **{key: address.parameters.get(key) for key in ("passfile", "krbsrvname", "gsslib")},
     }
     direct = address.parameters.get("sslnegotiation") == "direct"
     how: dict[str, Any] = {"ssl": context, "direct_tls": direct, "server_settings": startup, "timeout": None}
-    try:
-        opened: DirectConnection = await asyncpg.connect(**where, **how, connection_class=WatchedConnection)
-    except asyncpg.TargetServerAttributeNotMatched:
-        wanted = address.parameters.get("target_session_attrs")
-        raise ConnectionError(f"no server of {', '.join(address.hosts)} is {wanted}") from None
+    opened: DirectConnection = await asyncpg.connect(**where, **how, connection_class=WatchedConnection)
     return opened
 
 

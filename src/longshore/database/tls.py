@@ -4,10 +4,44 @@ Source: https://www.postgresql.org/docs/current/libpq-ssl.html
 """
 
 import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal, TypeVar
+
+import asyncpg
 
 from longshore.database.address import VERIFYING, Address
 from longshore.errors import LongshoreError
+
+T = TypeVar("T")
+
+
+async def open_by_mode(
+    mode: str, context: ssl.SSLContext, open_with: Callable[[ssl.SSLContext | Literal[False]], Awaitable[T]]
+) -> T:
+    """Open a connection with TLS, without TLS (False), or with one and then the other, as an `sslmode` says.
+
+    Where both fail, raises the error of the first, or of the second if the server refused the user there alone.
+    """
+    match mode:
+        case "disable":
+            return await open_with(False)
+        case "allow" | "prefer":
+            pass
+        case _:
+            return await open_with(context)
+    try:
+        return await open_with(context if mode == "prefer" else False)
+    except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError) as error:
+        if isinstance(error, ConnectionRefusedError):
+            raise
+        try:
+            return await open_with(False if mode == "prefer" else context)
+        except asyncpg.InvalidAuthorizationSpecificationError as second:
+            # The server refused the first kind of connection, and in the second one the user: that is what to change.
+            raise (second if isinstance(error, ConnectionError) else error) from None
+        except (ConnectionError, ssl.SSLError):
+            raise error from None
 
 
 def ssl_mode(address: Address) -> str:

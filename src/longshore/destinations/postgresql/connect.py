@@ -7,6 +7,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import asyncpg
@@ -16,6 +17,7 @@ from msgspec import Meta
 from longshore import outbound
 from longshore.database.connect import DirectConnection, WatchedConnection
 from longshore.database.session_settings import KEEPALIVE, LIMITS, OUTPUT
+from longshore.database.tls import open_by_mode
 from longshore.destinations.kind import DestinationError, Redacted
 from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.types import quoted
@@ -135,40 +137,22 @@ async def connect(
     settings: PostgresqlSettings, secret: PostgresqlSecret, addresses: Sequence[outbound.Address]
 ) -> DirectConnection:
     """Connect to the first address that answers. Raises asyncpg's errors, OSError and DestinationError."""
-    contexts = _contexts(settings)
+    context = tls_context(settings)
 
     async def connect_to(address: outbound.Address) -> DirectConnection:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await _connect(settings, secret, str(address), contexts)
+            return await open_by_mode(settings.sslmode, context, partial(_connect, settings, secret, str(address)))
 
     return await outbound.first_reachable(addresses, connect_to, (OSError,))
 
 
 async def _connect(
-    settings: PostgresqlSettings, secret: PostgresqlSecret, address: str, contexts: Sequence[ssl.SSLContext | None]
-) -> DirectConnection:
-    first, *others = contexts
-    try:
-        return await _connect_with(settings, secret, address, first)
-    except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError) as error:
-        if not others or isinstance(error, ConnectionRefusedError):
-            raise
-        try:
-            return await _connect_with(settings, secret, address, others[0])
-        except asyncpg.InvalidAuthorizationSpecificationError as second:
-            # The server refused the first kind of connection, and in the second one the user: that is what to change.
-            raise (second if isinstance(error, ConnectionError) else error) from None
-        except (ConnectionError, ssl.SSLError):
-            raise error from None
-
-
-async def _connect_with(
-    settings: PostgresqlSettings, secret: PostgresqlSecret, address: str, context: ssl.SSLContext | None
+    settings: PostgresqlSettings, secret: PostgresqlSecret, address: str, context: ssl.SSLContext | Literal[False]
 ) -> DirectConnection:
     options: dict[str, Any] = {
         "host": address, "port": settings.port, "database": settings.database,
         "user": settings.username, "password": secret.password,
-        "ssl": context or False, "direct_tls": False, "target_session_attrs": "any", "timeout": None,
+        "ssl": context, "direct_tls": False, "target_session_attrs": "any", "timeout": None,
         "krbsrvname": "postgres", "gsslib": "sspi",  # which Linux lacks, so that no ticket of the service's own is sent
         "statement_cache_size": 0,  # poolers may give each transaction another session
         "server_settings": {"application_name": "longshore delivery"},
@@ -181,18 +165,6 @@ async def _connect_with(
         opened.terminate()
         raise DestinationError(f"{settings.address} is PostgreSQL {major}; expected {MIN_SERVER_VERSION} or later")
     return opened
-
-
-def _contexts(settings: PostgresqlSettings) -> list[ssl.SSLContext | None]:
-    """Return the kinds of connection to try, in this order; None is one without TLS."""
-    match settings.sslmode:
-        case "disable":
-            return [None]
-        case "allow":
-            return [None, tls_context(settings)]
-        case "prefer":
-            return [tls_context(settings), None]
-    return [tls_context(settings)]
 
 
 def tls_context(settings: PostgresqlSettings) -> ssl.SSLContext:
