@@ -180,6 +180,21 @@ def test_a_pooler_in_transaction_mode_is_refused_in_one_line(server: DebianPostg
             asyncio.run(require_sessions(url))
 
 
+def test_pooler_in_transaction_mode_that_takes_its_servers_in_turn_is_refused(server: DebianPostgres) -> None:
+    async def check(url: str) -> None:
+        async with connected(url, "test") as first, connected(url, "test") as second, connected(url, "test") as third:
+            for each in (first, second, third):  # at once, so that the pooler opens a server connection for each
+                await each.execute("begin")
+            for each in (first, second, third):
+                await each.execute("commit")
+        await require_sessions(url)
+
+    options = {"pool_mode": "transaction", "server_round_robin": "1"}
+    with pgbouncer(server, {"postgres": "postgres"}, **options) as port:
+        with pytest.raises(LongshoreError, match="transaction mode"):
+            in_own_loop(check(f"postgresql://postgres:postgres@localhost:{port}/longshore"))
+
+
 def test_an_export_works_as_a_plain_role_through_pgbouncer(server: DebianPostgres, tmp_path: Path) -> None:
     with pgbouncer(server, {"longshore": PASSWORD}) as port:
         url = server.tcp("longshore", PASSWORD, "longshore").replace(str(server.port), str(port))

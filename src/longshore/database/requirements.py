@@ -17,6 +17,9 @@ select pg_catalog.pg_encoding_to_char(encoding) as encoding,
        pg_catalog.lower('I') = 'i' as plain
 from pg_catalog.pg_database d, pg_catalog.to_jsonb(d) of where datname = pg_catalog.current_database()
 """
+PROCESS = "select pg_catalog.pg_backend_pid()"
+PROCESS_READS = 4  # on each connection
+
 CREATE = "`create database longshore encoding 'UTF8' locale 'C.UTF-8' template template0`"
 
 
@@ -42,15 +45,15 @@ async def require_usable(connection: Connection) -> None:
 async def require_sessions(url: str) -> None:
     """Raise LongshoreError if a pooler shares server sessions between clients.
 
-    Settings, snapshots, LISTEN and advisory locks belong to a session. Behind a pooler in transaction mode, two clients
-    that are connected at once run in one server process.
+    Settings, snapshots, LISTEN and advisory locks belong to a session. Behind a pooler in transaction mode, a connection
+    runs in one server process after another, or two connections run in one.
     """
     async with connected(url, NAME) as first, connected(url, NAME) as second:
         try:
-            processes = [await each.fetchval("select pg_catalog.pg_backend_pid()") for each in (first, second)]
+            found = [{await each.fetchval(PROCESS) for _ in range(PROCESS_READS)} for each in (first, second)]
         except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
-            processes = [0, 0]
-    if processes[0] == processes[1]:
+            found = []
+    if [len(each) for each in found] != [1, 1] or found[0] == found[1]:
         raise LongshoreError(
             "a pooler in transaction mode is between Longshore and the database; use its session mode"
             " (`pool_mode = session`) or the database's own address"
