@@ -190,9 +190,11 @@ def test_pooler_in_transaction_mode_that_takes_its_servers_in_turn_is_refused(se
         await require_sessions(url)
 
     options = {"pool_mode": "transaction", "server_round_robin": "1"}
-    with pgbouncer(server, {"postgres": "postgres"}, **options) as port:
-        with pytest.raises(LongshoreError, match="transaction mode"):
-            in_own_loop(check(f"postgresql://postgres:postgres@localhost:{port}/longshore"))
+    with (
+        pgbouncer(server, {"postgres": "postgres"}, **options) as port,
+        pytest.raises(LongshoreError, match="transaction mode"),
+    ):
+        in_own_loop(check(f"postgresql://postgres:postgres@localhost:{port}/longshore"))
 
 
 def test_an_export_works_as_a_plain_role_through_pgbouncer(server: DebianPostgres, tmp_path: Path) -> None:

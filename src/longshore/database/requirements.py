@@ -45,8 +45,8 @@ async def require_usable(connection: Connection) -> None:
 async def require_sessions(url: str) -> None:
     """Raise LongshoreError if a pooler shares server sessions between clients.
 
-    Settings, snapshots, LISTEN and advisory locks belong to a session. Behind a pooler in transaction mode, a connection
-    runs in one server process after another, or two connections run in one.
+    Settings, snapshots, LISTEN and advisory locks belong to a session. Behind a pooler in transaction mode, one
+    connection runs in several server processes, or two connections run in one.
     """
     async with connected(url, NAME) as first, connected(url, NAME) as second:
         try:
