@@ -284,3 +284,21 @@ def test_the_embedded_server_outlives_the_process_that_started_it_while_others_u
             first.communicate(b"\n", timeout=60)
             assert psql(url) == "1"
     assert not (data / "postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, to make a namespace")
+def test_data_folder_is_refused_while_another_container_uses_it(data: Path) -> None:
+    command: list[str | Path] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c"]
+    command += [f"{HOLD}with embedded_server(Path(sys.argv[1])): print(1, flush=True); input()", data]
+    with embedded_server(data) as url:
+        started = postmaster(data)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "is in use in another container" in done.stderr
+        assert (postmaster(data), psql(url)) == (started, "1")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        with pytest.raises(LongshoreError, match="another container"):
+            embedded_server(data).__enter__()
+        other.communicate(b"\n", timeout=60)
+    with embedded_server(data) as url:
+        assert psql(url) == "1"

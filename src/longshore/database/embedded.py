@@ -3,6 +3,9 @@
 Several processes may share it (`serve`, and a command beside it). Each holds a shared lock on a file while it needs the
 server; the kernel releases the lock of a killed process, so the count is always right. The process that can make its
 lock exclusive is the last, and stops the server.
+
+Processes of another container or machine do not see the server by its process id, and would start a second one on the
+same files. The lock file names the container that uses the server, and all others are refused.
 """
 
 import contextlib
@@ -22,6 +25,7 @@ from longshore.restart import Restart
 
 log = structlog.get_logger()
 
+MAX_CONTAINER_BYTES = 200  # of what identifies a container in the lock file
 CHECK_SECONDS = 1.0  # between two checks whether the server has ended
 
 
@@ -43,8 +47,8 @@ def embedded_server(data: Path) -> Iterator[str]:
             raise LongshoreError(f"the data folder {data} cannot be used: {error.strerror}") from None
         server = EmbeddedServer(data / "postgres", user)
         with _exclusive(turn):
+            _join(users, data)
             url = server.start()
-            fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield url
         finally:
@@ -110,6 +114,33 @@ def _restart(data: Path, closed: threading.Event) -> None:
                     server.start()
         except (LongshoreError, OSError) as error:
             log.error("the database does not start", error=str(error))
+
+
+def _join(users: int, data: Path) -> None:
+    """Take the shared lock of the server's users. Raises LongshoreError while those of another container have it."""
+    container = _container()
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if (other := os.pread(users, MAX_CONTAINER_BYTES, 0)) and other != container:
+            raise LongshoreError(
+                f"the data folder {data} is in use in another container or on another machine; give each its own, or"
+                " set LONGSHORE_DATABASE_URL to a database for all of them"
+            ) from None
+    else:
+        with contextlib.suppress(OSError):  # on a full disk there is no name, which counts as this container's
+            os.ftruncate(users, 0)
+            os.pwrite(users, container, 0)
+    fcntl.flock(users, fcntl.LOCK_SH)
+
+
+def _container() -> bytes:
+    """Return what identifies the processes that see each other's ids: this start of the machine and a namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        return boot + b" " + os.readlink(b"/proc/self/ns/pid")
+    except OSError:  # not on Linux
+        return b""
 
 
 @contextlib.contextmanager
