@@ -74,11 +74,19 @@ def test_every_probe_asks_what_there_is() -> None:
         container[probe]["httpGet"]
         for pod in pods()
         for container in pod["containers"]
-        for probe in ("livenessProbe", "readinessProbe")
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
         if probe in container
     ]
     assert {probe["path"] for probe in probes} == {"/healthz", "/readyz", "/metrics"}
     assert all(("GET", probe["path"]) in NEEDED for probe in probes)
+
+
+def test_processes_that_wait_for_the_database_for_an_hour_are_not_killed() -> None:
+    containers = [container for pod in pods() for container in pod["containers"] if "livenessProbe" in container]
+    assert len(containers) == 2
+    for container in containers:
+        assert container["startupProbe"]["httpGet"] == container["livenessProbe"]["httpGet"]
+        assert container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"] >= 3600
 
 
 def tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:

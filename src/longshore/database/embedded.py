@@ -137,8 +137,8 @@ def _join(users: int, data: Path) -> None:
 def _container() -> bytes:
     """Return what identifies the processes that see each other's ids: this start of the machine and a namespace."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-        return boot + b" " + os.readlink(b"/proc/self/ns/pid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}".encode()
     except OSError:  # not on Linux
         return b""
 
