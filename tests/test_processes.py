@@ -3,13 +3,16 @@
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longshore.children import Children
+from longshore.errors import LongshoreError
+from longshore.processes import refuse_taken_port
 from longshore.settings import Settings
-from tests.service import free_port
+from tests.service import Longshore, free_port
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -49,3 +52,18 @@ def test_start_that_is_interrupted_leaves_no_process(monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt), Children(Settings(database_url="postgresql://unused")):
         pass
     assert started[0].poll() is not None
+
+
+def test_api_listens_on_the_address_that_a_host_name_has(service: Longshore, tmp_path: Path) -> None:
+    named = Longshore(tmp_path, service.url)
+    named.address = f"http://localhost:{named.port}"
+    try:
+        named.start_api(host="localhost")
+    finally:
+        named.stop()
+
+
+def test_host_that_is_not_of_this_machine_is_refused_by_the_name_of_its_setting() -> None:
+    for host in ("192.0.2.1", "host.invalid"):
+        with pytest.raises(LongshoreError, match="set LONGSHORE_HOST"):
+            refuse_taken_port(host, free_port())

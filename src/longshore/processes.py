@@ -65,10 +65,11 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def refuse_taken_port(host: str, port: int, timeout: float = 0.0) -> None:
-    """Raise LongshoreError if the port is in use or the host is not an address of this machine.
+def refuse_taken_port(host: str, port: int, timeout: float = 0.0) -> str:
+    """Return the numeric address of a host name to listen on, as the server takes no name.
 
-    `timeout`: seconds to wait for the port to become free.
+    `timeout`: seconds to wait for the port to become free. Raises LongshoreError if the port is in use or the host is
+    not an address of this machine.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -77,11 +78,12 @@ def refuse_taken_port(host: str, port: int, timeout: float = 0.0) -> None:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
-                return
+                return str(address[0])
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                why = f"cannot listen on {host}:{port}: {error.strerror}; set LONGSHORE_PORT to another"
-                raise LongshoreError(why) from None
+                is_of_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+                remedy = "LONGSHORE_HOST to an address of this machine" if is_of_host else "LONGSHORE_PORT to another"
+                raise LongshoreError(f"cannot listen on {host}:{port}: {error.strerror}; set {remedy}") from None
         time.sleep(0.1)
 
 
@@ -112,8 +114,8 @@ def interrupt_on_sigterm() -> None:
             signal.signal(number, interrupt)
 
 
-def run_api(settings: Settings, url: str) -> None:
-    """Answer HTTP requests until SIGTERM or SIGINT."""
+def run_api(settings: Settings, url: str, address: str) -> None:
+    """Answer HTTP requests until SIGTERM or SIGINT. `address`: the numeric address of `settings.host`."""
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
@@ -125,7 +127,7 @@ def run_api(settings: Settings, url: str) -> None:
     server = Granian(
         "longshore.web:create",
         factory=True,
-        address=settings.host,
+        address=address,
         port=settings.port,
         interface=Interfaces.ASGI,
         workers=settings.api_processes,

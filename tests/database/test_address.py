@@ -35,6 +35,7 @@ ADDRESSES = [
     "postgresql://me@/db?host=/run/my%20postgres&port=5433",
     "postgresql://%2Frun%2Fpostgresql/db",
     "postgresql://me@[::1]:5433,[2001:db8::2]/db",
+    "postgresql://me@[fe80::1%25eth0]:5433/db",
     "postgresql://other@db/?user=me&password=a%2Bb+c&dbname=x",
     "postgresql://db/x?options=-c%20statement_timeout%3D5s%20-c%20geqo%3Doff&application_name=a",
 ]

@@ -52,11 +52,11 @@ def api() -> None:
 
     settings = load_settings()
     end_with_serve(settings.shutdown_grace)
-    refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
+    address = refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
     catalog.load(settings.catalog)
     with database(settings) as url:
         asyncio.run(retry_while_refused(check_database, url))
-        run_api(settings, url)
+        run_api(settings, url, address)
 
 
 @app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore worker")

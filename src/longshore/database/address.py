@@ -189,7 +189,7 @@ def _hosts(authority: str, own: dict[str, str], parts: dict[str, str]) -> tuple[
     """
     names, ports = [], []
     for part in authority.split(",") if authority else ():
-        match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::([0-9]*))?", part)
+        match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+(?:%25[^\[\]]+)?\]|[^:\[\]]*)(?::([0-9]*))?", part)
         if not match:
             raise LongshoreError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
         names.append(_decoded(match[1].strip("[]")))
