@@ -64,6 +64,5 @@ def test_api_listens_on_the_address_that_a_host_name_has(service: Longshore, tmp
 
 
 def test_host_that_is_not_of_this_machine_is_refused_by_the_name_of_its_setting() -> None:
-    for host in ("192.0.2.1", "host.invalid"):
-        with pytest.raises(LongshoreError, match="set LONGSHORE_HOST"):
-            refuse_taken_port(host, free_port())
+    with pytest.raises(LongshoreError, match="set LONGSHORE_HOST"):
+        refuse_taken_port("192.0.2.1", free_port())
