@@ -35,7 +35,10 @@ expect.set_options(timeout=30_000)
 
 REFUSED = re.compile(r"status of (400|401|403|409) ")
 """What Chromium notes where a test asks for what is refused; a file or page that is missing or broken is none of it."""
-ABORTED = re.compile(r"htmx:(sendAbort|afterRequest)")  # a newer request took its place, or the page was left
+ABORTED = re.compile(r"htmx:(sendAbort|afterRequest)")
+"""What htmx notes of each request that was aborted; `ABORTABLE` has those that may be."""
+ABORTABLE = re.compile(r"/console/[0-9]+/(new/preview|system|tasks(/[0-9]+)?)(\?.*)?")
+"""Addresses of requests that a newer one may replace, or that end with their page."""
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -61,16 +64,29 @@ def person(service: Longshore) -> Person:
 
 
 @pytest.fixture
-def context(chromium: Browser, service: Longshore) -> Iterator[Callable[..., BrowserContext]]:
+def cut_off() -> set[str]:
+    """The paths whose answers a test cuts off; it adds them."""
+    return set()
+
+
+@pytest.fixture
+def context(chromium: Browser, service: Longshore, cut_off: set[str]) -> Iterator[Callable[..., BrowserContext]]:
     """Makes browsers' contexts, and sees that no page of theirs complains or asks another host."""
     wrong: list[str] = []
     made: list[BrowserContext] = []
 
     def hear(said: ConsoleMessage) -> None:
         is_preview = "/new/preview" in said.location["url"]  # of a segment that is gone
-        is_expected = is_preview or REFUSED.search(said.text) or ABORTED.search(said.text)
+        is_cut = cut_off and ("htmx:sendError" in said.text or urlsplit(said.location["url"]).path in cut_off)
+        is_expected = is_preview or is_cut or REFUSED.search(said.text) or ABORTED.search(said.text)
         if said.type == "error" and not is_expected:
             wrong.append(f"console: {said.text}")
+
+    def fail(asked: Request) -> None:
+        address = urlsplit(asked.url)
+        path = address._replace(scheme="", netloc="").geturl()
+        if "hx-request" in asked.headers and address.path not in cut_off and not ABORTABLE.fullmatch(path):
+            wrong.append(f"aborted: {asked.url}")
 
     def see(asked: Request) -> None:
         ours = urlsplit(asked.url).netloc == urlsplit(service.address).netloc
@@ -82,6 +98,7 @@ def context(chromium: Browser, service: Longshore) -> Iterator[Callable[..., Bro
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("console", hear)
         page.on("request", see)
+        page.on("requestfailed", fail)
 
     def make(**options: object) -> BrowserContext:
         options = {"locale": "en-GB", "timezone_id": "UTC", "viewport": {"width": 1440, "height": 900}, **options}

@@ -181,6 +181,23 @@ def test_reason_of_a_failure_is_hidden_from_a_user_who_may_not_see_all_that_the_
     assert hidden.count(NOT_SHOWN) > 2
 
 
+def test_page_does_not_say_every_row_where_the_rules_of_the_task_are_hidden(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    rule = {"field_name": "amount", "operator": "greater_than", "value": 10}
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+    task = waiting.post("/tasks", json=export_body(segment=segment)).json()["id"]
+    reader = new_person(idle, _1764=Level.READ)
+    address = f"{idle.address}/console/{CHAIN}/tasks/{task}"
+    assert "amount is greater than 10" in httpx2.get(address, headers=reader.session()).text
+    read = '[{"index": "audit", "level": "admin", "columns": null}]'
+    idle.sql("update longshore.tasks set reads = $2 where id = $1", task, read)
+    hidden = httpx2.get(address, headers=reader.session()).text
+    assert "amount is greater than 10" not in hidden
+    assert "every row" not in hidden
+    assert f'<dd><span class="note">{NOT_SHOWN}' in hidden
+
+
 def test_long_log_is_paged_from_its_end(service: Longshore, page: Page, client: httpx2.Client) -> None:
     task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
     service.sql(

@@ -117,7 +117,7 @@ async def list_destinations(request: AnyRequest, limit: Limit = 25, offset: Offs
 async def get_destination(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[Destination]:
     """Return one destination without its secret. `If-Match` of a change names its `ETag`."""
     found = await get_stored(request, id)
-    return tagged_response(request, found.destination, {"ETag": _tag(found)})
+    return tagged_response(request, found.destination, {"ETag": tag_of(found)})
 
 
 async def get_stored(request: AnyRequest, id: str) -> StoredDestination:
@@ -135,11 +135,24 @@ async def change_destination(
     A change of settings that say where or as whom to connect needs the secret again. As `application/json`, each named
     key is replaced as a whole. As `application/merge-patch+json` (RFC 7396) the settings are merged.
     """
-    service, caller = admitted(request)
     value, merges = read_json(request, body), request.content_type[0] == MERGE_PATCH
+    return _answer(await change_stored(request, id, value, merges=merges))
+
+
+async def change_stored(
+    request: AnyRequest, id: str, value: Any, *, merges: bool = False, expected: str | None = None
+) -> StoredDestination:
+    """Change a destination by a body, and return it. Raises ProblemError.
+
+    `merges`: the settings of the body are merged into those that are stored. `expected`: the entity tag that it must
+    have, beside the conditions of the request.
+    """
+    service, caller = admitted(request)
     async with audited(request, "destination.change") as entry:
         old = await stored.get(entry.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
-        require_match(request, _tag(old))
+        require_match(request, tag_of(old))
+        if expected is not None and expected != tag_of(old):
+            raise ProblemError("changed-meanwhile", "The destination was changed meanwhile; open the form again.")
         needs_secret = not (isinstance(value, dict) and "secret" in value)
         draft = await _stored_draft(service, caller, entry.connection, old.destination, with_secret=needs_secret)
         settings = BODY.decode(bytes(old.destination.settings))
@@ -148,11 +161,9 @@ async def change_destination(
         entry.details = {"name": old.destination.name, "changed": sorted(value)}
         if needs_secret and new.settings == draft.settings:
             entry.happens = False
-            return _answer(old)
-        return _answer(
-            await service.destinations.change(
-                entry.connection, caller.chain, old.destination.id, new.settings, new.secret
-            )
+            return old
+        return await service.destinations.change(
+            entry.connection, caller.chain, old.destination.id, new.settings, new.secret
         )
 
 
@@ -162,7 +173,7 @@ async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
     _, caller = admitted(request)
     async with audited(request, "destination.delete") as change:
         old = await stored.get(change.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
-        require_match(request, _tag(old))
+        require_match(request, tag_of(old))
         name = old.destination.name
         if await delivery_queries.is_in_use(change.connection, caller.chain, name):
             raise ProblemError("destination-in-use")
@@ -248,9 +259,10 @@ def _allow(service: Service, caller: Caller) -> tuple[Network, ...]:
     return service.settings.outbound_networks_of(caller.chain)
 
 
-def _tag(found: StoredDestination) -> str:
+def tag_of(found: StoredDestination) -> str:
+    """Return the entity tag of a destination."""
     return f'"{found.destination.id}-{found.revision}"'
 
 
 def _answer(found: StoredDestination, headers: dict[str, str] | None = None) -> Response[Destination]:
-    return Response(found.destination, headers={**(headers or {}), "ETag": _tag(found)})
+    return Response(found.destination, headers={**(headers or {}), "ETag": tag_of(found)})

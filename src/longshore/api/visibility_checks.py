@@ -235,6 +235,12 @@ def visible_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]
     return msgspec.structs.replace(task, trigger=hidden, logs=[visible_entry(entry) for entry in task.logs])
 
 
+def hides_rules(task: Task) -> bool:
+    """Return whether `visible_task` has left the rules of a task out."""
+    trigger = msgspec.json.decode(task.trigger)
+    return isinstance(trigger, dict) and trigger.get("segment", ()) is None
+
+
 def visible_entry(entry: LogEntry) -> LogEntry:
     """Return a log entry without counts, and without a message that may have data of the source."""
     return LogEntry(msg=entry.msg if PLAIN.fullmatch(entry.msg) else NOT_SHOWN, time=entry.time)

@@ -56,12 +56,12 @@ async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(m
     now = await figures.of_chain(service.pool, caller.chain)
     if "hx-request" in request.headers:
         return await asyncio.to_thread(render, "system_figures.html", figures=now)
+    kept = await figures.kept_results(service.pool, caller.chain)
     named = zone_of(request, zone)
     days = await figures.by_day(service.pool, caller.chain, named)
     charts = system_charts(days)
-    return await render_page(
-        request, "system.html", "System", figures=now, zone=named, days=list(reversed(days)), charts=charts
-    )
+    content = {"figures": now, "kept": kept, "zone": named, "days": list(reversed(days)), "charts": charts}
+    return await render_page(request, "system.html", "System", **content)
 
 
 def system_charts(days: Sequence[DayFigures]) -> list[Chart]:

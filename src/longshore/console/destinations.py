@@ -12,7 +12,7 @@ from litestar.params import FromPath, QueryParameter, RawBody
 
 from longshore.access.tokens import Caller
 from longshore.api import destinations
-from longshore.api.destinations import DestinationKind, DestinationTest
+from longshore.api.destinations import DestinationKind, DestinationTest, tag_of
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
@@ -48,6 +48,8 @@ class Form(msgspec.Struct, frozen=True):
     """What the inputs of the settings hold, by name."""
     destination: Destination | None = None
     """The destination to change."""
+    revision: str = ""
+    """The entity tag that the destination had when the form was opened."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -137,7 +139,7 @@ async def show_change(request: AnyRequest, id: FromPath[str]) -> Response[str]:
 async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBody) -> Response[str]:
     """Change a destination as a form says, or test it so; `test` in the form says so. An empty secret is kept."""
     before, fields = await _stored_form(request, id), form_of(body)
-    form = msgspec.structs.replace(before, texts=fields)
+    form = msgspec.structs.replace(before, texts=fields, revision=fields.get("revision", before.revision))
     value = _body(form, fields)
     try:
         if "test" in fields:
@@ -145,7 +147,8 @@ async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBo
             return await _form(request, form, Outcome(test=test))
         same = all(fields.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
         parts = [*([] if same else ["settings"]), *(["secret"] if value["secret"] else [])]
-        await destinations.change_destination.fn(request, id, as_json({part: value[part] for part in parts}))
+        changed = {part: value[part] for part in parts}
+        await destinations.change_stored(request, id, changed, expected=form.revision)
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
     return redirect(request, f"destinations/{id}")
@@ -169,21 +172,19 @@ async def _kind(request: AnyRequest, name: str) -> DestinationKind | None:
     return next((kind for kind in await _kinds(request) if kind.kind == name), None)
 
 
-async def _get(request: AnyRequest, id: str) -> Destination:
-    return (await destinations.get_stored(request, id)).destination
-
-
 def _settings(found: Destination) -> dict[str, Any]:
     return msgspec.json.decode(found.settings, type=dict[str, Any])
 
 
 async def _stored_form(request: AnyRequest, id: str) -> Form:
     """Return the form of a stored destination. Raises ProblemError."""
-    found = await _get(request, id)
+    current = await destinations.get_stored(request, id)
+    found = current.destination
     kind = await _kind(request, found.kind)
     if kind is None:
         raise ProblemError("destination-unusable", f"The kind {found.kind!r} is not installed.")
-    return Form(kind, found.name, texts_of("settings", kind.settings, _settings(found)), found)
+    texts = texts_of("settings", kind.settings, _settings(found))
+    return Form(kind, found.name, texts, found, tag_of(current))
 
 
 def _body(form: Form, fields: dict[str, str]) -> dict[str, Any]:
@@ -217,7 +218,7 @@ async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Res
 async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset: int = 0) -> Response[str]:
     """Return the page of a destination, and what came of its forms."""
     service, caller = admitted(request)
-    found = await _get(request, id)
+    found = (await destinations.get_stored(request, id)).destination
     kind = await _kind(request, found.kind)
     deliveries, more = await _deliveries(service, caller, found, offset)
     answer = await render_page(

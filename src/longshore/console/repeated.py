@@ -9,7 +9,7 @@ from longshore.api.bodies import BODY
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
-from longshore.api.visibility_checks import visible_task
+from longshore.api.visibility_checks import hides_rules, visible_task
 from longshore.console.rule_form import Line, line_of
 from longshore.exports.target import decode_definition
 from longshore.tasks import queries
@@ -74,12 +74,12 @@ async def repeated_export(request: AnyRequest, id: int) -> ExportBody | None:
     service, caller = admitted(request)
     polled = await queries.poll(service.pool, caller.chain, task_id(id))
     task = visible_task(caller, service.catalog, polled.task, polled.reads)
+    if hides_rules(task):
+        return None
     try:
         decode_definition(task.target, task.trigger)
         target, trigger = BODY.decode(task.target), BODY.decode(task.trigger)
     except (msgspec.MsgspecError, ArithmeticError, UnicodeDecodeError):
-        return None
-    if trigger.get("segment", ()) is None:
         return None
     return ExportBody(task.desc, target, trigger)
 

@@ -18,7 +18,7 @@ from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.api.visibility_checks import NOT_SHOWN, changeable_task, visible_segment, visible_task
+from longshore.api.visibility_checks import NOT_SHOWN, changeable_task, hides_rules, visible_segment, visible_task
 from longshore.console import run_charts
 from longshore.console.pages import as_number, form_of, redirect, render_page
 from longshore.console.rendering import render
@@ -180,6 +180,8 @@ def _readable(task: Task) -> tuple[Any, Any]:
 async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]], str]:
     """Return a task's segments in words, each with its index where there are several, and the name of a stored one."""
     service, caller = admitted(request)
+    if hides_rules(task):
+        return [], NOT_SHOWN
     trigger = TRIGGER.decode(task.trigger)
     if trigger.segment is not None:
         target = msgspec.json.decode(task.target, type=ExportTarget)

@@ -21,7 +21,6 @@ select
     (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null and not paused) as planned,
     day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
     coalesce(day.seconds, 0)::float8 as seconds,
-    kept.files, coalesce(kept.bytes, 0)::bigint as kept_bytes,
     ({WORKERS}) as workers
 from (
     -- The next attempt of a run that is retried waits from when its pause is over.
@@ -38,14 +37,15 @@ from (
         select * from longshore.runs where task_id = t.id and began_at > now() - interval '24 hours' offset 0
     ) r
     where t.chain_id = $1 and t.last_run_at > now() - interval '24 hours'
-) day,
-(
-    select count(*) as files, sum(r.bytes) as bytes
-    from longshore.runs r
-    join longshore.tasks t on t.id = r.task_id
-    where t.chain_id = $1 and r.expires_at is not null
-) kept
+) day
 """  # noqa: S608  # a constant
+
+KEPT = """
+select count(*) as files, coalesce(sum(r.bytes), 0)::bigint as bytes
+from longshore.runs r
+join longshore.tasks t on t.id = r.task_id
+where t.chain_id = $1 and r.expires_at is not null
+"""
 
 # $2: the zone whose days are meant, $3: their number. The tasks that ran in these days are read by their last run, and
 # the runs of each by its index: `offset 0` keeps PostgreSQL from reading the runs of all chains instead.
@@ -109,11 +109,15 @@ class ChainFigures(msgspec.Struct, frozen=True):
     bytes: int
     seconds: float
     """Duration of their runs."""
-    files: int
-    """Stored results."""
-    kept_bytes: int
     workers: int
     """Workers of the whole service."""
+
+
+class KeptResults(msgspec.Struct, frozen=True):
+    """The stored results of a chain."""
+
+    files: int
+    bytes: int
 
 
 class DayFigures(msgspec.Struct, frozen=True):
@@ -140,6 +144,13 @@ async def of_chain(pool: Pool, chain: ChainId) -> ChainFigures:
     row = await pool.fetchrow(FIGURES, chain)
     assert row is not None
     return ChainFigures(**row)
+
+
+async def kept_results(pool: Pool, chain: ChainId) -> KeptResults:
+    """Return the stored results of a chain, of which each is read."""
+    row = await pool.fetchrow(KEPT, chain)
+    assert row is not None
+    return KeptResults(**row)
 
 
 async def by_day(pool: Pool, chain: ChainId, zone: str) -> list[DayFigures]:

@@ -139,7 +139,8 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.target.matches("[hx-trigger^=every]") && (document.hidden || selection())) event.preventDefault();
 });
 
-// A click takes a moment, and what is under it stays until it is over. One whose end nobody tells of lasts a second.
+// A click takes a moment, and what is under it stays until it is over. Without a `pointerup`, a press counts as ended
+// after a second.
 
 const press = { since: -Infinity, missed: new Set() };
 
@@ -161,6 +162,43 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   event.detail.shouldSwap = false;
   press.missed.add(target);
 });
+
+// --- The page of a task follows its events while it is visible: a browser opens six connections to a host for all of
+// its pages, and each stream holds one.
+
+const MAX_RECONNECT_MS = 64_000;
+const live = document.querySelector("[data-events]");
+let stream;
+
+function unfollow() {
+  stream?.close();
+  stream = undefined;
+}
+
+function follow(pause = 1000) {
+  if (document.hidden || stream) return;
+  stream = new EventSource(live.dataset.events);
+  for (const name of ["state", "log", "end", "unauthorized"]) {
+    stream.addEventListener(name, () => htmx.trigger("#part", "changed"));
+  }
+  stream.addEventListener("progress", () => htmx.trigger("#now", "progress"));
+  stream.addEventListener("end", unfollow);
+  stream.addEventListener("open", () => { pause = 1000; });
+  stream.addEventListener("error", () => {
+    if (stream?.readyState !== EventSource.CLOSED) return; // the browser itself connects again
+    unfollow();
+    setTimeout(follow, pause, Math.min(2 * pause, MAX_RECONNECT_MS));
+  });
+}
+
+if (live) {
+  follow();
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { unfollow(); return; }
+    htmx.trigger("#part", "changed");
+    follow();
+  });
+}
 
 for (const failure of ["htmx:responseError", "htmx:sendError"]) {
   document.addEventListener(failure, ({ detail }) => say(detail.elt.matches("[hx-trigger]")

@@ -130,13 +130,22 @@ form.addEventListener("input", arrange);
 
 // --- What is sent.
 
+// One key for all tries of a request: a second click after a lost answer finds the task that the first one made.
+let key;
+function renewKey() { key = crypto.randomUUID?.() ?? String(Math.random()); }
+renewKey();
+form.addEventListener("input", renewKey);
 form.addEventListener("htmx:configRequest", ({ target, detail }) => {
-  if (target === form) detail.headers["Idempotency-Key"] = crypto.randomUUID?.() ?? String(Math.random());
+  if (target === form) detail.headers["Idempotency-Key"] = key;
 });
 form.addEventListener("htmx:beforeRequest", ({ target }) => { if (target === form) form.querySelector(".main").disabled = true; });
 form.addEventListener("htmx:afterRequest", ({ target, detail }) => {
-  if (target === form) form.querySelector(".main").disabled = Boolean(detail.xhr.getResponseHeader("HX-Redirect")); // it leaves
+  if (target !== form) return;
+  const leaves = Boolean(detail.xhr.getResponseHeader("HX-Redirect"));
+  form.querySelector(".main").disabled = leaves;
+  if (leaves) renewKey();
 });
+window.addEventListener("pageshow", () => { form.querySelector(".main").disabled = false; }); // also where one comes back
 
 // A refusal of the service says what is wrong, for the place of the answer. One of a proxy has no request id.
 form.addEventListener("htmx:beforeSwap", ({ detail }) => {

@@ -1,0 +1,117 @@
+"""Pages beside others: answers that are cut off, six connections for all pages, changes of another admin, odd texts."""
+
+import html
+import re
+import uuid
+from collections.abc import Callable
+
+import httpx2
+from playwright.sync_api import BrowserContext, Page, Route, expect
+
+from longshore.access.tokens import Level
+from tests.access.users import Person, new_person
+from tests.console.conftest import sign_in
+from tests.console.test_pages import go
+from tests.service import CHAIN, Longshore, export_body
+
+SHOW = """hidden => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+DESTINATION = {"kind": "memory", "settings": {"shelf": "top"}, "secret": {"password": "correct horse"}}
+CONNECTIONS = 6  # of a browser to one host
+
+
+def test_second_click_after_a_lost_answer_finds_the_task_of_the_first(
+    page: Page, client: httpx2.Client, cut_off: set[str]
+) -> None:
+    def cut(route: Route) -> None:
+        route.fetch(max_redirects=0)
+        route.abort()
+
+    def tasks() -> int:
+        listed = client.get("/tasks", params={"limit": 20}).json()
+        return sum(task["desc"].startswith("made once") for task in listed)
+
+    go(page, "new")
+    cut_off.add(f"/console/{CHAIN}/new")
+    page.route("**/new", cut, times=1)
+    page.get_by_label("Description").fill("made once")
+    page.get_by_role("button", name="Create the export").click()
+    expect(page.locator("#message")).to_contain_text("did not answer")
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url("**/tasks/*")
+    assert tasks() == 1
+    page.go_back()
+    page.get_by_label("Description").fill("made once, and again")
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url("**/tasks/*")
+    assert tasks() == 2
+
+
+def test_pages_of_tasks_that_are_not_visible_hold_no_connection_and_catch_up(
+    service: Longshore, context: Callable[..., BrowserContext], client: httpx2.Client
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
+    person, browser = new_person(service, _1764=Level.WRITE), context()
+    pages = [browser.new_page() for _ in range(CONNECTIONS + 1)]
+    sign_in(pages[0], person)
+    for page in pages[:CONNECTIONS]:
+        go(page, f"tasks/{task}")
+        page.evaluate(SHOW, True)
+    go(pages[-1], f"tasks/{task}")
+    expect(pages[-1].get_by_role("button", name="Cancel")).to_be_visible()
+    client.post(f"/tasks/{task}/cancel")
+    expect(pages[-1].get_by_role("button", name="Cancel")).to_be_hidden()
+    expect(pages[0].get_by_role("button", name="Cancel")).to_be_visible()
+    pages[0].evaluate(SHOW, False)
+    expect(pages[0].get_by_role("button", name="Cancel")).to_be_hidden()
+
+
+def test_change_that_another_admin_made_meanwhile_is_not_overwritten(person: Person) -> None:
+    with person.client() as admin:
+        made = admin.post("/destinations", json=DESTINATION | {"name": f"shelf-{uuid.uuid4().hex[:8]}"}).json()
+        path = f"/console/{CHAIN}/destinations/{made['id']}/change"
+        [revision] = re.findall(r'name="revision" value="([^"]+)"', admin.get(path).text)
+        form = {"revision": html.unescape(revision), "/settings/shelf": "of this admin"}
+        assert admin.patch(f"/destinations/{made['id']}", json={"settings": {"shelf": "of another"}}).status_code == 200
+        for _ in range(2):
+            refused = admin.post(path, data=form)
+            assert (refused.status_code, "open the form again" in refused.text) == (412, True)
+        assert admin.get(f"/destinations/{made['id']}").json()["settings"]["shelf"] == "of another"
+        [revision] = re.findall(r'name="revision" value="([^"]+)"', admin.get(path).text)
+        assert admin.post(path, data=form | {"revision": html.unescape(revision)}).status_code == 303
+        assert admin.get(f"/destinations/{made['id']}").json()["settings"]["shelf"] == "of this admin"
+
+
+LEAKS = """mark => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+    while (texts.nextNode()) {
+        const { data, parentElement } = texts.currentNode;
+        if (!data.includes("\u202e") || parentElement.closest("option, script, template")) continue;
+        const isAlone = data.trim() === mark && getComputedStyle(parentElement).unicodeBidi.startsWith("isolate");
+        if (!isAlone) found.push(parentElement.outerHTML);
+    }
+    return found;
+}"""
+
+
+def test_texts_with_characters_that_reverse_what_follows_reverse_themselves_alone(
+    page: Page, client: httpx2.Client, person: Person
+) -> None:
+    mark = "\u202egnp.exe"
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": []}
+    stored = client.post("/segments", json={"chain": CHAIN, "name": mark, "segment": segment}).json()["id"]
+    body = {**export_body(cron="0 3 * * *", segment_id=stored), "desc": mark, "debug": mark}
+    body["trigger"].pop("once")
+    made = client.post("/tasks", json=body)
+    assert made.status_code == 201, made.text
+    task = made.json()["id"]
+    with person.client() as admin:
+        assert admin.post("/service_clients", json={"name": mark, "contact": mark}).status_code == 201
+    for path in ("tasks", f"tasks/{task}", "schedules", "segments", "access"):
+        go(page, path)
+        assert mark in (page.locator("main").text_content() or ""), path
+        assert page.evaluate(LEAKS, mark) == [], path
+    client.delete(f"/tasks/{task}")
+    client.delete(f"/segments/{stored}")
