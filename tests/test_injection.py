@@ -12,7 +12,7 @@ import httpx2
 import msgspec
 import pytest
 
-from longshore.database.session_settings import SESSION
+from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.exports import catalog, formats
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
 from longshore.exports.ranges import source_of
@@ -199,7 +199,7 @@ def test_no_value_gets_out_of_the_copy_through_the_name_of_a_column(service: Lon
 
 
 async def copies(url: str) -> None:
-    connection = await asyncpg.connect(url, server_settings=SESSION)
+    connection = await asyncpg.connect(url, server_settings=PINNED_SETTINGS)
     index = catalog.load()["wallet-ledger"]
     known = await connection.fetch("select id, kind from loyalty.wallet_ledger where chain_id = $1", CHAIN)
     expected = {(row["kind"], str(row["id"])) for row in known}

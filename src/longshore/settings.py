@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         float, Meta(ge=0, le=100_000, description="MB that one export may write in a second; 0: any number")
     ] = 0.0
     worker_metrics_port: Annotated[
-        int, Meta(ge=0, le=65535, description="port on `host` that a worker tells Prometheus at; 0: none")
+        int, Meta(ge=0, le=65535, description="port on `host` where Prometheus reads the metrics of a worker; 0: none")
     ] = 0
     heartbeat_timeout: Annotated[
         float, Meta(ge=1, le=3600, description="seconds without a heartbeat after which a worker counts as lost")
@@ -128,7 +128,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         int, Meta(ge=1, le=8000, description="long polls and event streams that one address may have open")
     ] = 2000
     trusted_proxies: Annotated[
-        str, Meta(description="addresses and networks, with commas between, whose X-Forwarded-* are believed")
+        str,
+        Meta(description="addresses and networks of proxies whose X-Forwarded-* headers count, with commas between"),
     ] = ""
     cors_origins: Annotated[
         str, Meta(description="origins whose pages may read answers, with commas between; empty: none")

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from longshore.console.charts import HEIGHT, Column, Span, change_of, columns, line_of_time
+from longshore.console.charts import HEIGHT, BarValue, TimeRange, bar_chart, change_of, line_of_time
 from longshore.console.rendering import TEMPLATES, in_digits
 from longshore.console.schedules import days_of, planned_week
 from longshore.tasks.planned import PlannedTask
@@ -21,8 +21,8 @@ def planned(**schedule: object) -> PlannedTask:
     return PlannedTask(1, "x", ["users"], "READY", False, times, due, NOW, None, None, NOW)
 
 
-def test_columns_are_as_high_as_their_values_and_half_is_half() -> None:
-    chart = columns("Rows", [Column("run 1", [("done", 200)]), Column("run 2", [("done", 100)])], in_digits)
+def test_bars_are_as_high_as_their_values_and_half_is_half() -> None:
+    chart = bar_chart("Rows", [BarValue("run 1", [("done", 200)]), BarValue("run 2", [("done", 100)])], in_digits)
     full, half = chart.bars
     assert (full.height, half.height, chart.max) == (HEIGHT, HEIGHT / 2, "200")
     assert half.y + half.height == full.y + full.height == HEIGHT
@@ -30,13 +30,13 @@ def test_columns_are_as_high_as_their_values_and_half_is_half() -> None:
 
 
 def test_failed_run_without_rows_is_still_drawn_and_a_day_without_failures_has_no_red() -> None:
-    assert [bar.kind for bar in columns("", [Column("", [("error", 0)], always=True)], in_digits).bars] == ["error"]
-    assert [bar.kind for bar in columns("", [Column("", [("done", 3), ("error", 0)])], in_digits).bars] == ["done"]
+    assert [bar.kind for bar in bar_chart("", [BarValue("", [("error", 0)], always=True)], in_digits).bars] == ["error"]
+    assert [bar.kind for bar in bar_chart("", [BarValue("", [("done", 3), ("error", 0)])], in_digits).bars] == ["done"]
 
 
 def test_short_spans_stay_visible_within_a_line_of_time() -> None:
     end = NOW + timedelta(days=30)
-    chart = line_of_time("", [Span(NOW, NOW, "done", ""), Span(end, end, "error", "")], NOW, end)
+    chart = line_of_time("", [TimeRange(NOW, NOW, "done", ""), TimeRange(end, end, "error", "")], NOW, end)
     assert all(bar.width > 0 and bar.x >= 0 and bar.x + bar.width <= 100 for bar in chart.bars)
 
 

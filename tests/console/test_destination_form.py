@@ -10,7 +10,7 @@ from longshore.console.destination_form import (
     fields_of,
     form_violations,
     label_of,
-    settings_in_words,
+    setting_texts,
     texts_of,
     values_of,
 )
@@ -65,7 +65,7 @@ def test_stored_settings_come_back_from_their_form_as_they_were() -> None:
 def test_settings_are_shown_with_labels_and_without_those_that_are_empty() -> None:
     schema = schemas("s3")[0]
     settings = {"kms_key_id": "k" * 100, "bucket": "b", "prefix": "", "path_style": True, "encryption": None}
-    assert settings_in_words(schema, settings) == [("Bucket", "b"), ("KMS key ID", "k" * 100), ("Path style", "yes")]
+    assert setting_texts(schema, settings) == [("Bucket", "b"), ("KMS key ID", "k" * 100), ("Path style", "yes")]
     assert distinctive_settings(schema, settings) == [("Bucket", "b"), ("Path style", "yes")]
     assert distinctive_settings(None, {"shelf": "top"}) == [("Shelf", "top")]
     assert label_of("sslmode") == "TLS mode"

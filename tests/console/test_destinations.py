@@ -104,7 +104,7 @@ def test_test_of_a_new_destination_keeps_what_is_typed(page: Page) -> None:
     page.get_by_label("Name", exact=True).fill(new_name())
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Test").click()
-    expect(page.locator("#settings-1-fault")).to_have_text("is required")
+    expect(page.locator("#settings-1-problem")).to_have_text("is required")
     page.get_by_label("Shelf").fill("top")
     page.get_by_role("button", name="Test").click()
     expect(page.get_by_role("heading", name="The test worked")).to_be_visible()
@@ -118,7 +118,7 @@ def test_violations_of_a_destination_stand_beside_their_fields(admin: httpx2.Cli
     form |= {"/secret/private_key": "line\r\nline", "/secret/password": "hidden words"}
     answer = admin.post(f"{BASE}/new", data=form)
     assert answer.status_code == 400
-    beside = dict(re.findall(r'<span class="fault beside" id="([a-z0-9-]+)-fault">([^<]*)', answer.text))
+    beside = dict(re.findall(r'<span class="problem beside" id="([a-z0-9-]+)-problem">([^<]*)', answer.text))
     assert set(beside) == {"name", "settings-2", "settings-3"}
     assert beside["settings-2"] == "is required"
     assert "expected an integer" in beside["settings-3"]
@@ -126,7 +126,7 @@ def test_violations_of_a_destination_stand_beside_their_fields(admin: httpx2.Cli
     assert "hidden words" not in answer.text
     form |= {"name": new_name(), "/settings/username": "anna", "/settings/port": "22"}
     answer = admin.post(f"{BASE}/new", data=form)
-    beside = dict(re.findall(r'<span class="fault beside" id="([a-z0-9-]+)-fault">([^<]*)', answer.text))
+    beside = dict(re.findall(r'<span class="problem beside" id="([a-z0-9-]+)-problem">([^<]*)', answer.text))
     assert beside["secret"] == "expected a password or a private_key"
 
 
@@ -228,7 +228,7 @@ def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.C
     page.get_by_label("Path of each file").fill("loyalty/{index}/{name}")
     expect(page.locator("#python")).to_contain_text("deliver=[")
     page.get_by_role("button", name="Create the export").click()
-    expect(page.locator(".fault")).to_contain_text("has no {run}")
+    expect(page.locator(".problem")).to_contain_text("has no {run}")
     page.get_by_label("Replace files that lie there").check()
     page.get_by_role("button", name="Create the export").click()
     page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))

@@ -147,10 +147,10 @@ def test_a_running_export_is_cancelled(service: Longshore, page: Page, client: h
         page.wait_for_url(f"**/tasks/{task}")
         expect(state(page)).to_have_text("ERROR")
     expect(page.locator(".log")).to_contain_text("cancelled")
-    expect(page.locator(".fault.reason")).to_contain_text("cancelled by user")
+    expect(page.locator(".problem.reason")).to_contain_text("cancelled by user")
     page.get_by_role("button", name="Run now").click()
     expect(state(page)).to_have_text("DONE", timeout=30_000)
-    expect(page.locator(".fault.reason")).to_have_count(0)
+    expect(page.locator(".problem.reason")).to_have_count(0)
     expect(page.locator("tr[id^=run-]")).to_have_count(2)
 
 
@@ -172,7 +172,7 @@ def test_schedule_is_paused_resumed_and_backfilled_without_scripts(
     page.get_by_label("Times after").fill("2026-05-01T04:00")
     page.get_by_label("Up to").fill("2026-05-01T04:00")
     page.get_by_role("button", name="Backfill", exact=True).click()
-    expect(page.locator(".fault")).to_contain_text("expected a time after `start`")
+    expect(page.locator(".problem")).to_contain_text("expected a time after `start`")
     page.goto(f"/console/{CHAIN}/tasks/{task}")
     page.get_by_label("Missed runs").select_option("none")
     page.get_by_role("button", name="Resume").click()
@@ -375,8 +375,8 @@ def test_new_export_is_made_without_scripts(
     page.get_by_label("Begins").select_option("cron")
     page.get_by_label("Cron expression").fill("every day")
     page.get_by_role("button", name="Create the export").click()
-    expect(page.locator(".fault")).to_contain_text("/target/split")
-    expect(page.locator(".fault")).to_contain_text("/trigger/cron")
+    expect(page.locator(".problem")).to_contain_text("/target/split")
+    expect(page.locator(".problem")).to_contain_text("/trigger/cron")
 
 
 def test_files_of_a_run_of_several_indexes_are_listed_with_links(page: Page, client: httpx2.Client) -> None:
@@ -491,7 +491,7 @@ def test_export_of_a_stored_segment_never_becomes_one_of_every_row(
         go(page, address)
         expect(page.get_by_label("Segment", exact=True).locator("option:checked")).to_contain_text("does not exist")
         page.get_by_role("button", name="Create the export").click()
-        expect(page.locator(".fault").first).to_contain_text("segment_id")
+        expect(page.locator(".problem").first).to_contain_text("segment_id")
 
 
 def test_forecast_of_a_stored_segment_compares_large_numbers_exactly(

@@ -6,7 +6,7 @@ import shlex
 from decimal import Decimal
 from typing import Any
 
-from longshore.console.repeated import ExportBody
+from longshore.console.copied_export import ExportBody
 from longshore.console.snippets import snippets_of
 
 RULE = {"field_name": "id", "field_type": "number", "operator": "is_one_of", "value": [2**53 + 1, Decimal("0.50")]}

@@ -30,13 +30,13 @@ def test_failed_run_shows_its_reason_on_top_in_red_and_in_the_list(page: Page, c
     task = failed(client, desc="fails " + "x" * 190)
     reason = client.get(f"/tasks/{task}", params={"log_limit": 100}).json()["logs"][-2]["msg"].removeprefix("failed: ")
     go(page, f"tasks/{task}")
-    banner = page.locator(".fault.reason")
+    banner = page.locator(".problem.reason")
     expect(banner).to_contain_text(reason)
-    ys = "['.fault.reason', '#runs'].map(each => document.querySelector(each).getBoundingClientRect().y)"
+    ys = "['.problem.reason', '#runs'].map(each => document.querySelector(each).getBoundingClientRect().y)"
     above, below = page.evaluate(ys)
     assert above < below
     # Not of the locator's element, which an update of the page may just have replaced: that one has no style.
-    red = page.evaluate("getComputedStyle(document.querySelector('.fault.reason')).color")
+    red = page.evaluate("getComputedStyle(document.querySelector('.problem.reason')).color")
     expect(page.locator("#now progress")).to_have_class("failed")
     expect(page.locator("tr#run-1 .reason")).to_contain_text(reason[:50])
     go(page, f"tasks?q={task}")

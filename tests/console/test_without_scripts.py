@@ -174,4 +174,4 @@ def test_export_has_columns_and_rules_without_scripts_and_rules_are_stored(plain
     go(plain, "new?index=wallet-ledger")
     rule(plain, 1, "amount", "is_greater_than", "many")
     plain.get_by_role("button", name="Create the export").click()
-    expect(plain.locator(".fault")).to_contain_text("/trigger/segment/rules/0/value")
+    expect(plain.locator(".problem")).to_contain_text("/trigger/segment/rules/0/value")

@@ -221,7 +221,7 @@ async def pending(url: str) -> list[str]:
 def test_two_migrations_at_once_take_turns(tmp_path: Path) -> None:
     with embedded_server(tmp_path / "data") as url, ExitStack() as stack:
         held = ExitStack()
-        held.enter_context(in_use(url, f"select pg_advisory_lock({migrate.ADVISORY_LOCK})"))
+        held.enter_context(in_use(url, f"select pg_advisory_lock({migrate.MIGRATION_LOCK})"))
         command = [sys.executable, "-m", "longshore", "migrate"]
 
         def waiting() -> int:

@@ -13,8 +13,8 @@ import pytest
 
 from longshore.database.connect import connected, open_pool
 from longshore.database.migrate import migrate
+from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.database.requirements import require_sessions
-from longshore.database.session_settings import SESSION
 from longshore.database.tls import open_by_mode
 from longshore.errors import LongshoreError
 from tests.command import failed, run
@@ -161,12 +161,17 @@ def test_every_session_keeps_its_pinned_settings(server: DebianPostgres, pooled:
     async def held(url: str) -> dict[str, str]:
         found = 'select name, current_setting(name) from pg_settings where lower(name collate "C") = any($1)'
         async with open_pool(url, size=1, name="test", lock_timeout="7s") as pool:
-            return {row[0].lower(): row[1] for row in await pool.fetch(found, [*SESSION])}
+            return {row[0].lower(): row[1] for row in await pool.fetch(found, [*PINNED_SETTINGS])}
 
     with pgbouncer(server, {"postgres": "postgres"}) as port:
         url = server.tcp("postgres", "postgres")
         found = in_own_loop(held(url.replace(str(server.port), str(port)) if pooled else url))
-    expected = {**SESSION, "lock_timeout": "7s", "search_path": found["search_path"], "tcp_user_timeout": "20000"}
+    expected = {
+        **PINNED_SETTINGS,
+        "lock_timeout": "7s",
+        "search_path": found["search_path"],
+        "tcp_user_timeout": "20000",
+    }
     assert found["search_path"] in ("", '""')
     assert expected.keys() - found.keys() == {"transaction_timeout"}  # which PostgreSQL 15 does not know
     assert found == {name: expected[name] for name in found}

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import asyncpg
 import pytest
 
-from longshore.database.session_settings import SESSION
+from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
 from tests.service import Longshore, in_own_loop
@@ -31,7 +31,7 @@ def test_times_have_six_decimals_and_a_z_whatever_their_decimals_are(idle: Longs
     expected = [f"{time.isoformat(timespec='microseconds')}Z" for time in times]
 
     async def spelled() -> list[str]:
-        connection = await asyncpg.connect(idle.url, server_settings=SESSION)
+        connection = await asyncpg.connect(idle.url, server_settings=PINNED_SETTINGS)
         try:
             return [row[0] for row in await connection.fetch(statement, [*expected, *BEYOND])]
         finally:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from longshore.database.connect import open_pool
-from longshore.database.session_settings import SESSION
+from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.exports import snapshot
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.files.partitions import PartitionKey
@@ -106,7 +106,7 @@ def unusual(name: str, kind: str, setting: str, values: list[str] | None) -> str
     if kind == "bool":
         return "off" if setting == "on" else "on"
     assert kind == "enum" and values is not None, f"{name} needs an unusual value in this test, or a reason in EXEMPT"
-    return next(value for value in reversed(values) if value not in (setting, SESSION.get(name.lower())))
+    return next(value for value in reversed(values) if value not in (setting, PINNED_SETTINGS.get(name.lower())))
 
 
 async def make_databases(url: str, table: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import httpx2
 
-from longshore.database.session_settings import SESSION
+from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.tasks import requests
 from tests.faults.attempts import new_task
 from tests.faults.conftest import Create
@@ -32,7 +32,7 @@ def test_a_waiting_task_whose_message_is_lost_is_found_by_a_worker_that_runs(
     service: Longshore, client: httpx2.Client, create: Create
 ) -> None:
     async def create_without_message() -> int:
-        connection = await asyncpg.connect(service.url, server_settings=SESSION)
+        connection = await asyncpg.connect(service.url, server_settings=PINNED_SETTINGS)
         try:
             async with connection.transaction():
                 task = await requests.create(connection, new_task())

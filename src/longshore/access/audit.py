@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, as_json, fetch_page
+from longshore.database.rows import Page, fetch_page, raw_json
 from longshore.tasks.model import ChainId
 
 RECORD = """
@@ -108,4 +108,4 @@ async def entries(pool: Pool, chain: ChainId, conditions: AuditFilter, page: Pag
 
 
 def _entry(details: str | None, **columns: Any) -> Entry:
-    return Entry(details=as_json(details), **columns)
+    return Entry(details=raw_json(details), **columns)

@@ -164,7 +164,7 @@ def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
         if server[1] is not None:
             attributes["server.port"] = int(server[1])  # Granian gives text
     parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
-    return tracing.span(method if method in METHODS else "HTTP", attributes, of=parent, kind="server")
+    return tracing.span(method if method in METHODS else "HTTP", attributes, parent=parent, kind="server")
 
 
 def _complete_span(span: Any, label: str, route: str, status: int) -> None:

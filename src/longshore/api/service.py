@@ -38,7 +38,7 @@ from longshore.tasks.quotas import Usage
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import RELEASE_SIGNAL, Waiters
 from longshore.telemetry import tracing
-from longshore.telemetry.metrics import of_pools
+from longshore.telemetry.metrics import export_pool_metrics
 from longshore.vault import Vault, open_vault
 
 log = structlog.get_logger()
@@ -104,7 +104,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         open_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **read_only) as source,
     ):
         await retry_until_available(migrate.check_schema, pool)
-        stack.enter_context(of_pools(api=pool, preview=source))
+        stack.enter_context(export_pool_metrics(api=pool, preview=source))
         vault = open_vault(settings)
         lifetimes = Lifetimes(settings.session_idle, settings.session_life)
         sessions = Sessions(pool, lifetimes)

@@ -10,13 +10,14 @@ from longshore.api.routes import endpoints_of
 from longshore.api.static import static_files
 from longshore.console import (
     access,
-    admin,
+    audit,
     destinations,
     export,
     run,
     schedules,
     segments,
     sign_in,
+    system,
     task,
     tasks,
 )
@@ -27,7 +28,7 @@ assets = static_files("/console/static", STATIC, sorted(path.name for path in ST
 router = Router(
     path="/",
     route_handlers=[
-        *endpoints_of(sign_in, tasks, task, run, schedules, export, segments, destinations, access, admin),
+        *endpoints_of(sign_in, tasks, task, run, schedules, export, segments, destinations, access, audit, system),
         assets,
     ],
     exception_handlers={Exception: to_page},

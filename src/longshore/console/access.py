@@ -20,7 +20,7 @@ from longshore.api.guard import admitted, shown_session
 from longshore.api.problems import problem
 from longshore.api.service import AnyRequest
 from longshore.api.users import UserId
-from longshore.console.pages import as_json, as_number, form_of, redirect, render_page
+from longshore.console.pages import as_number, form_of, json_body, redirect, render_page
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
@@ -96,15 +96,19 @@ def _all_values(body: bytes) -> dict[str, list[str]]:
 async def add_client(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create a service client."""
     return await _carry_out(
-        request, body, "client", lambda fields: client_api.create_service_client.fn(request, as_json(fields))
+        request, body, "client", lambda fields: client_api.create_service_client.fn(request, json_body(fields))
     )
 
 
 @post("/console/{chain:int}/access/clients/{id:str}", include_in_schema=False)
-async def turn_client(request: AnyRequest, id: ClientId, body: RawBody) -> Redirect:
+async def enable_or_disable_client(request: AnyRequest, id: ClientId, body: RawBody) -> Redirect:
     """Turn a service client on or off."""
-    await client_api.change_service_client.fn(request, id, as_json({"enabled": form_of(body).get("enabled") == "true"}))
+    await client_api.change_service_client.fn(request, id, _enabled(body))
     return redirect(request, "access")
+
+
+def _enabled(body: bytes) -> RawBody:
+    return json_body({"enabled": form_of(body).get("enabled") == "true"})
 
 
 @post("/console/{chain:int}/access/tokens", status_code=200, include_in_schema=False)
@@ -123,7 +127,7 @@ async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
             value["indexes"] = values["indexes"]
         if expires:
             value["expires"] = with_offset(expires, zone_of(request, ""))
-        return await client_api.create_access_token.fn(request, as_json(value))
+        return await client_api.create_access_token.fn(request, json_body(value))
 
     return await _carry_out(request, body, "token", create)
 
@@ -145,13 +149,13 @@ async def revoke_own_profile(request: AnyRequest, id: TokenId) -> Redirect:
 @post("/console/{chain:int}/access/users", status_code=200, include_in_schema=False)
 async def add_user(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create a user."""
-    return await _carry_out(request, body, "user", lambda fields: user_api.create_user.fn(request, as_json(fields)))
+    return await _carry_out(request, body, "user", lambda fields: user_api.create_user.fn(request, json_body(fields)))
 
 
 @post("/console/{chain:int}/access/users/{id:str}", include_in_schema=False)
-async def turn_user(request: AnyRequest, id: UserId, body: RawBody) -> Redirect:
+async def enable_or_disable_user(request: AnyRequest, id: UserId, body: RawBody) -> Redirect:
     """Turn a user's level for the chain on or off."""
-    await user_api.change_user.fn(request, id, as_json({"enabled": form_of(body).get("enabled") == "true"}))
+    await user_api.change_user.fn(request, id, _enabled(body))
     return redirect(request, "access")
 
 
@@ -172,7 +176,7 @@ async def set_password(request: AnyRequest, body: RawBody) -> Response[str]:
     async def change(fields: dict[str, str]) -> None:
         await _as_user(request)
         try:
-            await auth.change_password.fn(request, as_json(fields))
+            await auth.change_password.fn(request, json_body(fields))
         finally:
             request.scope["user"] = caller
 

@@ -6,15 +6,15 @@ from datetime import date, datetime
 import msgspec
 
 HEIGHT = 100
-"""Of a chart of columns, in pixels."""
+"""Of a bar chart, in pixels."""
 MIN_HEIGHT = 2.0
-"""Of a column that is not nothing."""
+"""Of a bar that is not nothing."""
 MIN_WIDTH = 0.4
-"""Of a span of time, in percent."""
+"""Of a time range, in percent."""
 FILLED = 0.75
-"""The part of its place that a column fills; the rest is the gap to the next one."""
+"""The part of its place that a bar fills; the rest is the gap to the next one."""
 MAX_WIDTH = 6.0
-"""Of a column, in percent."""
+"""Of a bar, in percent."""
 LINE_HEIGHT, MARGIN = 24, 3
 """Pixels of a line of time, and those above and below its bars."""
 
@@ -31,14 +31,14 @@ class Bar(msgspec.Struct, frozen=True):
     title: str
 
 
-class Column(msgspec.Struct, frozen=True):
-    """A value of a chart of columns, from its parts, the lowest first."""
+class BarValue(msgspec.Struct, frozen=True):
+    """A bar, from its parts, the lowest first."""
 
     label: str
     parts: Sequence[tuple[str, float]]
     """Kind and value."""
-    words: str | None = None
-    """The value in words; None: as the chart says its values."""
+    text: str | None = None
+    """The value as a text; None: as the chart formats its values."""
     always: bool = False
     """Whether it is drawn although its value is zero, such as that of a run that failed."""
 
@@ -49,7 +49,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """A chart of columns, or a line of time."""
+    """A bar chart, or a line of time."""
 
     title: str
     bars: list[Bar]
@@ -61,8 +61,8 @@ class Chart(msgspec.Struct, frozen=True):
     height: int = HEIGHT
 
 
-def columns(title: str, values: Sequence[Column], say: Callable[[float], str]) -> Chart:
-    """Return a chart of columns from zero to the greatest value. `say`: returns a value in words."""
+def bar_chart(title: str, values: Sequence[BarValue], format_value: Callable[[float], str]) -> Chart:
+    """Return a bar chart from zero to the greatest value."""
     greatest = max((each.value for each in values), default=0)
     place = 100 / max(1, len(values))
     width = min(place * FILLED, MAX_WIDTH)
@@ -74,15 +74,15 @@ def columns(title: str, values: Sequence[Column], say: Callable[[float], str]) -
                 continue
             height = max(MIN_HEIGHT, value / greatest * HEIGHT) if greatest else MIN_HEIGHT
             top = max(0.0, top - height)
-            label = f"{each.label}: {each.words or say(each.value)}"
+            label = f"{each.label}: {each.text or format_value(each.value)}"
             x = number * place + (place - width) / 2
             bars.append(Bar(round(x, 3), round(width, 3), round(top, 1), round(height, 1), kind, label))
     ends = (values[0].label, values[-1].label) if values else ("", "")
-    return Chart(title, bars, say(greatest), *ends)
+    return Chart(title, bars, format_value(greatest), *ends)
 
 
-class Span(msgspec.Struct, frozen=True):
-    """A span of time in a line of time."""
+class TimeRange(msgspec.Struct, frozen=True):
+    """A bar of a line of time."""
 
     start: datetime
     end: datetime
@@ -90,18 +90,18 @@ class Span(msgspec.Struct, frozen=True):
     title: str
 
 
-def line_of_time(title: str, spans: Sequence[Span], start: datetime, end: datetime) -> Chart:
-    """Return spans of time as bars, from `start` to `end`."""
+def line_of_time(title: str, ranges: Sequence[TimeRange], start: datetime, end: datetime) -> Chart:
+    """Return time ranges as bars, from `start` to `end`."""
     whole = max(1.0, (end - start).total_seconds())
 
     def place(moment: datetime) -> float:
         return min(100.0, max(0.0, (moment - start).total_seconds() / whole * 100))
 
     bars = []
-    for span in spans:
-        width = max(MIN_WIDTH, place(span.end) - place(span.start))
-        x = min(place(span.start), 100 - width)
-        bars.append(Bar(round(x, 3), round(width, 3), MARGIN, LINE_HEIGHT - 2 * MARGIN, span.kind, span.title))
+    for each in ranges:
+        width = max(MIN_WIDTH, place(each.end) - place(each.start))
+        x = min(place(each.start), 100 - width)
+        bars.append(Bar(round(x, 3), round(width, 3), MARGIN, LINE_HEIGHT - 2 * MARGIN, each.kind, each.title))
     return Chart(title, bars, "", start, end, LINE_HEIGHT)
 
 

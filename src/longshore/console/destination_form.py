@@ -50,57 +50,57 @@ class FormViolations(msgspec.Struct, frozen=True):
     """With their pointers."""
 
 
-def fields_of(part: str, schema: Schema, texts: Mapping[str, str], *, hidden: bool = False) -> list[Field]:
+def fields_of(member: str, schema: Schema, texts: Mapping[str, str], *, hidden: bool = False) -> list[Field]:
     """Return the inputs for the properties of a schema.
 
-    `part`: the member of the body, `settings` or `secret`. `texts`: what the inputs begin with, by name. `hidden`:
+    `member`: of the body, `settings` or `secret`. `texts`: what the inputs begin with, by name. `hidden`:
     whether they take a secret.
     """
     return [
         Field(
-            name=pointer(f"/{part}", name),
-            id=f"{part}-{number}",
+            name=pointer(f"/{member}", name),
+            id=f"{member}-{number}",
             label=label_of(name),
             hint=about.get("description", ""),
             control=_control(about, hidden=hidden),
             required=name in schema.get("required", ()),
             choices=_choices(about, required=name in schema.get("required", ())),
-            value="" if hidden else texts.get(pointer(f"/{part}", name), ""),
+            value="" if hidden else texts.get(pointer(f"/{member}", name), ""),
         )
         for number, (name, about) in enumerate(schema["properties"].items(), start=1)
     ]
 
 
-def texts_of(part: str, schema: Schema, values: Mapping[str, Any]) -> dict[str, str]:
+def texts_of(member: str, schema: Schema, values: Mapping[str, Any]) -> dict[str, str]:
     """Return what the inputs of a schema hold for these values, by name; for a missing one that is its default."""
     return {
-        pointer(f"/{part}", name): _text(values.get(name, about.get("default")))
+        pointer(f"/{member}", name): _text(values.get(name, about.get("default")))
         for name, about in schema["properties"].items()
     }
 
 
-def values_of(part: str, schema: Schema, form: Mapping[str, str]) -> dict[str, Any]:
+def values_of(member: str, schema: Schema, form: Mapping[str, str]) -> dict[str, Any]:
     """Return a member of the body from the fields that a browser has sent, without those that are empty or defaults."""
     values = {}
     for name, about in schema["properties"].items():
-        text = form.get(pointer(f"/{part}", name), "").replace("\r\n", "\n")
+        text = form.get(pointer(f"/{member}", name), "").replace("\r\n", "\n")
         if text and text != _text(about.get("default")):
             values[name] = _value(about, text)
     return values
 
 
-def settings_in_words(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def setting_texts(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return label and text of the settings that have a value. `schema`: None where the kind is not installed."""
     properties = schema["properties"] if schema else {}
     names = sorted(settings, key=lambda name: list(properties).index(name) if name in properties else len(properties))
-    return [(label_of(name), text) for name in names if (text := _in_words(settings[name]))]
+    return [(label_of(name), text) for name in names if (text := _shown(settings[name]))]
 
 
 def distinctive_settings(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return label and text of the settings that tell destinations of a kind apart: short ones other than defaults."""
     properties = schema["properties"] if schema else {}
     own = {name: value for name, value in settings.items() if value != properties.get(name, {}).get("default")}
-    return [(label, text) for label, text in settings_in_words(schema, own) if len(text) <= SHORT_CHARACTERS]
+    return [(label, text) for label, text in setting_texts(schema, own) if len(text) <= SHORT_CHARACTERS]
 
 
 def form_violations(violations: Sequence[Violation], fields: Sequence[Field]) -> FormViolations:
@@ -149,7 +149,7 @@ def _control(about: Schema, *, hidden: bool) -> Control:
 
 
 def _choices(about: Schema, *, required: bool) -> list[tuple[str, str]]:
-    choices = [(_text(option), _in_words(option)) for option in _options(about)]
+    choices = [(_text(option), _shown(option)) for option in _options(about)]
     return choices if required or about.get("default") is not None else [("", "not set"), *choices]
 
 
@@ -175,5 +175,5 @@ def _text(value: Any) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
-def _in_words(value: Any) -> str:
+def _shown(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else _text(value)

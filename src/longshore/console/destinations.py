@@ -22,11 +22,11 @@ from longshore.console.destination_form import (
     distinctive_settings,
     fields_of,
     form_violations,
-    settings_in_words,
+    setting_texts,
     texts_of,
     values_of,
 )
-from longshore.console.pages import as_json, form_of, paging, redirect, render_page
+from longshore.console.pages import form_of, json_body, paging, redirect, render_page
 from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
@@ -106,9 +106,9 @@ async def create_destination(request: AnyRequest, body: RawBody) -> Response[str
     value = _body(form, fields)
     try:
         if "test" in fields:
-            test = await destinations.test_new_destination.fn(request, as_json(value))
+            test = await destinations.test_new_destination.fn(request, json_body(value))
             return await _form(request, form, Outcome(test=test))
-        new = (await destinations.create_destination.fn(request, as_json(value))).content
+        new = (await destinations.create_destination.fn(request, json_body(value))).content
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
     return redirect(request, f"destinations/{new.id}")
@@ -143,11 +143,11 @@ async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBo
     value = _body(form, fields)
     try:
         if "test" in fields:
-            test = await destinations.test_new_destination.fn(request, as_json(value))
+            test = await destinations.test_new_destination.fn(request, json_body(value))
             return await _form(request, form, Outcome(test=test))
         same = all(fields.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
-        parts = [*([] if same else ["settings"]), *(["secret"] if value["secret"] else [])]
-        changed = {part: value[part] for part in parts}
+        members = [*([] if same else ["settings"]), *(["secret"] if value["secret"] else [])]
+        changed = {member: value[member] for member in members}
         await destinations.change_stored(request, id, changed, expected=form.revision)
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
@@ -208,7 +208,7 @@ async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Res
         f"Change {form.name}" if form.destination else "New destination",
         form=form,
         kind_name=KIND_NAMES.get(form.kind.kind, form.kind.kind),
-        parts=[("settings", "Settings", settings), ("secret", "Secret", secret)],
+        members=[("settings", "Settings", settings), ("secret", "Secret", secret)],
         violations=form_violations(violations, settings + secret),
         **_outcome(outcome),
     )
@@ -227,7 +227,7 @@ async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset
         found.name,
         destination=found,
         kind_name=KIND_NAMES.get(found.kind, found.kind),
-        settings=settings_in_words(kind.settings if kind else None, _settings(found)),
+        settings=setting_texts(kind.settings if kind else None, _settings(found)),
         is_usable=kind is not None,
         deliveries=deliveries,
         **paging(Page(DELIVERIES_PAGE_SIZE, offset), more),

@@ -17,10 +17,10 @@ from longshore.api.idempotent import Key, claim_of
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
+from longshore.console.copied_export import NO_EXPORT, ExportBody, form_values, repeated_export
 from longshore.console.export_form import ExportForm, export_of, read_form
 from longshore.console.pages import redirect, render_page, to_violations
 from longshore.console.rendering import render
-from longshore.console.repeated import NO_EXPORT, ExportBody, form_values, repeated_export
 from longshore.console.rule_form import choices, operands
 from longshore.console.snippets import snippets_of
 from longshore.database.rows import Page, as_uuid

@@ -10,8 +10,8 @@ from longshore.access.tokens import Caller
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import visible_catalog
+from longshore.console.copied_export import NO_EXPORT, SCHEDULE_KEYS, ExportBody, repeated_export
 from longshore.console.pages import as_number
-from longshore.console.repeated import NO_EXPORT, SCHEDULE_KEYS, ExportBody, repeated_export
 from longshore.console.rule_form import segment_of
 from longshore.console.zones import with_offset
 from longshore.errors import NotFoundError

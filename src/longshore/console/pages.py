@@ -92,7 +92,7 @@ def form_of(body: bytes) -> dict[str, str]:
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
-def as_json(value: Any) -> RawBody:
+def json_body(value: Any) -> RawBody:
     """Return the JSON that a form stands for, as the body for an endpoint of the API."""
     return RawBody(JSON.encode(value))
 
@@ -103,15 +103,15 @@ def redirect(request: AnyRequest, path: str) -> Redirect:
     return Redirect(f"/console/{caller.chain}/{path}", status_code=303)
 
 
-def paging(part: Page, more: bool, **query: str) -> dict[str, str | None]:
+def paging(page: Page, more: bool, **query: str) -> dict[str, str | None]:
     """Return the addresses of the pages before and after one of a list, relative to the list, for its template."""
 
     def at(offset: int) -> str:
         return "?" + urlencode({**query, "offset": offset})
 
     return {
-        "older": at(part.offset + part.limit) if more else None,
-        "newer": at(max(0, part.offset - part.limit)) if part.offset else None,
+        "older": at(page.offset + page.limit) if more else None,
+        "newer": at(max(0, page.offset - page.limit)) if page.offset else None,
     }
 
 

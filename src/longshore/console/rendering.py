@@ -75,7 +75,7 @@ def _code(text: str) -> Markup:
     return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # it is escaped
 
 
-def _short(text: str) -> Markup:
+def _short_uuids(text: str) -> Markup:
     """Return a text with each UUID in it as its first eight digits."""
     shortened = UUID.sub(r'<span title="\g<0>">\1</span>', str(escape(text)))
     return Markup(shortened)  # noqa: S704  # it is escaped
@@ -102,7 +102,7 @@ TEMPLATES.filters |= {
     "ago": _ago,
     "raw": _raw,
     "code": _code,
-    "short": _short,
+    "short_uuids": _short_uuids,
     "reason": _reason,
 }
 TEMPLATES.globals |= {"version": __version__}

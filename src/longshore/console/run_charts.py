@@ -1,11 +1,11 @@
-"""The charts of a task's runs: a line of time, and columns of rows, bytes and seconds."""
+"""The charts of a task's runs: a line of time, and bar charts of rows, bytes and seconds."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
-from longshore.console.charts import Chart, Column, Span, change_of, columns, line_of_time
+from longshore.console.charts import BarValue, Chart, TimeRange, bar_chart, change_of, line_of_time
 from longshore.console.rendering import in_bytes, in_digits, in_seconds
 from longshore.tasks.model import Code, Run
 
@@ -14,7 +14,7 @@ class RunCharts(msgspec.Struct, frozen=True):
     """The charts of a task's runs, and what the newest result differs by from the one before."""
 
     time: Chart
-    columns: list[Chart]
+    bar_charts: list[Chart]
     change: str | None
 
 
@@ -24,22 +24,22 @@ def of_runs(runs: Sequence[Run]) -> RunCharts | None:
         return None
     oldest_first = list(reversed(runs))
     charts = [
-        columns("Rows", [_column(run, run.rows) for run in oldest_first], in_digits),
-        columns("Size", [_column(run, run.bytes) for run in oldest_first], in_bytes),
-        columns("Duration", [_column(run, run.seconds or 0) for run in oldest_first], in_seconds),
+        bar_chart("Rows", [_bar(run, run.rows) for run in oldest_first], in_digits),
+        bar_chart("Size", [_bar(run, run.bytes) for run in oldest_first], in_bytes),
+        bar_chart("Duration", [_bar(run, run.seconds or 0) for run in oldest_first], in_seconds),
     ]
     return RunCharts(_line(oldest_first), charts, _change(runs))
 
 
-def _column(run: Run, value: float) -> Column:
-    return Column(f"run {run.run}", [(run.state.lower(), value)], always=True)
+def _bar(run: Run, value: float) -> BarValue:
+    return BarValue(f"run {run.run}", [(run.state.lower(), value)], always=True)
 
 
 def _line(runs: Sequence[Run]) -> Chart:
     starts = [run.began for run in runs]
     ends = [_end(run) for run in runs]
     spans = [
-        Span(
+        TimeRange(
             run.began, _end(run), run.state.lower(), f"run {run.run}: {run.state}, {in_seconds(run.seconds) or 'runs'}"
         )
         for run in runs

@@ -20,8 +20,8 @@ from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.console.charts import Chart, Span, line_of_time
-from longshore.console.pages import as_json, form_of, paging, redirect, render_page
+from longshore.console.charts import Chart, TimeRange, line_of_time
+from longshore.console.pages import form_of, json_body, paging, redirect, render_page
 from longshore.console.rendering import in_seconds
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
@@ -57,8 +57,8 @@ async def show_schedules(
     """Return the runs of the next seven days, a line for each task. `zone`: the one whose days are meant."""
     service, caller = admitted(request)
     named = zone_of(request, zone)
-    part = Page(PAGE_SIZE, offset)
-    found, more = await planned.planned(service.pool, caller.chain, part)
+    page = Page(PAGE_SIZE, offset)
+    found, more = await planned.planned(service.pool, caller.chain, page)
     tasks = [task for task in found if task.due is not None or (task.schedule is not None and task.schedule.repeats)]
     days = days_of(found[0].now if found else datetime.now(UTC), ZoneInfo(named))
     lines = await asyncio.to_thread(_lines, tasks, days)
@@ -69,7 +69,7 @@ async def show_schedules(
         zone=named,
         days=[(day.astimezone(ZoneInfo(named)), number * 100 / DAYS) for number, day in enumerate(days[:-1])],
         lines=lines,
-        **paging(part, more),
+        **paging(page, more),
     )
 
 
@@ -93,11 +93,11 @@ def planned_week(task: PlannedTask, days: Sequence[datetime], max_times: int) ->
     times = times[:max_times]
     kind = "paused" if task.paused else "planned"
     spans = [
-        Span(first, min(end, last + DRAWN_RUN), kind, _in_words(first, last, number))
+        TimeRange(first, min(end, last + DRAWN_RUN), kind, _text(first, last, number))
         for first, last, number in _together(times, DRAWN_RUN if len(times) <= MAX_DRAWN else timedelta(hours=2))
     ]
     if cut:
-        spans.append(Span(times[-1], end, f"{kind} more", "and so on"))
+        spans.append(TimeRange(times[-1], end, f"{kind} more", "and so on"))
     count = f"{'more than ' if cut else ''}{len(times) or 'no'} run{'' if len(times) == 1 else 's'}"
     return PlannedWeek(task, rhythm(task.schedule), line_of_time(f"Task {task.id}", spans, start, end), count)
 
@@ -114,7 +114,7 @@ def _together(times: Sequence[datetime], gap: timedelta) -> list[tuple[datetime,
     return found
 
 
-def _in_words(first: datetime, last: datetime, number: int) -> str:
+def _text(first: datetime, last: datetime, number: int) -> str:
     start = f"{first:%Y-%m-%d %H:%M} UTC"
     if number == 1:
         return start
@@ -143,7 +143,7 @@ async def resume(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     """Resume a task."""
     fields = form_of(body)
     given = {key: value for key, value in fields.items() if value and key != "back"}
-    await schedules.resume_task.fn(request, id, as_json(given))
+    await schedules.resume_task.fn(request, id, json_body(given))
     return _back(request, id, body)
 
 
@@ -158,7 +158,7 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     except msgspec.MsgspecError:
         zone = ""  # the API names what is wrong
     value |= {key: with_offset(value[key], zone) for key in ("start", "end") if key in value}
-    await schedules.create_backfill.fn(request, id, as_json(value))
+    await schedules.create_backfill.fn(request, id, json_body(value))
     return _back(request, id, body)
 
 

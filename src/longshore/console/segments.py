@@ -13,7 +13,7 @@ from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import visible_segment
 from longshore.console.export_form import read_form
-from longshore.console.pages import as_json, paging, redirect, render_page, to_violations
+from longshore.console.pages import json_body, paging, redirect, render_page, to_violations
 from longshore.console.rendering import render
 from longshore.database.rows import Page
 from longshore.exports.segments import describe
@@ -37,11 +37,11 @@ RULES = msgspec.json.Decoder(_Rules)
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """Return the page of stored segments, with their rules in words."""
     service, caller = admitted(request)
-    part = Page(PAGE_SIZE, min(offset, MAX_OFFSET))
-    listed, more = await stored_segments.list_segments(service.pool, caller.chain, part)
+    page = Page(PAGE_SIZE, min(offset, MAX_OFFSET))
+    listed, more = await stored_segments.list_segments(service.pool, caller.chain, page)
     visible = [visible_segment(caller, service.catalog, each) for each in listed]
     described = [(each, _in_words(each)) for each in visible if each.segment is not None]
-    return await render_page(request, "segments.html", "Segments", segments=described, **paging(part, more))
+    return await render_page(request, "segments.html", "Segments", segments=described, **paging(page, more))
 
 
 @post(
@@ -56,7 +56,7 @@ async def store_segment(request: AnyRequest, body: RawBody) -> Response[str]:
     form = await read_form(request, body)
     name = form.fields.get("segment-name", "")
     value = {"chain": caller.chain, "name": name, "segment": form.segment()}
-    stored = (await segments.create_segment.fn(request, as_json(value))).content
+    stored = (await segments.create_segment.fn(request, json_body(value))).content
     if "hx-request" in request.headers:
         return render("segment_choice.html", stored=stored, index=form.indexes[0])
     return redirect(request, "segments")

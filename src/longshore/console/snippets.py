@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from longshore.api.new_task import STORED
-from longshore.console.repeated import SHARED_KEYS, ExportBody, column_names
+from longshore.console.copied_export import SHARED_KEYS, ExportBody, column_names
 
 TARGET_KEYS = (
     "fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "share_as", "deliver", "schema"

@@ -19,7 +19,7 @@ import structlog
 
 from longshore.database.address import Address, parse
 from longshore.database.fair_pool import FairPool
-from longshore.database.session_settings import SESSION
+from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.database.tls import open_by_mode, ssl_context, ssl_mode
 from longshore.fair_queue import QueueLimits
 
@@ -59,9 +59,9 @@ class WatchedConnection(asyncpg.Connection):
 
 
 async def connect(
-    url: str, name: str, session: Mapping[str, str] | None = None, *, seconds: float = 10.0
+    url: str, name: str, settings: Mapping[str, str] | None = None, *, seconds: float = 10.0
 ) -> DirectConnection:
-    """Open a connection with the settings of SESSION and of `session`.
+    """Open a connection with PINNED_SETTINGS and `settings` of PostgreSQL.
 
     `url`: a connection URI, whose hosts are tried in turn. `name`: in pg_stat_activity. `seconds`: for all hosts; the
     address may have a `connect_timeout` for each. Raises LongshoreError for an unusable address, and asyncpg's errors
@@ -69,14 +69,14 @@ async def connect(
     """
     address = parse(url)
     _warn_of_ignored(url)
-    settings = {**SESSION, **(session or {})}
+    pinned = {**PINNED_SETTINGS, **(settings or {})}
     unavailable: Exception | None = None
     for target in _targets(address):
         try:
             async with asyncio.timeout(address.seconds_for_each_host(seconds)):
                 connection = await _open(address, target, name)
                 try:
-                    await _pin(connection, settings)
+                    await _pin(connection, pinned)
                 except BaseException:
                     connection.terminate()
                     raise
@@ -166,26 +166,26 @@ def _warn_of_ignored(url: str) -> None:
         log.warning("parameters of the database's address have no effect", parameters=", ".join(ignored))
 
 
-def open_pool(url: str, *, size: int, name: str, **session: str) -> AbstractAsyncContextManager[Pool]:
+def open_pool(url: str, *, size: int, name: str, **settings: str) -> AbstractAsyncContextManager[Pool]:
     """A pool of at most `size` connections, named `name` in pg_stat_activity; they are opened on first use."""
-    return _pool(url, asyncpg.create_pool, size, name, session)
+    return _pool(url, asyncpg.create_pool, size, name, settings)
 
 
 def open_fair_pool(
-    url: str, limits: QueueLimits, *, size: int, name: str, **session: str
+    url: str, limits: QueueLimits, *, size: int, name: str, **settings: str
 ) -> AbstractAsyncContextManager[Pool]:
     """A pool like that of `open_pool` in which no chain can hold all connections, see `fair_pool`."""
-    return _pool(url, partial(FairPool, limits), size, name, session)
+    return _pool(url, partial(FairPool, limits), size, name, settings)
 
 
 @contextlib.asynccontextmanager
 async def _pool(
-    url: str, create: Callable[..., Any], size: int, name: str, session: dict[str, str]
+    url: str, create: Callable[..., Any], size: int, name: str, settings: dict[str, str]
 ) -> AsyncIterator[Pool]:
     async def open_one(*_: Any, **__: Any) -> DirectConnection:
-        return await connect(url, name, session)
+        return await connect(url, name, settings)
 
-    writes = session.get("default_transaction_read_only") != "on"
+    writes = settings.get("default_transaction_read_only") != "on"
     pool = await create(
         min_size=0,
         max_size=size,
@@ -203,9 +203,9 @@ async def _pool(
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, name: str, **session: str) -> AsyncIterator[DirectConnection]:
+async def connected(url: str, name: str, **settings: str) -> AsyncIterator[DirectConnection]:
     """A connection of `connect`."""
-    connection = await connect(url, name, session)
+    connection = await connect(url, name, settings)
     try:
         yield connection
     finally:
@@ -233,10 +233,9 @@ def is_read_only(connection: Connection) -> bool:
 
 
 async def _keep(_connection: DirectConnection) -> None:
-    """Keep a connection that returns to its pool as it is, which saves a round trip for each request.
+    """Leave the session of a connection that returns to its pool as it is, which saves a round trip for each request.
 
-    Settings are only ever changed for a transaction, so there is no session to reset; asyncpg rolls back an open
-    transaction.
+    There is nothing to reset: settings are only ever changed for a transaction, and asyncpg rolls back an open one.
     """
 
 

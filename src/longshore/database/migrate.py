@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 APPLICATION_NAME = "longshore command"  # in pg_stat_activity
 
-ADVISORY_LOCK = 0x106510AE  # any number that nothing else in this database locks
+MIGRATION_LOCK = 0x106510AE  # of one migration at a time; any number that nothing else in this database locks
 
 LOCK_TIMEOUT_SECONDS = 1.0  # of a statement; the service's statements on the table wait as long
 PAUSE_SECONDS = 1.0  # between two tries, in which they run
@@ -66,7 +66,7 @@ async def migrate(url: str) -> list[str]:
     async with connected(url, APPLICATION_NAME) as connection:
         await require_usable(connection)
         # This lock, and the limit for all others, hold until the connection is closed.
-        await connection.execute("select pg_advisory_lock($1)", ADVISORY_LOCK)
+        await connection.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
         await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_SECONDS * 1000:.0f}")
         await connection.execute(SCHEMA)
         await connection.execute(MIGRATIONS)

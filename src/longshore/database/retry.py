@@ -98,6 +98,7 @@ def is_transient(error: BaseException) -> bool:
         return False
     if isinstance(error, OSError) and error.errno in UNREACHABLE:
         return True
+    # FileNotFoundError: the server is down, and its Unix socket is gone.
     # asyncpg raises InterfaceError on a connection that was closed, and InternalClientError ("another operation is in
     # progress") on one that the server ends in the middle of an exchange. The pool closes both.
     kinds = (asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -110,7 +111,7 @@ async def retry_until_available(step: Callable[P, Awaitable[T]], *args: P.args, 
 
 
 async def retry_while_refused(step: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
-    """Run a step at the start of a process; while the server refuses temporarily, retry it.
+    """Run a step at the start of a process, and retry it while the server refuses it temporarily.
 
     Such refusals are: too many connections, starting up, shutting down, read-only. All other errors are raised at once,
     also those of a server that does not answer, as its address may be wrong.

@@ -46,6 +46,6 @@ def as_uuid(text: str) -> UUID | None:
     return uuid if str(uuid) == text.lower() else None
 
 
-def as_json(text: str | None) -> msgspec.Raw | None:
+def raw_json(text: str | None) -> msgspec.Raw | None:
     """Return the value of a column of JSON, to be passed on as it is stored."""
     return None if text is None else msgspec.Raw(text.encode())

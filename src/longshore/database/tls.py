@@ -58,7 +58,11 @@ def ssl_mode(address: Address) -> str:
 
 
 def ssl_context(address: Address) -> ssl.SSLContext:
-    """Return the TLS context for an address. Raises LongshoreError, which names the file and the parameter."""
+    """Return the TLS context for an address. Raises LongshoreError, which names the file and the parameter.
+
+    Unlike in libpq, `allow` and `prefer` ignore root certificates: a certificate that fails to be verified would only
+    lead to a connection without TLS.
+    """
     mode = ssl_mode(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

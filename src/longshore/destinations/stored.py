@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, as_json, fetch_page
+from longshore.database.rows import Page, fetch_page, raw_json
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Kind, OpenDestination
 from longshore.destinations.redaction import holds_secret
 from longshore.errors import NotFoundError, ProblemError, TransientError
@@ -229,4 +229,4 @@ def _text(value: msgspec.Struct) -> str:
 
 
 def _stored(settings: str, revision: int, **columns: Any) -> StoredDestination:
-    return StoredDestination(Destination(settings=as_json(settings), **columns), revision)
+    return StoredDestination(Destination(settings=raw_json(settings), **columns), revision)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, as_json, fetch_page
+from longshore.database.rows import Page, fetch_page, raw_json
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.settled import NO_RUN_LEFT
@@ -141,7 +141,7 @@ async def is_in_use(connection: Connection | Pool, chain: ChainId, name: str) ->
 
 
 def _delivery(evidence: str | None, **columns: Any) -> RunDelivery:
-    return RunDelivery(evidence=as_json(evidence), **columns)
+    return RunDelivery(evidence=raw_json(evidence), **columns)
 
 
 def _row(evidence: str | None, reads: str | None, **columns: Any) -> DeliveryRow:

@@ -40,7 +40,7 @@ def count_written(action: str, rows: int, size: int) -> None:
 
 
 @contextlib.contextmanager
-def of_pools(**pools: Pool) -> Iterator[None]:
+def export_pool_metrics(**pools: Pool) -> Iterator[None]:
     """Export metrics of the named pools while the context is open."""
     for name, pool in pools.items():
         POOL_CONNECTIONS.labels(name, "busy").set_function(partial(_busy, pool))

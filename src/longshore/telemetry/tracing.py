@@ -3,7 +3,7 @@
 Tracing is on if the environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT), and is configured by OTEL_* variables
 alone. Otherwise spans record nothing. The trace that a task's spans belong to is kept in its row as a
 `traceparent` (https://www.w3.org/TR/trace-context/), so any process can add to it: `with tracing.span("shard",
-of=traceparent):`.
+parent=traceparent):`.
 
 Error messages may quote a row or a parameter, so spans have the type and the traceback of an error, not its message;
 the log has it, under the same `trace_id`.
@@ -101,25 +101,25 @@ def span(  # noqa: PLR0913 (the options of a span, by keyword)
     name: str,
     attributes: Attributes | None = None,
     *,
-    of: str | None = None,
-    after: str | None = None,
-    ago: float = 0.0,
+    parent: str | None = None,
+    link: str | None = None,
+    started_seconds_ago: float = 0.0,
     kind: Kind = "internal",
 ) -> Iterator[Span]:
     """Return a span as a context; an error that leaves the context marks it as failed.
 
-    `of`: the `traceparent` of its parent; without one, the current span is the parent, or it begins a trace. `after`: a
-    `traceparent` that it links to. `ago`: seconds since it began. The context yields the span, for `set_attributes`.
+    `parent`, `link`: the `traceparent` of the span's parent, and of one that it links to. Without a parent, the current
+    span is the parent, or the span begins a trace. The context yields the span, for `set_attributes`.
     """
-    before = of and _remote(of)
-    linked = after and _remote(after)
+    before = parent and _remote(parent)
+    linked = link and _remote(link)
     found = _tracer.start_span(
         name,
         context=set_span_in_context(before) if before else None,
         kind=SpanKind[kind.upper()],
         attributes=attributes,
         links=[Link(linked.get_span_context())] if linked else (),
-        start_time=time.time_ns() - int(ago * 1e9),
+        start_time=time.time_ns() - int(started_seconds_ago * 1e9),
     )
     with use_span(found, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:

@@ -75,7 +75,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         stored = Destinations(pools.service, destinations.load(settings), vault, settings)
         delivery_runner = DeliveryRunner(running, pools.service, stored.open, open_store(settings))
         await stack.enter_async_context(Listener(url, CHANNEL, running.on_task_change, running.check_all))
-        stack.enter_context(metrics.of_pools(worker=pools.service, export=pools.source))
+        stack.enter_context(metrics.export_pool_metrics(worker=pools.service, export=pools.source))
         await stack.enter_async_context(announced(pools.service, "worker", await asyncio.to_thread(vault.prefixes)))
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import msgspec
@@ -91,7 +92,7 @@ class Runner:
         structlog.contextvars.bind_contextvars(run=attempt.run, chain=attempt.chain)
         traceparent = await self._record_wait(attempt)
         with tracing.span(
-            f"process {Message.entrypoint}", _attributes(attempt, "process"), of=traceparent, kind="consumer"
+            f"process {Message.entrypoint}", _attributes(attempt, "process"), parent=traceparent, kind="consumer"
         ):
             if (trace_id := tracing.trace_id()) is not None:
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
@@ -101,11 +102,12 @@ class Runner:
         """Record the time that the attempt has waited, and return the `traceparent` of its trace."""
         metrics.QUEUE_SECONDS.observe(attempt.waited)
         name, attributes = f"wait {Message.entrypoint}", _attributes(attempt, "wait")
+        span = partial(tracing.span, name, attributes, started_seconds_ago=attempt.waited, kind="consumer")
         if attempt.traceparent is not None:
-            with tracing.span(name, attributes, of=attempt.traceparent, ago=attempt.waited, kind="consumer"):
+            with span(parent=attempt.traceparent):
                 return attempt.traceparent
         # No traced request has requested this run, so its trace begins with its wait.
-        with tracing.span(name, attributes, after=attempt.follows, ago=attempt.waited, kind="consumer"):
+        with span(link=attempt.follows):
             traceparent = tracing.current()
         if traceparent is not None:
             await retry_until_available(attempts.store_trace, self._pool, attempt.message, traceparent)

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from longshore import outbound
 from longshore.database.connect import DirectConnection, WatchedConnection
-from longshore.database.session_settings import KEEPALIVE, LIMITS, OUTPUT
+from longshore.database.pinned_settings import KEEPALIVE, LIMITS, OUTPUT
 from longshore.database.tls import open_by_mode
 from longshore.destinations.kind import DestinationError, Redacted
 from longshore.destinations.postgresql.errors import needing

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, as_json, as_uuid, fetch_page
+from longshore.database.rows import Page, as_uuid, fetch_page, raw_json
 from longshore.errors import LongshoreError, NotFoundError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt
@@ -131,4 +131,4 @@ async def record_for_run(pool: Pool, attempt: Attempt, id: str) -> Segment:
 
 
 def _stored(segment: str, **columns: Any) -> StoredSegment:
-    return StoredSegment(segment=as_json(segment), **columns)
+    return StoredSegment(segment=raw_json(segment), **columns)

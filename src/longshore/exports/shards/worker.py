@@ -118,7 +118,7 @@ class ShardWorker:
             "longshore.task": trial.message.task, "longshore.shard": trial.number, "longshore.trial": trial.trial
         }  # fmt: skip
         database = self._databases.of(index)
-        with tracing.span("shard", attributes, of=work.traceparent, kind="consumer"):
+        with tracing.span("shard", attributes, parent=work.traceparent, kind="consumer"):
             async with database.join(work.snapshot) as connection:
                 with _unable("has another catalog"):
                     query = await prepare(connection, index, work.request)

@@ -1,4 +1,4 @@
-"""The pages *Audit* and *System*."""
+"""The page *System*: what a chain runs and stores, now and by day."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,43 +7,14 @@ from typing import Annotated
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from longshore.access import audit
-from longshore.access.audit import AuditFilter
 from longshore.api.guard import admitted
-from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
-from longshore.console.charts import Chart, Column, columns
-from longshore.console.pages import paging, render_page
+from longshore.console.charts import BarValue, Chart, bar_chart
+from longshore.console.pages import render_page
 from longshore.console.rendering import in_bytes, in_digits, in_seconds, render
 from longshore.console.zones import zone_of
-from longshore.database.rows import Page
 from longshore.tasks import figures
 from longshore.tasks.figures import DayFigures
-
-PAGE_SIZE = 50
-
-
-@get("/console/{chain:int}/audit", include_in_schema=False)
-async def show_audit(
-    request: AnyRequest,
-    action: Annotated[str, QueryParameter(max_length=200)] = "",
-    actor: Annotated[str, QueryParameter(max_length=200)] = "",
-    object: Annotated[str, QueryParameter(max_length=200)] = "",
-    offset: Offset = 0,
-) -> Response[str]:
-    """Return the page *Audit*."""
-    service, caller = admitted(request)
-    filters = {"action": action, "actor": actor, "object": object}
-    filters = {key: value.replace("\x00", "") for key, value in filters.items() if value}
-    part = Page(PAGE_SIZE, offset)
-    found, more = await audit.entries(
-        service.pool,
-        caller.chain,
-        AuditFilter(filters.get("action"), filters.get("actor"), filters.get("object")),
-        part,
-    )
-    content = {"entries": found, "filters": filters, **paging(part, more, **filters)}
-    return await render_page(request, "audit.html", "Audit", **content)
 
 
 @get("/console/{chain:int}/system", include_in_schema=False)
@@ -67,14 +38,16 @@ async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(m
 def system_charts(days: Sequence[DayFigures]) -> list[Chart]:
     """Return the charts of the days of a chain."""
 
-    def chart(title: str, say: Callable[[float], str], *parts: tuple[str, str]) -> Chart:
+    def chart(title: str, format_value: Callable[[float], str], *parts: tuple[str, str]) -> Chart:
         values = [
-            Column(
-                f"{each.day:%d %b}", [(kind, getattr(each, name)) for kind, name in parts], _in_words(each, say, parts)
+            BarValue(
+                label=f"{each.day:%d %b}",
+                parts=[(kind, getattr(each, name)) for kind, name in parts],
+                text=_text(each, format_value, parts),
             )
             for each in days
         ]
-        return columns(title, values, say)
+        return bar_chart(title, values, format_value)
 
     return [
         chart("Runs", in_digits, ("done", "done"), ("error", "failed")),
@@ -87,7 +60,7 @@ def system_charts(days: Sequence[DayFigures]) -> list[Chart]:
     ]
 
 
-def _in_words(day: DayFigures, say: Callable[[float], str], parts: Sequence[tuple[str, str]]) -> str:
+def _text(day: DayFigures, format_value: Callable[[float], str], parts: Sequence[tuple[str, str]]) -> str:
     if len(parts) == 1:
-        return say(getattr(day, parts[0][1]))
-    return ", ".join(f"{say(getattr(day, name))} {name}" for _, name in parts)
+        return format_value(getattr(day, parts[0][1]))
+    return ", ".join(f"{format_value(getattr(day, name))} {name}" for _, name in parts)

@@ -32,4 +32,4 @@ KEEPALIVE = {
 }  # fmt: skip
 
 # Each is set only if the server knows it, as older servers lack some.
-SESSION = {**OUTPUT, **LIMITS, **KEEPALIVE}
+PINNED_SETTINGS = {**OUTPUT, **LIMITS, **KEEPALIVE}
