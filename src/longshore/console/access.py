@@ -1,6 +1,6 @@
 """The page *Access* and its forms, which need no script. The API's own functions carry them out."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,15 +17,13 @@ from longshore.api import clients as client_api
 from longshore.api import users as user_api
 from longshore.api.clients import ClientId, NewToken
 from longshore.api.guard import admitted, shown_session
-from longshore.api.problems import problem
+from longshore.api.problems import Problem
 from longshore.api.service import AnyRequest
 from longshore.api.users import UserId
-from longshore.console.pages import as_number, form_of, json_body, redirect, render_page
+from longshore.console.pages import answer_form, as_number, form_of, json_body, redirect, render_page
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
-from longshore.errors import ProblemError
 from longshore.sharing.profile import TokenId, revoke_profile
-from longshore.validation import Violation
 
 FIRST_PAGE = Page(100)
 NEVER_SHOWN_AGAIN = ("password", "new_password")
@@ -37,11 +35,9 @@ class RefusedForm(msgspec.Struct, frozen=True):
 
     name: str = ""
     """`client`, `token`, `user` or `password`; empty for none."""
-    status: int = 200
     values: dict[str, list[str]] = {}
     """Of its fields, of which some have several."""
-    detail: str = ""
-    violations: Sequence[Violation] = ()
+    problem: Problem | None = None
 
 
 NO_FORM = RefusedForm()
@@ -68,24 +64,24 @@ async def _access(request: AnyRequest, form: RefusedForm = NO_FORM, token: NewTo
         content["users"], content["more_users"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
         content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
         content["indexes"] = list(service.catalog)
-    answer = await render_page(request, "access.html", "Access", **content)
-    answer.status_code = form.status
-    return answer
+    return await render_page(request, "access.html", "Access", **content)
 
 
 async def _carry_out(
     request: AnyRequest, body: bytes, name: str, change: Callable[[dict[str, str]], Awaitable[Any]]
 ) -> Response[str]:
     """Carry out a form, and show the page again: with the form as it was sent, if it was refused."""
-    fields = form_of(body)
-    try:
-        outcome = await change(fields)
-    except ProblemError as error:
-        found = problem(error, "")
+
+    async def carry_out() -> Response[str]:
+        outcome = await change(form_of(body))
+        token = outcome.content if isinstance(outcome, Response) and isinstance(outcome.content, NewToken) else None
+        return await _access(request, token=token) if token else redirect(request, "access")
+
+    async def show(problem: Problem) -> Response[str]:
         values = {field: texts for field, texts in _all_values(body).items() if field not in NEVER_SHOWN_AGAIN}
-        return await _access(request, RefusedForm(name, found.status, values, found.detail, found.errors or ()))
-    token = outcome.content if isinstance(outcome, Response) and isinstance(outcome.content, NewToken) else None
-    return await _access(request, token=token) if token else redirect(request, "access")
+        return await _access(request, RefusedForm(name, values, problem))
+
+    return await answer_form(request, carry_out(), show)
 
 
 def _all_values(body: bytes) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ The forms need no script; the API's own functions carry them out. A page never h
 has its secret fields empty.
 """
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from longshore.api import destinations
 from longshore.api.destinations import DestinationKind, DestinationTest, tag_of
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
-from longshore.api.problem_kinds import KINDS
+from longshore.api.problems import Problem
 from longshore.api.service import AnyRequest, Service
 from longshore.console.destination_form import (
     KIND_NAMES,
@@ -26,7 +27,7 @@ from longshore.console.destination_form import (
     texts_of,
     values_of,
 )
-from longshore.console.pages import form_of, json_body, paging, redirect, render_page
+from longshore.console.pages import answer_form, form_of, json_body, paging, redirect, render_page
 from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
@@ -50,16 +51,6 @@ class Form(msgspec.Struct, frozen=True):
     """The destination to change."""
     revision: str = ""
     """The entity tag that the destination had when the form was opened."""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """The outcome of a form that a browser has sent."""
-
-    test: DestinationTest | None = None
-    problem: ProblemError | None = None
-
-
-NONE = Outcome()
 
 
 @get("/console/{chain:int}/destinations", include_in_schema=False)
@@ -104,14 +95,16 @@ async def create_destination(request: AnyRequest, body: RawBody) -> Response[str
         raise ValidationError([Violation("expected a kind of destination that is installed", "/kind")])
     form = Form(chosen, fields.get("name", ""), fields)
     value = _body(form, fields)
-    try:
+
+    async def create() -> Response[str]:
         if "test" in fields:
-            test = await destinations.test_new_destination.fn(request, json_body(value))
-            return await _form(request, form, Outcome(test=test))
+            return await _form(
+                request, form, test=await destinations.test_new_destination.fn(request, json_body(value))
+            )
         new = (await destinations.create_destination.fn(request, json_body(value))).content
-    except ProblemError as problem:
-        return await _form(request, form, Outcome(problem=problem))
-    return redirect(request, f"destinations/{new.id}")
+        return redirect(request, f"destinations/{new.id}")
+
+    return await answer_form(request, create(), partial(_form, request, form))
 
 
 @get("/console/{chain:int}/destinations/{id:str}", include_in_schema=False)
@@ -123,10 +116,11 @@ async def show_destination(request: AnyRequest, id: FromPath[str], offset: Offse
 @post("/console/{chain:int}/destinations/{id:str}/test", status_code=200, include_in_schema=False)
 async def test_destination(request: AnyRequest, id: FromPath[str]) -> Response[str]:
     """Test a destination with what is stored, and show the steps on its page."""
-    try:
-        return await _page_of(request, id, Outcome(test=await destinations.test_destination.fn(request, id)))
-    except ProblemError as problem:
-        return await _page_of(request, id, Outcome(problem=problem))
+
+    async def test() -> Response[str]:
+        return await _page_of(request, id, test=await destinations.test_destination.fn(request, id))
+
+    return await answer_form(request, test(), partial(_page_of, request, id))
 
 
 @get("/console/{chain:int}/destinations/{id:str}/change", include_in_schema=False)
@@ -141,27 +135,30 @@ async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBo
     before, fields = await _stored_form(request, id), form_of(body)
     form = msgspec.structs.replace(before, texts=fields, revision=fields.get("revision", before.revision))
     value = _body(form, fields)
-    try:
+
+    async def change() -> Response[str]:
         if "test" in fields:
-            test = await destinations.test_new_destination.fn(request, json_body(value))
-            return await _form(request, form, Outcome(test=test))
+            return await _form(
+                request, form, test=await destinations.test_new_destination.fn(request, json_body(value))
+            )
         same = all(fields.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
         members = [*([] if same else ["settings"]), *(["secret"] if value["secret"] else [])]
         changed = {member: value[member] for member in members}
         await destinations.change_stored(request, id, changed, expected=form.revision)
-    except ProblemError as problem:
-        return await _form(request, form, Outcome(problem=problem))
-    return redirect(request, f"destinations/{id}")
+        return redirect(request, f"destinations/{id}")
+
+    return await answer_form(request, change(), partial(_form, request, form))
 
 
 @post("/console/{chain:int}/destinations/{id:str}/delete", status_code=200, include_in_schema=False)
 async def delete_destination(request: AnyRequest, id: FromPath[str]) -> Response[str]:
     """Delete a destination; while a task uses it, its page says so."""
-    try:
+
+    async def delete() -> Response[str]:
         await destinations.delete_destination.fn(request, id)
-    except ProblemError as problem:
-        return await _page_of(request, id, Outcome(problem=problem))
-    return redirect(request, "destinations")
+        return redirect(request, "destinations")
+
+    return await answer_form(request, delete(), partial(_page_of, request, id))
 
 
 async def _kinds(request: AnyRequest) -> list[DestinationKind]:
@@ -197,12 +194,14 @@ def _body(form: Form, fields: dict[str, str]) -> dict[str, Any]:
     }
 
 
-async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Response[str]:
-    """Return the page with a form, and what came of it."""
+async def _form(
+    request: AnyRequest, form: Form, problem: Problem | None = None, test: DestinationTest | None = None
+) -> Response[str]:
+    """Return the page with a form, and the problem or the test that its fields had."""
     settings = fields_of("settings", form.kind.settings, form.texts)
     secret = fields_of("secret", form.kind.secret, {}, hidden=True)
-    violations = outcome.problem.violations if outcome.problem else []
-    answer = await render_page(
+    violations = (problem and problem.errors) or []
+    return await render_page(
         request,
         "destination_form.html",
         f"Change {form.name}" if form.destination else "New destination",
@@ -210,18 +209,20 @@ async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Res
         kind_name=KIND_NAMES.get(form.kind.kind, form.kind.kind),
         members=[("settings", "Settings", settings), ("secret", "Secret", secret)],
         violations=form_violations(violations, settings + secret),
-        **_outcome(outcome),
+        problem=problem,
+        test=test,
     )
-    return _with_status(request, answer, outcome)
 
 
-async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset: int = 0) -> Response[str]:
-    """Return the page of a destination, and what came of its forms."""
+async def _page_of(
+    request: AnyRequest, id: str, problem: Problem | None = None, test: DestinationTest | None = None, offset: int = 0
+) -> Response[str]:
+    """Return the page of a destination, and the problem or the test that its forms led to."""
     service, caller = admitted(request)
     found = (await destinations.get_stored(request, id)).destination
     kind = await _kind(request, found.kind)
     deliveries, more = await _deliveries(service, caller, found, offset)
-    answer = await render_page(
+    return await render_page(
         request,
         "destination.html",
         found.name,
@@ -230,10 +231,10 @@ async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset
         settings=setting_texts(kind.settings if kind else None, _settings(found)),
         is_usable=kind is not None,
         deliveries=deliveries,
+        problem=problem,
+        test=test,
         **paging(Page(DELIVERIES_PAGE_SIZE, offset), more),
-        **_outcome(outcome),
     )
-    return _with_status(request, answer, outcome)
 
 
 async def _deliveries(
@@ -243,19 +244,3 @@ async def _deliveries(
     of_page = Page(DELIVERIES_PAGE_SIZE, offset)
     rows, more = await delivery_queries.of_destination(service.pool, caller.chain, found.name, of_page)
     return [row for row in rows if sees(caller, row.reads, service.catalog)], more
-
-
-def _outcome(outcome: Outcome) -> dict[str, Any]:
-    if outcome.problem is None:
-        return {"test": outcome.test, "problem": None}
-    kind = KINDS[outcome.problem.kind]
-    return {"test": None, "problem": {"title": kind.title, "detail": outcome.problem.detail or kind.about}}
-
-
-def _with_status(request: AnyRequest, answer: Response[str], outcome: Outcome) -> Response[str]:
-    """Return a page with the status of its problem; htmx shows a page of status 200 alone."""
-    if outcome.problem is not None:
-        answer.headers |= outcome.problem.headers
-        if "hx-request" not in request.headers:
-            answer.status_code = KINDS[outcome.problem.kind].status
-    return answer

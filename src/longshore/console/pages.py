@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from litestar.response import Redirect
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.api.guard import admitted
-from longshore.api.problems import problem, refusal_of, to_response
+from longshore.api.problems import Problem, problem, refusal_of, to_response
 from longshore.api.routes import ENDPOINTS
 from longshore.api.service import AnyRequest, Service
 from longshore.console.rendering import render
 from longshore.database.rows import Page
+from longshore.errors import ProblemError
 
 JSON = msgspec.json.Encoder(decimal_format="number")
 
@@ -101,6 +103,21 @@ def redirect(request: AnyRequest, path: str) -> Redirect:
     """Return the redirect of a form to a page of the caller's chain. `path`: below that of the chain."""
     _, caller = admitted(request)
     return Redirect(f"/console/{caller.chain}/{path}", status_code=303)
+
+
+async def answer_form(
+    request: AnyRequest, answer: Awaitable[Response[str]], show: Callable[[Problem], Awaitable[Response[str]]]
+) -> Response[str]:
+    """Return the answer to a form. If the form is refused, return the page that shows its problem, with its status."""
+    try:
+        return await answer
+    except ProblemError as error:
+        found = problem(error, "")
+        page = await show(found)
+        page.headers |= error.headers
+        if "hx-request" not in request.headers:  # htmx shows a page of status 200 alone
+            page.status_code = found.status
+        return page
 
 
 def paging(page: Page, more: bool, **query: str) -> dict[str, str | None]:
