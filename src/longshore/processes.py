@@ -114,8 +114,8 @@ def interrupt_on_sigterm() -> None:
             signal.signal(number, interrupt)
 
 
-def run_api(settings: Settings, url: str, address: str) -> None:
-    """Answer HTTP requests until SIGTERM or SIGINT. `address`: the numeric address of `settings.host`."""
+def run_api(settings: Settings, url: str) -> None:
+    """Answer HTTP requests until SIGTERM or SIGINT, at a `host` that is a numeric address."""
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
@@ -127,7 +127,7 @@ def run_api(settings: Settings, url: str, address: str) -> None:
     server = Granian(
         "longshore.web:create",
         factory=True,
-        address=address,
+        address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
         workers=settings.api_processes,

@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated
 
 import click
+import msgspec
 
 from longshore.cli.app import app
 from longshore.cli.commands import Option
@@ -56,7 +57,7 @@ def api() -> None:
     catalog.load(settings.catalog)
     with database(settings) as url:
         asyncio.run(retry_while_refused(check_database, url))
-        run_api(settings, url, address)
+        run_api(msgspec.structs.replace(settings, host=address), url)
 
 
 @app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore worker")

@@ -206,7 +206,7 @@ def _hosts(authority: str, own: dict[str, str], parts: dict[str, str]) -> tuple[
     numbers = [int(port) for port in chosen]
     if len(numbers) == 1:
         numbers *= max(1, len(names))
-    if names and len(numbers) != len(names):
+    if len(numbers) != max(1, len(names)):
         raise LongshoreError(f"it has {len(names)} hosts and {len(numbers)} ports")
     return names, numbers
 

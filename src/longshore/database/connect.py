@@ -103,9 +103,9 @@ class _Target(msgspec.Struct, frozen=True):
 def _targets(address: Address) -> list[_Target]:
     """Return the servers to try, in this order."""
     wanted = address.parameters.get("target_session_attrs")
-    rounds = ("standby", "any") if wanted == "prefer-standby" else (wanted,)
-    servers = list(zip(address.hosts or [None], address.ports, strict=True))
-    return [_Target(host, port, attrs) for attrs in rounds for host, port in servers]
+    rounds = ["standby", "any"] if wanted == "prefer-standby" else [wanted]
+    hosts: list[str | None] = [*address.hosts] or [None]
+    return [_Target(host, port, attrs) for attrs in rounds for host, port in zip(hosts, address.ports, strict=True)]
 
 
 async def _open(address: Address, target: _Target, name: str) -> DirectConnection:
