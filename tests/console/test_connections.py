@@ -12,13 +12,15 @@ from longshore.access.tokens import Level
 from tests.access.users import Person, new_person
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go
+from tests.destinations.memory import PASSWORD
 from tests.service import CHAIN, Longshore, export_body
 
 SHOW = """hidden => {
     Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
     document.dispatchEvent(new Event("visibilitychange"));
 }"""
-DESTINATION = {"kind": "memory", "settings": {"shelf": "top"}, "secret": {"password": "correct horse"}}
+DESTINATION = {"kind": "memory", "settings": {"shelf": "top"}, "secret": {"password": PASSWORD}}
+OTHER = {"shelf": "top", "prefix": "other"}
 CONNECTIONS = 6  # of a browser to one host
 
 
@@ -73,15 +75,15 @@ def test_change_that_another_admin_made_meanwhile_is_not_overwritten(person: Per
         made = admin.post("/destinations", json=DESTINATION | {"name": f"shelf-{uuid.uuid4().hex[:8]}"}).json()
         path = f"/console/{CHAIN}/destinations/{made['id']}/change"
         [revision] = re.findall(r'name="revision" value="([^"]+)"', admin.get(path).text)
-        form = {"revision": html.unescape(revision), "/settings/shelf": "of this admin"}
-        assert admin.patch(f"/destinations/{made['id']}", json={"settings": {"shelf": "of another"}}).status_code == 200
+        form = {"revision": html.unescape(revision), "/settings/shelf": "top", "/settings/prefix": "this"}
+        assert admin.patch(f"/destinations/{made['id']}", json={"settings": OTHER}).status_code == 200
         for _ in range(2):
             refused = admin.post(path, data=form)
             assert (refused.status_code, "open the form again" in refused.text) == (412, True)
-        assert admin.get(f"/destinations/{made['id']}").json()["settings"]["shelf"] == "of another"
+        assert admin.get(f"/destinations/{made['id']}").json()["settings"] == OTHER
         [revision] = re.findall(r'name="revision" value="([^"]+)"', admin.get(path).text)
         assert admin.post(path, data=form | {"revision": html.unescape(revision)}).status_code == 303
-        assert admin.get(f"/destinations/{made['id']}").json()["settings"]["shelf"] == "of this admin"
+        assert admin.get(f"/destinations/{made['id']}").json()["settings"]["prefix"] == "this"
 
 
 LEAKS = """mark => {

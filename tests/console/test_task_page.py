@@ -184,7 +184,7 @@ def test_reason_of_a_failure_is_hidden_from_a_user_who_may_not_see_all_that_the_
 def test_page_does_not_say_every_row_where_the_rules_of_the_task_are_hidden(
     idle: Longshore, waiting: httpx2.Client
 ) -> None:
-    rule = {"field_name": "amount", "operator": "greater_than", "value": 10}
+    rule = {"field_name": "amount", "field_type": "number", "operator": "is_greater_than", "value": 10}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
     task = waiting.post("/tasks", json=export_body(segment=segment)).json()["id"]
     reader = new_person(idle, _1764=Level.READ)
