@@ -8,7 +8,18 @@ The entry point is called with the settings when a process starts and returns an
 
 from longshore.actions.action import Action, Context
 from longshore.actions.registry import GROUP, ActionLoadError, load
-from longshore.errors import TransientError
+from longshore.errors import LongshoreError, TransientError
+from longshore.settings import Settings
 from longshore.tasks.model import Target
 
-__all__ = ["GROUP", "Action", "ActionLoadError", "Context", "Target", "TransientError", "load"]
+__all__ = [
+    "GROUP",
+    "Action",
+    "ActionLoadError",
+    "Context",
+    "LongshoreError",
+    "Settings",
+    "Target",
+    "TransientError",
+    "load",
+]

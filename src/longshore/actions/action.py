@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from threading import Event
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +13,7 @@ import msgspec
 from longshore.actions.secret_fields import with_secrets
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
+from longshore.results.open import open_result
 from longshore.results.store import AttemptFiles, Store, Writable
 from longshore.tasks import attempts, task_secrets
 from longshore.tasks.attempts import Attempt, RunResult
@@ -35,7 +36,10 @@ class ResultWriter:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Append. Blocking; raises OSError."""
+        """Append. Raises OSError and StoreError.
+
+        It waits for the disk or the bucket, so call it in a thread, and in one at a time.
+        """
         self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
@@ -84,19 +88,19 @@ class Context(Generic[T]):
             self._pool, self._attempt.message, done, self.outcome.size, expected, exact=expected is not None
         )
 
-    @contextlib.contextmanager
-    def result(self, name: str) -> Iterator[ResultWriter]:
-        """The result file of the run, one at most; it is visible once the run is DONE.
+    @contextlib.asynccontextmanager
+    async def result(self, name: str) -> AsyncIterator[ResultWriter]:
+        """The result file of the run, one at most; it is visible once the run is DONE, and removed after an error.
 
-        Blocking. `name`: letters, digits, points, hyphens and underscores. Raises ValueError and OSError.
+        `name`: letters, digits, points, hyphens and underscores. Raises ValueError, OSError and StoreError.
         """
         if not NAME.fullmatch(name) or self.outcome.result:
             raise ValueError(f"a result cannot be named {name!r}, or this is the second one")
         location = AttemptFiles.of(self._attempt).location(name)
-        with self._store.create(location) as file:
+        async with open_result(self._store.create, location) as (file, thread):
             writer = ResultWriter(file)
             yield writer
-            file.publish()
+            await asyncio.get_running_loop().run_in_executor(thread, file.publish)
         self.outcome = msgspec.structs.replace(
             self.outcome, result=name, location=location, size=writer.size, sha256=writer.digest()
         )
