@@ -31,6 +31,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_PORT = 65_535
 MAX_URL_CHARACTERS = 2000
 CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
+ANSWER_TIMEOUT_SECONDS = 60.0  # of a `client`: until bytes are taken or come, as a server may first store a large file
 RESOLVE_SECONDS = 10.0
 MAX_LOOKUPS = 128  # of host names at a time; each is a thread, as the C library blocks
 KNOWN_SECONDS = 10.0  # that the addresses of a name are used again
@@ -153,14 +154,18 @@ async def send(request: Request, allow: tuple[Network, ...]) -> Answer:
 def client(allow: tuple[Network, ...]) -> httpx2.AsyncClient:
     """Return a client whose connections go to checked addresses; it follows no redirects.
 
-    `allow`: as of `send`. Its methods raise RefusedError and OutboundError beside the errors of httpx2, whose texts may
-    hold header fields.
+    It waits CONNECT_TIMEOUT_SECONDS for a connection, and ANSWER_TIMEOUT_SECONDS for the next bytes of an answer or
+    until bytes that it sends are taken. `allow`: as of `send`. Its methods raise RefusedError and OutboundError beside
+    the errors of httpx2, whose texts may hold header fields.
     """
     # The next request to the same address may be for another name.
     transport = CheckedTransport(lambda url: resolve(url.host, url.port, allow), NO_KEEP_ALIVE)
     # Bodies are read as they lie at the server, so they are not to be compressed on the way.
     plain = {"Accept-Encoding": "identity"}
-    return httpx2.AsyncClient(transport=transport, headers=plain, trust_env=False, follow_redirects=False)
+    timeout = httpx2.Timeout(ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+    return httpx2.AsyncClient(
+        transport=transport, headers=plain, timeout=timeout, trust_env=False, follow_redirects=False
+    )
 
 
 class CheckedTransport(httpx2.AsyncBaseTransport):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.destinations import DestinationError, Kind
+from longshore.destinations import DestinationError, DestinationUnavailableError, Kind
 from longshore.settings import Settings
 from tests import plugin
 from tests.answers import violations
+from tests.destinations.front import Front, Reply, Seen
 from tests.destinations.servers import RCLONE, Made, process, random_file
 from tests.service import Longshore, database_in, downloaded, ended, export_body, free_port
 
@@ -127,3 +129,41 @@ def test_kind_of_a_package_writes_files_whole_or_not_at_all(place: Made) -> None
     assert place.read("loyalty/2026/users.csv") == other.content
     with pytest.raises(DestinationError):
         place.read("loyalty/2026/users.csv.d1-r1")
+
+
+@pytest.fixture
+def front(server: str) -> Iterator[Front]:
+    """A server before that of WebDAV, which can fail."""
+    host, _, port = server.removeprefix("http://").rpartition(":")
+    made = Front((host, int(port)))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(503), Reply(429), Reply(drops=True), Reply(cuts_after=1000)],
+    ids=["503", "429", "no answer", "half an answer"],
+)
+def test_file_that_cannot_be_read_back_for_now_is_delivered_again_by_the_kind_of_a_package(
+    place: Made, front: Front, reply: Reply
+) -> None:
+    place.write("read/back.csv", file := random_file(300_000), overwrite=True)
+    behind = place.change(url=front.address)
+    front.rule = lambda seen: reply if seen.method == "GET" else None
+    with pytest.raises(DestinationUnavailableError, match="GET http"):
+        behind.read("read/back.csv")
+    front.rule = lambda _: Reply(403)
+    with pytest.raises(DestinationError, match="403"):
+        behind.read("read/back.csv")
+    front.rule = lambda _: None
+    assert behind.read("read/back.csv") == file.content
+
+
+def test_kind_of_a_package_waits_for_a_server_that_is_slow_with_a_large_file(place: Made, front: Front) -> None:
+    def slow(_: Seen) -> None:
+        time.sleep(6)
+
+    place.write("read/slow.csv", file := random_file(1000), overwrite=True)
+    front.rule = slow
+    assert place.change(url=front.address).read("read/slow.csv") == file.content
