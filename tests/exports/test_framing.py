@@ -13,10 +13,12 @@ from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
+from longshore.exports.formats.csv_reader import CsvReader
 from longshore.exports.formats.dialect import Dialect
 from longshore.exports.formats.format import Format
 from longshore.exports.formats.json import Json
-from longshore.exports.readback import Layout, TextSums
+from longshore.exports.formats.reader import Layout
+from longshore.exports.readback import TextSums
 from longshore.exports.totals import TotalColumns
 from tests.exports import rfc4180
 
@@ -85,7 +87,8 @@ def test_amounts_add_up_however_the_rows_arrive(records: list[tuple[str | None, 
         expected[key] = rows + 1, total + amount
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readback, "PIECE_BYTES", 1)  # so that each block is added up by itself
-        text = TextSums(Layout("csv", NAMES, Dialect()), TotalColumns(amount=NAMES[1], per=NAMES[0], scale=0))
+        layout, columns = Layout("csv", NAMES, Dialect()), TotalColumns(amount=NAMES[1], per=NAMES[0], scale=0)
+        text = TextSums(CsvReader(), layout, columns)
         for block in blocks(copied([[word, str(amount)] for word, amount in records]), cuts):
             text.add(format.frame(block))
         assert text.end() == expected

@@ -84,6 +84,7 @@ async def new_export(
         factors=list(MAX_AMOUNTS),
         windows=list(WINDOWS),
         formats=list(FORMATS),
+        compressible=[name for name, format in FORMATS.items() if format.compression == "external"],
         profiles=list(PROFILES),
         segments=segment_choices,
         segment=segment,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.exports import readback
+from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.results.store import Store, StoreError
 from longshore.validation import shortened
@@ -18,12 +19,6 @@ from longshore.validation import shortened
 MAX_BYTES = 256 * 1024
 """Of text, read at most."""
 MAX_CHARACTERS = 200  # of a value
-WHY_NOT = {
-    "parquet": "A Parquet file is read from its end, and needs a library that the API does not load.",
-    "xlsx": "A spreadsheet is an archive, which can be read only as a whole.",
-}
-
-
 OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -40,8 +35,9 @@ def first_rows(store: Store, location: str, format: str, options: CsvOptions, co
 
     A row that does not fit MAX_BYTES is left out. Raises StoreError.
     """
-    if format in WHY_NOT:
-        return FirstRows([], [], WHY_NOT[format])
+    info = FORMATS.get(format)  # None: of another version
+    if info is None or info.why_no_first_rows:
+        return FirstRows([], [], info.why_no_first_rows if info else f"This version has no format {format}.")
     try:
         with readback.open_text(functools.partial(store.open, location), location) as file:
             head = file.read(MAX_BYTES + 1)

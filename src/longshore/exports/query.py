@@ -11,12 +11,12 @@ from longshore.exports.catalog import Index, quoted_identifier
 from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.formats import WHOLE, FileSpec, Format, PiecePosition, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.formats.reader import Layout
 from longshore.exports.increments import change_query, transactions
 from longshore.exports.increments.change_query import ChangeQuery, CopyDefinition
 from longshore.exports.increments.keys import key_of
 from longshore.exports.increments.transactions import Bounds
 from longshore.exports.ranges import RowQuery, source_of
-from longshore.exports.readback import Layout
 from longshore.exports.segments.rules import Segment
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.target import IndexTarget

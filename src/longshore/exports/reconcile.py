@@ -9,9 +9,11 @@ import threading
 
 from longshore.database.connect import Connection
 from longshore.exports import odd_values, readback, source_totals, totals
+from longshore.exports.formats import reader_of
+from longshore.exports.formats.reader import TextReader
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import RowQuery
-from longshore.exports.readback import NEVER, TEXT_FORMATS, Opener, TextSums
+from longshore.exports.readback import NEVER, Opener, TextSums
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.totals import Sums, Totals
 
@@ -21,8 +23,10 @@ class FileSums:
 
     def __init__(self, query: ExportQuery) -> None:
         self._layout, self._columns = query.layout, query.total_columns
-        is_text = self._layout.format in TEXT_FORMATS
-        self._text = TextSums(self._layout, self._columns) if self._columns and is_text else None
+        reader = reader_of(self._layout.format)
+        self._text: TextSums | None = None
+        if self._columns and isinstance(reader, TextReader):
+            self._text = TextSums(reader, self._layout, self._columns)
 
     def add(self, text: bytes) -> None:
         """Add up whole rows of the file's text."""

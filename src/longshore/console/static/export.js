@@ -117,7 +117,7 @@ function arrange() {
   show("deletes-line", by("incremental").value !== "");
   for (const id of ["path-line", "overwrite-line"]) show(id, takes === "files");
   for (const id of ["table-line", "mode-line"]) show(id, takes === "tables");
-  by("compression").disabled = ["parquet", "xlsx"].includes(format);
+  by("compression").disabled = !by("format").dataset.compressible.split(" ").includes(format);
   if (by("compression").disabled) by("compression").value = "";
   by("builder").hidden = by("builder").disabled = by("stored").value !== "";
   for (const box of by("more").querySelectorAll("input")) box.closest("li").hidden = box.value === by("index").value;

@@ -1,57 +1,77 @@
-"""The file formats. A new one is a module here, a line in FORMATS and a case in `new_format`."""
+"""The file formats. A new one is a module for its writer, one for its reader, and a line in FORMATS.
 
-from typing import Literal
+Tests name what must know it beside that: `results.media_types` by its extension, and `client.api_types`, as the client
+knows the HTTP contract alone. "A new format" in CONTRIBUTING.md has the steps.
+"""
+
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal
 
 import msgspec
 
 from longshore.exports.formats.compression import CODECS, Codec, Compression, Compressor
 from longshore.exports.formats.format import WHOLE, FileSpec, Format, PiecePosition, RowKey
+from longshore.exports.formats.reader import Reader
 
 
 class FormatInfo(msgspec.Struct, frozen=True):
-    """The properties of a format that are known before its module is imported."""
+    """The properties of a format that are known before its modules are imported."""
 
     extension: str
+    writer: str
+    """Module in this package and class, derived from Format."""
+    reader: str
+    """Module in this package and class, derived from BinaryReader or TextReader."""
     compression: Literal["external", "internal", "fixed"] = "external"
     """The compression of a target compresses the whole file (external), or parts inside it (internal); a format with a
     fixed compression of its own refuses another one."""
     is_concatenable: bool = False
     """Whether pieces of a file that are written apart make the file when they are put together."""
+    why_no_first_rows: str = "First rows of this format are not shown."
+    """Empty for the formats that `first_rows` reads."""
 
 
 FORMATS = {
-    "csv": FormatInfo("csv", is_concatenable=True),
-    "json": FormatInfo("json", is_concatenable=True),
-    "jsonl": FormatInfo("jsonl", is_concatenable=True),
-    "parquet": FormatInfo("parquet", "internal"),
-    "xlsx": FormatInfo("xlsx", "fixed"),
+    "csv": FormatInfo("csv", "csv:Csv", "csv_reader:CsvReader", is_concatenable=True, why_no_first_rows=""),
+    "json": FormatInfo("json", "json:Json", "json_reader:JsonReader", is_concatenable=True, why_no_first_rows=""),
+    "jsonl": FormatInfo(
+        "jsonl", "json:JsonLines", "json_reader:JsonReader", is_concatenable=True, why_no_first_rows=""
+    ),
+    "parquet": FormatInfo(
+        "parquet",
+        "parquet:Parquet",
+        "parquet_reader:ParquetReader",
+        "internal",
+        why_no_first_rows="A Parquet file is read from its end, and needs a library that the API does not load.",
+    ),
+    "xlsx": FormatInfo(
+        "xlsx",
+        "xlsx:Xlsx",
+        "xlsx_reader:XlsxReader",
+        "fixed",
+        why_no_first_rows="A spreadsheet is an archive, which can be read only as a whole.",
+    ),
 }
 
 
 def new_format(name: str, spec: FileSpec) -> Format:
-    """Return the format of this name for a file. Its module is imported when needed: Arrow takes 60 MB of memory."""
-    match name:
-        case "csv":
-            from longshore.exports.formats.csv import Csv
+    """Return the format of this name for a file."""
+    made: Format = _imported(FORMATS[name].writer)(spec)
+    return made
 
-            return Csv(spec)
-        case "json":
-            from longshore.exports.formats.json import Json
 
-            return Json(spec)
-        case "jsonl":
-            from longshore.exports.formats.json import JsonLines
+@cache
+def reader_of(name: str) -> Reader:
+    """Return the reader of files of this format."""
+    made: Reader = _imported(FORMATS[name].reader)()
+    return made
 
-            return JsonLines(spec)
-        case "parquet":
-            from longshore.exports.formats.parquet import Parquet
 
-            return Parquet(spec)
-        case "xlsx":
-            from longshore.exports.formats.xlsx import Xlsx
-
-            return Xlsx(spec)
-    raise AssertionError(name)
+def _imported(path: str) -> Any:
+    # When it is needed: Arrow takes 60 MB of memory.
+    module, _, name = path.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def compressor(name: str, compression: Compression | None) -> Compressor | None:
@@ -84,4 +104,5 @@ __all__ = [
     "compressor",
     "extension",
     "new_format",
+    "reader_of",
 ]

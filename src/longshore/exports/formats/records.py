@@ -5,6 +5,7 @@ from functools import cache
 
 LINE_FEED = b"\n"
 QUOTE = b'"'
+MAX_ROW_BYTES = 256 << 20  # of text that is read back
 
 
 class Records:
