@@ -2,12 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
+from msgspec import Meta
 
 from longshore.settings import Settings, description
 from longshore.tasks.queue_metrics import GAUGES
 
+NONE = "\N{EN DASH}"
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,12 +22,22 @@ def _rows(page: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
+def _bounds(field: msgspec.structs.FieldInfo) -> str:
+    """Return the bounds of a number as the table writes them."""
+    meta = next(part for part in get_args(field.type) if isinstance(part, Meta))
+    least = f"at least {meta.ge:,}" if meta.ge is not None else f"more than {meta.gt:,}" if meta.gt is not None else NONE
+    if meta.le is None:
+        return least
+    return f"{meta.ge:,} to {meta.le:,}" if meta.ge is not None else f"{least}, at most {meta.le:,}"
+
+
 def _setting(field: msgspec.structs.FieldInfo) -> list[str]:
     default = str(field.default)
-    return [f"`LONGSHORE_{field.name.upper()}`", f"`{default}`" if default else "empty", description(field.name)]
+    shown = f"`{default}`" if default else "empty"
+    return [f"`LONGSHORE_{field.name.upper()}`", shown, _bounds(field), description(field.name)]
 
 
-def test_every_setting_is_in_the_table_with_its_default_and_description() -> None:
+def test_every_setting_is_in_the_table_with_its_default_bounds_and_description() -> None:
     assert _rows("settings.md", "All settings") == [_setting(field) for field in msgspec.structs.fields(Settings)]
 
 

@@ -43,6 +43,8 @@ class Children:
             **os.environ,
             PARENT_VARIABLE: str(os.getpid()),
             "LONGSHORE_DATABASE_URL": settings.database_url,
+            "LONGSHORE_SOURCE_URL": settings.source_url,
+            "LONGSHORE_CATALOG": settings.catalog,
             "LONGSHORE_PORT": str(settings.port),
             "LONGSHORE_DATA": str(settings.data.resolve()),
             "LONGSHORE_SHUTDOWN_GRACE": str(settings.shutdown_grace),

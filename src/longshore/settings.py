@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         str, Meta(description="PostgreSQL 15+ of the service; empty: the embedded one in the data folder")
     ] = ""
     source_url: Annotated[
-        str, Meta(description="PostgreSQL with the data to export, only read; empty: the service's own")
+        str, Meta(description="PostgreSQL with the data to export, which the service only reads; empty: its own")
     ] = ""
     results_url: Annotated[
         str, Meta(description="s3://, gs:// or az:// BUCKET/PREFIX for the result files; empty: the data folder")

@@ -105,12 +105,22 @@ def migrate(
 
 
 @app.command(epilog="Example: longshore seed --rows 1000000")
-def seed(rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
+def seed(
+    rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000,
+    into_source: Annotated[
+        bool, Option("--into-source", help="Write to the database of LONGSHORE_SOURCE_URL.")
+    ] = False,
+) -> None:
     """Write the sample data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
     from longshore.demo.seed import seed as write
     from longshore.processes import database
 
     settings = load_settings()
+    if settings.source_url not in ("", settings.database_url) and not into_source:
+        raise LongshoreError(
+            "LONGSHORE_SOURCE_URL names a database, and the sample data would be written there; "
+            "give --into-source if it may be, or unset LONGSHORE_SOURCE_URL"
+        )
     with database(settings) as url:
         is_new = asyncio.run(write(settings.source_url or url, rows, lambda step: click.echo(step, err=True)))
     click.echo("done" if is_new else "the data is there already")

@@ -32,11 +32,14 @@ HEAD_LINES = 4  # of the file that are shown
 
 
 def run_demo(loaded: LoadedSettings, rows: int) -> None:
-    """Run the demo with `rows` ledger entries. Raises LongshoreError, and the errors of the service's parts."""
-    settings = _with_free_port(loaded)
+    """Run the demo with `rows` ledger entries. Raises LongshoreError, and the errors of the service's parts.
+
+    Its data is in the service's own database, as a source that the settings name is the user's.
+    """
+    settings = msgspec.structs.replace(_with_free_port(loaded), source_url="", catalog="")
     with unmigrated_database(settings) as url:
         asyncio.run(migrate(url))
-        token = asyncio.run(_prepare(settings, url, rows))
+        token = asyncio.run(_prepare(url, rows))
         log_file = settings.data / "demo.log"
         log_file.unlink(missing_ok=True)
         # Ctrl-C ends the demo at once, without waiting for the export.
@@ -49,7 +52,7 @@ def run_demo(loaded: LoadedSettings, rows: int) -> None:
                     _export(longshore, settings.data, rows)
             except client.ClientError as error:
                 raise LongshoreError(str(error)) from error
-        _print_next_steps(settings, token)
+        _print_next_steps(loaded.settings, settings.port, token)
 
 
 def _with_free_port(loaded: LoadedSettings) -> Settings:
@@ -65,10 +68,10 @@ def _with_free_port(loaded: LoadedSettings) -> Settings:
     return settings
 
 
-async def _prepare(settings: Settings, url: str, rows: int) -> str:
+async def _prepare(url: str, rows: int) -> str:
     """Write the data and return a token for it, as `id:secret`."""
     began = time.monotonic()
-    was_written = await seed(settings.source_url or url, rows, click.echo)
+    was_written = await seed(url, rows, click.echo)
     seconds = time.monotonic() - began
     origin = f"written in {seconds:.1f} s" if was_written else "written before"
     click.echo(f"Data: {rows:,} ledger entries for chain {CHAIN}, and two smaller chains; {origin}")
@@ -108,16 +111,18 @@ def _program() -> str:
     return NAME if shutil.which(NAME) == called else shlex.quote(called)
 
 
-def _print_next_steps(settings: Settings, token: str) -> None:
+def _print_next_steps(settings: Settings, free_port: int, token: str) -> None:
     program = _program()
-    here = f"http://{settings.host}:{settings.port}"
+    here = f"http://{settings.host}:{free_port}"
     data = "" if settings.data == Path("data") else f"LONGSHORE_DATA={settings.data} "
-    port = "" if settings.port == 8080 else f"LONGSHORE_PORT={settings.port} "
+    port = "" if free_port == 8080 else f"LONGSHORE_PORT={free_port} "
+    source = "LONGSHORE_SOURCE_URL= " if settings.source_url else ""
+    catalog = "LONGSHORE_CATALOG= " if settings.catalog else ""
     click.echo(
         f"""
 Everything is stopped again. To continue by hand:
 
-  {data}{port}{program} serve            # in one terminal; docs at {here}/docs
+  {data}{port}{source}{catalog}{program} serve            # in one terminal; docs at {here}/docs
   {data}{program} user create anna --chain {CHAIN} --level admin    # signs in at {here}/
   export TOKEN={token}
   curl -H "Authorization: Bearer $TOKEN" {here}/tasks
