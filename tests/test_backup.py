@@ -1,65 +1,118 @@
-"""Backup and restore as docs/operations.md tells them: beside the retailer's own tables, which stay as they are."""
+"""Backup and restore as docs/operations.md has them, with the roles and databases of docs/databases.md.
+
+The service has a database of its own, or a schema in that of a retailer, whose tables stay as they are.
+"""
 
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import msgspec
+import pytest
 
 from longshore.access.tokens import Level
 from longshore.database.embedded import embedded_server
 from longshore.database.embedded_server import programs
+from longshore.database.migrate import migrate
 from longshore.demo.seed import seed
 from tests.service import Longshore, ended, export_body, in_own_loop
 
-DOCS = Path(__file__).parents[1] / "docs" / "operations.md"
-
+DOCS = Path(__file__).parents[1] / "docs"
 
 ROWS = "select count(*) from loyalty.wallet_ledger where chain_id = 1764"
 
 
-def test_a_service_goes_on_from_its_backup_in_the_database_of_a_retailer_and_on_another_server(
-    new_service: Callable[..., Longshore], tmp_path: Path
-) -> None:
-    service = new_service(rows=1000)
-    service.start("worker")
-    service.start_api()
-    token = service.token(Level.ADMIN)
-    bearer = {"Authorization": f"Bearer {token}"}
-    with httpx2.Client(base_url=service.address, headers=bearer, timeout=60) as client:
-        task = client.post("/tasks", json=export_body()).json()["id"]
-        before = ended(client, task)
-        client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z"))
-        listed, audit = client.get("/tasks").json(), client.get("/audit").json()
-        signature = client.get(f"/tasks/{task}/runs/1/manifest.jws").text
-        keys = client.get("/.well-known/longshore-keys.json").json()
-        assert signature
-        assert keys["keys"]
+class Addresses(msgspec.Struct, frozen=True):
+    """Addresses of the service's database."""
 
-    dump, role, restore = re.findall(r"^ {4,7}((?:pg_dump|psql|pg_restore) .+)$", DOCS.read_text(), re.M)
-    path = {"PATH": f"{programs()}:/usr/bin:/bin"}
+    superuser: str
+    admin: str
+    """Of the one who restores."""
+    service: str
+    """`LONGSHORE_DATABASE_URL`."""
 
-    def commands(url: str, *lines: str) -> None:
-        for line in lines:
-            environment = {**path, "LONGSHORE_DATABASE_URL": url}
-            done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True)
-            assert done.returncode == 0, (line, done.stderr)
 
-    commands(service.url, dump)
-    with httpx2.Client(base_url=service.address, headers=bearer, timeout=60) as client:
-        lost = client.post("/tasks", json=export_body()).json()["id"]
-        assert ended(client, lost)["state"]["code"] == "DONE"
-    service.stop()
-    service.sql("delete from loyalty.wallet_ledger where chain_id = 1764 and id % 2 = 0")
-    (left,) = service.sql(ROWS)[0]
-    assert 0 < left < 1000
-    commands(service.url, restore)
-    assert service.sql(ROWS)[0][0] == left, "a restore leaves the retailer's tables alone"
-    with embedded_server(tmp_path / "other") as url:
-        commands(url, role, restore)
-        in_own_loop(seed(url, 1000, lambda _: None))
-        restored = Longshore(service.data, url)
+def as_role(url: str, role: str, database: str) -> str:
+    """Return the address of a database of the embedded server `url` for a role."""
+    return f"postgresql://{role}@/{database}?{url.partition('?')[2]}"
+
+
+def psql(url: str, *statements: str) -> None:
+    commands = [part for statement in statements for part in ("--command", statement)]
+    subprocess.run([programs() / "psql", "--quiet", "--set=ON_ERROR_STOP=on", *commands, url], check=True)
+
+
+@contextmanager
+def server(folder: Path, *, shared: bool) -> Iterator[Addresses]:
+    """A server on which an administrator has done what docs/databases.md says, with 1,000 rows of sample data."""
+    made, schema, *_ = re.findall(r"```sql\n(.*?)```", (DOCS / "databases.md").read_text(), re.S)
+    roles, database = made[: made.index("create database")], made[made.index("create database") :]
+    with embedded_server(folder) as url:
+        psql(url, roles)
+        if shared:
+            psql(url, "create role shop login; grant longshore to shop")
+            psql(url, "create database shop owner shop locale 'C.UTF-8' template template0")
+            psql(as_role(url, "shop", "shop"), schema)
+        else:
+            psql(url, database)
+        name = "shop" if shared else "longshore"
+        superuser = as_role(url, url.partition("//")[2].partition("@")[0] or "postgres", name)
+        in_own_loop(seed(superuser, 1000, lambda _: None))
+        admin = as_role(url, "shop", name) if shared else superuser
+        yield Addresses(superuser, admin, as_role(url, "longshore", name))
+
+
+def run(addresses: Addresses, folder: Path, *lines: str) -> None:
+    """Run commands of the page."""
+    environment = {
+        "PATH": f"{programs()}:/usr/bin:/bin",
+        "LONGSHORE_DATABASE_URL": addresses.service,
+        "ADMIN_URL": addresses.admin,
+    }
+    for line in lines:
+        done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True)
+        assert done.returncode == 0, (line, done.stderr)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own database", "shared database"])
+def test_a_service_goes_on_from_its_backup_on_its_server_and_on_another_one(tmp_path: Path, *, shared: bool) -> None:
+    dump, *restore = re.findall(r"^ {4,7}((?:pg_dump|psql|pg_restore) .+)$", (DOCS / "operations.md").read_text(), re.M)
+    with server(tmp_path / "first", shared=shared) as addresses:
+        in_own_loop(migrate(addresses.service))
+        service = Longshore(tmp_path / "first", addresses.superuser, database_url=addresses.service)
+        try:
+            service.start("worker")
+            service.start_api()
+            token = service.token(Level.ADMIN)
+            bearer = {"Authorization": f"Bearer {token}"}
+            with httpx2.Client(base_url=service.address, headers=bearer, timeout=60) as client:
+                task = client.post("/tasks", json=export_body()).json()["id"]
+                before = ended(client, task)
+                client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z"))
+                listed, audit = client.get("/tasks").json(), client.get("/audit").json()
+                signature = client.get(f"/tasks/{task}/runs/1/manifest.jws").text
+                keys = client.get("/.well-known/longshore-keys.json").json()
+                assert signature
+                assert keys["keys"]
+                run(addresses, tmp_path, dump)
+                lost = client.post("/tasks", json=export_body()).json()["id"]
+                assert ended(client, lost)["state"]["code"] == "DONE"
+        finally:
+            service.stop()
+        service.sql("delete from loyalty.wallet_ledger where chain_id = 1764 and id % 2 = 0")
+        (left,) = service.sql(ROWS)[0]
+        assert 0 < left < 1000
+        service.sql("create table longshore.of_a_newer_version (id bigint references longshore.tasks)")
+        run(addresses, tmp_path, *restore)
+        assert service.sql(ROWS)[0][0] == left, "a restore leaves the retailer's tables alone"
+        assert service.sql("select to_regclass('longshore.of_a_newer_version')")[0][0] is None
+    with server(tmp_path / "other", shared=shared) as addresses:
+        run(addresses, tmp_path, *restore)
+        assert in_own_loop(migrate(addresses.service)) == []
+        restored = Longshore(service.data, addresses.superuser, database_url=addresses.service)
         try:
             restored.start("worker")
             restored.start_api()
