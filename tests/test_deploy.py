@@ -25,7 +25,8 @@ from tests.service import Longshore, ended, export_body, free_port
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+KUBERNETES_TEXT = (DEPLOY / "kubernetes.yaml").read_text()
+KUBERNETES = list(yaml.safe_load_all(KUBERNETES_TEXT))
 COMMANDS = set(app.commands)
 DONE = 'longshore_runs_total{action="export",state="DONE"}'
 PARTS = ("_bucket", "_sum", "_count")  # of a histogram
@@ -52,7 +53,8 @@ def pods() -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "text", [(DEPLOY / name).read_text() for name in ("compose.yaml", "kubernetes.yaml", "Dockerfile")]
+    "text",
+    [(DEPLOY / name).read_text() for name in ("compose.yaml", "kubernetes.yaml", "Dockerfile", "longshore.service")],
 )
 def test_every_setting_that_is_named_is_one(text: str) -> None:
     named = set(re.findall(r"\bLONGSHORE_[A-Z_]+", text))
@@ -87,6 +89,36 @@ def test_processes_that_wait_for_the_database_for_an_hour_are_not_killed() -> No
     for container in containers:
         assert container["startupProbe"]["httpGet"] == container["livenessProbe"]["httpGet"]
         assert container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"] >= 3600
+
+
+def test_api_and_workers_have_a_source_and_a_catalog_that_is_mounted() -> None:
+    needed = {"LONGSHORE_SOURCE_URL", "LONGSHORE_CATALOG"}
+    settings = next(document["data"] for document in KUBERNETES if document["kind"] == "ConfigMap")
+    secret = re.search(r"# +kubectl create secret generic longshore .*\n(?:# +--.*\n)+", KUBERNETES_TEXT)
+    assert secret
+    assert needed <= {*settings, *re.findall(r"LONGSHORE_\w+", secret[0])}
+    folder = str(Path(settings["LONGSHORE_CATALOG"]).parent)
+    for document in KUBERNETES:
+        if document["kind"] == "Deployment":
+            pod = document["spec"]["template"]["spec"]
+            (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["mountPath"] == folder]
+            (volume,) = [each for each in pod["volumes"] if each["name"] == mount["name"]]
+            made = f"kubectl create configmap {volume['configMap']['name']} --from-file=catalog.toml"
+            assert made in KUBERNETES_TEXT
+    for name in ("api", "worker"):
+        service = COMPOSE["services"][name]
+        assert needed <= set(service["environment"])
+        assert {each["target"] for each in service["configs"]} == {service["environment"]["LONGSHORE_CATALOG"]}
+        assert {each["source"] for each in service["configs"]} == set(COMPOSE["configs"])
+
+
+def test_commands_of_the_page_for_the_first_user_are_those_of_the_command_line() -> None:
+    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    commands = re.findall(r"^ +(?:docker compose .* exec|kubectl exec) .*? longshore (\w+) (\w+) (.*)$", page, re.M)
+    assert len(commands) == 4
+    for group, name, options in commands:
+        known = {option for each in app.commands[group].commands[name].params for option in each.opts}  # type: ignore[attr-defined]
+        assert set(re.findall(r"--[a-z]+", options)) <= known
 
 
 def tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,9 @@ def _rows(page: str, heading: str) -> list[list[str]]:
 def _bounds(field: msgspec.structs.FieldInfo) -> str:
     """Return the bounds of a number as the table writes them."""
     meta = next(part for part in get_args(field.type) if isinstance(part, Meta))
-    least = f"at least {meta.ge:,}" if meta.ge is not None else f"more than {meta.gt:,}" if meta.gt is not None else NONE
+    least = (
+        f"at least {meta.ge:,}" if meta.ge is not None else f"more than {meta.gt:,}" if meta.gt is not None else NONE
+    )
     if meta.le is None:
         return least
     return f"{meta.ge:,} to {meta.le:,}" if meta.ge is not None else f"{least}, at most {meta.le:,}"
