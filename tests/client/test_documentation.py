@@ -2,10 +2,12 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from longshore import Longshore
@@ -84,6 +86,13 @@ def test_the_page_on_proving_a_result_runs(service: services.Longshore, logged_i
     said = r"Wallet_Export-\d+\.csv: run 1, 20,000 rows, SHA-256 [0-9a-f]{64}, signed: good"
     assert re.fullmatch(said, told[0].splitlines()[-1])
     assert told[1].startswith("signed by ")
+
+
+def test_the_page_on_warehouses_runs_in_python(service: services.Longshore, logged_in: Path) -> None:
+    shutil.copy(DOCS / "integrations" / "duckdb_copy.py", logged_in)
+    run_blocks("integrations.md", service, logged_in)
+    with duckdb.connect(str(logged_in / "warehouse.duckdb")) as warehouse:
+        assert warehouse.execute("select count(*) > 0 from users").fetchone() == (True,)
 
 
 def test_page_on_the_client_names_every_method_of_the_client() -> None:
