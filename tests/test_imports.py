@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "longshore"
 WRITES = re.compile(
     r"(?:insert\s+into|update|delete\s+from|merge\s+into)\s+longshore\.(?:tasks|task_logs|runs)\b", re.I
 )
+BELOW_THE_FRONT = re.compile(r"^\s*(?:from|import) pgqueuer\.", re.M)
 LOADED = "import sys, longshore.web; print(*sys.modules)"
 
 
@@ -27,3 +28,14 @@ def test_only_the_room_of_tasks_writes_tasks_their_log_and_runs() -> None:
         if WRITES.search(file.read_text(encoding="utf-8"))
     }
     assert writing == {"tasks"}
+
+
+def test_modules_of_pgqueuer_below_its_front_are_imported_where_adr_1_says() -> None:
+    importing = {
+        file.relative_to(SOURCE).as_posix()
+        for file in SOURCE.rglob("*.py")
+        if BELOW_THE_FRONT.search(file.read_text(encoding="utf-8"))
+    }
+    assert importing == {"database/migrate.py", "database/queue_schema.py", "tasks/queue.py"}
+    adr = (SOURCE.parents[1] / "docs" / "adr" / "0001-pgqueuer.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in adr for name in importing)

@@ -1,6 +1,8 @@
 """The Makefile: each target installs what it needs."""
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from benchmarks.__main__ import NEEDS
@@ -19,3 +21,22 @@ def test_make_bench_installs_every_program_and_peer_that_its_cases_need() -> Non
         ), need
     for name in locks:
         assert f"-r {name}" in done.stdout
+
+
+def test_environment_that_could_not_be_made_whole_is_made_again(tmp_path: Path) -> None:
+    """Without Debian's package python3-venv, `python -m venv` makes `bin/python` and then fails."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        f'test "$2" = venv || exec {sys.executable} "$@"\n'
+        'mkdir -p "$3/bin" && touch "$3/bin/python" && test ! -e without-venv\n'
+    )
+    python.chmod(0o755)
+    command = ["make", f"PYTHON={python}", ".venv/bin/python"]
+    (tmp_path / "without-venv").touch()
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60).returncode != 0
+    assert not (tmp_path / ".venv").exists()
+    (tmp_path / "without-venv").unlink()
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60).returncode == 0
+    assert (tmp_path / ".venv" / "bin" / "python").exists()
