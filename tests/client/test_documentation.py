@@ -160,7 +160,8 @@ def test_the_readme_and_the_first_steps_can_be_followed(service: services.Longsh
     create, fetch = blocks[serve + 1 : serve + 3]
     user, shell, python, table = indented_blocks(DOCS / "first-steps.md")
     assert " user create " in user
-    export, profile, install, read = table.splitlines()
+    *export, profile, install, read = table.splitlines()
+    assert "--level read " in "".join(export), "a notebook gets no token that may write"
     assert install.endswith("pip install delta-sharing")
     program = f"{Path(sys.executable).parent}/"
     script = "\n".join(
@@ -169,7 +170,7 @@ def test_the_readme_and_the_first_steps_can_be_followed(service: services.Longsh
             f'until curl -s -H "Authorization: Bearer $TOKEN" {ADDRESS}/tasks/$TASK | grep -q DONE; do sleep 0.1; done',
             fetch,
             shell,
-            export,
+            *export,
             profile,
             read.replace("notebook/bin/python", str(PYTHON)),
         ]
