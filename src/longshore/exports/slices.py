@@ -20,6 +20,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.copy import RowSource
+from longshore.exports.files import zones
 from longshore.exports.files.partitions import Partition, PartitionQuery, partition_query
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import MAX_SLICES, Plan, Range, clauses, ranges_of_slices
@@ -66,10 +67,8 @@ class IndexRows(msgspec.Struct, frozen=True):
 
 async def partition_keys(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
     """Return the partition keys of an export as SQL; None where it has none."""
-    request = query.request
-    if request.target.partition_by is None:
-        return None
-    return await partition_query(connection, query.index, request.target.partition_by, request.zone, request.interval)
+    keys = query.request.target.partition_by
+    return None if keys is None else await partition_query(connection, query.index, keys, query.request.zone)
 
 
 async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:
@@ -90,6 +89,8 @@ async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Pl
             f"{query.index.relation} reads a foreign table, or may give other rows each time, so its partitions cannot"
             " be counted before they are written; export it without `partition_by`"
         )
+    if keys.zone is not None:
+        await zones.refuse_unlike(connection, keys.zone, query.request.interval)
     partitions = await keys.partitions(connection, query.source)
     rows = sum(partition.rows for partition in partitions)
     counted = msgspec.structs.replace(cut, expected_rows=rows, exact=True)

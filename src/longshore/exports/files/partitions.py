@@ -13,11 +13,9 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import Column, columns_of
-from longshore.exports.files import zones
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.formats.nested import sql_text
 from longshore.exports.ranges import RowQuery, is_plain_table
-from longshore.tasks.model import Interval
 from longshore.validation import Violation, in_json, pointer, suggestion
 
 By = Literal["day", "month", "year"]
@@ -77,6 +75,8 @@ class PartitionQuery(msgspec.Struct, frozen=True):
     keys: list[KeySql]
     order: str
     """The `order by` clause that brings the rows of each partition together."""
+    zone: str | None
+    """The time zone that divides the rows; None where no key depends on one."""
 
     async def partitions(self, connection: Connection, source: RowQuery) -> list[Partition]:
         """Return the partitions in the connection's snapshot, in the order of `order`. Raises LongshoreError."""
@@ -104,20 +104,16 @@ class PartitionQuery(msgspec.Struct, frozen=True):
 
 
 async def partition_query(
-    connection: Connection, index: Index, keys: Sequence[PartitionKey], zone: str, interval: Interval
+    connection: Connection, index: Index, keys: Sequence[PartitionKey], zone: str
 ) -> PartitionQuery:
-    """Return the keys of a request as SQL, with their types in the source. `interval`: the data interval of the run.
-
-    Raises LongshoreError.
-    """
+    """Return the keys of a request as SQL, with their types in the source. Raises LongshoreError."""
     columns = await columns_of(connection, index, [(key.field, key.field) for key in keys])
     sql = [_key_sql(key, column, zone) for key, column in zip(keys, columns, strict=True)]
-    if any(key.by is not None and column.pg_type != "date" for key, column in zip(keys, columns, strict=True)):
-        await zones.refuse_unlike(connection, zone, interval)
+    has_zone = any(key.by is not None and column.pg_type != "date" for key, column in zip(keys, columns, strict=True))
     order = [key.value for key in sql]
     if await is_plain_table(connection, index):  # so the same snapshot gives the same files
         order.append(f"{index.quoted_relation}.ctid")
-    return PartitionQuery([key.name for key in keys], sql, f"order by {', '.join(order)}")
+    return PartitionQuery([key.name for key in keys], sql, f"order by {', '.join(order)}", zone if has_zone else None)
 
 
 def _key_sql(key: PartitionKey, column: Column, zone: str) -> KeySql:
