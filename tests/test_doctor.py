@@ -22,6 +22,7 @@ from longshore.settings_sources import load
 from longshore.worker.process import LISTENERS
 from tests.answers import problem
 from tests.command import run
+from tests.own_data import write_catalog
 from tests.results.refusing import Server
 from tests.service import Longshore, export_body, in_own_loop, listens
 from tests.waiting import until
@@ -258,3 +259,20 @@ def test_doctor_tries_all_that_a_bucket_has_to_do_and_leaves_nothing(
     refused = examined(UNREACHABLE, tmp_path, results_url=f"s3://{BUCKET}/some/prefix")
     refusing.close()
     assert "(AccessDenied); grant s3:PutObject" in wrong(refused, "store")
+
+
+def test_tokens_that_name_what_the_catalog_lacks_are_found_also_where_the_source_is_another_database(
+    idle: Longshore, tmp_path: Path
+) -> None:
+    assert run("migrate", folder=tmp_path).returncode == 0
+    made = run("token", "create", "--chain", "1", "--level", "read", "--client", "x", "--hide", "users.phone_number",
+               folder=tmp_path)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    catalog = str(write_catalog(tmp_path))
+    for command in ("catalog check", "doctor"):
+        done = run(*command.split(), folder=tmp_path, source_url=idle.url, catalog=catalog)
+        assert "users.phone_number: access token" in done.stdout, done.stdout + done.stderr
+    (tmp_path / "other").mkdir()
+    done = run("catalog", "check", folder=tmp_path / "other", source_url=idle.url, catalog=catalog)
+    assert "no tokens were checked" in done.stderr
+    assert list((tmp_path / "other").iterdir()) == []

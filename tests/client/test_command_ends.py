@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from longshore import Longshore
-from longshore.cli import waiting
+from longshore.cli import wait_notice
 from tests.client.conftest import Cli
 from tests.client.gateway import Gateway
 from tests.conftest import SMALL_CHAIN
@@ -179,7 +179,7 @@ def test_page_of_a_proxy_is_an_error_and_no_json_of_ours(cli: Cli, gateway: Gate
 def test_wait_for_the_service_is_told_once(
     cli: Cli, gateway: Gateway, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "SECONDS", 0.05)
+    monkeypatch.setattr(wait_notice, "SECONDS", 0.05)
     assert cli("login", "--address", gateway.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
     gateway.violations += ["refuse"]  # with Retry-After: 1
     code, _, told = cli("indexes")
@@ -191,7 +191,7 @@ def test_wait_for_the_service_is_told_once(
 def test_outer_wait_is_not_told_during_an_inner_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(waiting, "SECONDS", 0.05)
+    monkeypatch.setattr(wait_notice, "SECONDS", 0.05)
 
     def until(words: str) -> str:
         told, deadline = "", time.monotonic() + 30
@@ -201,11 +201,11 @@ def test_outer_wait_is_not_told_during_an_inner_one(
             time.sleep(0.01)
         return told
 
-    with waiting.noted("the service"):
-        with waiting.noted("a task") as expect:
+    with wait_notice.wait_notice("the service"):
+        with wait_notice.wait_notice("a task") as waits_for:
             assert until("task") == "longshore: waiting for a task\n"
-            expect("a task")
-            expect("its end")
+            waits_for("a task")
+            waits_for("its end")
             assert until("end") == "longshore: waiting for its end\n"
         assert until("service") == "longshore: waiting for the service\n"
     assert threading.active_count() < 20

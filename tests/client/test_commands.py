@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,16 @@ def test_tasks_are_listed_shown_run_and_downloaded(logged_in: Cli) -> None:
     code, _, error = logged_in("tasks", "run", id, "--interval-end", "2026-05-26T03:00:00Z")
     assert code != 0
     assert "neither `repeat` nor `cron`" in error
+
+
+def test_all_backfills_of_a_task_are_listed(logged_in: Cli, longshore: Longshore) -> None:
+    begin = datetime.now(UTC) - timedelta(days=40)
+    task = longshore.exports.create("vouchers", at=begin, repeat="daily", catch_up="none").pause()
+    for day in range(27):
+        task.backfill(begin + timedelta(days=day, hours=1), begin + timedelta(days=day + 1, hours=1))
+    listed = logged_in("tasks", "backfills", str(task.id))[1].splitlines()
+    assert [line.split("\t")[0] for line in listed] == [str(number) for number in range(27, 0, -1)]
+    task.cancel()
 
 
 def test_full_run_is_asked_of_an_incremental_task(logged_in: Cli) -> None:

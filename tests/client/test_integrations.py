@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 
 from longshore import Longshore
 from longshore.client.api_types import PartitionKey
+from longshore.integrations.exports import of_interval
 from tests import own_data
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
@@ -196,3 +199,15 @@ def test_a_copy_in_duckdb_is_kept_right_and_checked_against_its_mirror(
             assert found == before[1:]
         finally:
             service.sql("update loyalty.vouchers set chain_id = $2 where id = $1", gone, SMALL_CHAIN)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Amsterdam", "UTC"])
+def test_interval_of_a_day_has_the_rows_of_that_day_in_a_column_without_time(
+    own_catalog: services.Longshore, zone: str
+) -> None:
+    start = datetime(2021, 2, 28, tzinfo=ZoneInfo(zone))
+    with Longshore(own_catalog.address, own_catalog.token(), chain=CHAIN) as client:
+        for day in (start, start - timedelta(days=1)):
+            options = of_interval({"fields": ["id", "day"], "format": "parquet"}, "day", day, day + timedelta(days=1))
+            found = client.exports.create("odd", **options).wait(60).to_arrow()["day"].to_pylist()
+            assert {f"{each:%Y-%m-%d}" for each in found} == ({"2021-02-28"} if day == start else set())

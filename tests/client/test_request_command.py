@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from longshore.cli.output import pretty
 from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 
@@ -89,3 +90,13 @@ def test_wrong_usage_of_request_is_refused_before_it_is_sent(
 
 def test_answer_that_is_no_json_is_passed_on(logged_in: Cli) -> None:
     assert "longshore_" in logged_in("request", "GET", "/metrics")[1]
+
+
+def test_json_on_a_terminal_has_no_character_that_it_would_execute(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = json.dumps({"desc": "gpj\u202eexe \x9b1m \U000e0041 é"}, ensure_ascii=False).encode()
+    assert pretty(content).decode() == content.decode().replace("{", "{\n  ").replace("}", "\n}")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = pretty(content).decode()
+    assert shown.replace("\n", "").isprintable()
+    assert "é" in shown
+    assert json.loads(shown) == json.loads(content)

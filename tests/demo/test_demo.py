@@ -1,6 +1,8 @@
 """The demo: from nothing to a checked file in one command, and nothing left running."""
 
+import contextlib
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -22,6 +24,21 @@ def test_the_demo_shows_the_main_job_and_leaves_no_process_behind(tmp_path: Path
     assert token
     assert f" {sys.executable} -m longshore serve " in done.stdout
     assert token[1] not in (data / "demo.log").read_text()
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+def test_demo_takes_another_port_where_the_usual_one_is_taken(tmp_path: Path, host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # another program has the port
+            taken.bind((host, 8080))
+            taken.listen()
+        done = run("demo", "--rows", "300", folder=tmp_path, data=str(tmp_path / "data"), host=host)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = f"[{host}]" if ":" in host else host
+    [port] = set(re.findall(rf"http://{re.escape(shown)}:(\d+)", done.stdout))
+    assert port != "8080"
 
 
 @pytest.mark.parametrize(

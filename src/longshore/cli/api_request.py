@@ -1,5 +1,6 @@
 """`longshore request`: any request to the API, for what has no command."""
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import msgspec
 
-from longshore.cli import remote
+from longshore.cli import options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED
-from longshore.cli.output import printable
-from longshore.client.errors import BY_STATUS, ProblemError
+from longshore.cli.output import pretty, printable
+from longshore.client.errors import BY_STATUS, NOT_DECODED, ProblemError
 from longshore.client.requests import Answer
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def request(  # noqa: PLR0913 (the options of the command)
         Path | None, Option("--input", metavar="FILE", help="File with the body; - for standard input.")
     ] = None,
     include: Annotated[bool, Option("-i", "--include", help="Print the status and the header fields first.")] = False,
-    profile: remote.Profile = None,
+    profile: options.Profile = None,
 ) -> None:
     """Send a request with the login, and print the answer.
 
@@ -56,12 +58,12 @@ def request(  # noqa: PLR0913 (the options of the command)
         raise click.BadParameter("give the body by --input or by fields, not both", param_hint="--input")
     body: object = fields if fields and not is_read else None
     if file is not None:
-        body = msgspec.Raw(remote.read_file(file, "--input"))
+        body = msgspec.Raw(options.read_file(file, "--input"))
     params = {key: _text(value) for key, value in fields.items()} if is_read else {}
     headers = dict(_pair(each, ":", "--header") for each in header or [])
     path = _path(path)
     with (
-        remote.client_of(profile) as client,
+        client_of(profile) as client,
         client.stream(method, path, body, params=params, headers=headers) as answer,
     ):
         _print(answer, include)
@@ -85,7 +87,9 @@ def _print(answer: "StreamedAnswer", include: bool) -> None:
         out.write("".join(f"{line}\n" for line in lines).encode())
     if out is sys.stdout.buffer and sys.stdout.isatty() and "json" in answer.headers.get("content-type", ""):
         body = b"".join(answer.chunks)
-        out.write(msgspec.json.format(body) + b"\n" if body else b"")
+        with contextlib.suppress(*NOT_DECODED):
+            body = pretty(body) + b"\n" if body else b""
+        out.write(body)
     else:
         for chunk in answer.chunks:
             out.write(chunk)
@@ -114,7 +118,7 @@ def _json(key: str, text: str) -> msgspec.Raw:
     """Return a JSON value as it is written, so that no digit of a number is lost."""
     try:
         msgspec.json.decode(text)
-    except msgspec.MsgspecError as error:
+    except NOT_DECODED as error:
         reason = f"{key}: {error}; strings need quotes, or --field"
         raise click.BadParameter(reason, param_hint="--json-field") from None
     return msgspec.Raw(text.encode())

@@ -16,6 +16,7 @@ catalog_app = app.add_group(
 def catalog_check() -> None:
     """Check the catalog against the source; exit with 1 if something is wrong, with 0 if there are only warnings."""
     from longshore.database.connect import connected_to_read
+    from longshore.database.embedded import has_database
     from longshore.exports import catalog
     from longshore.exports.catalog_check import check, check_tokens
 
@@ -25,11 +26,11 @@ def catalog_check() -> None:
     if settings.source_url:  # the service's own tables are in another database, and are not the user's to check
         known = {name: index for name, index in known.items() if not index.in_service_database}
 
-    async def run(url: str) -> bool:
-        async with connected_to_read(url, "longshore catalog check") as connection:
+    async def run(source: str, url: str | None) -> bool:
+        async with connected_to_read(source, "longshore catalog check") as connection:
             findings = await check(connection, known)
-        if settings.database_url or not settings.source_url:
-            async with connected_to_read(settings.database_url or url, "longshore catalog check") as connection:
+        if url is not None:
+            async with connected_to_read(url, "longshore catalog check") as connection:
                 findings += await check_tokens(connection, whole)
         for finding in findings:
             click.echo(f"{'warning: ' if finding.level == 'warning' else ''}{finding.where}: {finding.what}")
@@ -39,11 +40,12 @@ def catalog_check() -> None:
         click.echo(summary, err=True)
         return wrong == 0
 
-    if settings.source_url:
-        good = asyncio.run(run(settings.source_url))
+    if settings.source_url and not settings.database_url and not has_database(settings.data):
+        click.echo(f"no tokens were checked: the service has no database in {settings.data} yet", err=True)
+        good = asyncio.run(run(settings.source_url, None))
     else:
         with existing_database(settings) as url:
-            good = asyncio.run(run(url))
+            good = asyncio.run(run(settings.source_url or url, url))
     if not good:
         raise click.exceptions.Exit(1)
 

@@ -21,6 +21,9 @@ def completion(shell: Annotated[Shell, Argument(help="bash, zsh or fish.")]) -> 
     click.echo(kind(app, {}, NAME, VARIABLE).source())
 
 
-def answer(instruction: str) -> int:
-    """Answer the script of a shell, and return the exit code. `instruction`: the value of VARIABLE."""
+def complete(instruction: str) -> int:
+    """Print the completions that the script of a shell asks for, and return the exit code.
+
+    `instruction`: the value of VARIABLE.
+    """
     return shell_complete(app, {}, NAME, VARIABLE, instruction)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from longshore.cli import complete, remote
+from longshore.cli import complete, options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED, NOT_FOUND, CommandError
 from longshore.cli.output import printable, show, show_all, show_table
+from longshore.client.errors import NOT_DECODED
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -33,10 +35,10 @@ FILE_HELP = (
 
 
 @destinations_app.command("list", epilog="Example: longshore destinations list --json")
-def list_destinations(profile: remote.Profile = None, json: remote.Json = False) -> None:
+def list_destinations(profile: options.Profile = None, json: options.Json = False) -> None:
     """List the destinations, without their secrets."""
-    with remote.client_of(profile) as client:
-        found = client.destinations.list(limit=100)
+    with client_of(profile) as client:
+        found = client.destinations.list(limit=None)
     heads = ("name", "kind", "settings", "modified")
     show_all(found, heads, lambda one: (one.name, one.kind, _shown(one.settings), one.modified.isoformat()), json=json)
 
@@ -46,11 +48,11 @@ def kinds(
     kind: Annotated[
         str | None, Argument(help="Show the settings and the secret of this kind.", shell_complete=complete.kinds)
     ] = None,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """List the kinds of destinations, or the settings and the secret of one."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         if kind is None:
             show_all(
                 client.destinations.kinds(),
@@ -80,12 +82,12 @@ def create(  # noqa: PLR0913 (the options of the command)
     name: Annotated[str, Argument(help="Name of the new destination, which tasks use.")],
     kind: Annotated[str, Option(help="One of `longshore destinations kinds`.", shell_complete=complete.kinds)],
     settings: Set = None,
-    secret_file: Annotated[str, Option(help=FILE_HELP)] = remote.STDIN,
+    secret_file: Annotated[str, Option(help=FILE_HELP)] = options.STDIN,
     untested: Annotated[bool, Option("--untested", help="Store it without a test.")] = False,
-    profile: remote.Profile = None,
+    profile: options.Profile = None,
 ) -> None:
     """Test a destination, and store it if the test succeeds."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         known = _kind(client, kind)
         wanted = _changed({}, known, settings or [])
         secret = _secret(known, secret_file)
@@ -96,9 +98,9 @@ def create(  # noqa: PLR0913 (the options of the command)
 
 
 @destinations_app.command("test", epilog="Example: longshore destinations test warehouse")
-def test(name: Name, profile: remote.Profile = None) -> None:
+def test(name: Name, profile: options.Profile = None) -> None:
     """Test a destination with what is stored; exit with 1 if a step fails."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         _show_test(client.destinations.test(_find(client, name).id))
 
 
@@ -107,12 +109,12 @@ def change(
     name: Name,
     settings: Set = None,
     secret_file: Annotated[str | None, Option(help=FILE_HELP)] = None,
-    profile: remote.Profile = None,
+    profile: options.Profile = None,
 ) -> None:
     """Change settings or the secret. A change of where or as whom to connect needs the secret again."""
     if not settings and secret_file is None:
         raise click.BadParameter("expected --set or --secret-file")
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         old = _find(client, name)
         known = _kind(client, old.kind)
         wanted = _changed(old.settings, known, settings) if settings else None
@@ -122,15 +124,15 @@ def change(
 
 
 @destinations_app.command("delete", epilog="Example: longshore destinations delete warehouse")
-def delete(name: Name, profile: remote.Profile = None) -> None:
+def delete(name: Name, profile: options.Profile = None) -> None:
     """Delete a destination. What was delivered stays where it is."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         client.destinations.delete(_find(client, name).id)
     click.echo(f"{name} is deleted")
 
 
 def _find(client: "Longshore", name: str) -> "Destination":
-    found = next((one for one in client.destinations.list(limit=100) if one.name == name), None)
+    found = next((one for one in client.destinations.list(limit=None) if one.name == name), None)
     if found is None:
         raise CommandError(f"the chain has no destination {printable(name)!r}", NOT_FOUND)
     return found
@@ -160,7 +162,7 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
         types = {part["type"] for part in (schema, *schema.get("anyOf", [])) if "type" in part}
         try:
             changed[key] = text if not types or "string" in types else msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except NOT_DECODED:
             expected = " or ".join(sorted(types - {"null"}))
             raise click.BadParameter(f"{key}: expected {expected}", param_hint="--set") from None
     return changed
@@ -171,13 +173,13 @@ def _secret(kind: "DestinationKind", file: str) -> dict[str, Any]:
     import msgspec
 
     fields = kind.secret["properties"]
-    if file == remote.STDIN and sys.stdin.isatty():
+    if file == options.STDIN and sys.stdin.isatty():
         answers = {name: click.prompt(name, default="", hide_input=True, show_default=False) for name in fields}
         return {name: answer for name, answer in answers.items() if answer}
-    text = sys.stdin.read() if file == remote.STDIN else _read(file)
+    text = sys.stdin.read() if file == options.STDIN else _read(file)
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except NOT_DECODED:
         value = text.rstrip("\r\n")
     if isinstance(value, dict) and (value.keys() & fields.keys() or len(fields) > 1):
         return value

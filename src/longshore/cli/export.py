@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from longshore.cli import complete, export_options, follow, remote
+from longshore.cli import complete, export_options, follow, options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
 from longshore.cli.output import note, show
 from longshore.client.api_types import Compression, Format, Repeat
@@ -71,9 +72,9 @@ def export(  # noqa: PLR0913 (the options of the command)
     desc: Annotated[str, Option(help="Description of the task.", metavar="TEXT")] = "",
     output: follow.OutputPath = None,
     clobber: follow.Clobber = False,
-    timeout: remote.Timeout = None,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    timeout: options.Timeout = None,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """Export an index to a file. With --at, --repeat or --cron the task runs later, and is not waited for."""
     export_options.refuse_both("--segment", segment, "--last", last)
@@ -86,11 +87,11 @@ def export(  # noqa: PLR0913 (the options of the command)
     if output == follow.STDOUT and (partition_by or split_rows or split_bytes or len(index) > 1):
         raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
     conditions = export_options.Conditions(where or [], last)
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.exports.create(
             index if len(index) > 1 else index[0],
             format=format,
-            at=None if at is None else remote.moment(at, "--at"),
+            at=None if at is None else options.moment(at, "--at"),
             repeat=repeat,
             cron=cron,
             timezone=timezone,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 import click
 import msgspec
 
-from longshore.cli import remote
+from longshore.cli import options
 from longshore.cli.commands import Option
 from longshore.client.api_types import Deliver, PartitionKey
+from longshore.client.errors import NOT_DECODED
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -65,7 +66,7 @@ class Conditions(msgspec.Struct, frozen=True):
         from longshore import F
 
         assert self.last is not None
-        period = remote.period(self.last, "--last")
+        period = options.period(self.last, "--last")
         if time is None:
             raise click.BadParameter(f"the index {index} has no time field", param_hint="--last")
         return F(time).within(**period)
@@ -83,7 +84,7 @@ def delivery(text: str) -> Deliver:
     if text.startswith("{"):
         try:
             return cast(Deliver, msgspec.json.decode(text, type=dict[str, Any]))
-        except msgspec.MsgspecError as error:
+        except NOT_DECODED as error:
             raise click.BadParameter(f"{text!r} is no JSON object: {error}", param_hint="--deliver") from None
     name, colon, parts = text.partition(":")
     entry: dict[str, Any] = {"destination": name}

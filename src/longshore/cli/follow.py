@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import click
 import msgspec
 
-from longshore.cli import waiting
 from longshore.cli.commands import Option
 from longshore.cli.exits import INTERRUPTED, CommandError
 from longshore.cli.output import note, printable
+from longshore.cli.wait_notice import wait_notice
 
 if TYPE_CHECKING:
     from longshore.client import Task
@@ -32,7 +32,7 @@ Clobber: TypeAlias = Annotated[bool, Option("--clobber", help="Replace a file th
 def refuse_output(to: str | None, *, clobber: bool) -> None:
     """Raise BadParameter if the folder to write to cannot be written to, CommandError for a file that exists."""
     from longshore.client import DownloadError
-    from longshore.client.result_files import download_path
+    from longshore.client.download_paths import download_path
 
     if to == STDOUT:
         return
@@ -58,14 +58,14 @@ def wait(task: "Task", timeout: float | None, profile: str | None) -> None:
     """Wait for the end of a task, with a bar if standard error is a terminal, else with a line for each log entry."""
     label = f"task {task.id}"
     has_bar = sys.stderr.isatty()
-    with interruptible(task, profile), waiting.noted(f"{label}, which is {task.state.code}") as expect:
+    with interruptible(task, profile), wait_notice(f"{label}, which is {task.state.code}") as waits_for:
 
         def on_progress(progress: "Progress") -> None:
             if progress.phase is not None or progress.rows:
-                expect(label)
+                waits_for(label)
 
         def on_log(entry: "LogEntry") -> None:
-            expect(label)
+            waits_for(label)
             note(log_line(entry))
 
         task.wait(timeout, on_progress if has_bar else None, None if has_bar else on_log, progress=has_bar)
@@ -107,9 +107,9 @@ def download(task: "Task", output: Output) -> Path | None:
         return None
     to = Path(output.to or ".")
     label = f"the download of task {task.id}"
-    with waiting.noted(label) as expect, _naming_clobber():
+    with wait_notice(label) as waits_for, _naming_clobber():
         return task.download(
-            to, lambda *_: expect(label), run=output.run, manifest=output.manifest, replace=output.clobber,
+            to, lambda *_: waits_for(label), run=output.run, manifest=output.manifest, replace=output.clobber,
             progress=sys.stderr.isatty(),
         )  # fmt: skip
 
@@ -132,12 +132,12 @@ def run_of(task: "Task", run: int | None) -> "Run":
 
 def _to_stdout(task: "Task", output: Output) -> None:
     from longshore.client import GoneError, NotFoundError
-    from longshore.client.result_files import has_many_files
+    from longshore.client.download_paths import has_many_files
 
     with contextlib.suppress(NotFoundError, GoneError):  # the download says why there is no result
         if has_many_files(run_of(task, output.run)):
             raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
-    with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.noted(f"the download of task {task.id}"):
+    with tempfile.TemporaryDirectory(prefix="longshore-") as folder, wait_notice(f"the download of task {task.id}"):
         file = task.download(folder, run=output.run)
         with file.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)

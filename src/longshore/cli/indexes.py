@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from longshore.cli import complete, remote
+from longshore.cli import complete, options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Argument
 from longshore.cli.output import show, show_all, show_table
 
@@ -13,11 +14,11 @@ def indexes(
     name: Annotated[
         str | None, Argument(help="Show the fields of this index.", shell_complete=complete.indexes)
     ] = None,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """List the export indexes, or the fields of one."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         if name is None:
             heads = ("index", "time field", "description")
             show_all(client.indexes.list(), heads, lambda one: (one.name, one.time or "", one.description), json=json)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import msgspec
 
-from longshore.cli import complete, remote, waiting
+from longshore.cli import complete, options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import NOT_ALLOWED, CommandError
 from longshore.cli.output import show, show_all, show_table
+from longshore.cli.wait_notice import wait_notice
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -37,7 +39,7 @@ def login(
     chain: Annotated[int, Option(help="Chain that the token is for.", min=1)],
     address: Annotated[str, Option(help="Address of the service.")] = "http://127.0.0.1:8080",
     profile: Annotated[str, Option(help="Name of the login.")] = "default",
-    json: remote.Json = False,
+    json: options.Json = False,
 ) -> None:
     """Store the address of a service with a token, which is prompted for or read from standard input."""
     from longshore import Longshore
@@ -53,7 +55,7 @@ def login(
         raise ProfileError("expected a token such as `longshore token create` prints: id:secret")
     with (
         Longshore(login.address, login.token, chain=chain, retry_for=5) as client,
-        waiting.noted(login.address),
+        wait_notice(login.address),
     ):
         _check_chain(client, chain)
     file = write_profile(profile, login)
@@ -78,7 +80,7 @@ def _check_chain(client: "Longshore", chain: int) -> None:
 
 
 @app.command(epilog="Example: longshore logout --profile production")
-def logout(profile: remote.Profile = None) -> None:
+def logout(profile: options.Profile = None) -> None:
     """Remove a stored login. The token stays valid; an admin revokes it with `longshore token revoke`."""
     from longshore.client.profiles import read_profile, remove_profile
 
@@ -88,13 +90,13 @@ def logout(profile: remote.Profile = None) -> None:
 
 
 @app.command(epilog="Example: longshore whoami")
-def whoami(profile: remote.Profile = None, json: remote.Json = False) -> None:
+def whoami(profile: options.Profile = None, json: options.Json = False) -> None:
     """Show the login in use: its service, its chain, its level, and what it may see."""
     from longshore.client.errors import NoAnswerError
     from longshore.client.profiles import read_profiles
 
     name = profile or read_profiles().current
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         try:
             credential = msgspec.convert(client.request("GET", "/credential"), Credential)
         except msgspec.ValidationError as error:
@@ -117,7 +119,7 @@ def whoami(profile: remote.Profile = None, json: remote.Json = False) -> None:
 
 
 @profiles_app.command("list", epilog="Example: longshore profiles list")
-def list_profiles(json: remote.Json = False) -> None:
+def list_profiles(json: options.Json = False) -> None:
     """List the stored logins, without their tokens."""
     from longshore.client.profiles import read_profiles
 

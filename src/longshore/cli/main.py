@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: Sequence[str]) -> int:
     if instruction := os.environ.get(completion.VARIABLE):
-        return completion.answer(instruction)
+        return completion.complete(instruction)
     try:
         with app.make_context(NAME, list(arguments)) as context:
             app.invoke(context)

@@ -20,7 +20,21 @@ def show(value: Any) -> None:
     """Print structs as JSON, in UTF-8 whatever the locale (RFC 8259, section 8.1)."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value)))
+    click.echo(pretty(msgspec.json.encode(value)))
+
+
+def pretty(content: bytes) -> bytes:
+    """Return JSON with indented lines; on a terminal characters that it would execute are escaped."""
+    import json
+
+    import msgspec
+
+    formatted = msgspec.json.format(content)
+    if not sys.stdout.isatty():
+        return formatted
+    characters = formatted.decode()
+    shown = (each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in characters)
+    return "".join(shown).encode()
 
 
 def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

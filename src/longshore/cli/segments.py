@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import msgspec
 
-from longshore.cli import complete, export_options, remote
+from longshore.cli import complete, export_options, options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
 from longshore.cli.output import show, show_all
+from longshore.client.errors import NOT_DECODED
 
 if TYPE_CHECKING:
     from longshore.client.api_types import Segment
@@ -22,18 +24,18 @@ SegmentId = Annotated[str, Argument(help="Id of the segment.", metavar="ID", she
 
 
 @segments_app.command("list", epilog="Example: longshore segments list --json")
-def list_segments(limit: remote.Limit = 25, profile: remote.Profile = None, json: remote.Json = False) -> None:
+def list_segments(limit: options.Limit = 25, profile: options.Profile = None, json: options.Json = False) -> None:
     """List the stored segments, newest first."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         stored = client.segments.list(limit=limit)
     heads = ("id", "index", "rules", "name")
     show_all(stored, heads, lambda one: (one.id, *_shape(one.segment), one.name), json=json)
 
 
 @segments_app.command(epilog="Example: longshore segments get 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
-def get(id: SegmentId, profile: remote.Profile = None) -> None:
+def get(id: SegmentId, profile: options.Profile = None) -> None:
     """Print a segment with its rules, as JSON."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         show(client.segments.get(id))
 
 
@@ -53,31 +55,31 @@ def create(  # noqa: PLR0913 (the options of the command)
             "--input", help="File with the rules as JSON, in the form of the API; - for standard input.", metavar="FILE"
         ),
     ] = None,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """Store a segment; `longshore export --segment` uses it by its id, which is printed."""
     if bool(where) == bool(file):
         raise click.BadParameter("give --where or --input")
     segment = None if file is None else _read(file)
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         rules: Any = export_options.Conditions(where or []).rules(client, [index]) if segment is None else segment
         stored = client.segments.create(name, index, rules)
     show(stored) if json else click.echo(stored.id)
 
 
 @segments_app.command(epilog="Example: longshore segments delete 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
-def delete(id: SegmentId, profile: remote.Profile = None) -> None:
+def delete(id: SegmentId, profile: options.Profile = None) -> None:
     """Delete a stored segment."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         client.segments.delete(id)
     click.echo(f"segment {id} is deleted")
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(remote.read_file(file, "--input"), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+        return msgspec.json.decode(options.read_file(file, "--input"), type=dict[str, Any])
+    except NOT_DECODED as error:
         raise click.BadParameter(f"{file} has no JSON object: {error}", param_hint="--input") from None
 
 

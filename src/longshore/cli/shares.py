@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import click
+import msgspec
 
-from longshore.cli import follow, remote, waiting
+from longshore.cli import follow, options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
 from longshore.cli.output import show_all
+from longshore.cli.wait_notice import wait_notice
 
 EXAMPLE = "Example: longshore shares profile -o longshore.share"
 
@@ -16,9 +19,9 @@ shares_app = app.add_group("shares", help="Results as tables.", epilog=EXAMPLE)
 
 
 @shares_app.command("list", epilog="Example: longshore shares list")
-def list_shares(profile: remote.Profile = None, json: remote.Json = False) -> None:
+def list_shares(profile: options.Profile = None, json: options.Json = False) -> None:
     """List the tables that the login may read."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         found = client.shares.list()
     show_all(found, ("table",), lambda table: (table.full_name,), json=json)
 
@@ -30,42 +33,52 @@ def show_profile(
         Option("-o", "--output", help="File, for its owner alone, or folder; standard output by default."),
     ] = None,
     clobber: follow.Clobber = False,
-    profile: remote.Profile = None,
+    profile: options.Profile = None,
 ) -> None:
     """Write the profile file by which other programs read the tables. It has the token of the login."""
-    import msgspec
-
-    from longshore.client.profiles import write_for_owner
+    from longshore.client.partial_file import FOR_OWNER, write_whole
 
     follow.refuse_output(output, clobber=clobber)
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         content = msgspec.json.format(msgspec.json.encode(client.shares.profile())) + b"\n"
         name = f"longshore-{client.chain}.share"
     if output is None or output == follow.STDOUT:
         click.echo(content, nl=False)
         return
     file = Path(output) / name if Path(output).is_dir() else Path(output)
-    write_for_owner(file, content)
+    write_whole(file, content, FOR_OWNER)
     click.echo(file)
+
+
+class _Share(msgspec.Struct, frozen=True):
+    name: str
+    """The chain's number."""
+
+
+class _Shares(msgspec.Struct, frozen=True):
+    items: list[_Share] = []
 
 
 @shares_app.command("revoke", epilog="Example: longshore shares revoke longshore.share")
 def revoke_profile(file: Annotated[Path, Argument(help="The profile file.")]) -> None:
     """Revoke the token in a profile file that a user made, with that token. No login is needed; the file stays."""
-    import msgspec
-
     from longshore import Longshore
     from longshore.client import ProfileError
+    from longshore.client.errors import NOT_DECODED
     from longshore.client.shares import ShareProfile
 
     try:
         given = msgspec.json.decode(file.read_bytes(), type=ShareProfile)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *NOT_DECODED) as error:
         raise ProfileError(f"the profile file {file} cannot be read: {error}") from None
     address, id = given.endpoint.rstrip("/").removesuffix("/delta-sharing"), given.bearer_token.partition(":")[0]
     # The file does not say the chain, which a client has to name; the protocol's own paths do without.
-    with Longshore(address, given.bearer_token, chain=0) as client, waiting.noted(address):
-        chain = int(client.request("GET", "/delta-sharing/shares")["items"][0]["name"])
-    with Longshore(address, given.bearer_token, chain=chain) as client, waiting.noted(address):
+    with Longshore(address, given.bearer_token, chain=0) as client, wait_notice(address):
+        listed = client.request("GET", "/delta-sharing/shares")
+        try:
+            chain = int(msgspec.convert(listed, _Shares).items[0].name)
+        except (msgspec.ValidationError, IndexError, ValueError):
+            raise ProfileError(f"the token of the profile file {file} reads no chain of {address}") from None
+    with Longshore(address, given.bearer_token, chain=chain) as client, wait_notice(address):
         client.shares.revoke(id)
     click.echo(f"revoked {id}")

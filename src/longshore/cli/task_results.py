@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from longshore.cli import follow, remote
+from longshore.cli import follow, options
+from longshore.cli.client import client_of
 from longshore.cli.commands import Option
 from longshore.cli.exits import NOT_FOUND, CommandError
 from longshore.cli.output import show, show_all
@@ -21,13 +22,13 @@ RunNumber = Annotated[int | None, Option(help="Number of the run; by default tha
 
 @tasks_app.command(epilog="Example: longshore tasks runs 12345 --limit 7")
 def runs(
-    id: remote.TaskNumber,
-    limit: remote.Limit = 25,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    id: options.TaskNumber,
+    limit: options.Limit = 25,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """List the runs of a task, newest first, each with its data interval."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         found = client.tasks.get(id).runs(limit=limit)
     heads = ("run", "state", "interval from", "until", "began", "rows", "bytes")
     show_all(found, heads, _run_row, json=json)
@@ -40,21 +41,21 @@ def _run_row(run: "Run") -> tuple[object, ...]:
 
 @tasks_app.command(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")
 def download(  # noqa: PLR0913 (options of the command)
-    id: remote.TaskNumber,
+    id: options.TaskNumber,
     output: follow.OutputPath = None,
     clobber: follow.Clobber = False,
     run: RunNumber = None,
     manifest: Annotated[
         bool, Option("--manifest", help="Also write the manifest and its signature beside the file.")
     ] = False,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """Download the result of a task; an interrupted download is resumed."""
     if output == follow.STDOUT and (json or manifest):
         raise click.BadParameter("the file and what else was asked for cannot all go to standard output")
     follow.refuse_output(output, clobber=clobber)
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id)
         file = follow.download(task, follow.Output(output, clobber, run, manifest))
         found = follow.run_of(task, run) if json else None
@@ -66,13 +67,13 @@ def download(  # noqa: PLR0913 (options of the command)
 
 @tasks_app.command(epilog="Example: longshore tasks files 12345 --run 3")
 def files(
-    id: remote.TaskNumber,
+    id: options.TaskNumber,
     run: RunNumber = None,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """List the files of a run."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id)
         found = task.files(follow.run_of(task, run).run)
     heads = ("file", "rows", "bytes")
@@ -81,19 +82,19 @@ def files(
 
 @tasks_app.command(epilog="Example: longshore tasks deliveries 12345 --run 3")
 def deliveries(
-    id: remote.TaskNumber,
+    id: options.TaskNumber,
     run: Annotated[int | None, Option(help="Number of the run; by default the last one.", min=1)] = None,
     again: Annotated[
         bool, Option("--again", help="Bring the result to the destinations that lack it, else to all of them.")
     ] = False,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """List the deliveries of a run to destinations, or deliver it again."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id)
         run = run or _last_run(task)
-        found = task.deliver(run) if again else task.deliveries(run)
+        found = task.deliver(run) if again else task.deliveries(run, limit=None)
     heads = ("delivery", "destination", "state", "attempts", "address or error")
     show_all(
         found,
@@ -113,13 +114,13 @@ def _last_run(task: "Task") -> int:
 
 @tasks_app.command(epilog="Example: longshore tasks ack 12345 --run 3")
 def ack(
-    id: remote.TaskNumber,
+    id: options.TaskNumber,
     run: Annotated[int, Option(help="Number of the run.", min=1)],
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """Confirm that the increment of a run has arrived, so that the next run begins after it."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         found = client.tasks.get(id).acknowledge(run)
     show(found) if json else click.echo(f"run {found.run} of task {id} is acknowledged")
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from longshore.cli import complete, follow, remote, waiting
+from longshore.cli import complete, follow, options
 from longshore.cli.app import app
+from longshore.cli.client import client_of
 from longshore.cli.commands import Option
 from longshore.cli.exits import USAGE, CommandError
 from longshore.cli.output import show, show_all, show_table
+from longshore.cli.wait_notice import wait_notice
 from longshore.client.api_types import StateCode
 
 if TYPE_CHECKING:
@@ -39,12 +41,12 @@ def list_tasks(  # noqa: PLR0913 (the options of the command)
     ] = None,
     limit: Annotated[int, Option(help="Maximum number.", min=1)] = 25,
     everything: Annotated[bool, Option("--all", help="All that there are.")] = False,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """List the tasks, newest first."""
-    after = None if since is None else remote.moment_or_period_ago(since, "--since")
-    with remote.client_of(profile) as client:
+    after = None if since is None else options.moment_or_period_ago(since, "--since")
+    with client_of(profile) as client:
         listed = (task.data for task in client.tasks.iterate(status))
         newest = itertools.takewhile(lambda task: after is None or task.state.created_date >= after, listed)
         matching = (
@@ -68,9 +70,9 @@ def _has_text(task: "TaskData", text: str) -> bool:
 
 
 @tasks_app.command(epilog="Example: longshore tasks get 12345 --json")
-def get(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json = False) -> None:
+def get(id: options.TaskNumber, profile: options.Profile = None, json: options.Json = False) -> None:
     """Show one task."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id).data
     if json:
         show(task)
@@ -87,10 +89,10 @@ def get(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json
 
 @tasks_app.command(epilog="Example: longshore tasks logs 12345 -f")
 def logs(
-    id: remote.TaskNumber,
+    id: options.TaskNumber,
     follow_on: Annotated[bool, Option("-f", "--follow", help="Continue until the task has ended.")] = False,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """Show the log of a task; with -f also new entries, until the task ends; exit with 1 if it fails."""
     import msgspec
@@ -98,13 +100,14 @@ def logs(
     def line(entry: object) -> None:
         click.echo(msgspec.json.encode(entry) if json else follow.log_line(entry))  # type: ignore[arg-type]
 
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id)
         if follow_on:
-            with follow.interruptible(task, profile), waiting.noted(f"task {id}, which is {task.state.code}") as expect:
+            label = f"task {id}"
+            with follow.interruptible(task, profile), wait_notice(f"{label}, which is {task.state.code}") as waits_for:
 
                 def on_log(entry: "LogEntry") -> None:
-                    expect(f"task {id}")
+                    waits_for(label)
                     line(entry)
 
                 task.wait(on_log=on_log)
@@ -119,39 +122,39 @@ def logs(
 
 @tasks_app.command(epilog="Example: longshore tasks wait 12345 --timeout 600")
 def wait(
-    id: remote.TaskNumber,
-    timeout: remote.Timeout = None,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    id: options.TaskNumber,
+    timeout: options.Timeout = None,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """Wait until a task is DONE."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id)
         follow.wait(task, timeout, profile)
     _show_state(task, json)
 
 
 @tasks_app.command(epilog="Example: longshore tasks cancel 12345")
-def cancel(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json = False) -> None:
+def cancel(id: options.TaskNumber, profile: options.Profile = None, json: options.Json = False) -> None:
     """Cancel a task: its run, or its schedule."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id).cancel()
     _show_state(task, json)
 
 
 @tasks_app.command(epilog="Example: longshore tasks run 12345")
 def run(  # noqa: PLR0913 (the options of the command)
-    id: remote.TaskNumber,
+    id: options.TaskNumber,
     interval_end: Annotated[
         str | None, Option(help="A time of the schedule, such as 2026-05-26T03:00:00Z, to run the interval of.")
     ] = None,
     full: Annotated[bool, Option("--full", help="Take all rows, of an incremental task.")] = False,
-    timeout: remote.Timeout = None,
-    profile: remote.Profile = None,
-    json: remote.Json = False,
+    timeout: options.Timeout = None,
+    profile: options.Profile = None,
+    json: options.Json = False,
 ) -> None:
     """Run a task now, regardless of its trigger, and wait for the end of the run."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id).execute(interval_end, full=full)
         follow.wait(task, timeout, profile)
     _show_state(task, json)
@@ -159,24 +162,24 @@ def run(  # noqa: PLR0913 (the options of the command)
 
 @tasks_app.command(epilog="Example: longshore tasks delete 12345")
 def delete(
-    id: remote.TaskNumber,
+    id: options.TaskNumber,
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
-    profile: remote.Profile = None,
+    profile: options.Profile = None,
 ) -> None:
     """Delete a task with its runs and results, which stay at destinations."""
     if not yes:
         if not sys.stdin.isatty():
             raise CommandError(f"task {id} and its results cannot be brought back; delete them with --yes", USAGE)
         click.confirm(f"Delete task {id} and its results?", abort=True, err=True)
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         client.tasks.get(id).delete()
     click.echo(f"task {id} is deleted")
 
 
 @tasks_app.command("open", epilog="Example: longshore tasks open 12345")
-def open_page(id: remote.TaskNumber, profile: remote.Profile = None) -> None:
+def open_page(id: options.TaskNumber, profile: options.Profile = None) -> None:
     """Print the address of a task's page in the console; on a terminal open it in a browser, too."""
-    with remote.client_of(profile) as client:
+    with client_of(profile) as client:
         task = client.tasks.get(id)
         address = f"{client.address}/console/{task.data.chain}/tasks/{id}"
     click.echo(address)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,10 +20,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ENCODER = msgspec.json.Encoder(decimal_format="number")
 DEADLINE_SLACK_SECONDS = 2.0  # so that an answer that is held back until the deadline arrives
 TRANSIENT_PROXY_ANSWER = re.compile(r"50[234]\b")
 ADDRESS, TOKEN, CHAIN = "LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN"  # variables' names
+
+
+BAD_RECORD = "BAD_RECORD_MAC"  # of bytes that the network has changed
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a class that JSON does not know, such as NumPy's, as one that it knows. Raises TypeError."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Integral):
+        return int(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
 
 
 class _WithoutSignatures(logging.Filter):
@@ -63,14 +80,15 @@ class Connection(msgspec.Struct, frozen=True):
         import httpx2  # when a request is sent, so that the package is imported quickly
 
         own = request.url.startswith("/")
-        headers = {"Accept-Encoding": "identity", **request.headers}
-        check_headers(headers)
+        check_headers(request.headers)
+        headers = {"accept-encoding": "identity"}
         content = None
         if own:
-            headers |= {"Authorization": f"Bearer {self.token}", "X-Session-Chain-Id": str(self.chain)}
+            headers |= {"authorization": f"Bearer {self.token}", "x-session-chain-id": str(self.chain)}
         if request.body is not None:
-            headers["Content-Type"] = "application/json"
-            content = ENCODER.encode(request.body)
+            headers["content-type"] = "application/json"
+            content = _encoded(request.body)
+        headers |= {name.lower(): value for name, value in request.headers.items()}
         left = max(request.deadline - time.monotonic(), 0) + DEADLINE_SLACK_SECONDS
         silence = min(self.timeout + request.timeout, left)
         url = httpx2.URL(self.address + request.url if own else request.url)
@@ -84,32 +102,49 @@ class Connection(msgspec.Struct, frozen=True):
 
     @contextmanager
     def translated_errors(self, request: Request) -> Iterator[None]:
-        """Raise the client's errors in place of those of the HTTP library and of an event loop that is closed."""
+        """Raise the client's errors in place of those of the HTTP library, of TLS, and of a closed event loop."""
+        import ssl
+
         import httpx2
 
         try:
             yield
-        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError, ssl.SSLError) as error:
             raise self.client_error(error, request) from None
         except UnicodeEncodeError:
             raise ArgumentError("an argument is no text in UTF-8") from None
 
     def client_error(self, error: Exception, request: Request) -> ClientError:
-        """Return the client's error for one of the HTTP library's. Its message has no credential."""
+        """Return the client's error for one of the HTTP library's or of TLS. Its message has no credential."""
+        import ssl
+
         import httpx2
 
         if isinstance(error, RuntimeError):  # of httpx2, or of the event loop that a client was made in
             return ClientError(f"the client is closed, or belongs to an event loop that is: {error}")
         reason = str(error) or type(error).__name__
         to = self.address if request.url.startswith("/") else _origin(request.url)
-        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
-            permanent = _permanent_reason(error)
-            if permanent is not None:
-                return NoAnswerError(f"cannot connect to {to}: {permanent}")
+        is_new = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError))
+        permanent = _permanent_reason(error, is_new=is_new)
+        if permanent is not None:
+            return NoAnswerError(f"cannot connect to {to}: {permanent}")
+        if is_new:
             return NotSentError(f"cannot connect to {to}: {reason}")
-        if isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol):
+        if isinstance(error, httpx2.SSEError):
+            return NoAnswerError(f"the stream of events is not Longshore's: {reason}")
+        if isinstance(error, httpx2.TransportError | ssl.SSLError) and not isinstance(
+            error, httpx2.UnsupportedProtocol
+        ):
             return LostError(f"the connection to {to} was lost: {reason}")
         return NoAnswerError(f"the request to {to} cannot be made: {reason}")
+
+
+def _encoded(body: Any) -> bytes:
+    """Return a body as JSON. Raises ArgumentError, and UnicodeEncodeError for text that is not UTF-8."""
+    try:
+        return ENCODER.encode(body)
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ArgumentError(f"the body of the request cannot be JSON: {error}") from None
 
 
 def _origin(url: str) -> str:
@@ -118,8 +153,11 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def _permanent_reason(error: BaseException) -> str | None:
-    """Return why a connection can never be made; None where another try may succeed."""
+def _permanent_reason(error: BaseException, *, is_new: bool) -> str | None:
+    """Return why a connection can never be used; None where another try may succeed.
+
+    `is_new`: whether it was still being made. Servers of TLS 1.3 refuse a client after that, by an alert.
+    """
     import socket
     import ssl
 
@@ -137,6 +175,10 @@ def _permanent_reason(error: BaseException) -> str | None:
             )
         if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return None  # cut in the handshake, as by a server that restarts
+        if isinstance(cause, ssl.SSLError) and not is_new:
+            if "ALERT" not in (cause.reason or "") or BAD_RECORD in cause.reason:
+                return None
+            return f"it refuses the client: {cause.reason}; a certificate for it is part of the SSLContext of `verify`"
         if isinstance(cause, ssl.SSLError):
             return f"it does not speak TLS as expected: {cause.reason or cause}; check http:// and https://"
         if isinstance(cause, socket.gaierror) and cause.errno in unknown_name:

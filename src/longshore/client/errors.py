@@ -160,6 +160,9 @@ class GoneError(ProblemError):
     """The result has expired or was deleted."""
 
 
+NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""The errors of msgspec for what is no JSON of the expected shape, in UTF-8, or nested too deeply."""
+
 BY_STATUS: dict[int, type[ProblemError]] = {
     400: BadRequestError,
     401: UnauthorizedError,
@@ -196,7 +199,7 @@ def problem(status: int, body: bytes, request_id: str) -> ClientError:
             fields = _Body(status, detail=msgspec.json.decode(body, type=_SharingBody).message)
         else:
             fields = msgspec.json.decode(body, type=_Body)
-    except msgspec.DecodeError:
+    except NOT_DECODED:
         return NoAnswerError(f"something other than Longshore answered with status {status}: {body[:200]!r}")
     return BY_STATUS.get(status, ProblemError)(
         type=fields.type,

@@ -19,7 +19,7 @@ class State(msgspec.Struct, frozen=True):
 
     @property
     def ended(self) -> bool:
-        """True if the task neither runs nor waits for a run."""
+        """Whether `code` is neither READY nor INPROGRESS; it stays until the next run begins, also a queued one."""
         return self.code not in ("READY", "INPROGRESS")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from longshore.client.errors import ProfileError
+from longshore.client.errors import NOT_DECODED, ProfileError
+from longshore.client.partial_file import FOR_OWNER, write_whole
 
 DEFAULT = "default"
 """The name of the first login."""
@@ -42,7 +43,7 @@ def read_profiles() -> Profiles:
         return msgspec.json.decode(file.read_bytes(), type=Profiles)
     except FileNotFoundError:
         return Profiles()
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *NOT_DECODED) as error:
         raise ProfileError(f"the profiles in {file} cannot be read: {error}") from None
 
 
@@ -57,15 +58,6 @@ def write_profile(name: str, profile: Profile) -> Path:
     profiles = read_profiles()
     current = profiles.current if profiles.current in profiles.logins else name
     return _write(Profiles(current, {**profiles.logins, name: profile}))
-
-
-def write_for_owner(file: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, in place of one that is there."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:
-        to.write(content)
-    aside.replace(file)
 
 
 def use_profile(name: str) -> None:
@@ -104,7 +96,7 @@ def _write(profiles: Profiles) -> Path:
     text = msgspec.json.format(msgspec.json.encode(profiles))
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_for_owner(file, text + b"\n")
+        write_whole(file, text + b"\n", FOR_OWNER)
     except OSError as error:
         raise ProfileError(f"the profiles cannot be stored in {file}: {error.strerror}") from None
     return file

@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from longshore.client.errors import ArgumentError, ClientError, NoAnswerError, problem
+from longshore.client.errors import NOT_DECODED, ArgumentError, ClientError, NoAnswerError, problem
 
 T = TypeVar("T")
 
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
+OWN_FIELD = re.compile(r"authorization|x-(spaaza-)?session-(user-id|key|chain-id)", re.IGNORECASE)
 FIELD_VALUE = re.compile(r"([!-~]([ -~\t]*[!-~])?)?")  # https://www.rfc-editor.org/rfc/rfc9110#section-5.5
 
 
@@ -44,8 +45,10 @@ def api_request(method: str, path: str, **parts: Any) -> Request:
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise ArgumentError for a header field that no request can have."""
+    """Raise ArgumentError for a header field that no request can have, or that the client itself sends."""
     for name, value in headers.items():
+        if OWN_FIELD.fullmatch(name):
+            raise ArgumentError(f"{name} is of the login; use another login, or a client with another token or chain")
         if not FIELD_NAME.fullmatch(name):
             raise ArgumentError(f"{name!r} is no name of a header field")
         if not FIELD_VALUE.fullmatch(value):
@@ -80,7 +83,7 @@ class Answer(msgspec.Struct, frozen=True):
         body = self.check().body
         try:
             return msgspec.json.decode(body, type=kind)
-        except msgspec.MsgspecError as error:
+        except NOT_DECODED as error:
             raise NoAnswerError(f"the answer is not Longshore's: {error}") from None
 
 
@@ -89,12 +92,15 @@ def idempotency_header(key: str | None = None) -> dict[str, str]:
     return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
 
 
-def path_step(name: str) -> str:
+def path_step(name: object) -> str:
     """Return a name as a step of a path. Raises ArgumentError."""
     try:
-        return quote(str(name), safe="")
+        step = quote(str(name), safe="")
     except UnicodeEncodeError:
         raise ArgumentError("an argument is no text in UTF-8") from None
+    if step in ("", ".", ".."):  # steps that name another path: https://www.rfc-editor.org/rfc/rfc3986#section-5.2.4
+        raise ArgumentError(f"expected an id or a name, got {str(name)!r}")
+    return step
 
 
 def whole_number(name: str, value: Any, minimum: int = 0) -> int:

@@ -9,8 +9,9 @@ of each rule.
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from numbers import Integral
 from typing import Any, Literal, NoReturn, cast, get_args
 
 import msgspec
@@ -26,8 +27,9 @@ MAX_RULES = 100
 MAX_VALUES = 1000
 MAX_CHARACTERS = 1000
 MAX_NUMBER = 1e100
-"""Other end of the range that `>=` becomes, as the API has ranges only."""
+"""Other end of the range that `>=` becomes, as the API has ranges of numbers only."""
 
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_AMOUNTS = {
     "minutes": 525_600_000,
     "hours": 8_760_000,
@@ -149,10 +151,10 @@ class F:
         return self.before(value) if _is_moment(value) else Rule(self, "is_less_than", value=value)
 
     def __ge__(self, value: Number | Moment) -> Rule:
-        return self.between(value, "9999-12-31T23:59:59.999999Z" if _is_moment(value) else MAX_NUMBER)
+        return self.after(_neighbor(value, -1)) if _is_moment(value) else self.between(value, MAX_NUMBER)
 
     def __le__(self, value: Number | Moment) -> Rule:
-        return self.between("0001-01-01" if _is_moment(value) else -MAX_NUMBER, value)
+        return self.before(_neighbor(value, 1)) if _is_moment(value) else self.between(-MAX_NUMBER, value)
 
     def is_one_of(self, values: Iterable[Any]) -> Rule:
         """The field equals one of 1 to 1,000 values."""
@@ -253,6 +255,8 @@ def _operand(value: Any, kind: str) -> Any:
             if not isinstance(value, bool):
                 raise SegmentError(f"expected True or False, got {value!r}")
         case "number":
+            if isinstance(value, Integral) and not isinstance(value, bool):  # also NumPy's
+                value = int(value)
             if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
                 raise SegmentError(f"expected a number, got {value!r}")
             number = Decimal(str(value))
@@ -274,6 +278,8 @@ def _moment(value: Any) -> str:
         raise SegmentError(f"{value!r} has no time zone; give it one, such as datetime.UTC")
     if isinstance(value, date):
         value = value.isoformat()
+    elif isinstance(value, str):
+        value = str.__str__(value)  # also that of a subclass, such as NumPy's
     expected = f"expected a date (2026-05-26) or a time with its offset (2026-05-26T12:00:00Z), got {value!r}"
     if not isinstance(value, str):
         raise SegmentError(expected)
@@ -284,10 +290,24 @@ def _moment(value: Any) -> str:
     return value
 
 
+def _neighbor(value: Any, steps: int) -> str:
+    """Return the day, or of a time the microsecond, that is 1 step after or -1 before. Raises SegmentError.
+
+    A rule of what is after it takes the value itself, and with it PostgreSQL's `infinity`.
+    """
+    text = _moment(value)
+    try:
+        if DAY.fullmatch(text):
+            return (date.fromisoformat(text) + timedelta(days=steps)).isoformat()
+        return (msgspec.convert(text, datetime) + timedelta(microseconds=steps)).isoformat()
+    except OverflowError:
+        raise SegmentError(f"{text} is the {'last' if steps > 0 else 'first'} day that a rule can name") from None
+
+
 def _comparable(value: Any, kind: str) -> Any:
     if kind == "number":
         return Decimal(str(value))
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+    if DAY.fullmatch(value):
         return datetime.combine(date.fromisoformat(value), datetime.min.time(), UTC)
     moment = msgspec.convert(value, datetime)
     if moment.tzinfo is None:

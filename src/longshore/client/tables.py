@@ -1,6 +1,5 @@
 """Tables from results: read by Arrow, which is installed with `longshore[arrow]`."""
 
-import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from longshore.client.download_paths import MANIFEST
 from longshore.client.errors import ClientError
-from longshore.client.result_files import MANIFEST
 
 
 def require_parquet(target: Mapping[str, Any]) -> None:
@@ -27,15 +26,6 @@ def imported(name: str) -> Any:
         package = name.partition(".")[0]
         install = "'longshore[arrow]'" if package == "pyarrow" else package
         raise ClientError(f"this needs {package}, which is not installed: pip install {install}") from None
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Make a folder that is deleted at the end."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
-        yield Path(folder)
 
 
 def read(file: Path) -> Any:

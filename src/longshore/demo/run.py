@@ -23,7 +23,7 @@ from longshore.children import Children
 from longshore.database.migrate import connected_if_current, migrate
 from longshore.demo.seed import CHAIN, seed
 from longshore.errors import LongshoreError
-from longshore.processes import refuse_taken_port, unmigrated_database
+from longshore.processes import local_url, refuse_taken_port, unmigrated_database
 from longshore.settings import Settings
 from longshore.settings_sources import LoadedSettings
 
@@ -58,14 +58,17 @@ def run_demo(loaded: LoadedSettings, rows: int) -> None:
 def _with_free_port(loaded: LoadedSettings) -> Settings:
     """Return the settings, with a free port if the port is the default one and is taken."""
     settings = loaded.settings
-    if loaded.origin["port"] == "default":
-        with socket.socket() as probe:
-            if probe.connect_ex((settings.host, settings.port)) == 0:
-                with socket.socket() as free:
-                    free.bind((settings.host, 0))
-                    settings = msgspec.structs.replace(settings, port=free.getsockname()[1])
-    refuse_taken_port(settings.host, settings.port)
-    return settings
+    try:
+        refuse_taken_port(settings.host, settings.port)
+        return settings
+    except LongshoreError:
+        if loaded.origin["port"] != "default":
+            raise
+    refuse_taken_port(settings.host, 0)  # where the host is the reason
+    family, _, _, _, address = socket.getaddrinfo(settings.host, 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family) as free:
+        free.bind(address)
+        return msgspec.structs.replace(settings, port=free.getsockname()[1])
 
 
 async def _prepare(url: str, rows: int) -> str:
@@ -113,7 +116,7 @@ def _program() -> str:
 
 def _print_next_steps(settings: Settings, free_port: int, token: str) -> None:
     program = _program()
-    here = f"http://{settings.host}:{free_port}"
+    here = local_url(settings.host, free_port)
     data = "" if settings.data == Path("data") else f"LONGSHORE_DATA={settings.data} "
     port = "" if free_port == 8080 else f"LONGSHORE_PORT={free_port} "
     source = "LONGSHORE_SOURCE_URL= " if settings.source_url else ""

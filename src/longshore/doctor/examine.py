@@ -12,6 +12,7 @@ from longshore.doctor.store import check_disks, check_store
 from longshore.errors import LongshoreError, first_line
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
+from longshore.exports.catalog_check import check_tokens
 from longshore.findings import Finding
 from longshore.process_list import lacking
 from longshore.rotation import backlog
@@ -41,6 +42,8 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
                 yield finding
             if not await migrate.pending(connection):
                 yield await check_secrets(connection, open_vault(settings))
+                for one in await check_tokens(connection, known) if known else ():
+                    yield Finding("catalog", f"{one.where}: {one.what}", one.level)
     except UNREACHABLE as error:
         setting = "LONGSHORE_DATABASE_URL" if settings.database_url else "the server in LONGSHORE_DATA"
         yield Finding("database", f"{first_line(error)}; check {setting}")

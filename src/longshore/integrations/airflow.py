@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from longshore.client import AsyncLongshore, ClientError, Longshore
-from longshore.client.result_files import download_path
+from longshore.client.download_paths import download_path
 from longshore.integrations.exports import export_once, of_interval, result_of
 
 try:
@@ -87,7 +87,8 @@ class LongshoreExportOperator(BaseOperator):
                 "this DAG run has no data interval, which interval_field needs; give the DAG a timetable that has one, "
                 "such as CronDataIntervalTimetable"
             )
-        return of_interval(self.export, field, start, end)
+        zone = context["dag"].timezone  # the interval is in UTC
+        return of_interval(self.export, field, start.astimezone(zone), end.astimezone(zone))
 
 
 class LongshoreTrigger(BaseTrigger):

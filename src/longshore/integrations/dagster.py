@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.client import Longshore
-from longshore.client.result_files import download_path
+from longshore.client.download_paths import download_path
 from longshore.integrations.exports import export_once, of_interval, result_of
 
 try:

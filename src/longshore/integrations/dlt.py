@@ -31,7 +31,7 @@ def load(pipeline: dlt.Pipeline, client: Longshore, index: str, **export: Any) -
     those that are gone; a run that is full replaces the table. A load that fails loses nothing: the changes are
     acknowledged once they are in the destination, and given again until then.
     `export`: further arguments of `client.exports.create` for the first load, such as `where` and `fields`. Packages of
-    the pipeline that are not loaded yet are dropped. Raises ClientError.
+    the pipeline that are not loaded yet are dropped. Raises ClientError, and dlt's errors of a load that fails.
     """
     key = client.indexes.get(index).key
     if not key:
@@ -47,8 +47,8 @@ def load(pipeline: dlt.Pipeline, client: Longshore, index: str, **export: Any) -
         run = task.wait().runs(limit=1)[0]
         with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
             file = task.download(Path(folder) / "changes.parquet", run=run.run)
-            pipeline.run(_changes(table, key, task, run, file))
-    except Exception:
+            pipeline.run(_changes(table, key, task, run, file)).raise_on_failed_jobs()
+    except BaseException:
         if is_new:  # the destination does not know of it, so the next load creates one of its own
             with contextlib.suppress(ClientError):  # as of a task that still runs; the first error counts
                 task.delete()

@@ -8,10 +8,10 @@ from typing import Any
 
 from longshore.client import BadRequestError, F, GoneError, Longshore, NotFoundError, SegmentError, Task
 from longshore.client.model import Run
-from longshore.client.segment import Rules
+from longshore.client.segment import Rule, Rules
 
-TICK = timedelta(microseconds=1)
-"""The resolution of PostgreSQL's times: the last moment of an interval is one tick before its end."""
+MICROSECOND = timedelta(microseconds=1)
+"""The resolution of PostgreSQL's times: the last moment of an interval is so long before its end."""
 MAX_TASKS = 100
 """Tasks of one step within 24 hours, for which an idempotency key is kept."""
 REPLACED = ("/task-not-found", "/idempotency-key-reused")
@@ -50,9 +50,11 @@ def _is_gone(task: Task) -> bool:
 def of_interval(options: Mapping[str, Any], field: str, start: datetime, end: datetime) -> dict[str, Any]:
     """Return the options of an export with the rule that a date is from `start` on and before `end`.
 
+    Days of a column without a time of day are those of the time zone of `start`, where that is an IANA one.
     Raises SegmentError for a `where` that the rule cannot be joined to.
     """
-    rows: Rules = F(field).between(start, end - TICK)
+    zone = getattr(start.tzinfo, "key", None)
+    rows: Rules = Rule(F(field), "is_between_date", start_date=start, end_date=end - MICROSECOND, timezone=zone)
     where = options.get("where")
     if where is not None and not isinstance(where, Rules):
         raise SegmentError(f"`where` beside the interval of {field!r} must be rules of F, joined by &")

@@ -59,10 +59,8 @@ class AsyncResource:
     async def _segment(self, index: str, where: Rules | Segment) -> Segment:
         if not isinstance(where, Rules):
             return where
-        indexes = self._transport.indexes
-        if index not in indexes:
-            indexes[index] = await self._get(f"/indexes/{path_step(index)}", Index)
-        return where.segment(indexes[index], self._transport.connection.chain)
+        declared = await self._get(f"/indexes/{path_step(index)}", Index)
+        return where.segment(declared, self._transport.connection.chain)
 
 
 class AsyncTaskResource(AsyncResource):

@@ -3,6 +3,7 @@
 import builtins
 
 from longshore.client.asynchronous.resource import AsyncResource
+from longshore.client.requests import path_step
 from longshore.client.shares import SharedTable, SharedTables, ShareProfile
 
 
@@ -25,4 +26,4 @@ class AsyncShares(AsyncResource):
 
     async def revoke(self, token: str) -> None:
         """Revoke the token of a profile file: with the token itself, or as its user. `token`: its id."""
-        await self._delete(f"/delta-sharing/profiles/{token}")
+        await self._delete(f"/delta-sharing/profiles/{path_step(token)}")

@@ -4,18 +4,20 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
+from longshore.client.api_types import CatchUp
 from longshore.client.asynchronous.events import events_of
+from longshore.client.asynchronous.resource import first_entries
 from longshore.client.asynchronous.task_results import AsyncTaskResults
-from longshore.client.asynchronous.task_schedule import AsyncTaskSchedule
 from longshore.client.asynchronous.wait import until_ended
 from longshore.client.event_stream import TaskEvent
-from longshore.client.model import LogEntry, Progress, State, TaskData
+from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, State, TaskData
 from longshore.client.progress_bar import ProgressBar
-from longshore.client.requests import Request, idempotency_header, without_none
+from longshore.client.requests import Request, idempotency_header, path_step, without_none
+from longshore.client.schedule import moment
 from longshore.client.wait_state import MAX_LOG_ENTRIES, WaitOptions
 
 
-class AsyncTask(AsyncTaskResults, AsyncTaskSchedule):
+class AsyncTask(AsyncTaskResults):
     """A task. `data` is the task object of the service's last answer."""
 
     async def refresh(self) -> Self:
@@ -101,6 +103,36 @@ class AsyncTask(AsyncTaskResults, AsyncTaskSchedule):
         # A trigger that has come runs the task, so it is not sent again after its answer was lost.
         answer = await self._transport.send(request, is_idempotent=trigger is None)
         return self._refreshed(answer.expect(TaskData))
+
+    async def pause(self) -> Self:
+        """Pause the schedule: a run that has begun ends as usual. Raises ConflictError for a task without one."""
+        return self._refreshed(await self._post("/pause", TaskData))
+
+    async def resume(self, catch_up: CatchUp | None = None) -> Self:
+        """Resume a paused schedule. Raises ConflictError for a task without one.
+
+        `catch_up`: the treatment of the runs that were missed until now; None for that of the trigger.
+        """
+        body = {} if catch_up is None else {"catch_up": catch_up}
+        return self._refreshed(await self._post("/resume", TaskData, body))
+
+    async def backfill(self, start: datetime, end: datetime, idempotency_key: str | None = None) -> NewBackfill:
+        """Run the schedule's times after `start` and up to `end` that have come, oldest first and one at a time.
+
+        Return the number of the backfill and that of its runs. Two calls with the same key create one backfill.
+        Raises BadRequestError (no time in the range, or more than 1,000) and ConflictError.
+        """
+        body = {"start": moment("start", start), "end": moment("end", end)}
+        return await self._post("/backfill", NewBackfill, body, idempotency_header(idempotency_key))
+
+    async def backfills(self, limit: int | None = 25, offset: int = 0) -> list[Backfill]:
+        """Return the backfills with their progress, newest first. `limit`: None for all of them."""
+        pages = self._pages("/backfills", list[Backfill], lambda backfill: backfill.id, offset)
+        return await first_entries(pages, limit)
+
+    async def end_backfill(self, backfill: int) -> None:
+        """End a backfill; a run that has begun finishes. Raises NotFoundError."""
+        await self._delete(f"/backfills/{path_step(backfill)}")
 
     async def cancel(self) -> Self:
         """Cancel the task: its run, or its schedule. Raises ConflictError."""

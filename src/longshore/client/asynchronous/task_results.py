@@ -1,6 +1,7 @@
 """The operations on the runs of a task and on their results."""
 
 import builtins
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,11 @@ from longshore.client import tables
 from longshore.client.asynchronous import download as downloads
 from longshore.client.asynchronous.concurrency import in_thread
 from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries
+from longshore.client.download_paths import FILES_PAGE, Address, DownloadOptions, download_path
 from longshore.client.model import Delivery, Link, Run, RunFile
-from longshore.client.parts import OnBytes
+from longshore.client.partial_file import OnBytes
 from longshore.client.progress_bar import ProgressBar
 from longshore.client.requests import idempotency_header, path_step, whole_number
-from longshore.client.result_files import FILES_PAGE, Address, DownloadOptions, download_path
 
 if TYPE_CHECKING:
     import pandas
@@ -30,7 +31,7 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def get_run(self, run: int) -> Run:
         """Return one run. Raises NotFoundError."""
-        return await self._get(f"/runs/{run}", Run)
+        return await self._get(f"/runs/{path_step(run)}", Run)
 
     async def latest_run(self) -> Run:
         """Return the DONE run with the newest data, whose result `download` takes. Raises NotFoundError, GoneError."""
@@ -38,7 +39,7 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def manifest(self, run: int) -> dict[str, Any]:
         """Return the manifest of a run, which describes its result: columns, hash, control totals, changes."""
-        return await self._get(f"/runs/{run}/manifest", dict[str, Any])
+        return await self._get(f"/runs/{path_step(run)}/manifest", dict[str, Any])
 
     async def signature(self, run: int) -> str:
         """Return the signature of the manifest of a run: a detached JWS over its bytes."""
@@ -55,11 +56,11 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def acknowledge(self, run: int) -> Run:
         """Confirm that the increment of a run of an export with `incremental="on_ack"` has arrived."""
-        return await self._post(f"/runs/{run}/ack", Run)
+        return await self._post(f"/runs/{path_step(run)}/ack", Run)
 
     async def deliveries(self, run: int, limit: int | None = 25, offset: int = 0) -> builtins.list[Delivery]:
         """Return the deliveries of a run to destinations, newest first. `limit`: None for all of them."""
-        pages = self._pages(f"/runs/{run}/deliveries", builtins.list[Delivery], lambda one: one.id, offset)
+        pages = self._pages(f"/runs/{path_step(run)}/deliveries", builtins.list[Delivery], lambda one: one.id, offset)
         return await first_entries(pages, limit)
 
     async def deliver(self, run: int, idempotency_key: str | None = None) -> builtins.list[Delivery]:
@@ -68,7 +69,7 @@ class AsyncTaskResults(AsyncTaskResource):
         Return the deliveries of the run, newest first; `wait` then waits for them. Raises ConflictError and GoneError.
         """
         headers = idempotency_header(idempotency_key)
-        deliveries = await self._post(f"/runs/{run}/deliver", builtins.list[Delivery], headers=headers)
+        deliveries = await self._post(f"/runs/{path_step(run)}/deliver", builtins.list[Delivery], headers=headers)
         self._delivering = run
         return deliveries
 
@@ -78,7 +79,7 @@ class AsyncTaskResults(AsyncTaskResource):
         `run`: the run; None for the one with the newest data. `seconds`: for which it is valid, at most 3,600.
         `max_uses`: how many downloads it allows.
         """
-        below = "/download_url" if run is None else f"/runs/{run}/download_url"
+        below = "/download_url" if run is None else f"/runs/{path_step(run)}/download_url"
         return (await self._get(below, Address, expires_in=seconds, max_uses=max_uses)).url
 
     async def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
@@ -124,8 +125,8 @@ class AsyncTaskResults(AsyncTaskResource):
     async def to_arrow(self) -> "pyarrow.Table":
         """Return the result of a `parquet` export as an Arrow table. Needs `longshore[arrow]`."""
         tables.require_parquet(self.data.target)
-        with tables.temporary_folder() as folder:
-            file = await downloads.download(self._transport, self.id, folder, DownloadOptions())
+        with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
+            file = await downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
             return await in_thread(tables.read, file)
 
     async def batches(self, rows: int = 100_000) -> "AsyncIterator[pyarrow.RecordBatch]":
@@ -136,8 +137,8 @@ class AsyncTaskResults(AsyncTaskResource):
         """
         tables.require_parquet(self.data.target)
         whole_number("rows", rows, minimum=1)
-        with tables.temporary_folder() as folder:
-            file = await downloads.download(self._transport, self.id, folder, DownloadOptions())
+        with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
+            file = await downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
             found = tables.batches(file, rows)
             while (batch := await in_thread(next, found, None)) is not None:
                 yield batch

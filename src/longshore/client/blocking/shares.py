@@ -4,6 +4,7 @@
 import builtins
 
 from longshore.client.blocking.resource import Resource
+from longshore.client.requests import path_step
 from longshore.client.shares import SharedTable, SharedTables, ShareProfile
 
 
@@ -26,4 +27,4 @@ class Shares(Resource):
 
     def revoke(self, token: str) -> None:
         """Revoke the token of a profile file: with the token itself, or as its user. `token`: its id."""
-        self._delete(f"/delta-sharing/profiles/{token}")
+        self._delete(f"/delta-sharing/profiles/{path_step(token)}")

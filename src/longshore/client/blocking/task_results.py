@@ -2,6 +2,7 @@
 """The operations on the runs of a task and on their results."""
 
 import builtins
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,11 @@ from longshore.client import tables
 from longshore.client.blocking import download as downloads
 from longshore.client.blocking.concurrency import in_thread
 from longshore.client.blocking.resource import TaskResource, first_entries
+from longshore.client.download_paths import FILES_PAGE, Address, DownloadOptions, download_path
 from longshore.client.model import Delivery, Link, Run, RunFile
-from longshore.client.parts import OnBytes
+from longshore.client.partial_file import OnBytes
 from longshore.client.progress_bar import ProgressBar
 from longshore.client.requests import idempotency_header, path_step, whole_number
-from longshore.client.result_files import FILES_PAGE, Address, DownloadOptions, download_path
 
 if TYPE_CHECKING:
     import pandas
@@ -31,7 +32,7 @@ class TaskResults(TaskResource):
 
     def get_run(self, run: int) -> Run:
         """Return one run. Raises NotFoundError."""
-        return self._get(f"/runs/{run}", Run)
+        return self._get(f"/runs/{path_step(run)}", Run)
 
     def latest_run(self) -> Run:
         """Return the DONE run with the newest data, whose result `download` takes. Raises NotFoundError, GoneError."""
@@ -39,7 +40,7 @@ class TaskResults(TaskResource):
 
     def manifest(self, run: int) -> dict[str, Any]:
         """Return the manifest of a run, which describes its result: columns, hash, control totals, changes."""
-        return self._get(f"/runs/{run}/manifest", dict[str, Any])
+        return self._get(f"/runs/{path_step(run)}/manifest", dict[str, Any])
 
     def signature(self, run: int) -> str:
         """Return the signature of the manifest of a run: a detached JWS over its bytes."""
@@ -56,11 +57,11 @@ class TaskResults(TaskResource):
 
     def acknowledge(self, run: int) -> Run:
         """Confirm that the increment of a run of an export with `incremental="on_ack"` has arrived."""
-        return self._post(f"/runs/{run}/ack", Run)
+        return self._post(f"/runs/{path_step(run)}/ack", Run)
 
     def deliveries(self, run: int, limit: int | None = 25, offset: int = 0) -> builtins.list[Delivery]:
         """Return the deliveries of a run to destinations, newest first. `limit`: None for all of them."""
-        pages = self._pages(f"/runs/{run}/deliveries", builtins.list[Delivery], lambda one: one.id, offset)
+        pages = self._pages(f"/runs/{path_step(run)}/deliveries", builtins.list[Delivery], lambda one: one.id, offset)
         return first_entries(pages, limit)
 
     def deliver(self, run: int, idempotency_key: str | None = None) -> builtins.list[Delivery]:
@@ -69,7 +70,7 @@ class TaskResults(TaskResource):
         Return the deliveries of the run, newest first; `wait` then waits for them. Raises ConflictError and GoneError.
         """
         headers = idempotency_header(idempotency_key)
-        deliveries = self._post(f"/runs/{run}/deliver", builtins.list[Delivery], headers=headers)
+        deliveries = self._post(f"/runs/{path_step(run)}/deliver", builtins.list[Delivery], headers=headers)
         self._delivering = run
         return deliveries
 
@@ -79,7 +80,7 @@ class TaskResults(TaskResource):
         `run`: the run; None for the one with the newest data. `seconds`: for which it is valid, at most 3,600.
         `max_uses`: how many downloads it allows.
         """
-        below = "/download_url" if run is None else f"/runs/{run}/download_url"
+        below = "/download_url" if run is None else f"/runs/{path_step(run)}/download_url"
         return (self._get(below, Address, expires_in=seconds, max_uses=max_uses)).url
 
     def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
@@ -125,8 +126,8 @@ class TaskResults(TaskResource):
     def to_arrow(self) -> "pyarrow.Table":
         """Return the result of a `parquet` export as an Arrow table. Needs `longshore[arrow]`."""
         tables.require_parquet(self.data.target)
-        with tables.temporary_folder() as folder:
-            file = downloads.download(self._transport, self.id, folder, DownloadOptions())
+        with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
+            file = downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
             return in_thread(tables.read, file)
 
     def batches(self, rows: int = 100_000) -> "Iterator[pyarrow.RecordBatch]":
@@ -137,8 +138,8 @@ class TaskResults(TaskResource):
         """
         tables.require_parquet(self.data.target)
         whole_number("rows", rows, minimum=1)
-        with tables.temporary_folder() as folder:
-            file = downloads.download(self._transport, self.id, folder, DownloadOptions())
+        with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
+            file = downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
             found = tables.batches(file, rows)
             while (batch := in_thread(next, found, None)) is not None:
                 yield batch

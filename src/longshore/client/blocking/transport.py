@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from longshore.client.blocking.concurrency import sleep
 from longshore.client.connection import HTTP_LOG_FILTER, Connection, new_http_client
 from longshore.client.errors import ClientError, NoAnswerError
-from longshore.client.model import Index
 from longshore.client.requests import Answer, Request
 from longshore.client.retry import Retries, RetryBudget
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-CHUNK_BYTES = 1 << 20  # of a download that are read at once
+MAX_EVENT_BYTES = 10_000_000
 
 
 class Transport:
@@ -29,8 +28,6 @@ class Transport:
         http_client: "httpx2.Client | None",
     ) -> None:  # fmt: skip
         self.connection = connection
-        self.indexes: dict[str, Index] = {}
-        """The declarations of the indexes that rules were built for."""
         logging.getLogger("httpx2").addFilter(HTTP_LOG_FILTER)
         self._own = http_client is None
         self._is_closed = False
@@ -71,23 +68,57 @@ class Transport:
             response.close()
 
     @contextmanager
-    def stream(self, request: Request) -> Iterator[tuple[Answer, Iterator[bytes]]]:
-        """Open a request whose body is read in chunks; that of an unsuccessful answer is in the answer too."""
+    def stream(self, request: Request, chunk_bytes: int = 1) -> Iterator[tuple[Answer, Iterator[bytes]]]:
+        """Open a request whose body is read in chunks; that of an unsuccessful answer is in the answer too.
+
+        `chunk_bytes`: of all chunks but the last, at least; 1: as they come. Those that came before an error are
+        yielded before it is raised.
+        """
+        with self._opened(request) as (answer, response):
+            is_read = answer.status >= 300
+            yield answer, _only(answer.body) if is_read else self._chunks(response, request, chunk_bytes)
+
+    @contextmanager
+    def events(self, request: Request) -> Iterator[tuple[Answer, Iterator["httpx2.ServerSentEvent"]]]:
+        """Open a request that is answered with server-sent events."""
+        with self._opened(request) as (answer, response):
+            yield answer, self._events(response, request)
+
+    @contextmanager
+    def _opened(self, request: Request) -> Iterator[tuple[Answer, "httpx2.Response"]]:
+        """Send a request; the answer has the body only if it is unsuccessful."""
         response = self._open(request)
         try:
-            if response.status_code < 300:
-                yield _answer(response, b""), self._chunks(response, request)
-            else:
+            body = b""
+            if response.status_code >= 300:
                 with self.connection.translated_errors(request):
-                    answer = _answer(response, response.read())
-                yield answer, _only(answer.body)
+                    body = response.read()
+            yield _answer(response, body), response
         finally:
             response.close()
 
-    def _chunks(self, response: "httpx2.Response", request: Request) -> Iterator[bytes]:
+    def _chunks(self, response: "httpx2.Response", request: Request, chunk_bytes: int) -> Iterator[bytes]:
+        chunk, error = bytearray(), None
+        try:
+            with self.connection.translated_errors(request):
+                for received in response.iter_raw():
+                    chunk += received
+                    if len(chunk) >= chunk_bytes:
+                        yield bytes(chunk)
+                        chunk.clear()
+        except NoAnswerError as lost:
+            error = lost
+        if chunk:
+            yield bytes(chunk)
+        if error is not None:
+            raise error
+
+    def _events(self, response: "httpx2.Response", request: Request) -> Iterator["httpx2.ServerSentEvent"]:
+        import httpx2
+
         with self.connection.translated_errors(request):
-            for chunk in response.iter_raw(CHUNK_BYTES):
-                yield chunk
+            for event in httpx2.EventSource(response, MAX_EVENT_BYTES):
+                yield event
 
     def _open(self, request: Request) -> "httpx2.Response":
         if self._is_closed:

@@ -1,4 +1,4 @@
-"""The files of results: options and checks of downloads."""
+"""The paths that downloads write to: options, checks, and the files beside a result."""
 
 import hashlib
 import os
@@ -12,9 +12,8 @@ import msgspec
 
 from longshore.client.errors import DownloadError, ExistsError
 from longshore.client.model import Run, RunFile
-from longshore.client.parts import OnBytes
+from longshore.client.partial_file import OnBytes, disk_errors, write_whole
 
-MAX_REPLACEMENTS = 3  # of a result by a newer run during one download
 MANIFEST = ".manifest.json"
 SIGNATURE = ".jws"
 FILES_PAGE = 1000
@@ -41,9 +40,10 @@ class DownloadOptions(msgspec.Struct, frozen=True):
     def check_targets(self, *paths: Path) -> None:
         """Raise DownloadError for the first path that must not be replaced: no regular file, or without `replace`."""
         for path in paths:
-            refuse_irregular(path)
-            if not self.replace and os.path.lexists(path):
-                raise ExistsError(f"{path} exists")
+            with disk_errors(path):
+                refuse_irregular(path)
+                if not self.replace and os.path.lexists(path):
+                    raise ExistsError(f"{path} exists")
 
 
 def refuse_irregular(path: Path) -> None:
@@ -68,12 +68,13 @@ def download_path(path: str | Path) -> Path:
     Raises DownloadError for all others, and if nothing can be written to the folder.
     """
     to = Path(path)
-    folder = to if str(path).endswith(("/", os.sep)) or to.is_dir() else to.parent
-    if not folder.is_dir():
-        reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
-        raise DownloadError(f"{str(folder)!r} {reason}")
-    if not to.is_dir():
-        refuse_irregular(to)
+    with disk_errors(to):
+        folder = to if str(path).endswith(("/", os.sep)) or to.is_dir() else to.parent
+        if not folder.is_dir():
+            reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
+            raise DownloadError(f"{str(folder)!r} {reason}")
+        if not to.is_dir():
+            refuse_irregular(to)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -81,7 +82,23 @@ def download_path(path: str | Path) -> Path:
     return to
 
 
-def is_complete(path: Path, file: RunFile) -> bool:
+def must_download(path: Path, file: RunFile, written: Set[tuple[int, int]], options: DownloadOptions) -> bool:
+    """Return whether a file of many is still to be downloaded, and make its folder. Raises DownloadError.
+
+    `written`: the ids of the other files. Disks that take upper and lower case for the same have one file for two
+    values of a partition that differ in it.
+    """
+    with disk_errors(path):
+        if path.exists() and file_id(path) in written:
+            raise DownloadError(f"two files of the result are one path on this disk: {str(path)!r}")
+        if _is_complete(path, file):
+            return False
+        options.check_targets(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return True
+
+
+def _is_complete(path: Path, file: RunFile) -> bool:
     """Return whether a file is there with the bytes that the run recorded."""
     if not path.is_file() or path.stat().st_size != file.bytes:
         return False
@@ -91,17 +108,16 @@ def is_complete(path: Path, file: RunFile) -> bool:
 
 def file_id(path: Path) -> tuple[int, int]:
     """Return the device and the number of a file that exists."""
-    found = path.stat()
+    with disk_errors(path):
+        found = path.stat()
     return found.st_dev, found.st_ino
 
 
-def refuse_same_file(path: Path, written: Set[tuple[int, int]]) -> None:
-    """Raise DownloadError if a path is a file that is `written` already.
-
-    Disks that take upper and lower case for the same have one file for two values of a partition that differ in it.
-    """
-    if path.exists() and file_id(path) in written:
-        raise DownloadError(f"two files of the result are one path on this disk: {str(path)!r}")
+def write_manifest(path: Path, manifest: bytes, signature: bytes) -> None:
+    """Write a manifest and, before it, its signature. Raises DownloadError."""
+    with disk_errors(path):
+        write_whole(path.with_name(path.name + SIGNATURE), signature)
+        write_whole(path, manifest)
 
 
 def path_of(folder: Path, file: RunFile) -> Path:

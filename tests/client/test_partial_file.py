@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from longshore.client.parts import Part
+from longshore.client.partial_file import PartialFile
 
 CONTENT = b"0123456789" * 100
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -11,7 +11,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 def test_two_downloads_of_one_file_at_a_time_write_parts_of_their_own(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    one, other = Part(file, DIGEST, len(CONTENT)), Part(file, DIGEST, len(CONTENT))
+    one, other = PartialFile(file, DIGEST, len(CONTENT)), PartialFile(file, DIGEST, len(CONTENT))
     assert one.path != other.path
     for at in range(0, len(CONTENT), 100):
         one.write(CONTENT[at : at + 100])
@@ -24,10 +24,10 @@ def test_two_downloads_of_one_file_at_a_time_write_parts_of_their_own(tmp_path: 
 
 def test_part_that_was_given_up_is_resumed(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    first = Part(file, DIGEST, len(CONTENT))
+    first = PartialFile(file, DIGEST, len(CONTENT))
     first.write(CONTENT[:300])
     first.close()
-    second = Part(file, DIGEST, len(CONTENT))
+    second = PartialFile(file, DIGEST, len(CONTENT))
     assert (second.path, second.size) == (first.path, 300)
     second.write(CONTENT[300:])
     second.publish()
@@ -36,10 +36,10 @@ def test_part_that_was_given_up_is_resumed(tmp_path: Path) -> None:
 
 def test_part_that_is_published_between_opening_and_locking_is_not_written_to(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    first = Part(file, DIGEST, len(CONTENT))
+    first = PartialFile(file, DIGEST, len(CONTENT))
     first.write(CONTENT)
     waiting = first.path.open("ab+")  # as another download that has not locked it yet
     first.publish()
     waiting.close()
-    assert Part(file, DIGEST, len(CONTENT)).size == 0
+    assert PartialFile(file, DIGEST, len(CONTENT)).size == 0
     assert file.read_bytes() == CONTENT

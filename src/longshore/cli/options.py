@@ -1,23 +1,15 @@
-"""Shared by the commands over HTTP: options and their values, and the client of a profile."""
+"""The options that several commands have, and their values."""
 
-import contextlib
-import logging
 import re
-import signal
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import click
 
-from longshore.cli import complete, waiting
+from longshore.cli import complete
 from longshore.cli.commands import Argument, Option
-from longshore.cli.output import note
-
-if TYPE_CHECKING:
-    from longshore import Longshore
 
 STDIN = "-"  # as the name of a file
 PERIOD = re.compile(r"([0-9]{1,9})([mhdw])", re.ASCII)
@@ -33,40 +25,6 @@ Limit: TypeAlias = Annotated[int, Option(help="Maximum number.", min=1, max=100)
 TaskNumber: TypeAlias = Annotated[
     int, Argument(help="Number of the task.", min=1, metavar="ID", shell_complete=complete.tasks)
 ]
-
-
-class _Notes(logging.Handler):
-    """Shows the warnings of the client, such as why nothing happens, where standard error is for people."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        note(f"longshore: {record.getMessage()}")
-
-
-def _leave(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
-
-
-def _leave_on_signals() -> None:
-    """End by an exception on SIGTERM and SIGHUP, unless it is ignored, so that temporary folders are removed."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _leave)
-
-
-@contextlib.contextmanager
-def client_of(profile: str | None) -> Iterator["Longshore"]:
-    """Open the client of a profile. A wait of more than two seconds for the service is told."""
-    from longshore import Longshore
-    from longshore.client.profiles import file_that_others_read
-
-    _leave_on_signals()
-    logger = logging.getLogger("longshore.client")
-    logger.handlers = [_Notes()]
-    if (file := file_that_others_read()) is not None:
-        note(f"longshore: other users can read the tokens in {file}; `chmod 600` it")
-    with Longshore.from_profile(profile) as client, waiting.noted(client.address):
-        yield client
 
 
 def read_file(file: Path, option: str) -> bytes:

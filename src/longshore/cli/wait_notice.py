@@ -1,4 +1,4 @@
-"""A line on standard error that says for what a command waits, once it has waited for two seconds."""
+"""A line on standard error that names what a command waits for, once it has waited for two seconds."""
 
 import contextlib
 import shutil
@@ -13,40 +13,40 @@ from longshore.cli.output import shows_notes
 SECONDS = 2.0
 
 
-class _Line:
+class _Notice:
     """The line about what the command waits for, which is printed once that has lasted for two seconds."""
 
     def __init__(self) -> None:
         self.what = ""
         self._timer: threading.Timer | None = None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
-    def expect(self, what: str) -> None:
-        """Begin to wait for something, each of which is told once; the empty string ends all waits."""
+    def begin(self, what: str) -> None:
+        """Begin to wait for something, which is printed once at most; the empty string ends all waits."""
         self.what = what
         if self._timer is not None:
             self._timer.cancel()
         if not what:
-            self._told.clear()
-        elif what not in self._told:
-            self._timer = threading.Timer(SECONDS, self._tell, (what,))
+            self._printed.clear()
+        elif what not in self._printed:
+            self._timer = threading.Timer(SECONDS, self._print, (what,))
             self._timer.daemon = True
             self._timer.start()
 
-    def _tell(self, what: str) -> None:
-        self._told.add(what)
+    def _print(self, what: str) -> None:
+        self._printed.add(what)
         line = f"longshore: waiting for {what}"
         if sys.stderr.isatty():  # a progress bar may be there
             line = f"\r{line:<{shutil.get_terminal_size().columns - 1}}"
         click.echo(line, err=True)
 
 
-_LINE = _Line()
+_NOTICE = _Notice()
 
 
 @contextlib.contextmanager
-def noted(what: str) -> Iterator[Callable[[str], None]]:
-    """Tell for what the command waits, if the context is open for more than two seconds.
+def wait_notice(what: str) -> Iterator[Callable[[str], None]]:
+    """Print what the command waits for, if the context is open for more than two seconds.
 
     The function that it yields begins the two seconds anew, for something else. A context around this one waits for
     nothing meanwhile.
@@ -54,9 +54,9 @@ def noted(what: str) -> Iterator[Callable[[str], None]]:
     if not shows_notes():
         yield lambda _: None
         return
-    outer = _LINE.what
-    _LINE.expect(what)
+    outer = _NOTICE.what
+    _NOTICE.begin(what)
     try:
-        yield _LINE.expect
+        yield _NOTICE.begin
     finally:
-        _LINE.expect(outer)
+        _NOTICE.begin(outer)

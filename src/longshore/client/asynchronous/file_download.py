@@ -5,12 +5,13 @@ from pathlib import Path
 
 from longshore.client.asynchronous.concurrency import in_thread, sleep
 from longshore.client.asynchronous.transport import AsyncTransport
-from longshore.client.errors import DownloadError, LostError, NotSentError
+from longshore.client.errors import LostError, NotSentError
 from longshore.client.model import RunFile
-from longshore.client.parts import OnBytes, Part, ReplacedError, must_restart, range_headers
+from longshore.client.partial_file import ContentError, OnBytes, PartialFile, must_restart, range_headers
 from longshore.client.requests import Answer, Request
 from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
 
+CHUNK_BYTES = 1 << 18  # that are written at once
 # Amazon's store asks for a retry of its InternalError:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 DOWNLOAD_TRANSIENT_STATUSES = TRANSIENT_STATUSES | {500}
@@ -25,30 +26,32 @@ async def fetch_file(
 ) -> None:
     """Download one file to a path, where it appears once it has the recorded SHA-256.
 
-    `address`: returns another address of the file, for when its own has expired. Raises ReplacedError, DownloadError
-    if the bytes have another SHA-256, and the errors of requests.
+    `address`: returns another address of the file, for when its own has expired. Raises DownloadError if the bytes have
+    another SHA-256 or the disk fails, and the errors of requests.
     """
     while True:
-        part: Part = await in_thread(Part, path, file.sha256, file.bytes)
-        is_resumed = part.size > 0
+        partial: PartialFile = await in_thread(PartialFile, path, file.sha256, file.bytes)
+        is_resumed = partial.size > 0
         try:
-            await _fetch(transport, part, file.url, address, on_bytes)
-            await in_thread(part.publish)
+            await _fetch(transport, partial, file.url, address, on_bytes)
+            await in_thread(partial.publish)
             return
-        except ReplacedError:
-            part.discard()
-            raise
-        except DownloadError:
-            if not is_resumed:  # a resumed part may have been damaged before; it is deleted, and downloaded anew
+        except ContentError:
+            await in_thread(partial.discard)
+            if not is_resumed:  # a resumed file may have been damaged before, and is downloaded anew
                 raise
         finally:
-            part.close()
+            partial.close()
 
 
 async def _fetch(
-    transport: AsyncTransport, part: Part, url: str, address: Callable[[], Awaitable[str]], on_bytes: OnBytes | None
+    transport: AsyncTransport,
+    partial: PartialFile,
+    url: str,
+    address: Callable[[], Awaitable[str]],
+    on_bytes: OnBytes | None,
 ) -> None:
-    """Download the rest of the part. Failures use the retry budget; received bytes reset it.
+    """Download the rest of a partial file. Failures use the retry budget; received bytes reset it.
 
     `url`: an address of the content. `address`: returns another one, for when that has expired.
     """
@@ -56,19 +59,19 @@ async def _fetch(
     etag: str | None = None
     is_fresh = False
     has_expired = False
-    while part.size < part.total:
+    while partial.size < partial.total:
         if has_expired:
             url, has_expired, is_fresh = await address(), False, True
         delay = 0.0
         try:
-            request = Request(url=url, headers=range_headers(part, etag))
-            async with transport.stream(request) as (answer, chunks):
+            request = Request(url=url, headers=range_headers(partial, etag))
+            async with transport.stream(request, CHUNK_BYTES) as (answer, chunks):
                 if answer.status < 300:
                     etag, is_fresh = answer.headers.get("etag"), False
-                    await _receive(part, (answer, chunks), budget, on_bytes)
+                    await _receive(partial, (answer, chunks), budget, on_bytes)
                     continue
-            if answer.status == 416:  # the content is shorter than the part
-                raise ReplacedError
+            if answer.status == 416:
+                raise ContentError(f"the content is shorter than the {partial.total} bytes that the run recorded")
             failure, delay = answer.error(), retry_after(answer.headers)
             # An expired address is 403, in Google's store and for Amazon's session credentials 400.
             if answer.status == 403 or (answer.status == 400 and not is_fresh):
@@ -82,16 +85,19 @@ async def _fetch(
 
 
 async def _receive(
-    part: Part, streamed: tuple[Answer, AsyncIterator[bytes]], budget: RetryBudget, on_bytes: OnBytes | None
+    partial: PartialFile,
+    streamed: tuple[Answer, AsyncIterator[bytes]],
+    budget: RetryBudget,
+    on_bytes: OnBytes | None,
 ) -> None:
-    """Write the bytes of an answer. Raises ReplacedError, and LostError where it ends too early."""
+    """Write the bytes of an answer. Raises ContentError, and LostError where it ends too early."""
     answer, chunks = streamed
-    if must_restart(answer.status, answer.headers, part):
-        await in_thread(part.restart)
+    if must_restart(answer.status, answer.headers, partial):
+        await in_thread(partial.restart)
     async for chunk in chunks:
-        await in_thread(part.write, chunk)
+        await in_thread(partial.write, chunk)
         budget.reset()
         if on_bytes:
-            on_bytes(part.size, part.total)
-    if part.size < part.total:
-        raise LostError(f"the download ended at {part.size} of {part.total} bytes")
+            on_bytes(partial.size, partial.total)
+    if partial.size < partial.total:
+        raise LostError(f"the download ended at {partial.size} of {partial.total} bytes")

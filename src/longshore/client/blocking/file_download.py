@@ -1,0 +1,104 @@
+# Made of ../asynchronous/file_download.py by tools/blocking_client.py: change that file, then run `make format`.
+"""Download of one file: resumed after an interruption, checked by SHA-256, visible only when complete."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from longshore.client.blocking.concurrency import in_thread, sleep
+from longshore.client.blocking.transport import Transport
+from longshore.client.errors import LostError, NotSentError
+from longshore.client.model import RunFile
+from longshore.client.partial_file import ContentError, OnBytes, PartialFile, must_restart, range_headers
+from longshore.client.requests import Answer, Request
+from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
+
+CHUNK_BYTES = 1 << 18  # that are written at once
+# Amazon's store asks for a retry of its InternalError:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+DOWNLOAD_TRANSIENT_STATUSES = TRANSIENT_STATUSES | {500}
+
+
+def fetch_file(
+    transport: Transport,
+    path: Path,
+    file: RunFile,
+    address: Callable[[], str],
+    on_bytes: OnBytes | None,
+) -> None:
+    """Download one file to a path, where it appears once it has the recorded SHA-256.
+
+    `address`: returns another address of the file, for when its own has expired. Raises DownloadError if the bytes have
+    another SHA-256 or the disk fails, and the errors of requests.
+    """
+    while True:
+        partial: PartialFile = in_thread(PartialFile, path, file.sha256, file.bytes)
+        is_resumed = partial.size > 0
+        try:
+            _fetch(transport, partial, file.url, address, on_bytes)
+            in_thread(partial.publish)
+            return
+        except ContentError:
+            in_thread(partial.discard)
+            if not is_resumed:  # a resumed file may have been damaged before, and is downloaded anew
+                raise
+        finally:
+            partial.close()
+
+
+def _fetch(
+    transport: Transport,
+    partial: PartialFile,
+    url: str,
+    address: Callable[[], str],
+    on_bytes: OnBytes | None,
+) -> None:
+    """Download the rest of a partial file. Failures use the retry budget; received bytes reset it.
+
+    `url`: an address of the content. `address`: returns another one, for when that has expired.
+    """
+    budget = transport.budget()
+    etag: str | None = None
+    is_fresh = False
+    has_expired = False
+    while partial.size < partial.total:
+        if has_expired:
+            url, has_expired, is_fresh = address(), False, True
+        delay = 0.0
+        try:
+            request = Request(url=url, headers=range_headers(partial, etag))
+            with transport.stream(request, CHUNK_BYTES) as (answer, chunks):
+                if answer.status < 300:
+                    etag, is_fresh = answer.headers.get("etag"), False
+                    _receive(partial, (answer, chunks), budget, on_bytes)
+                    continue
+            if answer.status == 416:
+                raise ContentError(f"the content is shorter than the {partial.total} bytes that the run recorded")
+            failure, delay = answer.error(), retry_after(answer.headers)
+            # An expired address is 403, in Google's store and for Amazon's session credentials 400.
+            if answer.status == 403 or (answer.status == 400 and not is_fresh):
+                has_expired = True
+            elif answer.status not in DOWNLOAD_TRANSIENT_STATUSES:
+                raise failure
+        except (NotSentError, LostError) as error:
+            failure = error
+        is_fresh = False
+        sleep(budget.pause(failure, delay))
+
+
+def _receive(
+    partial: PartialFile,
+    streamed: tuple[Answer, Iterator[bytes]],
+    budget: RetryBudget,
+    on_bytes: OnBytes | None,
+) -> None:
+    """Write the bytes of an answer. Raises ContentError, and LostError where it ends too early."""
+    answer, chunks = streamed
+    if must_restart(answer.status, answer.headers, partial):
+        in_thread(partial.restart)
+    for chunk in chunks:
+        in_thread(partial.write, chunk)
+        budget.reset()
+        if on_bytes:
+            on_bytes(partial.size, partial.total)
+    if partial.size < partial.total:
+        raise LostError(f"the download ended at {partial.size} of {partial.total} bytes")
