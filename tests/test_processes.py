@@ -1,13 +1,16 @@
 """The processes that `serve` starts: asked without a proxy, and none left behind by a start that fails."""
 
+import resource
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import granian
 import pytest
 
+from longshore import processes
 from longshore.children import Children
 from longshore.errors import LongshoreError
 from longshore.processes import refuse_taken_port
@@ -66,3 +69,26 @@ def test_api_listens_on_the_address_that_a_host_name_has(service: Longshore, tmp
 def test_host_that_is_not_of_this_machine_is_refused_by_the_name_of_its_setting() -> None:
     with pytest.raises(LongshoreError, match="set LONGSHORE_HOST"):
         refuse_taken_port("192.0.2.1", free_port())
+
+
+def test_api_starts_where_the_kernel_refuses_an_unlimited_number_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def on_startup(self, _: Any) -> None: ...
+
+        def serve(self) -> None:
+            events.append("served")
+
+    def limit(_: int, limits: tuple[int, int]) -> None:
+        if limits[0] == resource.RLIM_INFINITY or limits[0] > 2**20:
+            raise ValueError("current limit exceeds maximum limit")
+        events.append(limits)
+
+    events: list[Any] = []
+    monkeypatch.setenv("LONGSHORE_DATABASE_URL", "postgresql://unused")
+    monkeypatch.setattr(granian, "Granian", Server)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", limit)
+    processes.run_api(Settings(), "postgresql://unused")
+    assert events == [(65_536, resource.RLIM_INFINITY), "served"]

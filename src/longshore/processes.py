@@ -26,6 +26,7 @@ HEADER_TIMEOUT_MILLISECONDS = 10_000
 # such a body the client finds its connection reset, and not the answer.
 MAX_HEADER_BYTES = 256 * 1024
 MAX_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
+MAX_FILES = 65_536  # that an API process may have open, where the system allows them
 
 
 @contextlib.contextmanager
@@ -121,9 +122,7 @@ def run_api(settings: Settings, url: str) -> None:
     from granian.http import HTTP1Settings
 
     os.environ["LONGSHORE_DATABASE_URL"] = url
-    # Each waiter is a connection; the usual soft limit of 1,024 files is too low.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _raise_file_limit()
     server = Granian(
         "longshore.web:create",
         factory=True,
@@ -143,6 +142,15 @@ def run_api(settings: Settings, url: str) -> None:
     )
     server.on_startup(_release_waiters_on_stop)
     server.serve()
+
+
+def _raise_file_limit() -> None:
+    """Allow more open files, as each waiter is a connection: the usual soft limit of 1,024 is too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # a kernel may allow less than the hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _release_waiters_on_stop() -> None:

@@ -63,9 +63,12 @@ after as (
                select 'delivery to ' || others.destination || ' failed: ' || others.error
                from others where others.state = 'failed' order by others.ended_at desc limit 1
            ) end as failure,
-           -- The watermark moves only if it still stands where the run began.
+           -- The watermark moves only if it still stands where the run began, and all rows were not requested since. A
+           -- newer run that is in progress began there too, and moves it further; one that is to be acknowledged gives
+           -- the same increment.
            is_good and watermark_to is not null and not coalesce(acknowledged, false)
                and watermark_from is not distinct from watermark and (run_state <> 'DONE' or acknowledged is not null)
+               and $2 > full_after_run and (acknowledged is not null or run = $2 or state <> 'INPROGRESS')
                as moves
     from before
 ),

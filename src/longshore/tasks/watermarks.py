@@ -76,10 +76,11 @@ where t.id = $1 and t.chain_id = $2
 
 
 # Increments that wait for their acknowledgement wait no longer, so that none of them is given in place of the full run.
+# A run that is delivered afterwards does not move the watermark, from which the full run would go on.
 RESET = """
 with task as (
     update longshore.tasks
-    set watermark = null, modified_at = greatest(modified_at, now()), revision = revision + 1,
+    set watermark = null, full_after_run = run, modified_at = greatest(modified_at, now()), revision = revision + 1,
         log_length = log_length + 1
     where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
     returning id, log_length, modified_at

@@ -38,6 +38,8 @@ create table longshore.tasks (
     -- Where the next increment begins, as JSON that only the action reads, but for `keys`, the key list that belongs to
     -- it. Null before the first increment.
     watermark text,
+    -- The newest run when all rows were last requested: neither it nor an older one moves the watermark from then on.
+    full_after_run integer not null default 0,
     -- The schedule computes its next time from here: the time of its newest run that has begun; before the first run, a
     -- moment before its first time.
     planned_at timestamptz not null default now(),
