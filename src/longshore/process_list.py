@@ -37,7 +37,7 @@ select name, extract(epoch from now() - seen_at)::int as silent_seconds
 from longshore.processes
 where $1 <> all(secrets) and seen_at > now() - interval '{MAX_SILENCE_SECONDS} seconds'
 order by name, seen_at
-"""  # noqa: S608  # a constant
+"""
 
 
 class LackingProcess(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ COLUMNS = "id, chain_id as chain, name, contact, enabled, date_trunc('second', c
 CREATE = f"""
 insert into longshore.service_clients (chain_id, name, contact) values ($1, $2, $3)
 returning {COLUMNS}
-"""  # noqa: S608  # constants
+"""
 
 # The update makes the row visible to `returning`: two requests with one name get one client. A row that it updates has
 # an `xmax`, an inserted one has none.
@@ -28,7 +28,7 @@ GET_OR_CREATE = f"""
 insert into longshore.service_clients (chain_id, name) values ($1, $2)
 on conflict (chain_id, lower(name)) do update set name = service_clients.name
 returning {COLUMNS}, xmax = 0 as is_new
-"""  # noqa: S608  # constants
+"""
 
 OF_CHAIN = f"""
 select {COLUMNS}
@@ -36,16 +36,16 @@ from longshore.service_clients
 where chain_id = $1 and ($2::bigint is null or id = $2)
 order by id
 limit $3 offset $4
-"""  # noqa: S608  # constants
+"""
 
 CHANGE = f"""
 update longshore.service_clients
 set name = coalesce($3, name), contact = coalesce($4, contact), enabled = coalesce($5, enabled)
 where ($1::bigint is null or chain_id = $1) and id = $2
 returning {COLUMNS}
-"""  # noqa: S608  # constants
+"""
 
-ALL = f"select {COLUMNS} from longshore.service_clients order by id"  # noqa: S608  # constants
+ALL = f"select {COLUMNS} from longshore.service_clients order by id"
 
 
 class ServiceClient(msgspec.Struct, frozen=True):

@@ -79,7 +79,7 @@ REMEMBER_NETWORK = """
 insert into longshore.known_sign_ins (key) values ($1) on conflict (key) do update set at = excluded.at
 """
 
-DELETE_OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"  # noqa: S608
+DELETE_OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"
 
 # Written for unknown users, too, as a commit that writes takes longer than one that does not.
 TOUCH_COUNTER = "update longshore.sign_in_failures set at = now() where key = $1"

@@ -55,7 +55,7 @@ cross join lateral (
         else 'active'
     end as state
 ) s
-"""  # noqa: S608  # a constant
+"""
 
 ALL = TOKENS + "order by t.created_at, t.id"
 

@@ -80,7 +80,7 @@ SEALED = SealedValues(
     select id, {SHARED_CHAIN} as chain, 'user ' || id as owner, totp_secret as sealed
     from longshore.users
     where substr(totp_secret, 1, length($1::bytea)) <> $1
-    """,  # noqa: S608  # a constant
+    """,
     "update longshore.users set totp_secret = $3 where id = $1 and totp_secret = $2",
 )
 

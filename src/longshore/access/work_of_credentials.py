@@ -34,7 +34,7 @@ where (t.created_by = any($1::text[]) or t.defined_by = any($1::text[])) and ($2
   and not ({SETTLED}) and ($4::bigint is null or t.id > $4)
 order by t.id
 limit $3
-"""  # noqa: S608  # a constant
+"""
 
 WEBHOOKS = """
 select id, chain_id as chain, url

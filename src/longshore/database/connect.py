@@ -150,7 +150,7 @@ async def _pin(connection: DirectConnection, settings: dict[str, str]) -> None:
         begin isolation level read committed;
         select pg_catalog.set_config(name, value, false) from (values {values}) s (name, value) where {known};
         commit
-    """  # noqa: S608  # constant names and values
+    """
     for attempt in range(1, MAX_PIN_ATTEMPTS + 1):
         try:
             await connection.execute(script)

@@ -24,7 +24,7 @@ select r.oid is not null as exists,
        current_user as of_service
 from (select 1) one
 left join pg_catalog.pg_roles r on r.rolname = '{ROLE}'
-"""  # noqa: S608  # a constant
+"""
 
 
 async def why_unused(connection: Connection) -> str | None:

@@ -86,7 +86,7 @@ async def migrate(url: str) -> list[str]:
 
 async def _apply(connection: Connection, number: int, name: str, sql: str) -> None:
     # PostgreSQL runs a script in one transaction. asyncpg's own hides why a connection was lost.
-    entry = f"insert into longshore.migrations (number, name) values ({number}, '{name}')"  # noqa: S608  # of a file name
+    entry = f"insert into longshore.migrations (number, name) values ({number}, '{name}')"
     await connection.execute(f"{sql};\n{entry}")
 
 

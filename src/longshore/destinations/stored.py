@@ -37,20 +37,20 @@ insert into longshore.destinations (id, chain_id, name, kind, settings, secret, 
 select $1, $2, $3, $4, $5, $6, $7
 where (select count(*) from longshore.destinations where chain_id = $2) < {MAX_DESTINATIONS}
 returning {COLUMNS}
-"""  # noqa: S608  # constants
+"""
 
-GET = f"select {COLUMNS} from longshore.destinations where id = $1 and chain_id = $2"  # noqa: S608  # a constant
+GET = f"select {COLUMNS} from longshore.destinations where id = $1 and chain_id = $2"
 
 LIST = f"""
 select {COLUMNS} from longshore.destinations where chain_id = $1 order by created_at desc, id limit $2 offset $3
-"""  # noqa: S608  # a constant
+"""
 
 CHANGE = f"""
 update longshore.destinations
 set settings = $3, secret = $4, modified_at = greatest(modified_at, now()), revision = revision + 1
 where id = $1 and chain_id = $2
 returning {COLUMNS}
-"""  # noqa: S608  # a constant
+"""
 
 DELETE = "delete from longshore.destinations where id = $1 and chain_id = $2 returning id"
 

@@ -64,7 +64,7 @@ select c.relrowsecurity as has_policies,
        ) as applied
 from pg_class c
 where c.oid = to_regclass($1)
-"""  # noqa: S608  # a constant
+"""
 
 
 async def check_database(settings: Settings, url: str, connection: Connection) -> AsyncIterator[Finding]:

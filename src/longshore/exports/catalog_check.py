@@ -252,7 +252,7 @@ async def _check_field(
 ) -> str | None:
     if not field.sql and (field.column or name) not in columns:
         return _missing(index, field.column or name, columns)
-    query = f"select {index.expression(name)} as value from {index.quoted_relation}"  # noqa: S608  # the catalog's
+    query = f"select {index.expression(name)} as value from {index.quoted_relation}"
     try:
         async with connection.transaction():
             await connection.prepare(one_row_each(index, [name]))

@@ -190,7 +190,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
     numbered = ", ".join(f"{expression} as c{number}" for number, expression in enumerate(expressions))
     if any(index.fields[name].sql for name, _ in chosen):
         await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
-    statement = await connection.prepare(f"select {numbered} from {index.quoted_relation}")  # noqa: S608  # the catalog's
+    statement = await connection.prepare(f"select {numbered} from {index.quoted_relation}")
     details = {row["attname"]: row for row in await connection.fetch(DETAILS, index.regclass)}
     encoding = await connection.fetchval("select pg_catalog.current_setting('server_encoding')")
     is_unicode = encoding in ("UTF8", "SQL_ASCII")

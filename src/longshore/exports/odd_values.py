@@ -25,12 +25,12 @@ async def count(connection: Connection, source: RowQuery, columns: Sequence[Colu
         rows = f"{source.sql} and ({nested.has_odd()})"
         if column.field.on_odd == "null":
             number += await connection.fetchval(
-                f"select coalesce(sum((select count(*) from {nested.odd()} odd)), 0)::bigint {rows}",  # noqa: S608  # the catalog's
+                f"select coalesce(sum((select count(*) from {nested.odd()} odd)), 0)::bigint {rows}",
                 *source.values,
             )
             continue
         row_key = f"({key.expression})::text" if key else "null::text"
-        query = f"select {row_key}, (select array[path, value] from {nested.odd()} odd limit 1) {rows} limit 1"  # noqa: S608  # the catalog's
+        query = f"select {row_key}, (select array[path, value] from {nested.odd()} odd limit 1) {rows} limit 1"
         if (row := await connection.fetchrow(query, *source.values)) is not None:
             raise LongshoreError(_message(column, key, *row))
     return number

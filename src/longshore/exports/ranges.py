@@ -274,7 +274,7 @@ async def _time_ranges(
     time = quoted_identifier(index.time)
     finite = f"{time} > '-infinity' and {time} < 'infinity'"
     extent = (
-        f"select extract(epoch from min({time}))::numeric, extract(epoch from max({time}))::numeric "  # noqa: S608
+        f"select extract(epoch from min({time}))::numeric, extract(epoch from max({time}))::numeric "
         f"from {index.quoted_relation} where {quoted_identifier(index.chain)} = $1::bigint and {finite}"
     )
     if (await explain(connection, extent, source.values[:1]))["Total Cost"] > cost / 100:

@@ -34,7 +34,7 @@ SEALED = SealedValues(
     select kid as id, {SHARED_CHAIN} as chain, 'signing key ' || kid as owner, sealed
     from longshore.signing_keys
     where substr(sealed, 1, length($1::bytea)) <> $1
-    """,  # noqa: S608  # a constant
+    """,
     "update longshore.signing_keys set sealed = $3 where kid = $1 and sealed = $2",
 )
 

@@ -48,7 +48,7 @@ IS_ACTIVE = f"select from longshore.links l where l.id = $1 and {ACTIVE}"  # a c
 
 USE = f"""
 update longshore.links l set uses = l.uses + 1, used_at = now() where l.id = $1 and {ACTIVE} returning l.id
-"""  # noqa: S608  # a constant
+"""
 
 LIST = f"""
 select l.id, l.run, rtrim(l.actor_kind || ' ' || l.actor) as created_by, date_trunc('second', l.created_at) as created,
@@ -59,7 +59,7 @@ join longshore.links l on l.task_id = t.id
 where t.id = $1 and t.chain_id = $4
 order by l.created_at desc, l.id
 limit $5 offset $6
-"""  # noqa: S608  # a constant
+"""
 
 SECONDS_LEFT = """
 select greatest(0, extract(epoch from least(

@@ -67,7 +67,7 @@ entry as (
     select id, log_length - 1, modified_at, 'backfill ' || number || $7::text from task
 )
 select number from task
-"""  # noqa: S608  # only constants are put in
+"""
 
 # $2: the backfill; null: all of them. A queued run of an ended backfill is withdrawn; one that has begun goes on.
 END = f"""
@@ -107,7 +107,7 @@ select before.id, before.log_length + row_number() over (order by ended.backfill
        'backfill ' || ended.backfill || ' is ended by ' || $3::text
 from before, ended
 returning task_id
-"""  # noqa: S608  # only a constant is put in
+"""
 
 LIST = f"""
 select b.backfill as id,
@@ -126,7 +126,7 @@ where b.task_id = $1
 group by b.task_id, b.backfill
 order by b.backfill desc
 limit $3 offset $4
-"""  # noqa: S608  # only a constant is put in
+"""
 
 EXISTS = "select from longshore.backfills where task_id = $1 and backfill = $2"
 
@@ -152,7 +152,7 @@ from (
 ) waiting
 order by random()
 limit $1
-"""  # noqa: S608  # only constants are put in
+"""
 
 # In a statement of its own, so that the snapshots of those after it show the backfills of the task as they are.
 LOCK = "select from longshore.tasks where id = $1 for update"
@@ -161,13 +161,13 @@ GIVE_WAY = f"""
 update longshore.tasks t
 set due_at = t.next_due_at, next_due_at = null, parked = false, attempt = t.attempt + 1, asked_by = null
 where t.id = $1 and {OVERTAKEN}
-"""  # noqa: S608  # only a constant is put in
+"""
 
 NEXT = f"""
 update longshore.tasks t
 set backfill = (select min(b.backfill) from longshore.backfills b where b.task_id = t.id and {UNFINISHED})
 where t.id = $1 and {IDLE}
-"""  # noqa: S608  # only constants are put in
+"""
 
 PARK = f"""
 update longshore.tasks t
@@ -177,7 +177,7 @@ set next_due_at = t.due_at, due_at = null, attempt = t.attempt + 1, attempt_bega
     asked_by = b.created_by, traceparent = null
 from longshore.backfills b
 where t.id = $1 and b.task_id = t.id and b.backfill = t.backfill and {IDLE}
-"""  # noqa: S608  # only a constant is put in
+"""
 
 
 ABOUT_START = "The times of the schedule after this one are run, also those before `once`."

@@ -45,7 +45,7 @@ entries as (
     select before.id, before.log_length + 1, before.at, before.state || ' -> ERROR' from before where before.ends
 )
 select id from before
-"""  # noqa: S608  # a constant
+"""
 
 
 class NothingToCancelError(ProblemError):

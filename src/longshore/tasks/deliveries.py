@@ -59,7 +59,7 @@ set due_at = null, began_at = null, attempt = d.attempt + 1
 from chosen c
 where d.task_id = c.task_id and d.run = c.run and d.number = c.number
 returning d.task_id, d.run, d.number, d.attempt
-"""  # noqa: S608  # constants
+"""
 
 CHAINS = "select distinct chain_id from longshore.run_deliveries where due_at <= now()"
 
@@ -81,7 +81,7 @@ select begun.task_id, begun.run, begun.number, begun.attempt,
        ) as later_run
 from begun
 join longshore.runs r on r.task_id = begun.task_id and r.run = begun.run
-"""  # noqa: S608  # a constant
+"""
 
 BEGIN = f"""
 with begun as (
@@ -92,7 +92,7 @@ with begun as (
       and d.due_at is null and (d.began_at is null or d.claim_id = $5)
     returning *
 )
-{ATTEMPT}"""  # noqa: S608  # a constant
+{ATTEMPT}"""
 
 # Each pause is as long as the time since the end, so that after some ten tries in six hours it is given up. A worker
 # that had the delivery under way at its end has a minute to remove it. A later delivery to the same place comes first,
@@ -118,7 +118,7 @@ with begun as (
     )
     returning *
 )
-{ATTEMPT}"""  # noqa: S608  # a constant
+{ATTEMPT}"""
 
 # The time for which removal is tried runs while no other delivery is at the place.
 POSTPONE_DISCARD = """

@@ -29,7 +29,7 @@ join longshore.runs r on r.task_id = d.task_id and r.run = d.run
 where d.chain_id = $1 and d.destination = $2
 order by d.created_at desc, d.task_id desc, d.run desc, d.number desc
 limit $3 offset $4
-"""  # noqa: S608  # a constant
+"""
 
 OF_TASK = f"""
 select {ROW_COLUMNS}
@@ -38,7 +38,7 @@ join longshore.runs r on r.task_id = d.task_id and r.run = d.run
 where d.chain_id = $1 and d.task_id = $2
 order by d.run desc, d.number desc
 limit $3 offset $4
-"""  # noqa: S608  # a constant
+"""
 
 OF_RUN = f"""
 select {COLUMNS}
@@ -46,7 +46,7 @@ from longshore.run_deliveries d
 where d.chain_id = $1 and d.task_id = $2 and d.run = $3
 order by d.number desc
 limit $4 offset $5
-"""  # noqa: S608  # a constant
+"""
 
 NEWEST = f"""
 select newest.*
@@ -60,7 +60,7 @@ cross join lateral (
     order by d.created_at desc, d.task_id desc, d.run desc, d.number desc
     limit 1
 ) newest
-"""  # noqa: S608  # a constant
+"""
 
 
 IN_USE = f"""
@@ -73,7 +73,7 @@ select exists (
           select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
       ) else false end
 )
-"""  # noqa: S608  # a constant
+"""
 
 
 class RunDelivery(msgspec.Struct, frozen=True):

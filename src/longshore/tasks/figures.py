@@ -38,7 +38,7 @@ from (
     ) r
     where t.chain_id = $1 and t.last_run_at > now() - interval '24 hours'
 ) day
-"""  # noqa: S608  # a constant
+"""
 
 KEPT = """
 select count(*) as files, coalesce(sum(r.bytes), 0)::bigint as bytes

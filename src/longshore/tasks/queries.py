@@ -41,7 +41,7 @@ PROGRESS = f"""coalesce(case t.state
                from longshore.runs r
                where r.task_id = t.id and r.run = t.run
            )
-       end, 0)::int"""  # noqa: S608  # a constant
+       end, 0)::int"""
 
 TASK_COLUMNS = f"""t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
        t.last_run_at, t.modified_at, t.created_at, t.reads, {PROGRESS} as progress"""
@@ -63,7 +63,7 @@ select {TASK_COLUMNS}, t.revision, t.log_length, t.created_by,
        {SETTLED} as settled, {QUEUED} as queued, {SECONDS_LEFT} as seconds_left, {LOG_PAGE}
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
-"""  # noqa: S608  # only constants are put in
+"""
 
 # $1, $2: tasks, and the chain of each poll.
 POLL = f"""
@@ -71,7 +71,7 @@ select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled
        {PROGRESS} as progress, {SECONDS_LEFT} as seconds_left
 from unnest($1::bigint[], $2::bigint[]) as asked (task, chain)
 join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
-"""  # noqa: S608  # only constants are put in
+"""
 
 # $3: log entries that the client has seen.
 SINCE = f"""
@@ -80,7 +80,7 @@ select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_le
        {LOGS.format("l.seq >= $3 and l.seq < $3::bigint + 1000 order by l.seq")}
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
-"""  # noqa: S608  # only constants are put in
+"""
 
 LIST = f"""
 select {TASK_COLUMNS}, {LOGS.format("l.seq >= t.log_length - 10 order by l.seq")}
@@ -91,14 +91,14 @@ where t.chain_id = $1
   and ($4::bigint is null or {MEMBER.format("campaign")} = $4::text)
 order by t.id desc
 limit $5 offset $6
-"""  # noqa: S608  # only constants are put in
+"""
 
 STATUS = f"""
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length, {PROGRESS} as progress,
        {QUEUED} as queued, t.delivering
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
-"""  # noqa: S608  # only constants are put in
+"""
 
 LOCK = f"{STATUS} for update of t"
 

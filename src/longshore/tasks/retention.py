@@ -32,7 +32,7 @@ and not exists (
 )
 order by expires_at, task_id, run
 limit $1 offset $2
-"""  # noqa: S608  # a constant
+"""
 
 FORGET = """
 with files as (delete from longshore.run_files where task_id = $1 and run = $2)
@@ -48,9 +48,9 @@ and not ({KEPT} and exists (
 
 OLD = f"""
 select id, chain_id as chain from longshore.tasks t where {OVER} order by modified_at, id limit $2 offset $3
-"""  # noqa: S608  # a constant
+"""
 
-DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
+DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"
 
 
 class ExpiredResult(msgspec.Struct, frozen=True):

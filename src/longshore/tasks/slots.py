@@ -32,7 +32,7 @@ from (
 ) next
 where t.id = next.id
 returning t.id, t.attempt
-"""  # noqa: S608  # constants
+"""
 
 # From chain to chain through the index, however many tasks of each are parked.
 CHAINS = """

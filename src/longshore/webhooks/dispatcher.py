@@ -75,7 +75,7 @@ set attempts_since_redelivery = attempts_since_redelivery - 1, fault = coalesce(
         else now() + interval '10 minutes'
     end
 where id = $1 and attempts = $2 and attempts_since_redelivery > 0 and due_at is not null
-"""  # noqa: S608
+"""
 
 # Only the newest attempt since the last redelivery may write.
 DELIVERED = """
@@ -120,7 +120,7 @@ from longshore.webhooks w
 where w.id = d.webhook_id and w.disabled_at is not null and d.due_at is not null
 """
 
-FORGET = f"delete from longshore.webhook_deliveries where created_at < now() - interval '{KEPT}' and due_at is null"  # noqa: S608
+FORGET = f"delete from longshore.webhook_deliveries where created_at < now() - interval '{KEPT}' and due_at is null"
 
 # Only times to come: a due delivery that was not leased waits for a slot, and the end of a delivery wakes the loop.
 SECONDS_UNTIL_NEXT = """

@@ -52,7 +52,7 @@ date_trunc('second', disabled_at) as disabled, disabled_reason
 
 LIST = f"""
 select {WEBHOOK} from longshore.webhooks where chain_id = $1 order by created_at desc, id limit $2 offset $3
-"""  # noqa: S608  # a constant
+"""
 
 LOCK = "select id, disabled_at from longshore.webhooks where id = $1 and chain_id = $2 for update"
 
@@ -88,7 +88,7 @@ update longshore.webhooks
 set disabled_at = null, disabled_reason = null
 where id = $1 and chain_id = $2
 returning {WEBHOOK}
-"""  # noqa: S608  # a constant
+"""
 
 DELETE = "delete from longshore.webhooks where id = $1 and chain_id = $2 returning id"
 
@@ -129,14 +129,14 @@ join longshore.webhook_deliveries d on d.webhook_id = w.id
 where w.id = $1 and w.chain_id = $2
 order by d.created_at desc, d.id
 limit $3 offset $4
-"""  # noqa: S608  # a constant
+"""
 
 REDELIVER = f"""
 update longshore.webhook_deliveries d
 set state = 'pending', attempts_since_redelivery = 0, due_at = now()
 where d.id = $2 and d.webhook_id = $1
 returning {DELIVERY}
-"""  # noqa: S608  # a constant
+"""
 
 CHANNEL = "longshore_webhook_deliveries"
 """Dispatchers listen to it; the database notifies it, too, where it writes messages."""

@@ -52,11 +52,11 @@ where place.attempt = {ALL_ATTEMPTS}
        select from longshore.runs r
        where r.location >= place.prefix collate "C" and r.location < (left(place.prefix, -1) || '0') collate "C"
    )
-"""  # noqa: S608  # a constant
+"""
 
 # PgQueuer's log of its jobs, which Longshore does not read.
 JOURNALS = tuple(
-    f"delete from {QUEUE_SETTINGS.db_schema}.{table} where created < now() - interval '1 day'"  # noqa: S608  # constants
+    f"delete from {QUEUE_SETTINGS.db_schema}.{table} where created < now() - interval '1 day'"
     for table in (QUEUE_SETTINGS.queue_table_log, QUEUE_SETTINGS.statistics_table)
 )
 

@@ -1,4 +1,3 @@
-# ruff: noqa: S608  # all SQL here is made of quoted names
 """Staged rows become rows of the table: appended, in place of all others, or merged by the key."""
 
 from collections.abc import Sequence

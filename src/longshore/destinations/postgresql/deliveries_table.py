@@ -56,7 +56,7 @@ LACKS_RIGHT = f"""
 select bool_or(not pg_catalog.has_table_privilege(c.oid, asked))
 from pg_catalog.pg_class c, unnest(array{list(RIGHTS)}) as asked
 where c.relnamespace = (select oid from pg_catalog.pg_namespace where nspname = $1) and c.relname = $2
-"""  # noqa: S608  # constants
+"""
 GRANT = f"grant {', '.join(RIGHTS)} on {{name}} to the role"
 
 INSERT = """

@@ -178,7 +178,7 @@ async def _require_earlier(
     may_repeat = load.mode == "merge" and not load.has_changes
     if not (earlier.has_watermark if may_repeat else earlier.ends_at_watermark):
         raise _missing_rows_error(load, f"the table {deliveries_table.NAME} has no line for {name} that ends there")
-    filled = f"select exists (select from {name})"  # noqa: S608  # a quoted name
+    filled = f"select exists (select from {name})"
     if may_repeat and earlier.rows and not await connection.fetchval(filled):
         raise _missing_rows_error(load, f"{name} was emptied")
 

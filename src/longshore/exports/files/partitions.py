@@ -85,7 +85,7 @@ class PartitionQuery(msgspec.Struct, frozen=True):
         values = ", ".join(f"{key.value} as k{number}" for number, key in enumerate(self.keys))
         labels = ", ".join(key.label(name) for key, name in zip(self.keys, names, strict=True))
         query = (
-            f"select counted.k0::text as first, n, {labels} from "  # noqa: S608  # the catalog's
+            f"select counted.k0::text as first, n, {labels} from "
             f"(select {values}, count(*) as n {source.sql} group by {', '.join(numbers)}) counted "
             f"order by {', '.join(names)} limit {MAX_FILES + 1}"
         )

@@ -1,4 +1,3 @@
-# ruff: noqa: S608  # all SQL here is made of the catalog
 """Nested fields as JSON text: the fields that the catalog declares, and no others.
 
 Every format uses the same SQL. A value is odd if it is not of its field's type, an element if it is no object. Both

@@ -32,7 +32,7 @@ from longshore.exports.target import CHANGE, CHANGE_NAMES, REASON
 
 CHECK_SECONDS = 3  # of a statement, while a request waits
 
-TABLES = f"{transactions.WITH_TABLES} select id::bigint from tables order by id"  # noqa: S608  # a constant
+TABLES = f"{transactions.WITH_TABLES} select id::bigint from tables order by id"
 
 LSN = """
 select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
@@ -43,7 +43,7 @@ IS_BEHIND = f"""
 select pg_is_in_recovery() and pg_last_wal_replay_lsn() < $3::text::pg_lsn
        and (select system_identifier from pg_control_system()) = $1
        and {transactions.STANDBY_TIMELINE} = $2
-"""  # noqa: S608  # a constant
+"""
 REPLAY_SECONDS = 10.0  # to wait for a standby
 REPLAY_POLL_SECONDS = 0.1
 
@@ -238,8 +238,8 @@ async def refuse_unstable_fields(connection: Connection, index: Index, columns: 
             continue
         # Over a row that is read from nowhere: what else the plan reads is not of the row.
         row = f"select null::{index.quoted_relation} as r offset 0"
-        rows = f"(select (r).* from ({row}) one offset 0) as {index.quoted_alias}"  # noqa: S608  # the catalog's
-        query = f"select {column.expression} from {rows}"  # noqa: S608  # the catalog's
+        rows = f"(select (r).* from ({row}) one offset 0) as {index.quoted_alias}"
+        query = f"select {column.expression} from {rows}"
         plan = await explain(connection, query, (), verbose=True)
         if any("Relation Name" in node for node in nodes(plan)) or await calls_unstable(connection, plan):
             raise LongshoreError(

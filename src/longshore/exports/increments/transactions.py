@@ -51,7 +51,7 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
        (select oid::bigint from pg_database where datname = current_database()) as database,
        $1::text::regclass::oid::bigint as relation,
        pg_is_in_recovery() as standby
-"""  # noqa: S608  # a constant
+"""
 
 # The relation and its partitions.
 WITH_TABLES = """
@@ -71,7 +71,7 @@ join pg_class c on c.oid = tables.id
 left join pg_am a on a.oid = c.relam
 where not (c.relkind = 'p' or c.relkind = 'r' and a.amname = 'heap')
 limit 1
-"""  # noqa: S608  # a constant
+"""
 
 READABLE = "select has_table_privilege($1::text::regclass, 'select')"
 

@@ -178,7 +178,7 @@ def _compared(rule: Rule, column: str, kind: FieldType, bind: Bind) -> str:
     column = _folded(column, kind)
     if rule.operator == "is_one_of":
         values = bind(read_operands(rule.value, kind), f"{cast}[]")
-        return f"{column} in (select {_folded('one', kind)} from unnest({values}) one)"  # noqa: S608  # a placeholder
+        return f"{column} in (select {_folded('one', kind)} from unnest({values}) one)"
     if rule.operator == "is_between_number":
         least, most = (bind(read_operand(bound, kind), cast) for bound in (rule.min, rule.max))
         return f"{column} >= {least} and {column} <= {most}"

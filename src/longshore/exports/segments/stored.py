@@ -28,22 +28,22 @@ CREATE = f"""
 insert into longshore.segments (chain_id, name, index, segment, created_by)
 values ($1, $2, $3, $4, $5)
 returning {COLUMNS}
-"""  # noqa: S608  # a constant
+"""
 
 GET = f"""
 select {COLUMNS} from longshore.segments where id = $1 and chain_id = $2
-"""  # noqa: S608  # a constant
+"""
 
 LIST = f"""
 select {COLUMNS} from longshore.segments where chain_id = $1 order by created_at desc, id limit $2 offset $3
-"""  # noqa: S608  # a constant
+"""
 
 REPLACE = f"""
 update longshore.segments
 set name = $3, segment = $5, modified_at = greatest(modified_at, now())
 where id = $1 and chain_id = $2 and index = $4
 returning {COLUMNS}
-"""  # noqa: S608  # a constant
+"""
 
 DELETE = """
 delete from longshore.segments where id = $1 and chain_id = $2 returning id

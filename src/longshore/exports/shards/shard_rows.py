@@ -65,11 +65,11 @@ where {NEWEST_TRIAL}
 returning (
     select count(*) from longshore.shards s where s.task_id = $1 and s.attempt = $2 and s.state = 'RUNNING'
 ) as running
-"""  # noqa: S608  # a constant
+"""
 
 FINISH = f"""
 update longshore.shards set state = 'DONE', rows = $5, bytes = $6, outcome = $7 where {NEWEST_TRIAL} returning number
-"""  # noqa: S608  # a constant
+"""
 
 # The second part: the same statement comes again because the answer to it was lost.
 RELEASE = f"""
@@ -86,7 +86,7 @@ union all
 select state from longshore.shards
 where task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state in ('WAITING', 'FAILED')
   and reason = $6 and transient = $7
-"""  # noqa: S608  # a constant
+"""
 
 # $3: the next shard to assemble, whose result alone is fetched: each look at the shards would fetch the others again.
 # PgQueuer delivers the message of a shard again when its worker is lost; a shard without a message, and without a
