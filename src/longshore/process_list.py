@@ -52,7 +52,7 @@ class LackingProcess(msgspec.Struct, frozen=True):
 async def announced(pool: Pool, kind: str, secrets: Sequence[bytes]) -> AsyncIterator[None]:
     """Have this process in the list while the context is open.
 
-    `kind`: `api` or `worker`. `secrets`: the ids of those that it has, see `Vault.ids`.
+    `kind`: `api` or `worker`. `secrets`: the ids of those that it has, see `Vault.prefixes`.
     """
     id = uuid4()
 

@@ -9,16 +9,16 @@ import pytest
 from longshore.console.charts import HEIGHT, BarValue, TimeRange, bar_chart, change_of, line_of_time
 from longshore.console.rendering import TEMPLATES, in_digits
 from longshore.console.schedules import days_of, planned_week
-from longshore.tasks.planned import PlannedTask
 from longshore.tasks.schedule import Schedule
+from longshore.tasks.upcoming import UpcomingTask
 
 NOW = datetime(2026, 5, 26, 12, 0, tzinfo=UTC)
 
 
-def planned(**schedule: object) -> PlannedTask:
+def planned(**schedule: object) -> UpcomingTask:
     due = NOW + timedelta(hours=1)
     times = Schedule(**schedule)  # type: ignore[arg-type]
-    return PlannedTask(1, "x", ["users"], "READY", False, times, due, NOW, None, None, NOW)
+    return UpcomingTask(1, "x", ["users"], "READY", False, times, due, NOW, None, None, NOW)
 
 
 def test_bars_are_as_high_as_their_values_and_half_is_half() -> None:

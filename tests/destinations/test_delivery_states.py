@@ -187,8 +187,8 @@ def test_times_of_the_schedule_that_pass_while_a_run_is_delivered_are_missed_one
     began = "update longshore.tasks set due_at = now() - interval '1 second', trigger = $2::text::json where id = $1"
     service.sql(began, id, json.dumps(body["trigger"] | {"once": "2026-01-01T06:00:00Z", "repeat": "daily"}))
     until(lambda: is_delivering(small, id), "the delivery to begin", 60)
-    service.sql("update longshore.tasks set planned_at = planned_at - interval '3 days' where id = $1", id)
-    service.sql("update longshore.tasks set covered_until = planned_at where id = $1", id)
+    service.sql("update longshore.tasks set schedule_cursor = schedule_cursor - interval '3 days' where id = $1", id)
+    service.sql("update longshore.tasks set covered_until = schedule_cursor where id = $1", id)
     place.faults()
     until(lambda: len(small.get(f"/tasks/{id}/runs").json()) == 2, "the second run", 60)
     reached(small, id, "DONE")

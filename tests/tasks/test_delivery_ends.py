@@ -196,7 +196,7 @@ def test_cancel_in_the_pause_between_two_attempts_removes_what_the_first_one_lef
         (message,) = await sent(pool, "away")
         left = [tmp_path / f".a.csv.{message.task}-1-1-{lost}.part" for lost in (0, 1)]
         await begin(pool, message)
-        await deliveries.retry(pool, message, "the worker was lost", 600.0, lost=True)
+        await deliveries.retry(pool, message, "the worker was lost", 600.0, is_lost=True)
         for path in left:
             path.touch()
         assert await deliveries.begin_discard(pool) is None, "it is tried again, and may go on with them"

@@ -20,7 +20,7 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.exports.segments.sql import condition
 from longshore.tasks.model import Interval
-from longshore.tasks.schedule import Schedule, first, is_time, newest, preceding, times
+from longshore.tasks.schedule import Schedule, first, is_time, latest_time, preceding, times
 from tests.exports.engine import index_over
 from tests.tasks.test_schedule import SCHEDULES
 from tests.tasks.tiling import CHANGES, DAY, HOUR, assert_tiles, changes, intervals, schedules
@@ -103,7 +103,7 @@ def test_newest_time_is_the_last_of_those_up_to_now(schedule: Schedule, now: dat
     schedule = msgspec.structs.replace(schedule, once=once)
     passed = list(itertools.takewhile(lambda time: time <= now, itertools.islice(times(schedule, now - reach), 500)))
     if len(passed) < 500:
-        assert newest(schedule, now - reach, now) == (passed[-1] if passed else now - reach)
+        assert latest_time(schedule, now - reach, now) == (passed[-1] if passed else now - reach)
     for before, after in itertools.pairwise(passed[:10]):
         assert preceding(schedule, after) == before
         assert is_time(schedule, after)

@@ -24,7 +24,8 @@ from tests.tasks.test_repeating import CHAIN, NEWEST, created, new, ran
 DAY = timedelta(days=1)
 LATER = """
 update longshore.tasks
-set due_at = due_at - $2::interval, planned_at = planned_at - $2::interval, covered_until = covered_until - $2::interval
+set due_at = due_at - $2::interval, schedule_cursor = schedule_cursor - $2::interval,
+    covered_until = covered_until - $2::interval
 where id = $1
 """
 ASYNC = {"Prefer": "respond-async"}

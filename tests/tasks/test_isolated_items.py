@@ -225,7 +225,7 @@ def test_more_attempts_than_a_batch_that_cannot_be_recovered_keep_no_other_waiti
         with poisoned(idle, "pgqueuer", "insert", f"new.dedupe_key in ({keys})"):
             async with asyncio.timeout(20):
                 while not await pool.fetchval(SENT, str(good)):
-                    await scheduler.sweep(pool)
+                    await scheduler.recover_attempts(pool)
             assert not any([await pool.fetchval(SENT, str(task)) for task in bad])
         await pool.execute("delete from longshore.tasks where id = any($1)", bad)
 

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts, planned_deliveries
+from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks import attempts, deliveries, delivery_ends, run_ends
@@ -217,7 +217,7 @@ class Life(RuleBasedStateMachine):
             return  # others have the share of the chain
         assert self.do(deliveries.begin(self.pool, message, uuid4())) is not None
         assert self.do(deliveries.begin(self.pool, message, uuid4())) is None, "it is another worker's"
-        self.do(deliveries.retry(self.pool, message, "the worker was lost", 0.0, lost=True))
+        self.do(deliveries.retry(self.pool, message, "the worker was lost", 0.0, is_lost=True))
         with pytest.raises(StaleDeliveryError):
             self.do(delivery_ends.finish(self.pool, message, "folder://x", "{}"))
 
@@ -281,7 +281,7 @@ class Life(RuleBasedStateMachine):
             file.publish()
         facts = RunFacts(begun.chain, task.id, begun.run, BUNDLE, "a.csv", begun.interval, "UTC")
         entries = [Deliver(place.name) for place in self.places] if task.delivered else []
-        result = msgspec.structs.replace(outcome(location), deliveries=planned_deliveries(entries, facts))
+        result = msgspec.structs.replace(outcome(location), deliveries=new_deliveries(entries, facts))
         self.do(run_ends.finish(self.pool, begun.message, result, KEPT))
         task.stored = location
         self._ended(task)

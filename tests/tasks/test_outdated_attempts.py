@@ -109,6 +109,9 @@ def test_delivery_whose_worker_counts_as_lost_is_stopped_there_also_before_its_n
         assert await delivery_ends.retry_or_fail_lost(pool, message)
         runner.running.check_all()
         await ended(handling)
-        assert await pool.fetchval("select lost from longshore.run_deliveries where task_id = $1", message.task) == 1
+        assert (
+            await pool.fetchval("select lost_workers from longshore.run_deliveries where task_id = $1", message.task)
+            == 1
+        )
 
     run(test)

@@ -144,7 +144,7 @@ def test_queued_run_of_the_schedule_is_withdrawn_by_a_pause_and_due_again_after_
         task = await created(pool, new(repeat="daily"))
         await paused(pool, task)
         assert await attempts.begin(pool, Message(task, 1)) is None, "the message that was sent is outdated"
-        await scheduler.sweep(pool)
+        await scheduler.recover_attempts(pool)
         row = await pool.fetchrow(ROW, task)
         assert row is not None
         assert (row["state"], row["parked"]) == ("READY", False)
@@ -161,7 +161,7 @@ def test_queued_run_for_several_missed_times_is_treated_anew_when_its_schedule_i
     async def test(pool: Pool) -> None:
         task = await missed(pool, 3, "one")
         [due, covered] = await pool.fetchrow("select due_at, covered_until from longshore.tasks where id = $1", task)  # type: ignore[misc]
-        before = "update longshore.tasks set planned_at = $2, covered_until = $2 where id = $1"
+        before = "update longshore.tasks set schedule_cursor = $2, covered_until = $2 where id = $1"
         await pool.execute(before, task, covered - timedelta(days=3))
         await resumed(pool, task)
         assert await scheduler.send_due(pool, []) == 1

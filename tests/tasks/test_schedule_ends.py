@@ -78,7 +78,9 @@ def test_catch_up_none_runs_no_run_missed_during_an_outage_in_the_run_before(run
         task = await created(pool, new(repeat="daily", catch_up="none"))
         begun = await attempts.begin(pool, Message(task, 1))
         assert begun is not None
-        await pool.execute("update longshore.tasks set planned_at = now() - interval '60 hours' where id = $1", task)
+        await pool.execute(
+            "update longshore.tasks set schedule_cursor = now() - interval '60 hours' where id = $1", task
+        )
         await run_ends.finish(pool, begun.message, DONE, timedelta(days=7))
         await scheduler.send_all_due(pool)
         row = await row_of(pool, task)

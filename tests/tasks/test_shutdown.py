@@ -33,7 +33,7 @@ values ($1, '', 'wait', '{}', '{}', '') returning id
 ENDS = """
 select t.state, t.attempt, r.failures from longshore.tasks t join longshore.runs r on r.task_id = t.id where t.id = $1
 """
-DELIVERY = "select state, lost, error from longshore.run_deliveries where task_id = $1"
+DELIVERY = "select state, lost_workers, error from longshore.run_deliveries where task_id = $1"
 
 
 def job(message: AnyMessage) -> Job:

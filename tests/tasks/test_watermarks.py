@@ -11,7 +11,7 @@ from longshore.database.connect import Pool
 from longshore.errors import ProblemError
 from longshore.tasks import attempts, deliveries, delivery_ends, run_ends, watermarks
 from longshore.tasks.attempts import RunResult
-from longshore.tasks.model import ChainId, PlannedDelivery, TaskId
+from longshore.tasks.model import ChainId, NewDelivery, TaskId
 from longshore.tasks.queue import DeliveryMessage, Message
 from longshore.tasks.watermarks import Increment
 
@@ -93,7 +93,7 @@ async def finish_export(pool: Pool, task: TaskId, attempt: int, end: str, *, on_
     result = RunResult(
         result="a.csv", location=f"{CHAIN}/{task}/{attempt}/a.csv", total=0, success=0, size=0, sha256=b"",
         snapshot_at=None, manifest=None, increment=Increment(None, end, on_ack),
-        deliveries=[PlannedDelivery("warehouse", "b/{name}", "{}")],
+        deliveries=[NewDelivery("warehouse", "b/{name}", "{}")],
     )  # fmt: skip
     await run_ends.finish(pool, Message(task, attempt), result, timedelta(days=1))
 

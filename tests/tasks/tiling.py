@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from longshore.tasks.model import Interval
+from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.schedule import MISSED_AFTER, SECOND, Schedule, first, following, is_time, times
-from longshore.tasks.scheduler import decide
+from longshore.tasks.scheduler import DueTask, decide
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -65,9 +65,7 @@ def intervals(schedule: Schedule, created: datetime, end: datetime, late: Iterat
     due, now = first(schedule, created), created
     while due is not None and (now := max(now, due) + next(late)) < end:
         covered = found[-1].end if found else None
-        row: Any = {"id": 1, "chain_id": 1, "trigger": trigger, "due_at": due, "covered_until": covered, "now": now}
-        row["catch_up"] = None
-        decision = decide(row)
+        decision = decide(DueTask(TaskId(1), ChainId(1), trigger, due, covered, now, catch_up=None))
         if decision.later is not None:
             assert schedule.catch_up == "none"
             assert due <= now - MISSED_AFTER

@@ -18,8 +18,8 @@ from longshore.database.rows import structs
 from longshore.errors import NotFoundError
 from longshore.tasks import cancellation, queries
 from longshore.tasks.cancellation import NothingToCancelError
+from longshore.tasks.conditions import SETTLED
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.settled import SETTLED
 from longshore.webhooks import stored as stored_webhooks
 
 log = structlog.get_logger()

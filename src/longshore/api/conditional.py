@@ -22,7 +22,7 @@ from litestar.params import HeaderParameter
 
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
-from longshore.tasks.model import Code, Version
+from longshore.tasks.model import Code, TaskVersion
 from longshore.tasks.queries import PolledStatus
 from longshore.validation import ValidationError, Violation
 
@@ -87,7 +87,7 @@ def refuse_malformed_conditions(request: AnyRequest) -> None:
 
 def require_task_match(request: AnyRequest, id: int, revision: int) -> None:
     """As `require_match`, for a task: the progress of its run makes no difference."""
-    require_match(request, task_tag(id, Version(revision)), _without_progress)
+    require_match(request, task_tag(id, TaskVersion(revision)), _without_progress)
 
 
 def none_match(request: AnyRequest, tag: str) -> bool:
@@ -160,15 +160,15 @@ def representation_tag(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-def task_tag(id: int, version: Version) -> str:
+def task_tag(id: int, version: TaskVersion) -> str:
     """Return the entity tag of a task."""
     return f'"{id}-{version.revision}-{version.progress}"' if version.progress else f'"{id}-{version.revision}"'
 
 
-def known_versions(if_none_match: Tags | None, id: int) -> frozenset[Version]:
+def known_versions(if_none_match: Tags | None, id: int) -> frozenset[TaskVersion]:
     """Return the versions of the task that an `If-None-Match` names."""
     matches = (OF_TASK.fullmatch(each) for each in (if_none_match.all if if_none_match else ()))
-    return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)
+    return frozenset(TaskVersion(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)
 
 
 def task_headers(id: int, polled: PolledStatus) -> dict[str, str]:

@@ -20,12 +20,12 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.exports.target import ExportTarget, decode_definition
-from longshore.exports.target.deliver import BUNDLE, RunFacts, planned_deliveries
+from longshore.exports.target.deliver import BUNDLE, RunFacts
 from longshore.tasks import delivery_queries, delivery_requests, idempotency
 from longshore.tasks.delivery_queries import RunDelivery
 from longshore.tasks.delivery_requests import DeliverableRun
 from longshore.tasks.idempotency import StoredAnswer
-from longshore.tasks.model import ChainId, PlannedDelivery
+from longshore.tasks.model import ChainId, NewDelivery
 from longshore.validation import in_json
 
 PAGE = Page(limit=25)
@@ -102,7 +102,7 @@ async def _visible_run(
     return found
 
 
-def _planned(chain: ChainId, run: DeliverableRun, missing: str | None) -> list[PlannedDelivery]:
+def _planned(chain: ChainId, run: DeliverableRun, missing: str | None) -> list[NewDelivery]:
     """Return the deliveries of a run by the task's present target. Raises ProblemError where there can be none.
 
     `missing`: the location of a result that is gone.
@@ -118,7 +118,7 @@ def _planned(chain: ChainId, run: DeliverableRun, missing: str | None) -> list[P
     if run.location in (None, missing):
         raise result_gone(what)
     index = BUNDLE if target.export_indexes is not None or run.index is None else run.index
-    return planned_deliveries(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))
+    return new_deliveries(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))
 
 
 def _definition(run: DeliverableRun) -> tuple[ExportTarget, str]:

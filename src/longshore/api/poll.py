@@ -24,10 +24,10 @@ from longshore.api.tasks import Id, encode, task_id
 from longshore.api.visibility_checks import visible_task
 from longshore.api.waiting import held_open
 from longshore.tasks import queries
-from longshore.tasks.model import Task, TaskId, Version
+from longshore.tasks.model import Task, TaskId, TaskVersion
 from longshore.tasks.queries import LogPage, PolledStatus, PolledTask
 
-ReadTask = Callable[[frozenset[Version]], Awaitable[PolledStatus]]
+ReadTask = Callable[[frozenset[TaskVersion]], Awaitable[PolledStatus]]
 """Read a task; its status alone if it is at one of the known versions."""
 
 
@@ -48,12 +48,12 @@ class LongPoll(msgspec.Struct, frozen=True):
     task: TaskId
     seconds: int
     """The longest wait."""
-    known: frozenset[Version] | None
+    known: frozenset[TaskVersion] | None
     key: Hashable
     """Polls with equal keys have equal answers."""
 
 
-NO_VERSIONS: frozenset[Version] = frozenset()
+NO_VERSIONS: frozenset[TaskVersion] = frozenset()
 PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the address of another page
 
 
@@ -120,7 +120,7 @@ def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
 
 
 async def _reading(
-    service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[Version]
+    service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[TaskVersion]
 ) -> PolledStatus:
     """Return a task as its caller may see it; without the task where its version is known."""
     if known:
@@ -143,7 +143,7 @@ async def _changed(request: AnyRequest, poll: LongPoll, reading: ReadTask) -> tu
     """
     service, _ = admitted(request)
 
-    async def encoded(known: frozenset[Version]) -> tuple[PolledStatus, bytes]:
+    async def encoded(known: frozenset[TaskVersion]) -> tuple[PolledStatus, bytes]:
         polled = await reading(known)
         return polled, _encoded(polled)
 

@@ -90,28 +90,28 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         for shape in pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, chain, shape)
         # Any trigger begins a cancelled schedule anew, an equal one included.
-        planned_anew = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)
+        replans = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)
         by = actor(request).name
         why = f"changed by {by}: {', '.join(patch) or 'nothing'}"
         definer = by if {"target", "trigger"} & patch.keys() else None
-        if not planned_anew and definer in (None, old.defined_by) and secrets is None and _is_equal(old, new):
+        if not replans and definer in (None, old.defined_by) and secrets is None and _is_equal(old, new):
             audit.happens = False
             return await queries.poll(connection, chain, task)
         before = await quotas.usage(connection, chain)
-        only_deliver = not planned_anew and _differs_in_deliver_alone(old, new)
+        only_deliver = not replans and _differs_in_deliver_alone(old, new)
         await requests.change(
             connection,
             task,
             old.revision,
             new,
             why,
-            planned_anew=planned_anew,
+            replans=replans,
             only_deliver=only_deliver,
             defined_by=definer,
         )
         if secrets is not None:
             await task_secrets.save(connection, service.vault, chain, task, secrets)
-        if planned_anew or why_without_intervals(new.target, new.trigger) is not None:
+        if replans or why_without_intervals(new.target, new.trigger) is not None:
             await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
         await quotas.check_tasks(connection, chain, service.quotas, before)
         return await queries.poll(connection, chain, task)

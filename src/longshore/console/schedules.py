@@ -25,9 +25,9 @@ from longshore.console.pages import form_of, json_body, paging, redirect, render
 from longshore.console.rendering import in_seconds
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
-from longshore.tasks import planned, requests
-from longshore.tasks.planned import PlannedTask
+from longshore.tasks import requests, upcoming
 from longshore.tasks.schedule import Schedule, decode
+from longshore.tasks.upcoming import UpcomingTask
 
 DAYS = 7
 PAGE_SIZE = 50
@@ -42,7 +42,7 @@ DRAWN_RUN = timedelta(minutes=20)
 class PlannedWeek(msgspec.Struct, frozen=True):
     """A line of the grid: a task with its runs of the week."""
 
-    task: PlannedTask
+    task: UpcomingTask
     rhythm: str
     """When it runs, in words."""
     chart: Chart
@@ -58,7 +58,7 @@ async def show_schedules(
     service, caller = admitted(request)
     named = zone_of(request, zone)
     page = Page(PAGE_SIZE, offset)
-    found, more = await planned.planned(service.pool, caller.chain, page)
+    found, more = await upcoming.upcoming(service.pool, caller.chain, page)
     tasks = [task for task in found if task.due is not None or (task.schedule is not None and task.schedule.repeats)]
     days = days_of(found[0].now if found else datetime.now(UTC), ZoneInfo(named))
     lines = await asyncio.to_thread(_lines, tasks, days)
@@ -80,12 +80,12 @@ def days_of(now: datetime, zone: ZoneInfo) -> list[datetime]:
     return [day.replace(tzinfo=zone).astimezone(UTC) for day in days]
 
 
-def _lines(tasks: Sequence[PlannedTask], days: Sequence[datetime]) -> list[PlannedWeek]:
+def _lines(tasks: Sequence[UpcomingTask], days: Sequence[datetime]) -> list[PlannedWeek]:
     max_times = MAX_TIMES // max(1, len(tasks))
     return [planned_week(task, days, max_times) for task in tasks]
 
 
-def planned_week(task: PlannedTask, days: Sequence[datetime], max_times: int) -> PlannedWeek:
+def planned_week(task: UpcomingTask, days: Sequence[datetime], max_times: int) -> PlannedWeek:
     """Return the line of a task. `max_times`: those that are computed; of more, the rest is drawn as one span."""
     start, end = days[0], days[-1]
     times = task.times(end, max_times + 1)

@@ -69,14 +69,14 @@ def takes_tables(place: OpenDestination) -> TypeGuard[TablePlace]:
     return hasattr(place, "load")
 
 
-def write_id_of(delivery: DeliveryAttempt, lost: int) -> str:
+def write_id_of(delivery: DeliveryAttempt, generation: int) -> str:
     """Return the `write_id` of a delivery for `FilePlace.write`, by which what it leaves unfinished is found.
 
     It is the same for all attempts, so that one goes on where the last one stopped, until a worker is lost: that worker
-    may still write.
+    may still write, so the attempts after it are another generation.
     """
     message = delivery.message
-    return f"{message.task}-{message.run}-{message.number}-{lost}"
+    return f"{message.task}-{message.run}-{message.number}-{generation}"
 
 
 async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> Delivered:
@@ -102,15 +102,15 @@ async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
 
 async def discard_all(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> None:
     """Remove what all attempts of an ended delivery have left unfinished, whichever workers were lost."""
-    for lost in range(delivery.lost + 1):
-        await discard(delivery, place, store, lost=lost)
+    for generation in range(delivery.lost_workers + 1):
+        await discard(delivery, place, store, generation=generation)
 
 
-async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Store, *, lost: int) -> None:
-    """Remove what the attempts of a delivery have left unfinished, since its worker was lost for the `lost`-th time."""
+async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Store, *, generation: int) -> None:
+    """Remove what the attempts of a delivery have left unfinished that one `write_id` is of."""
     if not takes_tables(place):
         files = cast(FilePlace, place)
-        contents, write_id = files_of(delivery, store), write_id_of(delivery, lost)
+        contents, write_id = files_of(delivery, store), write_id_of(delivery, generation)
         named = (*contents.files, *contents.companions)
         await map_concurrently(
             named, lambda one: files.discard(path_of(delivery.place, one.name), write_id), _at_a_time(place)
@@ -120,7 +120,7 @@ async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
 async def _deliver_files(
     delivery: DeliveryAttempt, contents: DeliveryFiles, place: FilePlace, *, overwrite: bool
 ) -> Delivered:
-    write_id = write_id_of(delivery, delivery.lost)
+    write_id = write_id_of(delivery, delivery.lost_workers)
 
     async def bring(named: NamedFile) -> None:
         path = path_of(delivery.place, named.name)

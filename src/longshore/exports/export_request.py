@@ -8,6 +8,7 @@ from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import choices, shape_of
 from longshore.exports.formats import FORMATS
+from longshore.exports.increments.start import RunStart
 from longshore.exports.query import ExportRequest
 from longshore.exports.segments import stored
 from longshore.exports.segments.rules import Segment, in_zone
@@ -15,7 +16,6 @@ from longshore.exports.target import ExportTarget, ExportTrigger, IndexTarget, d
 from longshore.exports.target.check import NOT_INCREMENTAL, check_segment, interval_rules
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId
-from longshore.tasks.watermarks import IncrementState
 
 
 def stored_definition(attempt: Attempt) -> tuple[ExportTarget, ExportTrigger]:
@@ -48,7 +48,7 @@ class Resolver(msgspec.Struct, frozen=True):
     pool: Pool
     catalog: Catalog
     attempt: Attempt
-    increments: IncrementState | None
+    start: RunStart
 
     async def request(self, target: IndexTarget, trigger: ExportTrigger, segment: Segment | None) -> ExportRequest:
         """Return the request of one index. `segment`: the trigger's own. Raises LongshoreError."""
@@ -65,23 +65,23 @@ class Resolver(msgspec.Struct, frozen=True):
             )
         if target.incremental and resolved is not None and (rules := interval_rules(resolved)):
             raise LongshoreError(f"the segment's /rules/{rules[0]} {NOT_INCREMENTAL}")
-        pending = self.increments.pending if self.increments else []
+        first = self.start.first_reread
         return ExportRequest(
             self.attempt.chain,
             target,
             resolved,
-            interval=pending[-1].interval if pending else self.attempt.interval,
-            start=self.increments.watermark if self.increments else None,
-            end=pending[-1].end if pending else None,
+            interval=first.interval if first else self.attempt.interval,
+            start=self.start.watermark,
+            end=first.end if first else None,
             zone=trigger.zone,
         )
 
     async def _segment(self, trigger: ExportTrigger, segment: Segment | None) -> Segment | None:
         """Return the segment of this run; for an increment that is read again, that of the run that read it first."""
         if trigger.segment_id is not None:
-            first = self.increments.pending[-1].segment if self.increments and self.increments.pending else None
-            if first is not None:
-                segment = stored.READ.decode(first)
+            first = self.start.first_reread
+            if first is not None and first.segment is not None:
+                segment = stored.READ.decode(first.segment)
             else:
                 segment = await stored.record_for_run(self.pool, self.attempt, trigger.segment_id)
         return None if segment is None else in_zone(segment, trigger.timezone)

@@ -19,8 +19,9 @@ from longshore.exports.catalog import Catalog, Index
 from longshore.exports.copy import Report
 from longshore.exports.export_request import Resolver
 from longshore.exports.increments import change_query, change_writer, transactions
-from longshore.exports.increments.baseline import Baseline, open_baseline
-from longshore.exports.increments.redelivery import redeliver, reread_note
+from longshore.exports.increments.baseline import Baseline
+from longshore.exports.increments.redelivery import reread_note
+from longshore.exports.increments.start import choose_start
 from longshore.exports.job import ExportJob, IndexJob, Output, ResultName, expected_rows, plan_indexes
 from longshore.exports.manifest import is_files
 from longshore.exports.many_files import write_files
@@ -33,24 +34,15 @@ from longshore.exports.signing_keys import SigningKeys
 from longshore.exports.snapshot import SourceConnections, SourceDatabases
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.exports.target import ExportTarget, ExportTrigger, read_of, result_name
-from longshore.exports.target.deliver import BUNDLE, RunFacts, planned_deliveries
-from longshore.results.own_thread import in_own_thread
+from longshore.exports.target.deliver import BUNDLE, RunFacts, new_deliveries
 from longshore.results.store import AttemptFiles, Store
-from longshore.tasks import attempts, watermarks
+from longshore.tasks import attempts, run_queries
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
 from longshore.telemetry import tracing
 from longshore.vault import Vault
-
-PREVIOUS = """
-select encode(sha256(convert_to(manifest, 'UTF8')), 'hex')
-from longshore.runs
-where task_id = $1 and manifest is not null
-order by run desc
-limit 1
-"""
 
 
 class ExportPolicy(msgspec.Struct, frozen=True):
@@ -95,45 +87,34 @@ class Exporter:
         facts = RunFacts(
             attempt.chain, attempt.message.task, attempt.run, index, result.result, attempt.interval, trigger.zone
         )
-        deliveries = planned_deliveries(target.deliver or (), facts)
+        deliveries = new_deliveries(target.deliver or (), facts)
         return msgspec.structs.replace(result, deliveries=deliveries)
 
     async def _run(self, attempt: Attempt, target: ExportTarget, trigger: ExportTrigger) -> RunResult:
         bind_contextvars(index=",".join(target.names))
         if removed := [name for name in target.names if name not in self._catalog]:
             raise LongshoreError(f"the catalog has no index {removed[0]!r} any more")
-        parts = [target.of(name) for name in target.names]
-        for part in parts:
-            await export_request.refuse_changed(self._pool, attempt.chain, part, self._catalog[part.export_index])
+        targets = [target.of(name) for name in target.names]
+        for one in targets:
+            await export_request.refuse_changed(self._pool, attempt.chain, one, self._catalog[one.export_index])
         database = self._database([self._catalog[name] for name in target.names])
 
         # The service's database is asked everything before the copy: it may be away while the copy runs.
         await self._remove_earlier(attempt)
         naming = await self._result_name(attempt, target)
-        increments = await watermarks.state(self._pool, attempt.message) if target.incremental else None
-        pending = increments.pending if increments else []
-        if increments and pending:
-            await self._permit(attempt, [read for each in pending for read in each.reads])
-            on_ack = target.incremental == "on_ack"
-            redelivered = await redeliver(self._pool, self._store, increments, naming, on_ack=on_ack)
-            if redelivered is not None:
-                return redelivered
-        baseline = None
-        if target.deletes and increments:
-            baseline = await in_own_thread(functools.partial(open_baseline, self._store, attempt, increments))
-            increments, pending = msgspec.structs.replace(increments, pending=[]), []
-        resolver = Resolver(self._pool, self._catalog, attempt, increments)
-        requests = [await resolver.request(part, trigger, trigger.of(target, part.export_index)) for part in parts]
+        start = await choose_start(self._pool, self._store, naming, target, functools.partial(self._permit, attempt))
+        if isinstance(start, RunResult):
+            return start
+        resolver = Resolver(self._pool, self._catalog, attempt, start)
+        requests = [await resolver.request(one, trigger, trigger.of(target, one.export_index)) for one in targets]
         await self._permit(attempt, [read_of(one.target, one.segment, self._catalog) for one in requests])
-        if increments:
+        if target.incremental:
             async with database.autocommit() as connection:
                 await transactions.wait_for_open_transactions(connection)
-                if baseline is not None:
-                    await change_query.wait_for_replay(connection, baseline.start)
-        if baseline is not None:
-            requests = [msgspec.structs.replace(one, start=baseline.start) for one in requests]
-        result = await self._exported(naming, database, requests, baseline)
-        return msgspec.structs.replace(result, note=reread_note(pending)) if pending else result
+                if start.baseline is not None:
+                    await change_query.wait_for_replay(connection, start.watermark)
+        result = await self._exported(naming, database, requests, start.baseline)
+        return msgspec.structs.replace(result, note=reread_note(start.first_reread)) if start.first_reread else result
 
     def _database(self, indexes: Sequence[Index]) -> SourceConnections:
         """Return the database that all indexes lie in."""
@@ -153,7 +134,7 @@ class Exporter:
         task = attempt.message.task
         name = result_name(target, self._catalog, task)
         location = AttemptFiles.of(attempt).location(name)
-        previous = await self._pool.fetchval(PREVIOUS, task)
+        previous = await run_queries.last_manifest_hash(self._pool, task)
         return ResultName(attempt, name, location, previous, await self._keys.current())
 
     async def _permit(self, attempt: Attempt, reads: list[Read]) -> None:
@@ -172,10 +153,10 @@ class Exporter:
         async with AsyncExitStack() as stack:
             async with limits.of_snapshot(), database.snapshot() as (connection, snapshot_at):
                 await limits.refuse_lagging(connection)
-                parts = [(self._catalog[one.target.export_index], one) for one in requests]
+                wanted = [(self._catalog[one.target.export_index], one) for one in requests]
                 slice_rows = self._policy.shard_rows if has_files or self._store.is_shared else sys.maxsize
                 with tracing.span("plan"):
-                    indexes = await plan_indexes(database, connection, parts, slice_rows, has_files=has_files)
+                    indexes = await plan_indexes(database, connection, wanted, slice_rows, has_files=has_files)
                 query = indexes[0].query
                 shared_table_metadata.schema_of(query)  # refuses what cannot be shared, before it is written
                 changed_rows = await change_writer.begin(stack, query, baseline, self._store) if baseline else None

@@ -136,7 +136,7 @@ class WrittenResult(msgspec.Struct, frozen=True):
 async def plan_indexes(
     database: SourceConnections,
     connection: Connection,
-    parts: Sequence[tuple[Index, ExportRequest]],
+    requests: Sequence[tuple[Index, ExportRequest]],
     slice_rows: int,
     *,
     has_files: bool,
@@ -147,14 +147,14 @@ async def plan_indexes(
     whether the result has many files. Raises LongshoreError and asyncpg.PostgresError.
     """
     jobs = []
-    for index, request in parts:
+    for index, request in requests:
         query = await prepare(connection, index, request)
         source = IndexRows(database, connection, query, await partition_keys(connection, query))
         reconciler = Reconciler(query)
         count = source.keys is None and not reconciler.knows_row_count
-        cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=count)
+        planned = await plan(connection, index, query.format().query(query.source.sql), query.source, count=count)
         rows = slice_rows if _may_be_cut(query, has_files=has_files) else sys.maxsize
-        jobs.append(IndexJob(source, *await plan_slices(source, cut, rows), reconciler))
+        jobs.append(IndexJob(source, *await plan_slices(source, planned, rows), reconciler))
     await refuse_outdated(connection)
     return jobs
 

@@ -15,7 +15,7 @@ from longshore.sharing import protocol
 from longshore.sharing.protocol import VersionAnswer
 from longshore.sharing.query import TableQuery
 from longshore.tasks import shared_tables
-from longshore.tasks.shared_tables import TableFile, Version
+from longshore.tasks.shared_tables import TableFile, TableVersion
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ async def all_lines(
         yield protocol.lines([answer.end(expires, refreshes=bool(query.include_refresh_token))])
 
 
-async def _pages(pool: Pool, version: Version, rows: int | None) -> AsyncIterator[list[TableFile]]:
+async def _pages(pool: Pool, version: TableVersion, rows: int | None) -> AsyncIterator[list[TableFile]]:
     """Yield the files of a version, as many as have so many rows; None: all."""
     offset = 0
     while page := await shared_tables.files(pool, version.task, version.run, offset, PAGE):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from longshore.tasks.shared_tables import Table, TableFile, Version
+from longshore.tasks.shared_tables import Table, TableFile, TableVersion
 
 CAPABILITIES = "delta-sharing-capabilities"
 FILE_ID_HASH = "fileidhash"
@@ -76,7 +76,7 @@ def capabilities(header: str) -> Capabilities:
     return Capabilities("delta" if only_delta else "parquet", "true" in found.get("includeendstreamaction", ()))
 
 
-def table_id(table: Table | Version) -> str:
+def table_id(table: Table | TableVersion) -> str:
     """Return the id of a table: another one where a task of the same name replaced it."""
     return str(uuid.uuid5(TABLES, f"{table.task} {table.created.isoformat()}"))
 
@@ -89,7 +89,7 @@ def lines(values: Iterable[Any]) -> bytes:
 class VersionAnswer(msgspec.Struct, frozen=True):
     """The answer about a version of a table, by its lines."""
 
-    version: Version
+    version: TableVersion
     capabilities: Capabilities
     names_version: bool
     """Whether the request names the version."""

@@ -26,7 +26,7 @@ from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSIO
 from longshore.sharing.query import MAX_QUERY_BYTES, TableQuery, read_query, time_of
 from longshore.sharing.shares import SchemaName, ShareName, refuse_other_schema
 from longshore.tasks import shared_tables
-from longshore.tasks.shared_tables import Version
+from longshore.tasks.shared_tables import TableVersion
 from longshore.validation import ValidationError, Violation
 
 NAME = re.compile(TABLE_NAME)
@@ -157,7 +157,7 @@ async def get_table_changes(request: AnyRequest, share: ShareName, schema: Schem
 
 async def _version(
     request: AnyRequest, path: TablePath, number: int | None = None, moment: datetime | None = None
-) -> Version:
+) -> TableVersion:
     """Return a version of a table that the caller may see. Raises NotFoundError.
 
     A table whose version of now is hidden has no other version either.

@@ -11,14 +11,15 @@ from uuid import UUID
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.tasks.model import ChainId, Interval, PlannedDelivery, TaskId
+from longshore.tasks.conditions import RUNNING
+from longshore.tasks.model import ChainId, Interval, NewDelivery, TaskId
 from longshore.tasks.queue import Message, send
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import metrics
 
 # If the statement waits for the lock of the task, the row of `before` is newer than its snapshot, which may not show
 # changes of backfills by the transaction that held the lock. So `backfill` stays: the scheduler computes the next one.
-BEGIN = """
+BEGIN = f"""
 with seen as materialized (
     select revision from longshore.tasks where id = $1
 ),
@@ -26,8 +27,8 @@ before as (
     select *, greatest(modified_at, now()) as at, state = 'INPROGRESS' as again,
            origin = 'schedule' and due_at is null as of_schedule,
            origin = 'backfill' and state <> 'INPROGRESS' and due_at is null as of_backfill
-    from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is null
+    from longshore.tasks t
+    where t.id = $1 and t.attempt = $2 and t.attempt_began_at is null
     for update
 ),
 task as (
@@ -40,7 +41,7 @@ task as (
         parked = false,
         run = before.run + (not before.again)::int,
         last_run_at = case when before.again then before.last_run_at else before.at end,
-        planned_at = case when before.of_schedule then before.interval_end else before.planned_at end,
+        schedule_cursor = case when before.of_schedule then before.interval_end else before.schedule_cursor end,
         covered_until = case when before.of_schedule then before.interval_end else before.covered_until end,
         backfill = case when not before.of_backfill or before.revision <> seen.revision then before.backfill else (
             select min(b.backfill)
@@ -88,7 +89,7 @@ select t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt,
        r.first_attempt, r.failures, r.due_at, r.interval_start, r.interval_end
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run and r.attempt = t.attempt and r.claim_id = $3
-where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
+where t.id = $1 and t.attempt = $2 and {RUNNING}
 """
 
 REPORT = """
@@ -106,11 +107,11 @@ where r.task_id = before.task_id and r.run = before.run and r.attempt = $2
 returning before.action, before.rows, before.bytes
 """
 
-NOTE = """
+NOTE = f"""
 with task as (
-    update longshore.tasks
+    update longshore.tasks t
     set modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    where t.id = $1 and t.attempt = $2 and {RUNNING}
     returning id, log_length, modified_at
 )
 insert into longshore.task_logs (task_id, seq, at, msg)
@@ -120,11 +121,11 @@ returning task_id
 
 LOCATIONS = "select location from longshore.runs where task_id = $1 and expires_at is not null"
 
-RETRY = """
+RETRY = f"""
 with before as (
     select *, greatest(modified_at, now()) as at
-    from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS' and not delivering
+    from longshore.tasks t
+    where t.id = $1 and t.attempt = $2 and {RUNNING}
     for update
 ),
 task as (
@@ -185,7 +186,7 @@ class Attempt(msgspec.Struct, frozen=True):
     traceparent: str | None = None
     """`traceparent` of the trace that the run belongs to; None if it has none yet."""
     follows: str | None = None
-    """`traceparent` of the request that planned the run, if the run has a trace of its own."""
+    """`traceparent` of the request that asked for the run, if the run has a trace of its own."""
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -210,7 +211,7 @@ class RunResult(msgspec.Struct, frozen=True):
     """Set for an incremental run."""
     note: str | None = None
     """An additional entry for the task's log."""
-    deliveries: Sequence[PlannedDelivery] = ()
+    deliveries: Sequence[NewDelivery] = ()
     """The deliveries of the result, which come before the run is DONE."""
     column_types: str | None = None
     """PostgreSQL types of the columns of the result, as a JSON object by name; None if unknown."""

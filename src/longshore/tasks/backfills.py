@@ -17,6 +17,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.retry import isolated
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import ProblemError
+from longshore.tasks.conditions import RUN_QUEUED
 from longshore.tasks.model import Backfill, ChainId, Interval, NewBackfill, TaskId
 from longshore.tasks.schedule import Schedule, preceding, times, utc_text
 from longshore.tasks.slots import fill_slots
@@ -70,7 +71,7 @@ select number from task
 """
 
 # $2: the backfill; null: all of them. A queued run of an ended backfill is withdrawn; one that has begun goes on.
-END = f"""
+END_BACKFILLS = f"""
 with ended as (
     update longshore.backfills b
     set ended_at = now()
@@ -79,10 +80,9 @@ with ended as (
 ),
 before as (
     select *, greatest(modified_at, now()) as at,
-           attempt_began_at is null and due_at is null and state <> 'INPROGRESS' and origin = 'backfill'
-           and backfill in (select backfill from ended) as withdrawn
-    from longshore.tasks
-    where id = $1 and exists (select from ended)
+           {RUN_QUEUED} and t.origin = 'backfill' and t.backfill in (select backfill from ended) as withdrawn
+    from longshore.tasks t
+    where t.id = $1 and exists (select from ended)
 ),
 task as (
     update longshore.tasks t
@@ -135,8 +135,7 @@ IDLE = """t.backfill is not null and not t.paused and t.state <> 'INPROGRESS'
   and case when t.due_at is null then t.attempt_began_at is not null else t.due_at > now() end"""
 
 # A queued run of a backfill, where a time of the schedule has become due meanwhile.
-OVERTAKEN = """t.next_due_at <= now() and not t.paused and t.state <> 'INPROGRESS' and t.origin = 'backfill'
-  and t.attempt_began_at is null and t.due_at is null"""
+OVERTAKEN = f"t.next_due_at <= now() and not t.paused and t.origin = 'backfill' and {RUN_QUEUED}"
 
 # At random, so that those whose run cannot be queued keep no other waiting for long.
 WAITING = f"""
@@ -163,7 +162,7 @@ set due_at = t.next_due_at, next_due_at = null, parked = false, attempt = t.atte
 where t.id = $1 and {OVERTAKEN}
 """
 
-NEXT = f"""
+CHOOSE_NEXT = f"""
 update longshore.tasks t
 set backfill = (select min(b.backfill) from longshore.backfills b where b.task_id = t.id and {UNFINISHED})
 where t.id = $1 and {IDLE}
@@ -240,7 +239,7 @@ async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: in
     The caller has locked the task. `by`: kind and id of the credential that asks. Returns False if there was none to
     end.
     """
-    if await connection.fetchval(END, task, backfill, by) is None:
+    if await connection.fetchval(END_BACKFILLS, task, backfill, by) is None:
         return False
     await fill_slots(connection, chain)
     return True
@@ -264,6 +263,6 @@ async def send_next(pool: Pool) -> None:
     for row in await pool.fetch(WAITING, BATCH):
         with isolated("run of a backfill not queued", task=row["id"]):
             async with pool.acquire() as connection, connection.transaction():
-                for statement in (LOCK, GIVE_WAY, NEXT, PARK):
+                for statement in (LOCK, GIVE_WAY, CHOOSE_NEXT, PARK):
                     await connection.execute(statement, row["id"])
                 await fill_slots(connection, ChainId(row["chain_id"]))

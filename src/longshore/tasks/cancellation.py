@@ -3,8 +3,8 @@
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
 from longshore.tasks import backfills, deliveries
+from longshore.tasks.conditions import SETTLED
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.settled import SETTLED
 from longshore.tasks.slots import fill_slots
 
 # A READY task has no run to end. A task that has ended and waits for its next run keeps the state of the last one.

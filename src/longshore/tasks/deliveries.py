@@ -17,6 +17,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DELIVERY_SECONDS, isolated
 from longshore.tasks.attempts import storable
+from longshore.tasks.conditions import DELIVERY_RUNNING, DELIVERY_SENT
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import DeliveryMessage, send
 
@@ -30,8 +31,7 @@ LOCK_TASK = "select from longshore.tasks where id = $1 for update"
 
 DUE = f"""
 with under_way as (
-    select destination, place from longshore.run_deliveries
-    where chain_id = $1 and state = 'pending' and due_at is null
+    select d.destination, d.place from longshore.run_deliveries d where d.chain_id = $1 and {DELIVERY_SENT}
 ),
 of_place as (
     select d.task_id, d.run, d.number, d.destination, d.due_at,
@@ -68,7 +68,7 @@ CHAIN_OF = "select chain_id from longshore.run_deliveries where task_id = $1 and
 # Watermarks are hashed as in the list of runs: one counts the transactions of the whole source.
 ATTEMPT = f"""
 select begun.task_id, begun.run, begun.number, begun.attempt,
-       begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost,
+       begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost_workers,
        extract(epoch from begun.first_began_at - now())::float8 + {DELIVERY_SECONDS} as seconds_left,
        r.result, r.location, r.manifest, r.signature, r.column_types,
        left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as watermark_from_hash,
@@ -88,8 +88,8 @@ with begun as (
     update longshore.run_deliveries d
     set began_at = coalesce(d.began_at, now()), first_began_at = coalesce(d.first_began_at, now()), claim_id = $5,
         discard_at = now()
-    where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and d.state = 'pending'
-      and d.due_at is null and (d.began_at is null or d.claim_id = $5)
+    where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and {DELIVERY_SENT}
+      and (d.began_at is null or d.claim_id = $5)
     returning *
 )
 {ATTEMPT}"""
@@ -140,15 +140,15 @@ where task_id = $1 and run = $2 and number = $3 and state in ('failed', 'cancell
 """
 
 # $5: the error. $6: seconds until the next attempt. $7: whether the worker was lost. An entry for each new reason.
-RETRY = """
+RETRY = f"""
 with before as (
-    select * from longshore.run_deliveries
-    where task_id = $1 and run = $2 and number = $3 and attempt = $4 and state = 'pending' and due_at is null
-      and began_at is not null
+    select * from longshore.run_deliveries d
+    where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and {DELIVERY_RUNNING}
 ),
 delivery as (
     update longshore.run_deliveries d
-    set due_at = now() + make_interval(secs => $6), began_at = null, error = $5, lost = before.lost + $7::boolean::int
+    set due_at = now() + make_interval(secs => $6), began_at = null, error = $5,
+        lost_workers = before.lost_workers + $7::boolean::int
     from before
     where d.task_id = before.task_id and d.run = before.run and d.number = before.number
 ),
@@ -170,10 +170,10 @@ select chain_id from before
 """
 
 # One that is due again has the number of its last attempt, which has ended, until the next one is sent.
-NEWEST = """
-select task_id, run, number, attempt
-from longshore.run_deliveries
-where task_id = any($1::bigint[]) and state = 'pending' and due_at is null
+NEWEST = f"""
+select d.task_id, d.run, d.number, d.attempt
+from longshore.run_deliveries d
+where d.task_id = any($1::bigint[]) and {DELIVERY_SENT}
 """
 
 
@@ -185,7 +185,7 @@ class DeliveryAttempt(msgspec.Struct, frozen=True):
     destination: str
     place: str
     entry: str
-    lost: int
+    lost_workers: int
     """Earlier attempts whose worker was lost."""
     seconds_left: float
     """For which the delivery is still tried."""
@@ -267,15 +267,15 @@ def _attempt(row: asyncpg.Record | None) -> DeliveryAttempt | None:
     return DeliveryAttempt(message=message, **columns)
 
 
-async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *, lost: bool = False) -> None:
+async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *, is_lost: bool = False) -> None:
     """End an attempt; the next one is due `pause` seconds from now. Raises StaleDeliveryError.
 
-    `lost`: whether its worker was lost.
+    `is_lost`: whether its worker was lost.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(LOCK_TASK, message.task)
         ids = msgspec.structs.astuple(message)
-        chain = await connection.fetchval(RETRY, *ids, storable(why), pause, lost)
+        chain = await connection.fetchval(RETRY, *ids, storable(why), pause, is_lost)
         if chain is None:
             raise StaleDeliveryError(message)
         await send_due_deliveries(connection, ChainId(chain))

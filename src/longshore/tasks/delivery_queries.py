@@ -1,4 +1,4 @@
-"""Reads of deliveries: those of a run, of a task and of a destination, and whether a destination is in use."""
+"""Queries of deliveries: those of a run, of a task and of a destination, and whether a destination is in use."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,9 +8,9 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, raw_json
+from longshore.tasks.conditions import NO_RUN_LEFT
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
-from longshore.tasks.settled import NO_RUN_LEFT
 
 COLUMNS = """
 d.number as id, d.destination, d.entry ->> 'table' as table,

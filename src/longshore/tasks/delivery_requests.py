@@ -7,7 +7,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import deliveries
-from longshore.tasks.model import ChainId, Interval, PlannedDelivery, TaskId
+from longshore.tasks.model import ChainId, Interval, NewDelivery, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 
 RUN = """
@@ -21,17 +21,17 @@ left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
 """
 
-# $3, $4: planned places. Their numbers, from 1, where the run lacks a good delivery.
+# $3, $4: wanted places. Their numbers, from 1, where the run lacks a good delivery.
 LACKING = """
-select planned.number
-from unnest($3::text[], $4::text[]) with ordinality as planned (destination, place, number)
-left join longshore.destinations named on named.chain_id = $5 and named.name = planned.destination
+select wanted.number
+from unnest($3::text[], $4::text[]) with ordinality as wanted (destination, place, number)
+left join longshore.destinations named on named.chain_id = $5 and named.name = wanted.destination
 where not exists (
     select from longshore.run_deliveries d
     where d.task_id = $1 and d.run = $2 and d.state = 'delivered'
-      and d.destination_id = named.id and d.place = planned.place
+      and d.destination_id = named.id and d.place = wanted.place
 )
-order by planned.number
+order by wanted.number
 """
 
 # $3, $4: places. A later run that has been delivered to one of them, or is on its way there.
@@ -108,8 +108,8 @@ async def run_of(connection: Connection | Pool, chain: ChainId, task: TaskId, ru
 
 
 async def deliver(
-    connection: Connection, chain: ChainId, planned: Sequence[PlannedDelivery], of: DeliverableRun, by: str
-) -> Sequence[PlannedDelivery]:
+    connection: Connection, chain: ChainId, wanted: Sequence[NewDelivery], of: DeliverableRun, by: str
+) -> Sequence[NewDelivery]:
     """Deliver a run to those of its task's destinations that lack a good delivery, else to all; return the chosen ones.
 
     Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
@@ -118,9 +118,9 @@ async def deliver(
     task, run = of.task, of.run
     if of.delivering:
         raise ProblemError("run-delivering", f"Run {run} of task {task} is being delivered.")
-    destinations, places = [each.destination for each in planned], [each.place for each in planned]
+    destinations, places = [each.destination for each in wanted], [each.place for each in wanted]
     lacking = [row["number"] - 1 for row in await connection.fetch(LACKING, task, run, destinations, places, chain)]
-    chosen = [planned[number] for number in lacking] or planned
+    chosen = [wanted[number] for number in lacking] or wanted
     destinations, places = [each.destination for each in chosen], [each.place for each in chosen]
     later = await connection.fetchrow(LATER, task, run, destinations, places, chain)
     if later is not None:

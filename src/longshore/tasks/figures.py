@@ -9,6 +9,7 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.database.rows import structs
+from longshore.tasks.conditions import QUEUED
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue_metrics import WORKERS
 
@@ -25,8 +26,8 @@ select
 from (
     -- The next attempt of a run that is retried waits from when its pause is over.
     select count(*) as tasks, extract(epoch from max(greatest(now() - waits_since, interval '0')))::float8 as oldest
-    from longshore.tasks
-    where chain_id = $1 and attempt_began_at is null and due_at is null
+    from longshore.tasks t
+    where t.chain_id = $1 and {QUEUED}
 ) waiting,
 (
     select count(*) filter (where r.state = 'DONE') as done, count(*) filter (where r.state = 'ERROR') as failed,

@@ -88,12 +88,11 @@ async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[StoredAnswe
 
     Return the result, and whether it is that of an earlier request. Raises ProblemError.
     """
-    found = None
-    while found is None:  # again where the key has expired since its claim was refused
-        async with pool.acquire() as connection, connection.transaction():
-            if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:
-                return await _make(connection, claim, make), False
-        found = await find(pool, claim)
+    async with pool.acquire() as connection, connection.transaction():
+        if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:
+            return await _make(connection, claim, make), False
+    found = await find(pool, claim)
+    assert found, "a key that is claimed is kept for a day"
     return found, True
 
 

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection
@@ -22,15 +21,21 @@ limit 1
 """
 
 
-async def schedule_state(connection: Connection, chain: ChainId, task: TaskId) -> asyncpg.Record:
-    """Return `trigger` of a task, `covered_until`, the end of its schedule's newest run, and `now`.
+class ScheduleState(msgspec.Struct, frozen=True):
+    """The schedule of a task and how far its runs have come."""
 
-    Raises NotFoundError.
-    """
+    trigger: str
+    covered_until: datetime | None
+    """The end of the schedule's newest run; None before the first."""
+    now: datetime
+
+
+async def schedule_state(connection: Connection, chain: ChainId, task: TaskId) -> ScheduleState:
+    """Return the schedule of a task and how far its runs have come. Raises NotFoundError."""
     row = await connection.fetchrow(STATE, task, chain)
     if row is None:
         raise NotFoundError("task-not-found")
-    return row
+    return ScheduleState(**row)
 
 
 async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Interval:
@@ -38,10 +43,10 @@ async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Int
 
     Without a schedule, or before its first run, it has no start. Raises NotFoundError.
     """
-    row = await schedule_state(connection, chain, task)
-    start, end = row["covered_until"], row["now"].replace(microsecond=0)
+    state = await schedule_state(connection, chain, task)
+    start, end = state.covered_until, state.now.replace(microsecond=0)
     try:
-        repeats = decode(row["trigger"]).repeats
+        repeats = decode(state.trigger).repeats
     except msgspec.MsgspecError:
         repeats = False
     return Interval(start if repeats and start is not None and start <= end else None, end)
@@ -52,13 +57,13 @@ async def of_time(connection: Connection, chain: ChainId, task: TaskId, end: dat
 
     Raises NotFoundError, ProblemError for a task without a schedule, and ValidationError for another time.
     """
-    row = await schedule_state(connection, chain, task)
+    state = await schedule_state(connection, chain, task)
     run = await connection.fetchrow(RECORDED, task, end)
     try:
-        schedule = decode(row["trigger"])
+        schedule = decode(state.trigger)
         if not schedule.repeats:
             raise ProblemError("no-intervals", "The task's trigger has neither `repeat` nor `cron`.")
-        return _of_calendar(schedule, end, row["now"]) if run is None else Interval(run["interval_start"], end)
+        return _of_calendar(schedule, end, state.now) if run is None else Interval(run["interval_start"], end)
     except ProblemError:
         raise
     except Exception as error:  # an invalid trigger, which ends its schedule

@@ -1,4 +1,4 @@
-"""The task object and its parts, as the API shows them."""
+"""The task object and its parts as the API shows them, and what a run passes on: `NewDelivery`, `TaskVersion`."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -75,7 +75,7 @@ class Task(msgspec.Struct, frozen=True):
     result: str
 
 
-class Version(msgspec.Struct, frozen=True):
+class TaskVersion(msgspec.Struct, frozen=True):
     """The version of a task's representation: its revision, and the progress steps of its run since that revision."""
 
     revision: int
@@ -144,7 +144,7 @@ class RunIncrement(msgspec.Struct, frozen=True):
     """Whether the client has acknowledged it; null if no acknowledgement is expected."""
 
 
-class PlannedDelivery(msgspec.Struct, frozen=True):
+class NewDelivery(msgspec.Struct, frozen=True):
     """A delivery that a run is to have."""
 
     destination: str

@@ -10,6 +10,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
+from longshore.tasks.conditions import RUN_QUEUED
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import Schedule, decode, following
@@ -20,12 +21,12 @@ CatchUp = Literal["one", "none", "all"]
 # A queued run of the schedule is due again, and one of a backfill waits; its message finds itself outdated.
 # $3: the first time after the schedule's newest run; null if it cannot be computed. A queued run may stand for several
 # times, each of which `resume` may give a run of its own.
-PAUSE = """
+PAUSE = f"""
 with before as (
     select *, greatest(modified_at, now()) as at,
-           attempt_began_at is null and due_at is null and state <> 'INPROGRESS' and origin <> 'execute' as withdrawn
-    from longshore.tasks
-    where id = $1 and not paused
+           {RUN_QUEUED} and t.origin <> 'execute' as withdrawn
+    from longshore.tasks t
+    where t.id = $1 and not t.paused
 ),
 task as (
     update longshore.tasks t
@@ -70,7 +71,7 @@ async def pause(connection: Connection, chain: ChainId, task: TaskId, locked: Ed
     """
     schedule = schedule_of(locked)
     try:
-        due = following(schedule, locked.planned_at)
+        due = following(schedule, locked.schedule_cursor)
     except Exception:  # stored by another version, or where another tzdata is installed
         due = None
     if await connection.fetchval(PAUSE, task, f"paused by {by}", due) is None:

@@ -6,18 +6,20 @@ It shows what the service will do and when, even if the worker is dead (promise 
 import math
 from datetime import datetime, timedelta
 
-import asyncpg
+import msgspec
 
 from longshore.database.connect import Pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.errors import NotFoundError
+from longshore.tasks.conditions import RUNNING, SENT
 from longshore.tasks.model import ChainId, Code, Next, Phase, Progress, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
 # tasks of its chain that have a job and after the parked tasks before it.
-PROGRESS = """
+PROGRESS = f"""
 select r.reads, t.state as task_state, t.due_at, t.paused, t.attempt_began_at is not null as began, t.run,
+       {RUNNING} as running,
        t.action, t.delivering, case when t.delivering then (
            select min(coalesce(d.due_at, now()))
            from longshore.run_deliveries d
@@ -38,7 +40,7 @@ select r.reads, t.state as task_state, t.due_at, t.paused, t.attempt_began_at is
            ) before
        ) + (
            select count(*) from longshore.tasks o
-           where o.chain_id = t.chain_id and not o.parked and o.attempt_began_at is null and o.due_at is null
+           where o.chain_id = t.chain_id and {SENT.replace("t.", "o.")}
        ) when t.attempt_began_at is null and q.status = 'queued' and q.execute_after <= now() then (
            select count(*) from (
                select from longshore.pgqueuer o
@@ -54,64 +56,98 @@ where t.id = $1 and t.chain_id = $2
 """
 
 
+class NewestRun(msgspec.Struct, frozen=True):
+    """The newest run of a task and the message of its newest attempt, as the statement returns them."""
+
+    reads: str | None
+    task_state: Code
+    due_at: datetime | None
+    paused: bool
+    began: bool
+    """Whether a worker has begun the newest attempt of the task."""
+    run: int
+    running: bool
+    action: str
+    delivering: bool
+    delivery_at: datetime | None
+    """When the next attempt of a delivery begins; None where the run is not being delivered."""
+    attempt: int
+    rows: int
+    bytes: int
+    rows_expected: int | None
+    rows_expected_exact: bool | None
+    state: str
+    """Of the run; empty before the first."""
+    failures: int
+    seconds: float | None
+    """From the start of the attempt to its end or its last progress."""
+    beat_at: datetime | None
+    """The last heartbeat or progress of a worker."""
+    now: datetime
+    delivered_at: datetime | None
+    """When the message is delivered, if that is later."""
+    place: int | None
+
+
 async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: float) -> tuple[Progress, list[Read]]:
     """Return the progress of the newest run of a task, and the reads of that run. Raises NotFoundError.
 
     `heartbeat_timeout`: seconds without a heartbeat after which a worker counts as lost.
     """
-    row = await pool.fetchrow(PROGRESS, task, chain)
-    if row is None:
+    found = await pool.fetchrow(PROGRESS, task, chain)
+    if found is None:
         raise NotFoundError("task-not-found")
-    done, expected, seconds = row["rows"], row["rows_expected"], row["seconds"]
+    newest = NewestRun(**found)
+    done, expected, seconds = newest.rows, newest.rows_expected, newest.seconds
     speed = done / seconds if seconds else None
-    finished = row["state"] == Code.DONE or row["delivering"]
-    exact = finished or row["rows_expected_exact"]
+    finished = newest.state == Code.DONE or newest.delivering
+    exact = finished or newest.rows_expected_exact
     if finished:
         expected = done
     # An estimate may be too low, so a run that is not done has 99 % at most.
     percent = 100.0 if finished else min(99.0, 100 * done / expected) if expected else None
     left = 0.0 if finished else max(0.0, (expected - done) / speed) if expected and speed else None
-    running = row["task_state"] == Code.INPROGRESS and row["began"] and not row["delivering"]
+    age = (newest.now - newest.beat_at).total_seconds() if newest.running and newest.beat_at else None
     progress = Progress(
-        run=row["run"],
-        attempt=row["attempt"],
+        run=newest.run,
+        attempt=newest.attempt,
         rows=done,
-        bytes=row["bytes"],
+        bytes=newest.bytes,
         rows_expected=expected,
         rows_expected_is=None if expected is None else "exact" if exact else "estimate",
         rows_per_second=_rounded(speed),
         percent=_rounded(percent),
-        seconds_left=None if row["delivering"] else _rounded(left),
-        heartbeat_age=_rounded(max(0.0, (row["now"] - row["beat_at"]).total_seconds())) if running else None,
-        queue_place=row["place"],
-        phase=_phase(row),
-        paused=row["paused"],
-        next=_next(row, running, heartbeat_timeout),
+        seconds_left=None if newest.delivering else _rounded(left),
+        heartbeat_age=None if age is None else _rounded(max(0.0, age)),
+        queue_place=newest.place,
+        phase=_phase(newest),
+        paused=newest.paused,
+        next=_next(newest, heartbeat_timeout),
     )
-    return progress, decoded(row["reads"])
+    return progress, decoded(newest.reads)
 
 
-def _phase(row: asyncpg.Record) -> Phase | None:
-    if row["delivering"]:
+def _phase(newest: NewestRun) -> Phase | None:
+    if newest.delivering:
         return "delivering"
-    return "exporting" if row["task_state"] == Code.INPROGRESS and row["action"] == "export" else None
+    return "exporting" if newest.task_state == Code.INPROGRESS and newest.action == "export" else None
 
 
-def _next(row: asyncpg.Record, running: bool, heartbeat_timeout: float) -> Next | None:
-    if running:
-        lost_at = row["beat_at"] + timedelta(seconds=heartbeat_timeout)
-        step = "retry" if row["failures"] + 1 < MAX_FAILURES else "give up"
+def _next(newest: NewestRun, heartbeat_timeout: float) -> Next | None:
+    if newest.running and newest.beat_at is not None:
+        lost_at = newest.beat_at + timedelta(seconds=heartbeat_timeout)
+        step = "retry" if newest.failures + 1 < MAX_FAILURES else "give up"
         return Next(step, _whole_second_after(lost_at), if_silent=True)
-    if row["delivering"]:
-        return Next("deliver", _whole_second_after(row["delivery_at"]), if_silent=False)
-    if row["task_state"] == Code.INPROGRESS:
-        return Next("retry", _whole_second_after(row["delivered_at"]), if_silent=False)
-    if row["due_at"] is not None:
-        if row["paused"]:
+    if newest.delivering:
+        return Next("deliver", _whole_second_after(newest.delivery_at), if_silent=False)
+    if newest.task_state == Code.INPROGRESS:
+        return Next("retry", _whole_second_after(newest.delivered_at), if_silent=False)
+    if newest.due_at is not None:
+        if newest.paused:
             return None
-        return Next("start", _whole_second_after(row["due_at"]), if_silent=False)
-    if not row["began"]:
-        return Next("start", _whole_second_after(row["delivered_at"]), if_silent=False)
+        return Next("start", _whole_second_after(newest.due_at), if_silent=False)
+    if not newest.began:
+        return Next("start", _whole_second_after(newest.delivered_at), if_silent=False)
     return None
 
 

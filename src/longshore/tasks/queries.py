@@ -1,4 +1,4 @@
-"""Reads of tasks: by id, as a list, with their log and runs. Each is one statement.
+"""Queries of tasks: by id, as a list, with their log and runs. Each is one statement.
 
 The chain is part of every `where`, so another chain's task looks like a missing one (promise 5).
 """
@@ -12,12 +12,9 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
-from longshore.tasks.model import FORMAT_VERSION, ChainId, Code, LogEntry, State, Task, TaskId, Version
+from longshore.tasks.conditions import QUEUED, SETTLED
+from longshore.tasks.model import FORMAT_VERSION, ChainId, Code, LogEntry, State, Task, TaskId, TaskVersion
 from longshore.tasks.recorded_reads import Read, decoded
-from longshore.tasks.settled import SETTLED
-
-# A run is to begin as soon as its chain and a worker have room for it; of an ended task, another run.
-QUEUED = "t.attempt_began_at is null and t.due_at is null"
 
 # Computed from the rows per second so far; `case` reads the run of a running task alone. Deliveries have no estimate.
 SECONDS_LEFT = """case case when not t.delivering then t.state end
@@ -146,10 +143,10 @@ class PolledStatus(msgspec.Struct, frozen=True):
     """The status of a task that is polled: its version and what comes next."""
 
     code: Code
-    version: Version
+    version: TaskVersion
     log_length: int
     settled: bool
-    """Whether the task has ended, is not due again and has no queued run."""
+    """Whether nothing of the task is left to do (`conditions.SETTLED`)."""
     queued: bool
     """Whether a run is to begin as soon as its chain has a free slot and a worker takes it."""
     seconds_left: float | None
@@ -207,7 +204,7 @@ def polled_status(row: asyncpg.Record) -> PolledStatus:
 def _polled(row: asyncpg.Record) -> dict[str, Any]:
     return {
         "code": Code(row["state"]),
-        "version": Version(row["revision"], row["progress"]),
+        "version": TaskVersion(row["revision"], row["progress"]),
         "log_length": row["log_length"],
         "settled": row["settled"],
         "queued": row["queued"],

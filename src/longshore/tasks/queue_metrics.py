@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS
+from longshore.tasks.conditions import RUNNING, SENT
 from longshore.tasks.queue import Message
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ group by 1, 2
 # The columns of these statements are the metrics with one value, without `longshore_`.
 
 # A task's message is sent once its chain has a free slot; the time that it waits from then on depends on the workers.
-QUEUE = """
+QUEUE = f"""
 select sent.tasks + parked.tasks as queue_tasks, parked.tasks as queue_parked_tasks,
        (select greatest(0, coalesce(extract(epoch from now() - min(due_at)), 0))::float8
         from longshore.tasks where due_at is not null and not paused) as schedule_late_seconds,
@@ -35,7 +36,7 @@ select sent.tasks + parked.tasks as queue_tasks, parked.tasks as queue_parked_ta
         from longshore.pgqueuer
         where entrypoint = $1 and status = 'queued' and execute_after <= now()) as queue_oldest_seconds
 from (
-    select count(*) as tasks from longshore.tasks where attempt_began_at is null and due_at is null and not parked
+    select count(*) as tasks from longshore.tasks t where {SENT}
 ) sent,
 (
     select count(*) as tasks from longshore.tasks where parked
@@ -43,12 +44,12 @@ from (
 """
 
 # A run without a heartbeat is taken over after the heartbeat timeout; one without progress for longer is stuck.
-RUNNING = """
+RUNNING_ATTEMPTS = f"""
 select coalesce(max(extract(epoch from now() - r.attempt_began_at)), 0)::float8 as run_longest_seconds,
        coalesce(max(extract(epoch from now() - r.progress_at)), 0)::float8 as run_silent_seconds
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.state = 'INPROGRESS' and not t.delivering and t.attempt_began_at is not null
+where {RUNNING}
 """
 
 WORKERS = """
@@ -119,7 +120,7 @@ class FiguresCollector(Collector):
             await connection.execute(f"set local statement_timeout = {TIMEOUT_SECONDS * 1000:.0f}")
             for statement, *args in (
                 (QUEUE, Message.entrypoint),
-                (RUNNING,),
+                (RUNNING_ATTEMPTS,),
                 (WORKERS,),
                 (WEBHOOK_DELIVERIES,),
                 (DELIVERIES,),

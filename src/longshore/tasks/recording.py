@@ -4,11 +4,12 @@ from uuid import UUID
 
 from longshore.database.connect import Pool
 from longshore.tasks.attempts import Attempt, StaleAttemptError
+from longshore.tasks.conditions import RUNNING
 from longshore.tasks.recorded_reads import Read, decoded, encoded, merged
 
-LOCK = """
-select reads from longshore.tasks
-where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+LOCK = f"""
+select t.reads from longshore.tasks t
+where t.id = $1 and t.attempt = $2 and {RUNNING}
 for update
 """
 

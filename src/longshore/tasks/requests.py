@@ -8,6 +8,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import intervals, queries
+from longshore.tasks.conditions import RUN_QUEUED
 from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first, utc_text
@@ -18,7 +19,7 @@ from longshore.validation import ValidationError, Violation
 
 CREATE = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked,
-                             traceparent, created_by, defined_by, asked_by, planned_at, interval_end)
+                             traceparent, created_by, defined_by, asked_by, schedule_cursor, interval_end)
 values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9, $10, $10, $11,
         case when $12 then least(now(), $8 - interval '1 second') else now() end,
         date_trunc('second', case when $12 then $8 else greatest($8, now()) end))
@@ -26,7 +27,7 @@ returning id, parked
 """
 
 EDITABLE = """
-select description as desc, trigger, target, debug, revision, schedule_ended, planned_at, defined_by, reads
+select description as desc, trigger, target, debug, revision, schedule_ended, schedule_cursor, defined_by, reads
 from longshore.tasks
 where id = $1 and chain_id = $2
 """
@@ -35,7 +36,7 @@ where id = $1 and chain_id = $2
 # whether nothing changes that a run reads while it is being delivered.
 CHANGE = """
 with before as (
-    select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as planned,
+    select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as replans,
            paused and $14 as stays_paused
     from longshore.tasks
     where id = $1 and chain_id = $2 and (state <> 'INPROGRESS' or (delivering and $15)) and revision = $3
@@ -44,24 +45,24 @@ with before as (
 task as (
     update longshore.tasks t
     set description = $4, action = $5, trigger = $6, target = $7, debug = $8, priority = $10,
-        due_at = case when not before.planned then before.due_at when $9 > now() or before.stays_paused then $9 end,
-        parked = case when before.planned then $9 <= now() and not before.stays_paused else before.parked end,
-        planned_at = case when not before.planned then before.planned_at
+        due_at = case when not before.replans then before.due_at when $9 > now() or before.stays_paused then $9 end,
+        parked = case when before.replans then $9 <= now() and not before.stays_paused else before.parked end,
+        schedule_cursor = case when not before.replans then before.schedule_cursor
                           when $14 then least(now(), $9 - interval '1 second') else now() end,
-        origin = case when before.planned then 'schedule' else before.origin end,
-        interval_start = case when not before.planned then before.interval_start when $14 then before.covered_until end,
-        interval_end = case when not before.planned then before.interval_end
+        origin = case when before.replans then 'schedule' else before.origin end,
+        interval_start = case when not before.replans then before.interval_start when $14 then before.covered_until end,
+        interval_end = case when not before.replans then before.interval_end
                             else date_trunc('second', case when $14 then $9 else greatest($9, now()) end) end,
-        waits_since = case when before.planned then now() else before.waits_since end,
-        traceparent = case when before.planned then $12 else before.traceparent end,
-        follows = case when before.planned then null else before.follows end,
-        schedule_ended = before.schedule_ended and not before.planned,
+        waits_since = case when before.replans then now() else before.waits_since end,
+        traceparent = case when before.replans then $12 else before.traceparent end,
+        follows = case when before.replans then null else before.follows end,
+        schedule_ended = before.schedule_ended and not before.replans,
         paused = before.stays_paused,
-        next_due_at = case when not before.planned then before.next_due_at end,
-        attempt = before.attempt + before.planned::int,
-        attempt_began_at = case when before.planned then null else before.attempt_began_at end,
+        next_due_at = case when not before.replans then before.next_due_at end,
+        attempt = before.attempt + before.replans::int,
+        attempt_began_at = case when before.replans then null else before.attempt_began_at end,
         defined_by = coalesce($13, before.defined_by),
-        asked_by = case when not before.planned then before.asked_by when not $14 then $13 end,
+        asked_by = case when not before.replans then before.asked_by when not $14 then $13 end,
         modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
     from before
     where t.id = before.id
@@ -74,18 +75,17 @@ select id from before
 """
 
 # `execute` without an interval stores the second in which it was asked for as the end of its interval.
-QUEUED_EXECUTE = """
+QUEUED_EXECUTE = f"""
 select run, interval_start as start, interval_end as end,
        interval_end = date_trunc('second', waits_since) as until_now
-from longshore.tasks
-where id = $1 and chain_id = $2 and state <> 'INPROGRESS' and origin = 'execute'
-  and attempt_began_at is null and due_at is null
+from longshore.tasks t
+where t.id = $1 and t.chain_id = $2 and t.origin = 'execute' and {RUN_QUEUED}
 """
 
 # The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated. The state stays
 # until the run begins, so the new revision and the log entry are how clients see that a run is to come. The time of a
-# queued run of the schedule is due again after this one, as `planned_at` moves only when a run begins; by then it may
-# be a missed one.
+# queued run of the schedule is due again after this one, as `schedule_cursor` moves only when a run begins; by then it
+# may be a missed one.
 EXECUTE = """
 with task as (
     update longshore.tasks
@@ -144,7 +144,7 @@ class EditableTask(msgspec.Struct, frozen=True):
     debug: str
     revision: int
     schedule_ended: bool
-    planned_at: datetime
+    schedule_cursor: datetime
     """The schedule computes its next time from here."""
     defined_by: str | None
     """Kind and id of the credential that set target or trigger last, such as `user 7`."""
@@ -200,19 +200,19 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
     new: NewTask,
     why: str,
     *,
-    planned_anew: bool,
+    replans: bool,
     only_deliver: bool,
     defined_by: str | None,
 ) -> None:
     """Replace the editable fields of a task that is not running, in the connection's transaction.
 
-    `revision`: of the task that the change was made for. `why`: the entry of its log. `planned_anew`: whether its
+    `revision`: of the task that the change was made for. `why`: the entry of its log. `replans`: whether its
     schedule starts from now, as that of a new task. `only_deliver`: whether the trigger stays, and of the target all
     but `deliver`; then a run may be on its way to destinations meanwhile. `defined_by`: kind and id of the credential
     that sets target or trigger, such as `user 7`; None if neither changes.
     Raises ProblemError, ChangedMeanwhileError, ValidationError and NotFoundError.
     """
-    due = await _first_due(connection, task, new) if planned_anew else None
+    due = await _first_due(connection, task, new) if replans else None
     with refuse_taken_name():
         changed = await connection.fetchval(
             CHANGE,
@@ -246,10 +246,10 @@ async def _first_due(connection: Connection, task: TaskId, new: NewTask) -> date
     run at once would take its place, and answer for it.
     """
     state = await intervals.schedule_state(connection, new.chain, task)
-    due = first(new.schedule, state["now"], state["covered_until"])
+    due = first(new.schedule, state.now, state.covered_until)
     if due is None:
         raise ValidationError([NEVER_DUE])
-    if due <= state["now"] and await connection.fetchrow(QUEUED_EXECUTE, task, new.chain) is not None:
+    if due <= state.now and await connection.fetchrow(QUEUED_EXECUTE, task, new.chain) is not None:
         raise ProblemError("run-queued", "A run that `execute` asked for waits to start; the trigger is due at once.")
     return due
 

@@ -1,13 +1,14 @@
 """Retention: the results and tasks whose time is over, and the statements that forget and delete them."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
 
 from longshore.database.connect import Pool
 from longshore.database.rows import structs
+from longshore.tasks.conditions import SETTLED
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.settled import SETTLED
 
 # A task whose newest result is kept for as long as it is shared as a table.
 KEPT = "(shared_as is not null and target -> 'result_days' is null)"
@@ -52,6 +53,21 @@ select id, chain_id as chain from longshore.tasks t where {OVER} order by modifi
 
 DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"
 
+# Places whose files are in use: those of a result, those that the newest attempt of a task writes, and key lists, of
+# which the task's next attempt removes what no watermark names. $3: the prefixes of their locations, which end in '/';
+# '0' is the next character, so that each is a range of the index of locations.
+IN_USE = """
+select place.number
+from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as place (task, attempt, prefix, number)
+join longshore.tasks t on t.id = place.task
+where place.attempt is null
+   or (t.state = 'INPROGRESS' and t.attempt = place.attempt)
+   or exists (
+       select from longshore.runs r
+       where r.location >= place.prefix collate "C" and r.location < (left(place.prefix, -1) || '0') collate "C"
+   )
+"""
+
 
 class ExpiredResult(msgspec.Struct, frozen=True):
     """A result that is no longer kept."""
@@ -59,6 +75,16 @@ class ExpiredResult(msgspec.Struct, frozen=True):
     task: TaskId
     run: int
     location: str
+
+
+class StoredFiles(msgspec.Struct, frozen=True):
+    """A place in a store where files of a task lie."""
+
+    task: TaskId
+    attempt: int | None
+    """The attempt that wrote them; None for key lists, which are of the task."""
+    prefix: str
+    """Of the locations of its files, with a slash at the end."""
 
 
 class OldTask(msgspec.Struct, frozen=True):
@@ -89,3 +115,10 @@ async def old_tasks(pool: Pool, age: timedelta, limit: int, skipped: int) -> lis
 async def delete_old(pool: Pool, age: timedelta, task: OldTask) -> bool:
     """Delete a task if it is still old; return whether it was."""
     return await pool.fetchval(DELETE, age, task.id) is not None
+
+
+async def places_in_use(pool: Pool, places: Sequence[StoredFiles]) -> set[StoredFiles]:
+    """Return those of the places in a store whose files a task needs."""
+    tasks, attempts = [place.task for place in places], [place.attempt for place in places]
+    rows = await pool.fetch(IN_USE, tasks, attempts, [place.prefix for place in places])
+    return {places[row["number"] - 1] for row in rows}

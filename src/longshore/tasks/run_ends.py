@@ -6,130 +6,174 @@ with deliveries gives its slot when its result is stored, and ends with the last
 
 from datetime import timedelta
 
-import asyncpg
+import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.tasks import deliveries, schedule
+from longshore.tasks import deliveries
 from longshore.tasks.attempts import RunResult, StaleAttemptError, retry, storable
-from longshore.tasks.model import ChainId
+from longshore.tasks.conditions import RUNNING
+from longshore.tasks.next_run import ENDED_COLUMNS, EndedRun, plan_next_run
 from longshore.tasks.queue import Message
 from longshore.tasks.slots import fill_slots
 from longshore.telemetry import metrics
 
-FINISH = """
-with before as (
-    select *, greatest(modified_at, now()) as at, cardinality($18::text[]) > 0 as delivers
-    from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS' and not delivering
+# The attempt that a statement ends, and its task. No row where a newer one exists, or the run has ended.
+BEFORE = f"""
+before as (
+    select t.*, greatest(t.modified_at, now()) as at
+    from longshore.tasks t
+    where t.id = $1 and t.attempt = $2 and {RUNNING}
     for update
+)"""
+
+# $3: the RunResult as JSON. Of several indexes there is no one list of fields for the summary.
+RESULT = """
+new as materialized (
+    select outcome.*, described -> 'files' as files,
+           increment ->> 'start' as watermark_from, increment ->> 'end' as watermark_to,
+           (increment ->> 'on_ack')::boolean as on_ack,
+           case when manifest is not null then json_build_object(
+               'index', of_index -> 'index', 'fields', of_index -> 'fields', 'segment', of_index -> 'segment',
+               'full', described -> 'full', 'files', json_array_length(described -> 'files')
+           ) end as summary
+    from json_to_record($3::json) as outcome (
+        result text, location text, total bigint, success bigint, size bigint, sha256 text, snapshot_at timestamptz,
+        manifest text, signature text, increment json, note text, deliveries json, column_types text,
+        table_schema text, table_stats text[], skips bigint
+    )
+    cross join lateral (select manifest::json as described) decoded
+    left join lateral (
+        select coalesce(described -> 'indexes' -> 0, described) as of_index
+        where described -> 'indexes' is null or json_array_length(described -> 'indexes') = 1
+    ) one on true
 ),
+files as (
+    insert into longshore.run_files (task_id, run, number, path, index, partition, rows, bytes, sha256, table_stats)
+    select before.id, before.run, one.number, file ->> 'path', file ->> 'index', file -> 'partition',
+           (file ->> 'rows')::bigint, (file ->> 'bytes')::bigint, decode(file ->> 'sha256', 'hex'),
+           new.table_stats[one.number::int]
+    from before, new, json_array_elements(new.files) with ordinality one (file, number)
+)"""
+
+# $4: how long the result is stored.
+COLUMNS_OF_RESULT = """
+progress_at = before.at, result = new.result, location = new.location, rows = new.success,
+        bytes = new.size, sha256 = decode(new.sha256, 'base64'), snapshot_at = new.snapshot_at,
+        manifest = new.manifest, signature = new.signature, summary = new.summary,
+        skips = new.skips, column_types = new.column_types::json, table_schema = new.table_schema,
+        table_stats = case when coalesce(json_typeof(new.files), 'null') = 'null' then new.table_stats[1] end,
+        watermark_from = new.watermark_from, watermark_to = new.watermark_to,
+        expires_at = case when new.location is not null then before.at + $4::interval end,
+        -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
+        acknowledged = case when new.on_ack then before.watermark is distinct from new.watermark_from
+                                             and before.watermark is not distinct from new.watermark_to end,
+        key_list_bytes = case
+            when new.on_ack and before.watermark is not distinct from new.watermark_from and not exists (
+                select from longshore.runs o
+                where o.task_id = before.id and not o.acknowledged and o.watermark_to = new.watermark_to
+                  and o.key_list_bytes > 0
+            ) then longshore.key_list_bytes(new.watermark_to) else 0
+        end"""
+
+LOG_LENGTH = "before.log_length + 2 + (new.note is not null)::int"
+
+# The last entry follows.
+ENTRIES = """
+entries as (
+    insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
+    select before.id, before.log_length, before.at, 'success', new.total, new.success, new.skips, 0
+    from before, new
+    union all
+    select before.id, before.log_length + 1, before.at, new.note, null, null, null, null
+    from before, new
+    where new.note is not null
+    union all
+    select before.id, before.log_length + 1 + (new.note is not null)::int, before.at, {}, null, null, null, null
+    from before, new
+)"""
+
+ENDED = f"""
+select {ENDED_COLUMNS}, r.rows, r.bytes
+from before
+join longshore.runs r on r.task_id = before.id and r.run = before.run  -- as it was before
+"""
+
+FINISH = f"""
+with {BEFORE},
+{RESULT},
 task as (
     update longshore.tasks t
-    set state = case when before.delivers then 'INPROGRESS' else 'DONE' end, delivering = before.delivers,
-        attempt = before.attempt + before.delivers::int, modified_at = before.at,
+    set state = 'DONE', modified_at = before.at,
         -- The result of the latest run: a run of an older interval, such as that of a backfill, leaves it as it is.
-        result = case when before.delivers then '' else coalesce((
+        result = coalesce((
             select r.result
             from longshore.runs r
             where r.task_id = before.id and r.state = 'DONE' and r.interval_end > before.interval_end
             order by r.interval_end desc, r.run desc
             limit 1
-        ), $3) end,
-        watermark = case when $13::boolean is false and not before.delivers then $12 else before.watermark end,
-        revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
-    from before
+        ), new.result),
+        watermark = case when new.on_ack is false then new.watermark_to else before.watermark end,
+        revision = before.revision + 1, log_length = {LOG_LENGTH}
+    from before, new
     where t.id = before.id
-),
-described as materialized (
-    select $10::text::json as manifest, $10::text::json -> 'files' as files, $10::text::json -> 'indexes' as indexes
 ),
 run as (
     update longshore.runs r
-    set state = case when before.delivers then 'INPROGRESS' else 'DONE' end,
-        ended_at = case when not before.delivers then before.at end, progress_at = before.at,
-        result = $3, location = $4,
-        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10, signature = $17,
-        -- Of several indexes there is no one list of fields.
-        summary = (
-            select json_build_object(
-                'index', only_one -> 'index', 'fields', only_one -> 'fields', 'segment', only_one -> 'segment',
-                'full', manifest -> 'full', 'files', json_array_length(files)
-            )
-            from described
-            left join lateral (
-                select coalesce(indexes -> 0, manifest) as only_one
-                where indexes is null or json_array_length(indexes) = 1
-            ) one on true
-            where manifest is not null
-        ),
-        skips = $16, column_types = $21, table_schema = $22,
-        table_stats = (select ($23::text[])[1] from described where files is null or json_typeof(files) = 'null'),
-        watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
-        -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
-        acknowledged = case when $13 then before.watermark is distinct from $11 end,
-        key_list_bytes = case
-            when $13 and before.watermark is not distinct from $11 and not exists (
-                select from longshore.runs o
-                where o.task_id = before.id and not o.acknowledged and o.watermark_to = $12 and o.key_list_bytes > 0
-            ) then longshore.key_list_bytes($12) else 0
-        end
-    from before
+    set state = 'DONE', ended_at = before.at, {COLUMNS_OF_RESULT}
+    from before, new
     where r.task_id = before.id and r.run = before.run
-),
-files as (
-    insert into longshore.run_files (task_id, run, number, path, index, partition, rows, bytes, sha256,
-                                     table_stats)
-    select before.id, before.run, one.number, file ->> 'path', file ->> 'index', file -> 'partition',
-           (file ->> 'rows')::bigint, (file ->> 'bytes')::bigint, decode(file ->> 'sha256', 'hex'),
-           ($23::text[])[one.number::int]
-    from before, described, json_array_elements(described.files) with ordinality one (file, number)
 ),
 -- An increment that waited when `on_ack` was taken out of the target was given again by this run, and needs no more.
 -- One that begins elsewhere than the watermark is never given again, so its key list is needed no more.
 given as (
     update longshore.runs r
-    set acknowledged = r.watermark_from is not distinct from $11 and r.watermark_to = $12, key_list_bytes = 0
-    from before
-    where r.task_id = before.id and r.run <> before.run and $13::boolean is false and not before.delivers
-      and not r.acknowledged
-      and (r.key_list_bytes > 0 or (r.watermark_from is not distinct from $11 and r.watermark_to = $12))
+    set acknowledged = r.watermark_from is not distinct from new.watermark_from
+                       and r.watermark_to = new.watermark_to,
+        key_list_bytes = 0
+    from before, new
+    where r.task_id = before.id and r.run <> before.run and new.on_ack is false and not r.acknowledged
+      and (r.key_list_bytes > 0 or (r.watermark_from is not distinct from new.watermark_from
+                                    and r.watermark_to = new.watermark_to))
+),
+{ENTRIES.format("'INPROGRESS -> DONE'")}
+{ENDED}"""
+
+# The attempt has ended: the number of the newest one moves on.
+BEGIN_DELIVERIES = f"""
+with {BEFORE},
+{RESULT},
+task as (
+    update longshore.tasks t
+    set delivering = true, attempt = before.attempt + 1, result = '', modified_at = before.at,
+        revision = before.revision + 1, log_length = {LOG_LENGTH}
+    from before, new
+    where t.id = before.id
+),
+run as (
+    update longshore.runs r
+    set {COLUMNS_OF_RESULT}
+    from before, new
+    where r.task_id = before.id and r.run = before.run
+),
+wanted as (
+    select one.number, one.delivery ->> 'destination' as destination, one.delivery ->> 'place' as place,
+           (one.delivery ->> 'entry')::json as entry
+    from new, json_array_elements(new.deliveries) with ordinality one (delivery, number)
 ),
 deliveries as (
     insert into longshore.run_deliveries (task_id, run, number, chain_id, destination, destination_id, place, entry)
-    select before.id, before.run, planned.number, before.chain_id, planned.destination, named.id, planned.place,
-           planned.entry::json
+    select before.id, before.run, wanted.number, before.chain_id, wanted.destination, named.id, wanted.place,
+           wanted.entry
     from before
-    cross join unnest($18::text[], $19::text[], $20::text[]) with ordinality
-         as planned (destination, place, entry, number)
-    left join longshore.destinations named on named.chain_id = before.chain_id and named.name = planned.destination
+    cross join wanted
+    left join longshore.destinations named on named.chain_id = before.chain_id and named.name = wanted.destination
 ),
-entries as (
-    insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
-    select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, $16::bigint, 0
-    from before
-    union all
-    select before.id, before.log_length + 1, before.at, $14, null, null, null, null
-    from before
-    where $14 is not null
-    union all
-    select before.id, before.log_length + 1 + ($14 is not null)::int, before.at,
-           case when before.delivers then 'delivering to ' || array_to_string($18, ', ') else 'INPROGRESS -> DONE' end,
-           null, null, null, null
-    from before
-)
-select before.id, chain_id, trigger, planned_at, schedule_ended, action, reported.rows, reported.bytes
-from before
-join longshore.runs reported on reported.task_id = before.id and reported.run = before.run  -- as it was before
-"""
+{ENTRIES.format("(select 'delivering to ' || string_agg(destination, ', ' order by number) from wanted)")}
+{ENDED}"""
 
-FAIL = """
-with before as (
-    select *, greatest(modified_at, now()) as at
-    from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS' and not delivering
-    for update
-),
+FAIL = f"""
+with {BEFORE},
 task as (
     update longshore.tasks t
     set state = 'ERROR', reason = $3, modified_at = before.at,
@@ -149,36 +193,21 @@ entries as (
     union all
     select before.id, before.log_length + 1, before.at, 'INPROGRESS -> ERROR' from before
 )
-select id, chain_id, trigger, planned_at, schedule_ended, action from before
-"""
+{ENDED}"""
 
-# The next run has a trace of its own: with one for all of them it would have no end.
-NEXT = """
-update longshore.tasks
-set attempt = attempt + 1, attempt_began_at = null, due_at = $2, asked_by = null,
-    traceparent = null, follows = coalesce(follows, traceparent)
-where id = $1
-"""
-
-# $2: the log entry.
-END_SCHEDULE = """
-with task as (
-    update longshore.tasks
-    set schedule_ended = true, paused = false, revision = revision + 1, log_length = log_length + 1
-    where id = $1
-    returning id, log_length, modified_at
-)
-insert into longshore.task_logs (task_id, seq, at, msg)
-select id, log_length - 1, modified_at, $2 from task
-"""
-
-# A run whose newest attempt has begun and has not ended.
-UNENDED = """
+RUN_OF_ATTEMPT = f"""
 select t.attempt - r.first_attempt + 1 as number, r.failures
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS' and not t.delivering
+where t.id = $1 and t.attempt = $2 and {RUNNING}
 """
+
+
+class ReportedRun(EndedRun, frozen=True):
+    """A run that has ended or is to be delivered, with the rows and bytes that its attempt had reported before."""
+
+    rows: int
+    bytes: int
 
 
 async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta) -> None:
@@ -188,54 +217,33 @@ async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedel
 
     `keep`: how long the result is stored.
     """
-    increment = outcome.increment
+    statement = BEGIN_DELIVERIES if outcome.deliveries else FINISH
+    result = msgspec.json.encode(outcome).decode()
     async with pool.acquire() as connection, connection.transaction():
-        ended = await connection.fetchrow(
-            FINISH,
-            message.task,
-            message.attempt,
-            outcome.result,
-            outcome.location,
-            outcome.success,
-            outcome.size,
-            outcome.sha256,
-            outcome.snapshot_at,
-            outcome.total,
-            outcome.manifest,
-            increment and increment.start,
-            increment and increment.end,
-            increment and increment.on_ack,
-            outcome.note,
-            keep if outcome.location else None,
-            outcome.skips,
-            outcome.signature,
-            [each.destination for each in outcome.deliveries],
-            [each.place for each in outcome.deliveries],
-            [each.entry for each in outcome.deliveries],
-            outcome.column_types,
-            outcome.table_schema,
-            list(outcome.table_stats),
-        )
-        if ended is None:
-            raise StaleAttemptError(message)
+        ended = await _ended(connection, statement, message, result, keep)
         if outcome.deliveries:
-            await deliveries.send_due_deliveries(connection, ChainId(ended["chain_id"]))
-            await fill_slots(connection, ChainId(ended["chain_id"]))
+            await deliveries.send_due_deliveries(connection, ended.chain)
+            await fill_slots(connection, ended.chain)
         else:
             await plan_next_run(connection, ended)
     if not outcome.deliveries:
-        metrics.RUNS.labels(ended["action"], "DONE").inc()
-    metrics.count_written(ended["action"], outcome.success - ended["rows"], outcome.size - ended["bytes"])
+        metrics.RUNS.labels(ended.action, "DONE").inc()
+    metrics.count_written(ended.action, outcome.success - ended.rows, outcome.size - ended.bytes)
 
 
 async def fail(pool: Pool, message: Message, why: str) -> None:
     """End a run as ERROR; `why` is the entry of the task's log. Raises StaleAttemptError."""
     async with pool.acquire() as connection, connection.transaction():
-        ended = await connection.fetchrow(FAIL, message.task, message.attempt, storable(why))
-        if ended is None:
-            raise StaleAttemptError(message)
+        ended = await _ended(connection, FAIL, message, storable(why))
         await plan_next_run(connection, ended)
-    metrics.RUNS.labels(ended["action"], "ERROR").inc()
+    metrics.RUNS.labels(ended.action, "ERROR").inc()
+
+
+async def _ended(connection: Connection, statement: str, message: Message, *args: object) -> ReportedRun:
+    row = await connection.fetchrow(statement, message.task, message.attempt, *args)
+    if row is None:
+        raise StaleAttemptError(message)
+    return ReportedRun(**row)
 
 
 async def retry_or_fail_lost(pool: Pool, message: Message) -> bool:
@@ -243,7 +251,7 @@ async def retry_or_fail_lost(pool: Pool, message: Message) -> bool:
 
     Call it when the message of the attempt is delivered a second time or no longer exists.
     """
-    run = await pool.fetchrow(UNENDED, message.task, message.attempt)
+    run = await pool.fetchrow(RUN_OF_ATTEMPT, message.task, message.attempt)
     if run is None:
         return False
     if run["failures"] + 1 < MAX_FAILURES:
@@ -252,21 +260,3 @@ async def retry_or_fail_lost(pool: Pool, message: Message) -> bool:
         await fail(pool, message, f"worker lost, given up after {MAX_FAILURES} failures")
     metrics.LOST.inc()
     return True
-
-
-async def plan_next_run(connection: Connection, ended: asyncpg.Record) -> None:
-    """Set when a task whose run has ended is due again, and give the chain's slot to the next task.
-
-    `ended`: its id, chain_id, trigger, planned_at and schedule_ended.
-    """
-    if not ended["schedule_ended"]:
-        try:
-            due = schedule.following(schedule.decode(ended["trigger"]), ended["planned_at"])
-        except Exception as error:  # an invalid trigger ends the schedule; the end of the run stands
-            await connection.execute(
-                END_SCHEDULE, ended["id"], storable(f"the schedule has ended: {schedule.uncomputable(error)}")
-            )
-        else:
-            if due is not None:
-                await connection.execute(NEXT, ended["id"], due)
-    await fill_slots(connection, ChainId(ended["chain_id"]))

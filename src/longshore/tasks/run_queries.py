@@ -1,4 +1,4 @@
-"""Reads of the runs of a task: as a list, alone, their manifests, and what they have read. Each is one statement.
+"""Queries of the runs of a task: as a list, alone, their manifests, and what they have read. Each is one statement.
 
 As in `queries`, the chain is part of every `where` (promise 5).
 """
@@ -40,6 +40,14 @@ select r.manifest, r.reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
+"""
+
+LAST_MANIFEST_HASH = """
+select encode(sha256(convert_to(manifest, 'UTF8')), 'hex')
+from longshore.runs
+where task_id = $1 and manifest is not null
+order by run desc
+limit 1
 """
 
 SIGNATURE = MANIFEST.replace("r.manifest", "r.signature")
@@ -139,6 +147,12 @@ async def latest_run(pool: Pool | Connection, chain: ChainId, task: TaskId) -> i
 async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
     """Return the manifest of a run, None if it has none, and the reads of the run. Raises NotFoundError."""
     return await _text(pool, MANIFEST, chain, task, run)
+
+
+async def last_manifest_hash(pool: Pool, task: TaskId) -> str | None:
+    """Return the SHA-256, hexadecimal, of the manifest of a task's newest run that has one; None if none has."""
+    found: str | None = await pool.fetchval(LAST_MANIFEST_HASH, task)
+    return found
 
 
 async def signature(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:

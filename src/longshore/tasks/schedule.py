@@ -117,18 +117,18 @@ def first(schedule: Schedule, now: datetime, covered_until: datetime | None = No
     if not schedule.repeats:
         return schedule.once
     if _has_begun(schedule, now):
-        due = newest(schedule, schedule.once or EARLIEST, now)
+        due = latest_time(schedule, schedule.once or EARLIEST, now)
         if covered_until is None or due > covered_until:
             return due
     return next(times(schedule, now if covered_until is None else max(now, covered_until)), None)
 
 
-def following(schedule: Schedule, planned: datetime) -> datetime | None:
-    """Return when the run after the one planned for `planned` is due, even in the past; None if there is none."""
-    return next(times(schedule, planned), None)
+def following(schedule: Schedule, cursor: datetime) -> datetime | None:
+    """Return when the run after the one due at `cursor` is due, even in the past; None if there is none."""
+    return next(times(schedule, cursor), None)
 
 
-def newest(schedule: Schedule, after: datetime, now: datetime, *, bounded: bool = True) -> datetime:
+def latest_time(schedule: Schedule, after: datetime, now: datetime, *, bounded: bool = True) -> datetime:
     """Return the newest time of a schedule up to `now`; `after` where there is none between the two.
 
     A bisection, so the cost does not depend on the number of times between. `bounded`: as for `times`.
@@ -151,7 +151,7 @@ def preceding(schedule: Schedule, time: datetime) -> datetime | None:
     while time - EARLIEST > step:
         found = next(times(schedule, time - step, bounded=False), None)
         if found is not None and found < time:
-            return newest(schedule, found, time - SECOND, bounded=False)
+            return latest_time(schedule, found, time - SECOND, bounded=False)
         step *= 2
     return None
 

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
+from typing import Literal
 
-import asyncpg
 import msgspec
 import structlog
 
@@ -19,20 +19,21 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.retry import is_transient, isolated, loop_step
 from longshore.tasks import backfills, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
+from longshore.tasks.conditions import HOLDS_SLOT
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
-from longshore.tasks.schedule import begin_time, decode, newest, uncomputable, utc_text
+from longshore.tasks.schedule import begin_time, decode, latest_time, uncomputable, utc_text
 from longshore.tasks.slots import fill_all_slots, fill_slots
 
 log = structlog.get_logger()
 
 TICK_SECONDS = 1.0  # the longest that a due task waits for its message
-SWEEP_SECONDS = 10.0  # between two searches for attempts without a message
+RECOVERY_SECONDS = 10.0  # between two searches for attempts without a message
 BATCH = 500
 
 # $3: tasks that are left out.
 DUE = """
-select id, chain_id, trigger, due_at, covered_until, now() as now,
+select id as task, chain_id as chain, trigger, due_at, covered_until, now() as now,
        case when due_at <= resumed_at then resume_catch_up end as catch_up
 from longshore.tasks
 where due_at <= now() and not paused and ($2::bigint is null or id = $2) and id <> all($3::bigint[])
@@ -68,7 +69,7 @@ where t.id = later.id
 
 # $2: the log entries. $3: whether the task fails, as its trigger is invalid; one that never ran fails in any case. A
 # valid schedule has no time after `until`, and its earlier ones may be backfilled.
-END = """
+END_SCHEDULES = """
 with before as (
     select t.id, t.state, t.log_length, ended.why, greatest(t.modified_at, now()) as at,
            t.state = 'READY' or (ended.failed and t.state <> 'ERROR') as fails, ended.failed as is_invalid
@@ -79,7 +80,7 @@ task as (
     update longshore.tasks t
     set state = case when before.fails then 'ERROR' else t.state end,
         reason = case when before.fails then before.why else t.reason end, attempt_began_at = before.at, due_at = null,
-        schedule_ended = before.is_invalid, planned_at = before.at, paused = false,
+        schedule_ended = before.is_invalid, schedule_cursor = before.at, paused = false,
         modified_at = before.at, revision = t.revision + 1,
         log_length = before.log_length + 1 + before.fails::int
     from before
@@ -91,17 +92,16 @@ union all
 select id, log_length + 1, at, state || ' -> ERROR' from before where fails
 """
 
-NEXT = """
+SECONDS_UNTIL_NEXT = """
 select extract(epoch from min(due_at) - now())::float8 from longshore.tasks where due_at is not null and not paused
 """
 
 # PgQueuer redelivers the message of a lost worker; these attempts have no message. At random, so that those which
 # cannot be recovered keep no other waiting for long, however many they are.
-WITHOUT_MESSAGE = """
+WITHOUT_MESSAGE = f"""
 select t.id, t.attempt, t.attempt_began_at is not null as began
 from longshore.tasks t
-where ((t.state = 'INPROGRESS' and not t.delivering) or (t.attempt_began_at is null and t.due_at is null))
-  and not t.parked
+where {HOLDS_SLOT}
   and not exists (
       select from longshore.pgqueuer q
       where q.dedupe_key = t.id || ':' || t.attempt and q.status in ('queued', 'picked')
@@ -109,6 +109,20 @@ where ((t.state = 'INPROGRESS' and not t.delivering) or (t.attempt_began_at is n
 order by random()
 limit $1
 """
+
+
+class DueTask(msgspec.Struct, frozen=True):
+    """A task that is due."""
+
+    task: TaskId
+    chain: ChainId
+    trigger: str
+    due_at: datetime
+    covered_until: datetime | None
+    """The end of its schedule's newest run; None before the first."""
+    now: datetime
+    catch_up: Literal["one", "none", "all"] | None
+    """Where it was due before its schedule was resumed, the treatment of missed runs that the client asked for."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -127,17 +141,17 @@ class Decision(msgspec.Struct, frozen=True):
 
 async def run_scheduler(pool: Pool) -> None:
     """Run until cancelled. A step that fails is logged and repeated at the next tick."""
-    next_sweep = 0.0
+    next_recovery = 0.0
     loop = asyncio.get_running_loop()
     while True:
         await _log_errors(send_all_due, pool)
         await _log_errors(backfills.send_next, pool)
         await _log_errors(deliveries.send_all_due_deliveries, pool)
-        if loop.time() >= next_sweep:
-            await _log_errors(sweep, pool)
+        if loop.time() >= next_recovery:
+            await _log_errors(recover_attempts, pool)
             await _log_errors(fill_all_slots, pool)
-            await _log_errors(delivery_ends.sweep, pool)
-            next_sweep = loop.time() + SWEEP_SECONDS
+            await _log_errors(delivery_ends.recover_deliveries, pool)
+            next_recovery = loop.time() + RECOVERY_SECONDS
         await asyncio.sleep(await _log_errors(_until_next, pool) or TICK_SECONDS)
 
 
@@ -152,7 +166,7 @@ async def _until_next(pool: Pool) -> float:
 
     Call it after `send_all_due`: a task that is due even so is locked or failed, and is tried again at the next tick.
     """
-    until_next = await pool.fetchval(NEXT)
+    until_next = await pool.fetchval(SECONDS_UNTIL_NEXT)
     return TICK_SECONDS if until_next is None or until_next <= 0 else min(TICK_SECONDS, max(0.01, until_next))
 
 
@@ -189,7 +203,7 @@ async def send_due(pool: Pool, tried_alone: list[TaskId]) -> int:
 async def _send_due(pool: Pool, task: TaskId | None, left_out: list[TaskId]) -> int:
     """Decide on due tasks, at most BATCH, or on one of them, in one transaction."""
     async with pool.acquire() as connection, connection.transaction():
-        decisions = [decide(row) for row in await connection.fetch(DUE, BATCH, task, left_out)]
+        decisions = [decide(DueTask(**row)) for row in await connection.fetch(DUE, BATCH, task, left_out)]
         await _apply(connection, decisions)
         # Ordered, so that two schedulers do not deadlock.
         for chain in sorted({each.chain for each in decisions if each.interval is not None}):
@@ -208,30 +222,30 @@ async def _apply(connection: Connection, decisions: list[Decision]) -> None:
         await connection.execute(PUT_OFF, [each.task for each in later], [each.later for each in later])
     if ended:
         entries = [storable(each.reason) for each in ended]
-        await connection.execute(END, [each.task for each in ended], entries, [each.failed for each in ended])
+        await connection.execute(END_SCHEDULES, [each.task for each in ended], entries, [each.failed for each in ended])
 
 
-def decide(row: asyncpg.Record) -> Decision:
-    """Return the decision on a row of DUE. An invalid trigger ends the schedule."""
-    task, chain, now = TaskId(row["id"]), ChainId(row["chain_id"]), row["now"]
+def decide(due: DueTask) -> Decision:
+    """Return the decision on a due task. An invalid trigger ends the schedule."""
+    task, chain, now = due.task, due.chain, due.now
     try:
-        schedule = decode(row["trigger"])
-        if row["catch_up"] is not None:
-            schedule = msgspec.structs.replace(schedule, catch_up=row["catch_up"])
-        at = begin_time(schedule, row["due_at"], now)
+        schedule = decode(due.trigger)
+        if due.catch_up is not None:
+            schedule = msgspec.structs.replace(schedule, catch_up=due.catch_up)
+        at = begin_time(schedule, due.due_at, now)
         covers_missed = schedule.repeats and schedule.catch_up == "one"
-        end = newest(schedule, at, now) if at is not None and covers_missed else at
+        end = latest_time(schedule, at, now) if at is not None and covers_missed else at
     except Exception as error:
         log.error("schedule ended", task=task, chain=chain, error=str(error))
         return Decision(task, chain, reason=f"the run failed: {uncomputable(error)}", failed=True)
     if at is None or end is None:
-        return Decision(task, chain, reason=f"the run due at {utc_text(row['due_at'])} was missed, and no time is left")
-    if at != row["due_at"]:
+        return Decision(task, chain, reason=f"the run due at {utc_text(due.due_at)} was missed, and no time is left")
+    if at != due.due_at:
         return Decision(task, chain, later=at)
-    return Decision(task, chain, Interval(row["covered_until"] if schedule.repeats else None, end))
+    return Decision(task, chain, Interval(due.covered_until if schedule.repeats else None, end))
 
 
-async def sweep(pool: Pool) -> None:
+async def recover_attempts(pool: Pool) -> None:
     """Recover attempts without a message: those that began are lost, the message of the others is sent again."""
     for row in await pool.fetch(WITHOUT_MESSAGE, BATCH):
         message = Message(TaskId(row["id"]), row["attempt"])

@@ -92,7 +92,7 @@ class Table(msgspec.Struct, frozen=True):
     """Of the run that is its version."""
 
 
-class Version(msgspec.Struct, frozen=True):
+class TableVersion(msgspec.Struct, frozen=True):
     """A version of a table."""
 
     task: TaskId
@@ -146,10 +146,10 @@ async def tables(pool: Pool, chain: ChainId, after: str, limit: int) -> list[Tab
 
 async def version(
     pool: Pool, chain: ChainId, name: str, run: int | None = None, moment: datetime | None = None
-) -> Version | None:
+) -> TableVersion | None:
     """Return a version of a table: of a number, of a moment, or that of now; None where there is none."""
     row = await pool.fetchrow(VERSION, chain, name.lower(), run, moment)
-    return None if row is None else Version(**{**row, "reads": decoded(row["reads"])})
+    return None if row is None else TableVersion(**{**row, "reads": decoded(row["reads"])})
 
 
 async def first_version_from(pool: Pool, chain: ChainId, name: str, moment: datetime) -> int | None:

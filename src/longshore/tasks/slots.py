@@ -8,6 +8,7 @@ holds no slot.
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import isolated
+from longshore.tasks.conditions import HOLDS_SLOT
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, send
 
@@ -24,9 +25,7 @@ from (
     where chain_id = $1 and parked
     order by priority desc, waits_since, id
     limit greatest(0, coalesce(nullif(current_setting('{SETTING}', true), ''), '{DEFAULT_SLOTS}')::int - (
-        select count(*) from longshore.tasks
-        where chain_id = $1 and not parked
-          and ((state = 'INPROGRESS' and not delivering) or (attempt_began_at is null and due_at is null))
+        select count(*) from longshore.tasks t where t.chain_id = $1 and {HOLDS_SLOT}
     ))
     for update skip locked
 ) next

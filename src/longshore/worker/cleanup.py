@@ -25,7 +25,7 @@ from longshore.tasks import requests, retention
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
-from longshore.tasks.retention import ExpiredResult
+from longshore.tasks.retention import ExpiredResult, StoredFiles
 from longshore.tasks.schedule import Schedule
 
 log = structlog.get_logger()
@@ -38,21 +38,6 @@ ACTION = "cleanup"
 CRON = "*/15 * * * *"
 BATCH = 500
 MIN_FILE_AGE_SECONDS = 3600.0  # younger files without a task may be of a run that has just begun
-
-# Places whose files are in use: those of a result, those that the newest attempt of a task writes, and key lists, of
-# which the task's next attempt removes what no watermark names. $3: the prefixes of their locations, which end in '/';
-# '0' is the next character, so that each is a range of the index of locations.
-USED = f"""
-select place.number
-from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as place (task, attempt, prefix, number)
-join longshore.tasks t on t.id = place.task
-where place.attempt = {ALL_ATTEMPTS}
-   or (t.state = 'INPROGRESS' and t.attempt = place.attempt)
-   or exists (
-       select from longshore.runs r
-       where r.location >= place.prefix collate "C" and r.location < (left(place.prefix, -1) || '0') collate "C"
-   )
-"""
 
 # PgQueuer's log of its jobs, which Longshore does not read.
 JOURNALS = tuple(
@@ -158,11 +143,9 @@ class Cleanup:
         found = await asyncio.to_thread(self._store.attempts, before)
         for start in range(0, len(found), BATCH):
             some = found[start : start + BATCH]
-            tasks, attempts = [place.task for place in some], [place.attempt for place in some]
-            rows = await self._pool.fetch(USED, tasks, attempts, [place.prefix for place in some])
-            used = {row["number"] for row in rows}
-            for number, place in enumerate(some, 1):
-                if number not in used:
+            used = await retention.places_in_use(self._pool, [_stored_files(place) for place in some])
+            for place in some:
+                if _stored_files(place) not in used:
                     removed += bool(await self._isolated(self._remove_place, place))
         return removed
 
@@ -183,3 +166,7 @@ class Cleanup:
             log.error("not cleaned up", step=getattr(step, "__name__", ""), item=repr(item), exc_info=error)
             self._first_error = self._first_error or error
             return None
+
+
+def _stored_files(place: AttemptFiles) -> StoredFiles:
+    return StoredFiles(place.task, None if place.attempt == ALL_ATTEMPTS else place.attempt, place.prefix)

@@ -105,8 +105,8 @@ class DeliveryRunner:
             timeout = asyncio.timeout(max(0.0, delivery.seconds_left))
             try:
                 async with timeout, self._open(*_place(delivery)) as place:
-                    if delivery.lost:
-                        await discard(delivery, place, self._store, lost=delivery.lost - 1)
+                    if delivery.lost_workers:
+                        await discard(delivery, place, self._store, generation=delivery.lost_workers - 1)
                     return await deliver(delivery, place, self._store)
             except TimeoutError:
                 if timeout.expired():

@@ -42,7 +42,7 @@ create table longshore.tasks (
     full_after_run integer not null default 0,
     -- The schedule computes its next time from here: the time of its newest run that has begun; before the first run, a
     -- moment before its first time.
-    planned_at timestamptz not null default now(),
+    schedule_cursor timestamptz not null default now(),
     -- End of the interval of the schedule's newest run that has begun: the interval of the next one starts there, also
     -- under a changed trigger. Null before the first.
     covered_until timestamptz,
@@ -341,7 +341,7 @@ create table longshore.run_deliveries (
     -- The worker that has the newest attempt, by a name of its own, so that its claim may be sent twice.
     claim_id uuid,
     -- Attempts whose worker was lost.
-    lost integer not null default 0,
+    lost_workers integer not null default 0,
     -- Why the last attempt failed.
     error text,
     -- Where the result lies, and what was read back there.

@@ -39,7 +39,7 @@ async def redeliver(
             return msgspec.structs.replace(
                 copied,
                 increment=Increment(increments.watermark, pending.end, on_ack),
-                note=f"the increment of run {_first(increments.pending)} again, as it is not acknowledged",
+                note=f"the increment of run {increments.pending[-1].run} again, as it is not acknowledged",
             )
     return None
 
@@ -84,16 +84,12 @@ def _copy_result(
     )
 
 
-def reread_note(pending: Sequence[Pending]) -> str:
-    """Return the log entry of a pending increment that was read again, because its file is gone."""
+def reread_note(first: Pending) -> str:
+    """Return the log entry of an increment that was read again, because its file is gone. `first`: the first run."""
     return (
-        f"the increment of run {_first(pending)} read again, as its file is gone: "
+        f"the increment of run {first.run} read again, as its file is gone: "
         "what was changed since is left to the next one"
     )
-
-
-def _first(pending: Sequence[Pending]) -> int:
-    return pending[-1].run
 
 
 def _copy_files(

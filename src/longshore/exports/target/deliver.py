@@ -12,7 +12,7 @@ from msgspec import Meta
 from longshore.errors import LongshoreError
 from longshore.exports.files.paths import index_folder
 from longshore.exports.manifest import is_files
-from longshore.tasks.model import Interval, PlannedDelivery
+from longshore.tasks.model import Interval, NewDelivery
 from longshore.validation import Violation, in_json, pointer
 
 MAX_ENTRIES = 20
@@ -80,10 +80,10 @@ class RunFacts(msgspec.Struct, frozen=True):
     """Of the trigger."""
 
 
-def planned_deliveries(entries: Sequence[Deliver], facts: RunFacts) -> list[PlannedDelivery]:
+def new_deliveries(entries: Sequence[Deliver], facts: RunFacts) -> list[NewDelivery]:
     """Return the deliveries of a run."""
     return [
-        PlannedDelivery(entry.destination, delivery_place(entry, facts), msgspec.json.encode(entry).decode())
+        NewDelivery(entry.destination, delivery_place(entry, facts), msgspec.json.encode(entry).decode())
         for entry in entries
     ]
 

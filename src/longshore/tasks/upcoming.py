@@ -13,9 +13,9 @@ from longshore.tasks.model import ChainId
 from longshore.tasks.schedule import Schedule, decode, times
 
 # A task whose run is queued or in progress is due at no time until that has ended, but its schedule goes on.
-PLANNED = """
+UPCOMING = """
 select t.id, t.description as desc, longshore.indexes_of(t.target) as indexes, t.state, t.paused, t.trigger,
-       t.due_at as due, t.planned_at as planned, t.last_run_at as last_run, r.state as last_state, now() as now
+       t.due_at as due, t.schedule_cursor, t.last_run_at as last_run, r.state as last_state, now() as now
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.chain_id = $1
@@ -26,7 +26,7 @@ limit $2 offset $3
 """
 
 
-class PlannedTask(msgspec.Struct, frozen=True):
+class UpcomingTask(msgspec.Struct, frozen=True):
     """A task that runs later or again."""
 
     id: int
@@ -38,7 +38,7 @@ class PlannedTask(msgspec.Struct, frozen=True):
     """None if this version cannot read it; the scheduler ends the task in ERROR."""
     due: datetime | None
     """Null while a run is queued or in progress."""
-    planned: datetime
+    schedule_cursor: datetime
     """The schedule computes its next time from here."""
     last_run: datetime | None
     last_state: str | None
@@ -51,20 +51,20 @@ class PlannedTask(msgspec.Struct, frozen=True):
         # A paused task keeps the time at which it was due; the scheduler sends nothing for it.
         first = [self.due] if self.due is not None and (self.due >= self.now or not self.paused) else []
         try:
-            later = times(self.schedule, max(self.due or self.planned, self.now))
+            later = times(self.schedule, max(self.due or self.schedule_cursor, self.now))
             return list(takewhile(lambda time: time < end, chained(first, islice(later, count - len(first)))))
         except Exception:  # such as a zone that this machine does not know; the scheduler says so in the task's log
             return first
 
 
-async def planned(pool: Pool, chain: ChainId, page: Page) -> tuple[list[PlannedTask], bool]:
+async def upcoming(pool: Pool, chain: ChainId, page: Page) -> tuple[list[UpcomingTask], bool]:
     """Return a page of the tasks of a chain that run later or again, soonest first, and whether more follow."""
-    return await fetch_page(pool, _task, page, PLANNED, chain)
+    return await fetch_page(pool, _task, page, UPCOMING, chain)
 
 
-def _task(trigger: str, **columns: Any) -> PlannedTask:
+def _task(trigger: str, **columns: Any) -> UpcomingTask:
     try:
         schedule = decode(trigger)
     except msgspec.MsgspecError:
         schedule = None
-    return PlannedTask(schedule=schedule, **columns)
+    return UpcomingTask(schedule=schedule, **columns)
