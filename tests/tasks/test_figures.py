@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+import zoneinfo
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from longshore.database.connect import Pool, open_pool
 from longshore.tasks import figures
@@ -103,6 +107,39 @@ def test_oldest_waiting_task_has_waited_since_its_run_was_due(idle: Longshore, r
         idle.sql(GONE, [FEW])
 
 
+def test_days_are_also_those_of_a_zone_that_the_server_does_not_know(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "Longshore").mkdir()
+    with resources.files("tzdata.zoneinfo").joinpath("Europe", "Amsterdam").open("rb") as zone:
+        (tmp_path / "Longshore" / "Quay").write_bytes(zone.read())
+    zoneinfo.reset_tzpath([str(tmp_path), *zoneinfo.TZPATH])
+
+    async def test(pool: Pool) -> None:
+        assert len(await figures.by_day(pool, ChainId(513), "Longshore/Quay")) == figures.DAYS
+
+    try:
+        run(test)
+    finally:
+        zoneinfo.reset_tzpath()
+
+
+def test_run_in_the_pause_before_its_next_attempt_waits_and_is_not_running(idle: Longshore, run: Run) -> None:
+    async def test(pool: Pool) -> None:
+        await pool.execute(FILL, FEW, 2, 1, timedelta(hours=1))
+        await pool.execute("update longshore.tasks set state = 'INPROGRESS', due_at = null where chain_id = $1", FEW)
+        await pool.execute("update longshore.tasks set attempt_began_at = now() where chain_id = $1", FEW)
+        now = await figures.of_chain(pool, FEW)
+        assert (now.running, now.waiting) == (2, 0)
+        pause = "update longshore.tasks set attempt_began_at = null where id = $1"
+        await pool.execute(pause, await pool.fetchval("select min(id) from longshore.tasks where chain_id = $1", FEW))
+        now = await figures.of_chain(pool, FEW)
+        assert (now.running, now.waiting) == (1, 1)
+
+    try:
+        run(test)
+    finally:
+        idle.sql(GONE, [FEW])
+
+
 def test_days_of_a_chain_without_runs_are_empty(run: Run) -> None:
     async def test(pool: Pool) -> None:
         days = await figures.by_day(pool, ChainId(513), "UTC")
@@ -118,8 +155,8 @@ def test_figures_of_a_chain_do_not_read_the_runs_of_others(idle: Longshore) -> N
             await pool.execute(FILL, MANY, 20, 5000, timedelta(minutes=3))
             await pool.execute(FILL, FEW, 20, 20, timedelta(hours=1))
             await pool.execute("vacuum analyze longshore.tasks, longshore.runs")
-            explained = figures.BY_DAY.replace("$1", str(FEW)).replace("$2", "'UTC'").replace("$3", "14")
-            plan = await pool.fetchval(f"explain (analyze, buffers, format json) {explained}")
+            days = figures.last_days(datetime.now(UTC), ZoneInfo("UTC"))
+            plan = await pool.fetchval(f"explain (analyze, buffers, format json) {figures.BY_DAY}", FEW, *days)
             whole = await pool.fetchval("select pg_relation_size('longshore.runs') / 8192")
         assert whole > MAX_BLOCKS
         found = json.loads(plan)[0]["Plan"]

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
-from longshore.results.store import StoreError
+from longshore.results.store import AttemptFiles, StoreError, StoreUnavailableError
 from longshore.tasks import scheduler
 from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.model import ChainId, TaskId
@@ -168,6 +168,36 @@ def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleane
         tasks = await pool.fetch("select id from longshore.tasks where id = any($1)", [kept, bad, good])
         assert {row["id"] for row in tasks} == {kept, bad}
         assert not (tmp_path / str(GOOD) / str(good)).exists()
+        assert await pool.fetchval("select count(*) from longshore.sign_in_failures where key = 'isolated'") == 0
+
+    run(test)
+
+
+class StoreAway(LocalStore):
+    """A store that is out of reach."""
+
+    def remove(self, _: str) -> None:
+        raise StoreUnavailableError("the store is away")
+
+    def remove_task(self, *_: object) -> None:
+        raise StoreUnavailableError("the store is away")
+
+    def attempts(self, _: float) -> list[AttemptFiles]:
+        raise StoreUnavailableError("the store is away")
+
+
+def test_cleanup_deletes_what_is_over_in_the_database_while_the_store_is_away(run: Any, tmp_path: Path) -> None:
+    async def test(pool: Pool) -> None:
+        kept, *old = [await pool.fetchval(OLD_TASK, GOOD) for _ in range(3)]
+        await pool.execute("update longshore.tasks set modified_at = now() where id = $1", kept)
+        await pool.execute(EXPIRED_RUN, kept, 1, f"{GOOD}/{kept}/1/a.csv", 30)
+        await pool.execute(FORGOTTEN)
+        with pytest.raises(StoreUnavailableError):
+            await Cleanup(pool, StoreAway(tmp_path), timedelta(days=365)).run(None)  # type: ignore[arg-type]
+        tasks = await pool.fetch("select id from longshore.tasks where id = any($1)", [kept, *old])
+        assert [row["id"] for row in tasks] == [kept]
+        left = "select run from longshore.runs where task_id = $1 and expires_at is not null"
+        assert [row["run"] for row in await pool.fetch(left, kept)] == [1], "a later cleanup removes its file"
         assert await pool.fetchval("select count(*) from longshore.sign_in_failures where key = 'isolated'") == 0
 
     run(test)

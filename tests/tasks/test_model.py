@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts
+from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts, new_deliveries
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks import attempts, deliveries, delivery_ends, run_ends

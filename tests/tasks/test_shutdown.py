@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from pgqueuer import Job
 
 from longshore.database.connect import Pool, open_pool
@@ -20,7 +21,7 @@ from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import AnyMessage, Consumer, Message, RetryingDriver
 from longshore.worker.delivery_runner import DeliveryRunner
 from longshore.worker.runner import Runner
-from longshore.worker.running_attempts import RunningAttempts
+from longshore.worker.running_attempts import RunningAttempts, StoppedError
 from tests.destinations.folder import FilesFolder
 from tests.service import Longshore
 from tests.tasks.test_delivery_ends import sent
@@ -96,6 +97,126 @@ def test_message_that_arrives_after_the_grace_time_is_handed_back_at_once(run: A
         async with asyncio.timeout(10):
             await runner.handle(job(Message(task, 1)))
         assert await row(pool, ENDS, task) == ("INPROGRESS", 2, 0), "it counts as no failure"
+
+    run(test)
+
+
+async def fails_at_its_end(goes_on: asyncio.Event) -> None:
+    try:
+        await goes_on.wait()
+    finally:
+        raise RuntimeError("closing failed")
+
+
+async def has_an_error_of_its_own(goes_on: asyncio.Event) -> None:
+    try:
+        await goes_on.wait()
+    except asyncio.CancelledError:
+        raise RuntimeError("interrupted") from None
+
+
+async def exits(goes_on: asyncio.Event) -> None:
+    try:
+        await goes_on.wait()
+    except asyncio.CancelledError:
+        raise SystemExit(1) from None
+
+
+async def returns_a_part(goes_on: asyncio.Event) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await goes_on.wait()
+
+
+WORKS = [fails_at_its_end, has_an_error_of_its_own, exits, returns_a_part]
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_run_that_the_shutdown_interrupts_is_handed_back_however_its_action_ends(run: Any, work: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = TaskId(await pool.fetchval(TASK, CHAIN))
+        acted = asyncio.Event()
+
+        async def act(_: Attempt) -> RunResult:
+            acted.set()
+            await work(asyncio.Event())
+            return RunResult("", None, 0, 0, 0, None, None, None)
+
+        runner = Runner(RunningAttempts(pool, 0.0), pool, {"wait": act}, lambda _: timedelta(days=1), _no_shard)
+        handling = asyncio.create_task(runner.handle(job(Message(task, 1))))
+        await acted.wait()
+        runner.running.stop()
+        async with asyncio.timeout(10):
+            await handling
+        assert await row(pool, ENDS, task) == ("INPROGRESS", 2, 0), "it counts as no failure"
+
+    run(test)
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_run_that_takes_longer_than_its_target_allows_ends_in_error_however_its_action_ends(
+    run: Any, work: Any
+) -> None:
+    async def test(pool: Pool) -> None:
+        task = TaskId(await pool.fetchval(TASK, CHAIN))
+        await pool.execute("update longshore.tasks set target = '{\"timeout_seconds\": 1}' where id = $1", task)
+
+        async def act(_: Attempt) -> RunResult:
+            await work(asyncio.Event())
+            return RunResult("", None, 0, 0, 0, None, None, None)
+
+        runner = Runner(RunningAttempts(pool, 0.0), pool, {"wait": act}, lambda _: timedelta(days=1), _no_shard)
+        async with asyncio.timeout(10):
+            await runner.handle(job(Message(task, 1)))
+        assert await row(pool, ENDS, task) == ("ERROR", 1, 0)
+        reason = await pool.fetchval("select reason from longshore.tasks where id = $1", task)
+        assert reason == "failed: the run took longer than 1 s"
+
+    run(test)
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_delivery_that_the_shutdown_interrupts_is_due_at_once_however_it_ends(
+    run: Any, work: Any, tmp_path: Path
+) -> None:
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "slow")
+        opened = asyncio.Event()
+
+        @contextlib.asynccontextmanager
+        async def place(_chain: ChainId, _name: str) -> AsyncIterator[OpenDestination]:
+            opened.set()
+            await work(asyncio.Event())
+            yield FilesFolder(tmp_path)
+
+        runner = DeliveryRunner(RunningAttempts(pool, 0.0), pool, place, LocalStore(tmp_path))
+        handling = asyncio.create_task(runner.handle(job(message)))
+        await opened.wait()
+        runner.running.stop()
+        async with asyncio.timeout(10):
+            await handling
+        assert await row(pool, DELIVERY, message.task) == ("pending", 0, "the worker shut down")
+
+    run(test)
+
+
+def test_work_that_was_cancelled_twice_leaves_no_cancellation_behind(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        running = RunningAttempts(pool, 0.0)
+        begun = asyncio.Event()
+
+        async def work() -> int:
+            current = asyncio.current_task()
+            assert current is not None
+            with pytest.raises(StoppedError), running.cancellable(Message(TaskId(1), 1), "the action"):
+                begun.set()
+                await asyncio.Event().wait()
+            return current.cancelling()
+
+        working = asyncio.create_task(work())
+        await begun.wait()
+        running._cancel_work()
+        working.cancel()
+        assert await working == 0
 
     run(test)
 

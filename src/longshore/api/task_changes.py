@@ -87,8 +87,6 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         refuse_hidden_task_body(caller, service.catalog, value)
         new = await read_new_task(caller, service, connection, value)
         secrets = await read_secrets(service, connection, new, task, old)
-        for shape in pinned_shapes(new.target, service.catalog):
-            await schemas.save(connection, chain, shape)
         # Any trigger begins a cancelled schedule anew, an equal one included.
         replans = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)
         by = actor(request).name
@@ -109,6 +107,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
             only_deliver=only_deliver,
             defined_by=definer,
         )
+        await schemas.save(connection, chain, pinned_shapes(new.target, service.catalog))
         if secrets is not None:
             await task_secrets.save(connection, service.vault, chain, task, secrets)
         if replans or why_without_intervals(new.target, new.trigger) is not None:

@@ -79,8 +79,7 @@ async def create(request: AnyRequest, value: Any, claim: Claim | None) -> tuple[
                 await task_secrets.save(connection, service.vault, new.chain, id, secrets)
             change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
-        for shape in pinned_shapes(new.target, service.catalog):
-            await schemas.save(connection, new.chain, shape)
+        await schemas.save(connection, new.chain, pinned_shapes(new.target, service.catalog))
         return StoredAnswer(id, b"")
 
     kept, replayed = await idempotency.once(service.pool, claim, make)

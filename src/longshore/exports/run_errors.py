@@ -19,8 +19,8 @@ def is_retryable(error: BaseException) -> bool:
     return is_transient(error) or isinstance(error, OSError | TransientError)
 
 
-def explain(error: BaseException) -> str:
-    """Return a sentence about the error for the task's log."""
+def explain(error: BaseException, database: str = "source") -> str:
+    """Return a sentence about the error for the task's log. `database`: what it calls the one that was used."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk for results is full"
     if isinstance(error, LongshoreError):
@@ -30,11 +30,11 @@ def explain(error: BaseException) -> str:
     if isinstance(error, asyncpg.PostgresError) and CONFLICT in str(error):
         return f"the source is a standby and cancelled the export for a recovery conflict ({error.detail or error})"
     if isinstance(error, asyncpg.PostgresError) and not is_transient(error):
-        return f"the source refused the query: {reason(error)}"
+        return f"the {database} refused the query: {reason(error)}"
     if isinstance(error, asyncpg.InterfaceError) and RELEASED in str(error):
-        return "the source ended the connection; it was stopped, or it is a standby with a recovery conflict"
+        return f"the {database} ended the connection; it was stopped, or it is a standby with a recovery conflict"
     if is_transient(error) and getattr(error, "filename", None) is None:
-        return f"the connection to the source was lost ({error or type(error).__name__})"
+        return f"the connection to the {database} was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):
         return f"the result could not be written: {error.strerror}"
     return f"{type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """Schemas that clients pin: the fields that a fingerprint was made of, and their difference from the fields now."""
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -17,9 +18,13 @@ LOAD = "select fields from longshore.schemas where chain_id = $1 and fingerprint
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 
 
-async def save(connection: Connection, chain: ChainId, shape: Shape) -> None:
-    """Store the shape of a pinned fingerprint, in the connection's transaction."""
-    await connection.execute(SAVE, chain, fingerprint(shape), msgspec.json.encode(shape).decode())
+async def save(connection: Connection, chain: ChainId, shapes: Iterable[Shape]) -> None:
+    """Store the shapes of pinned fingerprints, in the connection's transaction.
+
+    Call it after the task was written, which locks the usage of its chain, so that two requests lock in one order.
+    """
+    for pinned, shape in sorted((fingerprint(shape), shape) for shape in shapes):
+        await connection.execute(SAVE, chain, pinned, msgspec.json.encode(shape).decode())
 
 
 async def load(pool: Pool | Connection, chain: ChainId, pinned: str) -> Shape | None:

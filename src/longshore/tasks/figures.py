@@ -3,7 +3,8 @@
 As in `queries`, the chain is part of every `where` (promise 5).
 """
 
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -17,7 +18,10 @@ DAYS = 14
 
 FIGURES = f"""
 select
-    (select count(*) from longshore.tasks where chain_id = $1 and state = 'INPROGRESS' and not parked) as running,
+    (
+        select count(*) from longshore.tasks
+        where chain_id = $1 and state = 'INPROGRESS' and attempt_began_at is not null
+    ) as running,
     waiting.tasks as waiting, waiting.oldest,
     (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null and not paused) as planned,
     day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
@@ -48,15 +52,12 @@ join longshore.tasks t on t.id = r.task_id
 where t.chain_id = $1 and r.expires_at is not null
 """
 
-# $2: the zone whose days are meant, $3: their number. The tasks that ran in these days are read by their last run, and
-# the runs of each by its index: `offset 0` keeps PostgreSQL from reading the runs of all chains instead.
+# $2, $3: the days and their starts, in order: Python knows zones that the server may not know. The tasks that ran in
+# these days are read by their last run, and the runs of each by its index: `offset 0` keeps PostgreSQL from reading the
+# runs of all chains instead.
 BY_DAY = """
 with days as (
-    select day::date as day, day at time zone $2 as start, row_number() over (order by day) as number
-    from generate_series(
-        date_trunc('day', now() at time zone $2) - ($3::int - 1) * interval '1 day',
-        date_trunc('day', now() at time zone $2), interval '1 day'
-    ) day
+    select * from unnest($2::date[], $3::timestamptz[]) with ordinality as given (day, start, number)
 ),
 span as (
     select min(start) as start, array_agg(start order by start) as starts from days
@@ -156,4 +157,12 @@ async def kept_results(pool: Pool, chain: ChainId) -> KeptResults:
 
 async def by_day(pool: Pool, chain: ChainId, zone: str) -> list[DayFigures]:
     """Return the figures of a chain for each of the last DAYS days of a time zone, oldest first."""
-    return structs(DayFigures, await pool.fetch(BY_DAY, chain, zone, DAYS))
+    days, starts = last_days(await pool.fetchval("select now()"), ZoneInfo(zone))
+    return structs(DayFigures, await pool.fetch(BY_DAY, chain, days, starts))
+
+
+def last_days(now: datetime, zone: ZoneInfo) -> tuple[list[date], list[datetime]]:
+    """Return the last DAYS days of a time zone, oldest first, and when they began."""
+    today = now.astimezone(zone).date()
+    days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
+    return days, [datetime.combine(day, time(), zone).astimezone(UTC) for day in days]

@@ -87,12 +87,14 @@ class Cleanup:
     async def run(self, attempt: Attempt) -> RunResult:
         """Run once. An item or step that fails does not stop the others; its error is raised at the end.
 
-        Transient errors of the database and the store are raised at once.
+        Transient errors of the database are raised at once, those of the store end the step.
         """
         del attempt  # the action is the same for each attempt
         self._first_error = None
-        steps = (self._expire, self._remove_old_tasks, self._remove_unnamed)
-        results, tasks, files = [await self._isolated(step) or 0 for step in steps]
+        results, tasks, files = [
+            await self._isolated(self._step, step) or 0
+            for step in (self._expire, self._remove_old_tasks, self._remove_unnamed)
+        ]
         for statement in DELETIONS:
             await self._isolated(self._pool.execute, statement)
         if self._first_error is not None:
@@ -128,12 +130,12 @@ class Cleanup:
     async def _remove_old_tasks(self) -> int:
         removed = failed = 0
         while found := await retention.old_tasks(self._pool, self._task_age, BATCH, failed):
-            for task in found:
-                if not await self._isolated(retention.delete_old, self._pool, self._task_age, task):
-                    failed += 1
-                    continue
-                removed += 1
-                # A later cleanup finds files that are left by this one.
+            deleted = [
+                task for task in found if await self._isolated(retention.delete_old, self._pool, self._task_age, task)
+            ]
+            removed += len(deleted)
+            failed += len(found) - len(deleted)
+            for task in deleted:  # a later cleanup finds files that are left by this one
                 await self._isolated(asyncio.to_thread, self._store.remove_task, task.chain, task.id)
         return removed
 
@@ -153,10 +155,19 @@ class Cleanup:
         await asyncio.to_thread(self._store.remove_attempt, place)
         return True
 
-    async def _isolated(self, step: Callable[..., Awaitable[T]], *item: Any) -> T | None:
-        """Return the result of a step, or None if it failed; the error is logged and raised at the end of the run.
+    async def _step(self, step: Callable[[], Awaitable[int]]) -> int:
+        """Return the number of things that a step has removed; 0 where it ended because the store is out of reach."""
+        try:
+            return await step()
+        except StoreUnavailableError as error:
+            log.warning("cleanup cannot reach the store", step=step.__name__, error=str(error))
+            self._first_error = self._first_error or error
+            return 0
 
-        Transient errors are raised at once, because every other step would meet them too.
+    async def _isolated(self, step: Callable[..., Awaitable[T]], *item: Any) -> T | None:
+        """Return the result for an item, or None if it failed; the error is logged and raised at the end of the run.
+
+        Errors that the other items would meet too are raised at once: those of an outage of the database or the store.
         """
         try:
             return await step(*item)

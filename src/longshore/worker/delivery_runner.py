@@ -108,7 +108,7 @@ class DeliveryRunner:
                     if delivery.lost_workers:
                         await discard(delivery, place, self._store, generation=delivery.lost_workers - 1)
                     return await deliver(delivery, place, self._store)
-            except TimeoutError:
+            except Exception:
                 if timeout.expired():
                     raise DestinationError(TOO_LONG) from None
                 raise

@@ -154,16 +154,20 @@ class Runner:
         if attempt.action not in self._actions:
             raise LongshoreError(f"no package on this worker has the action {attempt.action!r}")
         with self.running.cancellable(attempt.message, "the action"):
+            too_long = LongshoreError(f"the run took longer than {limits.timeout_seconds} s")
             try:
                 async with asyncio.timeout(limits.timeout_seconds) as timeout:
-                    return await self._actions[attempt.action](attempt)
+                    result = await self._actions[attempt.action](attempt)
             except (Exception, SystemExit):
                 if timeout.expired():
-                    raise LongshoreError(f"the run took longer than {limits.timeout_seconds} s") from None
+                    raise too_long from None
                 raise
+            if timeout.expired():  # and the action has ignored it
+                raise too_long
+            return result
 
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
-        reason = explain(error)
+        reason = explain(error, "source" if attempt.action == "export" else "database")
         tracing.record_error(error)
         if is_retryable(error) and attempt.failures + 1 < MAX_FAILURES:
             pause = ATTEMPT_PAUSES_SECONDS[attempt.failures]

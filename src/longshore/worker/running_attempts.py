@@ -45,7 +45,7 @@ class RunningAttempts:
         self._grace = grace
         self._counted: set[asyncio.Task[Any]] = set()
         self._cancellable: dict[asyncio.Task[Any], Message | DeliveryMessage] = {}
-        self._superseded: set[asyncio.Task[Any]] = set()
+        self._cancelled: dict[asyncio.Task[Any], type[CancelledWorkError]] = {}
         self._checks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._grace_is_over = False
@@ -68,8 +68,8 @@ class RunningAttempts:
     def cancellable(self, message: Message | DeliveryMessage, worked_by: str) -> Iterator[None]:
         """Cancel the current asyncio task when its message is outdated or the grace time over, in the open context.
 
-        Raises SupersededError or StoppedError in place of CancelledError then, and CancelledWorkError where the work
-        cancels itself. `worked_by`: what works, for the message of that error, such as `the action`.
+        Raises SupersededError or StoppedError then, however the work ends, as what it returns may be a part; and
+        CancelledWorkError where it cancels itself. `worked_by`: what works, for that error, such as `the action`.
         """
         if self._grace_is_over:
             raise StoppedError
@@ -79,17 +79,24 @@ class RunningAttempts:
         try:
             yield
         except asyncio.CancelledError:
-            is_cancelled = current.cancelling() > 0 or self._grace_is_over
-            if current.cancelling():
-                current.uncancel()
-            if current in self._superseded:
-                raise SupersededError from None
-            if is_cancelled:
-                raise StoppedError from None
+            if current.cancelling() or self._grace_is_over:
+                self._cancelled.setdefault(current, StoppedError)
+            self._refuse_cancelled(current)
             raise CancelledWorkError(f"{worked_by} cancelled itself") from None
+        except (Exception, SystemExit):
+            self._refuse_cancelled(current)
+            raise
+        else:
+            self._refuse_cancelled(current)
         finally:
             del self._cancellable[current]
-            self._superseded.discard(current)
+            self._cancelled.pop(current, None)
+
+    def _refuse_cancelled(self, current: asyncio.Task[Any]) -> None:
+        if (reason := self._cancelled.get(current)) is not None:
+            while current.cancelling():
+                current.uncancel()
+            raise reason from None
 
     def on_task_change(self, payload: str) -> None:
         """Handle the notification of a changed task, which may have been cancelled."""
@@ -109,11 +116,12 @@ class RunningAttempts:
         try:
             newest = {*await attempts.newest(self._pool, tasks), *await deliveries.newest(self._pool, tasks)}
         except DATABASE_ERRORS as error:
-            log.warning("running attempts cannot be checked", error=str(error))  # their next statement is refused
+            # Those that are outdated go on until the next check; what they write then is refused.
+            log.warning("running attempts cannot be checked", error=str(error))
             return
         for task, message in checked.items():
-            if task in self._cancellable and message not in newest and task not in self._superseded:
-                self._superseded.add(task)
+            if task in self._cancellable and message not in newest and task not in self._cancelled:
+                self._cancelled[task] = SupersededError
                 task.cancel()
 
     def stop(self) -> None:
@@ -128,6 +136,7 @@ class RunningAttempts:
     def _cancel_work(self) -> None:
         self._grace_is_over = True
         for task in self._cancellable:
+            self._cancelled.setdefault(task, StoppedError)
             task.cancel()
         asyncio.get_running_loop().call_later(END_SECONDS, self._cancel_all)
 

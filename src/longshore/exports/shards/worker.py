@@ -88,7 +88,8 @@ class ShardWorker:
             return None
         log.info("shard begins", trial=trial.trial)
         try:
-            result = await self._write(trial)
+            with _cancelled_if_stopped():
+                result = await self._write(trial)
             await retry_until_available(shard_rows.finish, self._pool, trial, result)
         except StaleAttemptError:
             raise
@@ -153,6 +154,18 @@ async def _write_piece(
         return SliceResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
     finally:
         await asyncio.to_thread(file.close)
+
+
+@contextlib.contextmanager
+def _cancelled_if_stopped() -> Iterator[None]:
+    """Raise CancelledError in place of an error that closing something raised after a cancel."""
+    try:
+        yield
+    except Exception as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
+        raise
 
 
 @contextlib.contextmanager
