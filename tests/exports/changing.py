@@ -198,7 +198,7 @@ class ChangingTask:
 
     async def lose(self, attempt: Attempt) -> Attempt:
         """Lose an attempt, and begin the next one of the run."""
-        await attempts.retry(self._pool, attempt.message, "worker lost", 0, failed=False)
+        await attempts.retry(self._pool, attempt.message, "worker lost", 0, counts_as_failure=False)
         return await self.begin_attempt()
 
     async def fail(self, attempt: Attempt) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -11,13 +12,16 @@ from longshore.database.connect import open_pool
 from longshore.errors import LongshoreError
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
+from longshore.exports.columns import choices, shape_of
 from longshore.exports.exporter import Exporter
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
+from tests.locks import locked
 from tests.service import CHAIN, Longshore, export_body
+from tests.waiting import until
 
 BEFORE = [("id", "number"), ("at", "date"), ("amount", "number")]
 
@@ -99,3 +103,21 @@ def test_a_malformed_fingerprint_is_refused(waiting: httpx2.Client) -> None:
         answer = waiting.post("/tasks", json=body)
         assert answer.status_code == 400, answer.text
         assert [violation["pointer"] for violation in answer.json()["errors"]] == ["/target/schema"]
+
+
+WAITING = "select count(*) from pg_locks where not granted and relation = 'longshore.schemas'::regclass"
+
+
+def test_two_requests_that_pin_a_new_schema_do_not_wait_for_each_other(idle: Longshore, waiting: httpx2.Client) -> None:
+    ledger = catalog.load()["wallet-ledger"]
+    fields = ["kind", "at", "amount", "id"]
+    pinned = {"fields": fields, "schema": fingerprint(shape_of(choices(fields, ledger), ledger))}
+    body = export_body(once="2199-01-01T00:00:00Z")
+    task = waiting.post("/tasks", json=body).json()
+    body["target"] |= pinned
+    with ThreadPoolExecutor(2) as threads, locked(idle.url, "longshore.schemas"):
+        changed = threads.submit(waiting.patch, f"/tasks/{task['id']}", json={"target": task["target"] | pinned})
+        until(lambda: idle.sql(WAITING)[0]["count"] == 1, "the change to wait")
+        created = threads.submit(waiting.post, "/tasks", json=body)
+        until(lambda: idle.sql("select count(*) from pg_locks where not granted")[0]["count"] == 2, "both to wait")
+    assert (changed.result().status_code, created.result().status_code) == (200, 201)

@@ -73,7 +73,7 @@ def test_a_copy_goes_on_during_an_outage_of_the_services_database_and_ends_when_
 
             attempt = await begun(pool)
             async with held(pool, service.url, tmp_path / "results", attempt) as running:
-                await attempts.retry(pool, attempt.message, "thought lost", 0, failed=True)
+                await attempts.retry(pool, attempt.message, "thought lost", 0, counts_as_failure=True)
             assert isinstance(running.exception(), StaleAttemptError)
             assert not (tmp_path / "results" / str(CHAIN) / str(attempt.message.task) / "1").exists()
 

@@ -32,7 +32,7 @@ OUTCOME = RunResult(
 STEPS: dict[str, Callable[[Pool, Message], Awaitable[None]]] = {
     "report": lambda pool, message: attempts.report(pool, message, 1, 10, 3, exact=True),
     "finish": lambda pool, message: run_ends.finish(pool, message, outcome(message), timedelta(days=7)),
-    "retry": lambda pool, message: attempts.retry(pool, message, "failed: a test", 0, failed=True),
+    "retry": lambda pool, message: attempts.retry(pool, message, "failed: a test", 0, counts_as_failure=True),
     "fail": lambda pool, message: run_ends.fail(pool, message, "failed: a test"),
 }
 
@@ -221,7 +221,7 @@ def test_last_modified_never_goes_back(by_hand: Longshore) -> None:
             message.task,
         )
         assert await attempts.begin(pool, message)
-        await attempts.retry(pool, message, "failed: a test", 0, failed=True)
+        await attempts.retry(pool, message, "failed: a test", 0, counts_as_failure=True)
         assert await attempts.begin(pool, Message(message.task, 2))
         await run_ends.finish(pool, Message(message.task, 2), outcome(message), timedelta(days=7))
         row = await pool.fetchrow("select modified_at, last_run_at from longshore.tasks where id = $1", message.task)
@@ -239,7 +239,7 @@ def test_attempts_that_a_worker_handed_back_do_not_count_as_failures(by_hand: Lo
         task = (await created(pool)).task
         for attempt in range(1, 10):
             assert await attempts.begin(pool, Message(task, attempt))
-            await attempts.retry(pool, Message(task, attempt), "interrupted", 0, failed=False)
+            await attempts.retry(pool, Message(task, attempt), "interrupted", 0, counts_as_failure=False)
         begun = await attempts.begin(pool, Message(task, 10))
         assert begun is not None
         assert (begun.number, begun.failures) == (10, 0)

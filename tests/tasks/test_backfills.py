@@ -312,7 +312,7 @@ async def _walked(pool: Pool, task: TaskId, steps: list[str]) -> None:
             case "lost" if attempt is not None:
                 assert await run_ends.retry_or_fail_lost(pool, attempt.message)
             case "retry" if attempt is not None:
-                await attempts.retry(pool, attempt.message, "a test", 0, failed=False)
+                await attempts.retry(pool, attempt.message, "a test", 0, counts_as_failure=False)
             case "stale":
                 for message in old:
                     assert await attempts.begin(pool, message) is None

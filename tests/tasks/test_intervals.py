@@ -121,7 +121,7 @@ def test_all_attempts_of_a_run_are_for_one_interval(run: Any) -> None:
         message = Message(task, 1)
         first = await attempts.begin(pool, message)
         assert first is not None
-        await attempts.retry(pool, message, "a test", 0, failed=True)
+        await attempts.retry(pool, message, "a test", 0, counts_as_failure=True)
         second = await ran(pool, task)
         assert (second.number, second.due, second.interval) == (2, first.due, first.interval)
 

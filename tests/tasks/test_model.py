@@ -324,7 +324,7 @@ class Life(RuleBasedStateMachine):
         for step in (
             run_ends.finish(self.pool, message, outcome("x"), KEPT),
             run_ends.fail(self.pool, message, "failed: too late"),
-            attempts.retry(self.pool, message, "too late", 0, failed=True),
+            attempts.retry(self.pool, message, "too late", 0, counts_as_failure=True),
             attempts.report(self.pool, message, 1, 1, None, exact=False),
             attempts.note(self.pool, message, "too late"),
         ):

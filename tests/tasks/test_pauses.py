@@ -127,7 +127,7 @@ def test_run_that_has_begun_ends_as_usual_while_its_schedule_is_paused(run: Any)
         begun = await attempts.begin(pool, Message(task, 1))
         assert begun is not None
         await paused(pool, task)
-        await attempts.retry(pool, begun.message, "once more", 0, failed=True)
+        await attempts.retry(pool, begun.message, "once more", 0, counts_as_failure=True)
         again = await attempts.begin(pool, Message(task, 2))
         assert again is not None
         await run_ends.finish(pool, again.message, DONE, timedelta(days=7))

@@ -37,7 +37,7 @@ def test_pause_between_two_attempts_is_no_silence_of_a_run(run: Any) -> None:
         assert await attempts.begin(pool, message)
         await pool.execute(AN_HOUR_AGO, message.task)
         assert await silent_seconds(pool) >= 3600
-        await attempts.retry(pool, message, "it failed", 5.0, failed=True)
+        await attempts.retry(pool, message, "it failed", 5.0, counts_as_failure=True)
         assert await silent_seconds(pool) < 3600
 
     run(test)

@@ -69,7 +69,7 @@ def test_end_of_a_run_that_is_being_written_when_the_grace_time_ends_is_written(
         async def act(_: Attempt) -> RunResult:
             acted.set()
             await goes_on.wait()
-            return RunResult("", None, 0, 0, 0, None, None, None)
+            return RunResult()
 
         runner = Runner(RunningAttempts(pool, 0.0), pool, {"wait": act}, lambda _: timedelta(days=1), _no_shard)
         handling = asyncio.create_task(runner.handle(job(Message(task, 1))))
@@ -139,7 +139,7 @@ def test_run_that_the_shutdown_interrupts_is_handed_back_however_its_action_ends
         async def act(_: Attempt) -> RunResult:
             acted.set()
             await work(asyncio.Event())
-            return RunResult("", None, 0, 0, 0, None, None, None)
+            return RunResult()
 
         runner = Runner(RunningAttempts(pool, 0.0), pool, {"wait": act}, lambda _: timedelta(days=1), _no_shard)
         handling = asyncio.create_task(runner.handle(job(Message(task, 1))))
@@ -162,7 +162,7 @@ def test_run_that_takes_longer_than_its_target_allows_ends_in_error_however_its_
 
         async def act(_: Attempt) -> RunResult:
             await work(asyncio.Event())
-            return RunResult("", None, 0, 0, 0, None, None, None)
+            return RunResult()
 
         runner = Runner(RunningAttempts(pool, 0.0), pool, {"wait": act}, lambda _: timedelta(days=1), _no_shard)
         async with asyncio.timeout(10):
@@ -201,13 +201,14 @@ def test_delivery_that_the_shutdown_interrupts_is_due_at_once_however_it_ends(
 
 def test_work_that_was_cancelled_twice_leaves_no_cancellation_behind(run: Any) -> None:
     async def test(pool: Pool) -> None:
+        task = TaskId(await pool.fetchval(TASK, CHAIN))
         running = RunningAttempts(pool, 0.0)
         begun = asyncio.Event()
 
         async def work() -> int:
             current = asyncio.current_task()
             assert current is not None
-            with pytest.raises(StoppedError), running.cancellable(Message(TaskId(1), 1), "the action"):
+            with pytest.raises(StoppedError), running.cancellable(Message(task, 1), "the action"):
                 begun.set()
                 await asyncio.Event().wait()
             return current.cancelling()

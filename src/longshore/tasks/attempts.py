@@ -1,7 +1,6 @@
 """State changes of a run up to its end: begin, report, retry. `run_ends` and `delivery_ends` have the end.
 
-Each is one SQL statement with its log entries. It names its attempt, and changes nothing if that is not the newest
-(promise 2).
+Each is one SQL statement with its log entries, names its attempt, and does nothing for an outdated one (promise 2).
 """
 
 from collections.abc import Sequence
@@ -131,8 +130,7 @@ with before as (
 task as (
     update longshore.tasks t
     set attempt = before.attempt + 1, attempt_began_at = null, waits_since = now() + make_interval(secs => $5),
-        modified_at = before.at,
-        revision = before.revision + 1, log_length = before.log_length + 1
+        modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
     from before
     where t.id = before.id
     returning t.attempt
@@ -150,7 +148,7 @@ entry as (
 select attempt from task
 """
 
-NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
+CURRENT = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
 
 STORE_TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
 
@@ -192,18 +190,18 @@ class Attempt(msgspec.Struct, frozen=True):
 class RunResult(msgspec.Struct, frozen=True):
     """The result of a successful run."""
 
-    result: str
+    result: str = ""
     """Name of the result file; empty if there is none."""
-    location: str | None
-    total: int
+    location: str | None = None
+    total: int = 0
     """Rows that matched."""
-    success: int
+    success: int = 0
     """Rows written."""
-    size: int
+    size: int = 0
     """Bytes of the file."""
-    sha256: bytes | None
-    snapshot_at: datetime | None
-    manifest: str | None
+    sha256: bytes | None = None
+    snapshot_at: datetime | None = None
+    manifest: str | None = None
     """The manifest, as JSON text."""
     signature: str | None = None
     """The signature of the manifest."""
@@ -248,9 +246,9 @@ async def begin(pool: Pool, message: Message, claim_id: UUID | None = None) -> A
     )
 
 
-async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[Message]:
+async def current_attempts(pool: Pool, tasks: Sequence[TaskId]) -> set[Message]:
     """Return the newest attempts of tasks."""
-    return {Message(*row) for row in await pool.fetch(NEWEST, list(tasks))}
+    return {Message(*row) for row in await pool.fetch(CURRENT, list(tasks))}
 
 
 async def store_trace(pool: Pool, message: Message, traceparent: str) -> None:
@@ -289,13 +287,14 @@ async def locations(pool: Pool, task: TaskId) -> list[str]:
     return [row["location"] for row in await pool.fetch(LOCATIONS, task)]
 
 
-async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed: bool) -> None:
+async def retry(pool: Pool, message: Message, why: str, delay: float, *, counts_as_failure: bool) -> None:
     """End an attempt and send the message of the next one, `delay` seconds from now. Raises StaleAttemptError.
 
-    `why`: the entry of the task's log. `failed`: whether the attempt counts towards MAX_FAILURES.
+    `why`: the entry of the task's log. `counts_as_failure`: towards MAX_FAILURES.
     """
     async with pool.acquire() as connection, connection.transaction():
-        attempt = await connection.fetchval(RETRY, message.task, message.attempt, storable(why), failed, delay)
+        ids = msgspec.structs.astuple(message)
+        attempt = await connection.fetchval(RETRY, *ids, storable(why), counts_as_failure, delay)
         if attempt is None:
             raise StaleAttemptError(message)
         await send(connection, [Message(message.task, attempt)], delay)

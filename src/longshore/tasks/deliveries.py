@@ -170,7 +170,7 @@ select chain_id from before
 """
 
 # One that is due again has the number of its last attempt, which has ended, until the next one is sent.
-NEWEST = f"""
+CURRENT = f"""
 select d.task_id, d.run, d.number, d.attempt
 from longshore.run_deliveries d
 where d.task_id = any($1::bigint[]) and {DELIVERY_SENT}
@@ -281,6 +281,6 @@ async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *,
         await send_due_deliveries(connection, ChainId(chain))
 
 
-async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[DeliveryMessage]:
+async def current_attempts(pool: Pool, tasks: Sequence[TaskId]) -> set[DeliveryMessage]:
     """Return the newest attempts of the pending deliveries of tasks, as far as they are sent or running."""
-    return {DeliveryMessage(*row) for row in await pool.fetch(NEWEST, list(tasks))}
+    return {DeliveryMessage(*row) for row in await pool.fetch(CURRENT, list(tasks))}

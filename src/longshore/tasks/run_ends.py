@@ -255,7 +255,7 @@ async def retry_or_fail_lost(pool: Pool, message: Message) -> bool:
     if run is None:
         return False
     if run["failures"] + 1 < MAX_FAILURES:
-        await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, failed=True)
+        await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, counts_as_failure=True)
     else:
         await fail(pool, message, f"worker lost, given up after {MAX_FAILURES} failures")
     metrics.LOST.inc()

@@ -42,14 +42,6 @@ limit $1
 for update skip locked
 """
 
-DUE_ALONE = """
-select id from longshore.tasks
-where due_at <= now() and not paused and id <> all($2::bigint[])
-order by due_at
-limit $1
-for update skip locked
-"""
-
 # $2, $3: the data interval of each run. A run that is late because the run before had not ended counts as waiting from
 # that end.
 PARK = """
@@ -192,7 +184,7 @@ async def send_due(pool: Pool, tried_alone: list[TaskId]) -> int:
     except Exception as error:
         if is_transient(error):
             raise
-    tasks = [TaskId(row["id"]) for row in await pool.fetch(DUE_ALONE, BATCH, tried_alone)]
+    tasks = [TaskId(row["task"]) for row in await pool.fetch(DUE, BATCH, None, tried_alone)]
     for task in tasks:
         with isolated("due task not sent", task=task):
             await _send_due(pool, task, [])

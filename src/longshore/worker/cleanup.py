@@ -101,14 +101,8 @@ class Cleanup:
             raise self._first_error
         total = results + tasks + files
         return RunResult(
-            result="",
-            location=None,
             total=total,
             success=total,
-            size=0,
-            sha256=None,
-            snapshot_at=None,
-            manifest=None,
             note=f"removed {results} expired results, {tasks} old tasks, {files} files that nothing named",
         )
 

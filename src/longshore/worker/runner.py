@@ -128,7 +128,7 @@ class Runner:
             raise
         except StoppedError:  # another worker takes over at once
             why = f"attempt {attempt.number} was interrupted: its worker is shutting down"
-            await retry_until_available(attempts.retry, self._pool, message, why, 0, failed=False)
+            await retry_until_available(attempts.retry, self._pool, message, why, 0, counts_as_failure=False)
             log.info("run handed back")
         except (Exception, SystemExit) as error:  # an action that calls sys.exit must not end the worker
             await self._failed(attempt, error)
@@ -173,7 +173,7 @@ class Runner:
             pause = ATTEMPT_PAUSES_SECONDS[attempt.failures]
             log.warning("attempt failed", reason=reason, again_in=pause)
             why = f"attempt {attempt.number} failed: {reason}; the next one begins in {pause:.0f} s"
-            await retry_until_available(attempts.retry, self._pool, attempt.message, why, pause, failed=True)
+            await retry_until_available(attempts.retry, self._pool, attempt.message, why, pause, counts_as_failure=True)
             metrics.RETRIES.labels(attempt.action).inc()
             return
         await retry_until_available(run_ends.fail, self._pool, attempt.message, f"failed: {reason}")

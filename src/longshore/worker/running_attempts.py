@@ -114,13 +114,14 @@ class RunningAttempts:
         checked = dict(self._cancellable)  # a copy, because work that begins meanwhile is not in the answer
         tasks = [message.task for message in checked.values()]
         try:
-            newest = {*await attempts.newest(self._pool, tasks), *await deliveries.newest(self._pool, tasks)}
+            of_runs = await attempts.current_attempts(self._pool, tasks)
+            current = {*of_runs, *await deliveries.current_attempts(self._pool, tasks)}
         except DATABASE_ERRORS as error:
             # Those that are outdated go on until the next check; what they write then is refused.
             log.warning("running attempts cannot be checked", error=str(error))
             return
         for task, message in checked.items():
-            if task in self._cancellable and message not in newest and task not in self._cancelled:
+            if task in self._cancellable and message not in current and task not in self._cancelled:
                 self._cancelled[task] = SupersededError
                 task.cancel()
 
