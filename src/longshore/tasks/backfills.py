@@ -21,6 +21,7 @@ from longshore.tasks.conditions import RUN_QUEUED
 from longshore.tasks.model import Backfill, ChainId, Interval, NewBackfill, TaskId
 from longshore.tasks.schedule import Schedule, preceding, times, utc_text
 from longshore.tasks.slots import fill_slots
+from longshore.tasks.withdrawal import WITHDRAW
 from longshore.validation import ValidationError, Violation
 
 MAX_RUNS = 1000
@@ -70,7 +71,10 @@ entry as (
 select number from task
 """
 
-# $2: the backfill; null: all of them. A queued run of an ended backfill is withdrawn; one that has begun goes on.
+# $3: the backfill; null: all of them.
+WITHDRAW_BACKFILL = f"{WITHDRAW} and t.origin = 'backfill' and ($3::integer is null or t.backfill = $3)"
+
+# $2: the backfill; null: all of them. A run that has begun goes on.
 END_BACKFILLS = f"""
 with ended as (
     update longshore.backfills b
@@ -79,10 +83,7 @@ with ended as (
     returning backfill
 ),
 before as (
-    select *, greatest(modified_at, now()) as at,
-           {RUN_QUEUED} and t.origin = 'backfill' and t.backfill in (select backfill from ended) as withdrawn
-    from longshore.tasks t
-    where t.id = $1 and exists (select from ended)
+    select *, greatest(modified_at, now()) as at from longshore.tasks where id = $1 and exists (select from ended)
 ),
 task as (
     update longshore.tasks t
@@ -90,13 +91,6 @@ task as (
             select min(b.backfill) from longshore.backfills b
             where b.task_id = $1 and {UNFINISHED} and b.backfill not in (select backfill from ended)
         ),
-        due_at = case when before.withdrawn then before.next_due_at else before.due_at end,
-        next_due_at = case when not before.withdrawn then before.next_due_at end,
-        parked = before.parked and not before.withdrawn,
-        attempt = before.attempt + before.withdrawn::int,
-        asked_by = case when not before.withdrawn then before.asked_by end,
-        attempt_began_at = case when before.withdrawn and before.next_due_at is null then before.at
-                                else before.attempt_began_at end,
         modified_at = before.at, revision = before.revision + 1,
         log_length = before.log_length + (select count(*) from ended)
     from before
@@ -156,11 +150,7 @@ limit $1
 # In a statement of its own, so that the snapshots of those after it show the backfills of the task as they are.
 LOCK = "select from longshore.tasks where id = $1 for update"
 
-GIVE_WAY = f"""
-update longshore.tasks t
-set due_at = t.next_due_at, next_due_at = null, parked = false, attempt = t.attempt + 1, asked_by = null
-where t.id = $1 and {OVERTAKEN}
-"""
+GIVE_WAY = f"{WITHDRAW} and {OVERTAKEN}"
 
 CHOOSE_NEXT = f"""
 update longshore.tasks t
@@ -239,6 +229,7 @@ async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: in
     The caller has locked the task. `by`: kind and id of the credential that asks. Returns False if there was none to
     end.
     """
+    await connection.execute(WITHDRAW_BACKFILL, task, None, backfill)
     if await connection.fetchval(END_BACKFILLS, task, backfill, by) is None:
         return False
     await fill_slots(connection, chain)
@@ -263,6 +254,8 @@ async def send_next(pool: Pool) -> None:
     for row in await pool.fetch(WAITING, BATCH):
         with isolated("run of a backfill not queued", task=row["id"]):
             async with pool.acquire() as connection, connection.transaction():
-                for statement in (LOCK, GIVE_WAY, CHOOSE_NEXT, PARK):
-                    await connection.execute(statement, row["id"])
+                await connection.execute(LOCK, row["id"])
+                await connection.execute(GIVE_WAY, row["id"], None)
+                await connection.execute(CHOOSE_NEXT, row["id"])
+                await connection.execute(PARK, row["id"])
                 await fill_slots(connection, ChainId(row["chain_id"]))

@@ -1,4 +1,4 @@
-"""Pause and resume of a schedule. Each is one statement, with its log entry.
+"""Pause and resume of a schedule, with their log entries.
 
 A paused task keeps its due time; the scheduler passes it over until the task is resumed. Runs that a client asks for
 with `execute` belong to no schedule and run as usual. Backfills pause with their task.
@@ -10,44 +10,29 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
-from longshore.tasks.conditions import RUN_QUEUED
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import Schedule, decode, following
 from longshore.tasks.slots import fill_slots
+from longshore.tasks.withdrawal import WITHDRAW
 
 CatchUp = Literal["one", "none", "all"]
 
-# A queued run of the schedule is due again, and one of a backfill waits; its message finds itself outdated.
-# $3: the first time after the schedule's newest run; null if it cannot be computed. A queued run may stand for several
-# times, each of which `resume` may give a run of its own.
-PAUSE = f"""
-with before as (
-    select *, greatest(modified_at, now()) as at,
-           {RUN_QUEUED} and t.origin <> 'execute' as withdrawn
-    from longshore.tasks t
-    where t.id = $1 and not t.paused
-),
-task as (
-    update longshore.tasks t
-    set paused = true,
-        due_at = case when not before.withdrawn then before.due_at
-                      when before.origin = 'schedule' then least($3, before.interval_end)
-                      else before.next_due_at end,
-        next_due_at = null,
-        parked = before.parked and not before.withdrawn,
-        attempt = before.attempt + before.withdrawn::int,
-        asked_by = case when not before.withdrawn then before.asked_by end,
-        attempt_began_at = case when before.withdrawn and before.origin = 'backfill' and before.next_due_at is null
-                                then before.at else before.attempt_began_at end,
-        modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
-    from before
-    where t.id = before.id
+PAUSE = """
+with task as (
+    update longshore.tasks
+    set paused = true, modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
+    where id = $1 and not paused
+    returning id, log_length, modified_at
 )
 insert into longshore.task_logs (task_id, seq, at, msg)
-select id, log_length, at, $2 from before
+select id, log_length - 1, modified_at, $2 from task
 returning task_id
 """
+
+# $2: the first time after the schedule's newest run; null if it cannot be computed. A queued run may stand for several
+# times, each of which `resume` may give a run of its own.
+WITHDRAW_PLANNED = f"{WITHDRAW} and t.origin <> 'execute'"
 
 RESUME = """
 with task as (
@@ -74,8 +59,9 @@ async def pause(connection: Connection, chain: ChainId, task: TaskId, locked: Ed
         due = following(schedule, locked.schedule_cursor)
     except Exception:  # stored by another version, or where another tzdata is installed
         due = None
-    if await connection.fetchval(PAUSE, task, f"paused by {by}", due) is None:
+    if await connection.fetchval(PAUSE, task, f"paused by {by}") is None:
         return False
+    await connection.execute(WITHDRAW_PLANNED, task, due)
     await fill_slots(connection, chain)
     return True
 
