@@ -30,7 +30,6 @@ from hypothesis.stateful import (
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts
 from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts, new_deliveries
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles

@@ -59,8 +59,8 @@ values ($1, '', 'export', '{}', '{}', '', 'ERROR', 1, 3) returning id
 """
 UNDELIVERED_RUN = """
 insert into longshore.runs (task_id, run, state, first_attempt, attempt, began_at, attempt_began_at, progress_at,
-                            watermark_to, acknowledged)
-values ($1, 1, 'ERROR', 1, 1, now(), now(), now(), '1', $2)
+                            result, watermark_to, acknowledged)
+values ($1, 1, 'ERROR', 1, 1, now(), now(), now(), 'a.csv', '1', $2)
 """
 AGAIN = """
 insert into longshore.run_deliveries (task_id, run, number, round, chain_id, destination, place, entry)

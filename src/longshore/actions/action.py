@@ -5,13 +5,13 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from threading import Event
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from longshore.actions.secret_fields import with_secrets
 from longshore.database.connect import Pool
+from longshore.database.retry import ignore_outage, retry_until_available
 from longshore.errors import LongshoreError
 from longshore.results.open import open_result
 from longshore.results.store import AttemptFiles, Store, Writable
@@ -66,27 +66,28 @@ class Context(Generic[T]):
         self.attempt = attempt.number
         """Number of the attempt within the run, from 1."""
         self.target = target
-        self.outcome = RunResult("", None, 0, 0, 0, None, None, None)
+        self.outcome = RunResult()
         self._attempt = attempt
         self._pool = pool
         self._store = store
-        self._cancelled = Event()
+        self._running = asyncio.current_task()
+        self._has_ended = False
 
     @property
     def cancelled(self) -> bool:
-        """Return whether the attempt was cancelled. For any thread."""
-        return self._cancelled.is_set()
+        """Return whether the attempt was cancelled, or has ended. For any thread."""
+        return self._has_ended or (self._running is not None and self._running.cancelling() > 0)
 
     async def log(self, message: str) -> None:
-        """Add an entry to the task's log."""
-        await attempts.note(self._pool, self._attempt.message, message)
+        """Add an entry to the task's log, however long the service's database is away."""
+        await retry_until_available(attempts.note, self._pool, self._attempt.message, message)
 
     async def progress(self, done: int, expected: int | None = None) -> None:
         """Report how many items are done, and how many are expected. Call it once a second at most."""
         self.outcome = msgspec.structs.replace(self.outcome, total=done, success=done)
-        await attempts.report(
-            self._pool, self._attempt.message, done, self.outcome.size, expected, exact=expected is not None
-        )
+        message, is_exact = self._attempt.message, expected is not None
+        with ignore_outage("progress not reported", task=self.task):
+            await attempts.report(self._pool, message, done, self.outcome.size, expected, exact=is_exact)
 
     @contextlib.asynccontextmanager
     async def result(self, name: str) -> AsyncIterator[ResultWriter]:
@@ -105,9 +106,9 @@ class Context(Generic[T]):
             self.outcome, result=name, location=location, size=writer.size, sha256=writer.digest()
         )
 
-    def cancel(self) -> None:
-        """Set `cancelled`."""
-        self._cancelled.set()
+    def end(self) -> None:
+        """Set `cancelled`, for threads that still run."""
+        self._has_ended = True
 
 
 def no_violations(_target: Any, _chain: int) -> list[Violation]:
@@ -161,7 +162,6 @@ class PluggedAction:
         await asyncio.to_thread(self._store.remove_abandoned, AttemptFiles.of(attempt), kept)
         try:
             await self._action.run(context)
-        except asyncio.CancelledError:
-            context.cancel()
-            raise
+        finally:
+            context.end()
         return context.outcome

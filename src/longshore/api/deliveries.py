@@ -21,7 +21,6 @@ from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.exports.target import ExportTarget, decode_definition
 from longshore.exports.target.deliver import BUNDLE, RunFacts, new_deliveries
-from longshore.exports.target.deliver import BUNDLE, RunFacts
 from longshore.tasks import delivery_queries, delivery_requests, idempotency
 from longshore.tasks.delivery_queries import RunDelivery
 from longshore.tasks.delivery_requests import DeliverableRun
