@@ -288,5 +288,5 @@ def test_the_figures_are_those_of_the_database(service: Longshore, told: str) ->
     assert told_as('longshore_rows_total{action="export"}') >= 1
     assert told_as("longshore_queue_wait_seconds_count") >= 1
     assert service.sql("select count(*) from longshore.tasks where state = 'DONE'")[0][0] >= told_as(
-        'longshore_tasks{chain_class="retailer",state="DONE"}'
+        'longshore_tasks{chain_class="chain",state="DONE"}'
     )

@@ -48,7 +48,7 @@ select r.reads, t.state as task_state, t.due_at, t.paused, t.attempt_began_at is
                  and (o.priority > q.priority or (o.priority = q.priority and o.id <= q.id))
                limit 10000
            ) before
-       ) end as place
+       ) end as position
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run
 left join longshore.pgqueuer q on q.dedupe_key = t.id || ':' || t.attempt and q.status in ('queued', 'picked')
@@ -86,7 +86,8 @@ class NewestRun(msgspec.Struct, frozen=True):
     now: datetime
     delivered_at: datetime | None
     """When the message is delivered, if that is later."""
-    place: int | None
+    position: int | None
+    """In the queue of due runs."""
 
 
 async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: float) -> tuple[Progress, list[Read]]:
@@ -119,7 +120,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
         percent=_rounded(percent),
         seconds_left=None if newest.delivering else _rounded(left),
         heartbeat_age=None if age is None else _rounded(max(0.0, age)),
-        queue_place=newest.place,
+        queue_place=newest.position,
         phase=_phase(newest),
         paused=newest.paused,
         next=_next(newest, heartbeat_timeout),

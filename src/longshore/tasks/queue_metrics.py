@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 5.0  # of each statement
 
 # Chain 0 holds the tasks of the service itself.
 BY_STATE = """
-select state, case when chain_id = 0 then 'service' else 'retailer' end as chain_class, count(*) as tasks
+select state, case when chain_id = 0 then 'service' else 'chain' end as chain_class, count(*) as tasks
 from longshore.tasks
 group by 1, 2
 """

@@ -53,18 +53,18 @@ select id, chain_id as chain from longshore.tasks t where {OVER} order by modifi
 
 DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"
 
-# Places whose files are in use: those of a result, those that the newest attempt of a task writes, and key lists, of
+# Files that are in use: those of a result, those that the newest attempt of a task writes, and key lists, of
 # which the task's next attempt removes what no watermark names. $3: the prefixes of their locations, which end in '/';
 # '0' is the next character, so that each is a range of the index of locations.
 IN_USE = """
-select place.number
-from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as place (task, attempt, prefix, number)
-join longshore.tasks t on t.id = place.task
-where place.attempt is null
-   or (t.state = 'INPROGRESS' and t.attempt = place.attempt)
+select files.number
+from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as files (task, attempt, prefix, number)
+join longshore.tasks t on t.id = files.task
+where files.attempt is null
+   or (t.state = 'INPROGRESS' and t.attempt = files.attempt)
    or exists (
        select from longshore.runs r
-       where r.location >= place.prefix collate "C" and r.location < (left(place.prefix, -1) || '0') collate "C"
+       where r.location >= files.prefix collate "C" and r.location < (left(files.prefix, -1) || '0') collate "C"
    )
 """
 
@@ -78,13 +78,13 @@ class ExpiredResult(msgspec.Struct, frozen=True):
 
 
 class StoredFiles(msgspec.Struct, frozen=True):
-    """A place in a store where files of a task lie."""
+    """Files of a task in a store: those of one attempt, or its key lists."""
 
     task: TaskId
     attempt: int | None
-    """The attempt that wrote them; None for key lists, which are of the task."""
+    """The attempt that wrote them; None for key lists."""
     prefix: str
-    """Of the locations of its files, with a slash at the end."""
+    """Of their locations, with a slash at the end."""
 
 
 class OldTask(msgspec.Struct, frozen=True):
@@ -117,8 +117,8 @@ async def delete_old(pool: Pool, age: timedelta, task: OldTask) -> bool:
     return await pool.fetchval(DELETE, age, task.id) is not None
 
 
-async def places_in_use(pool: Pool, places: Sequence[StoredFiles]) -> set[StoredFiles]:
-    """Return those of the places in a store whose files a task needs."""
-    tasks, attempts = [place.task for place in places], [place.attempt for place in places]
-    rows = await pool.fetch(IN_USE, tasks, attempts, [place.prefix for place in places])
-    return {places[row["number"] - 1] for row in rows}
+async def files_in_use(pool: Pool, files: Sequence[StoredFiles]) -> set[StoredFiles]:
+    """Return those of the files in a store that a task needs."""
+    tasks, attempts = [each.task for each in files], [each.attempt for each in files]
+    rows = await pool.fetch(IN_USE, tasks, attempts, [each.prefix for each in files])
+    return {files[row["number"] - 1] for row in rows}

@@ -139,14 +139,14 @@ class Cleanup:
         found = await asyncio.to_thread(self._store.attempts, before)
         for start in range(0, len(found), BATCH):
             some = found[start : start + BATCH]
-            used = await retention.places_in_use(self._pool, [_stored_files(place) for place in some])
-            for place in some:
-                if _stored_files(place) not in used:
-                    removed += bool(await self._isolated(self._remove_place, place))
+            used = await retention.files_in_use(self._pool, [_stored(files) for files in some])
+            for files in some:
+                if _stored(files) not in used:
+                    removed += bool(await self._isolated(self._remove_files, files))
         return removed
 
-    async def _remove_place(self, place: AttemptFiles) -> bool:
-        await asyncio.to_thread(self._store.remove_attempt, place)
+    async def _remove_files(self, files: AttemptFiles) -> bool:
+        await asyncio.to_thread(self._store.remove_attempt, files)
         return True
 
     async def _step(self, step: Callable[[], Awaitable[int]]) -> int:
@@ -173,5 +173,5 @@ class Cleanup:
             return None
 
 
-def _stored_files(place: AttemptFiles) -> StoredFiles:
-    return StoredFiles(place.task, None if place.attempt == ALL_ATTEMPTS else place.attempt, place.prefix)
+def _stored(files: AttemptFiles) -> StoredFiles:
+    return StoredFiles(files.task, None if files.attempt == ALL_ATTEMPTS else files.attempt, files.prefix)
