@@ -65,13 +65,13 @@ class Known(msgspec.Struct):
 
     id: int
     state: str = "READY"
-    waits: bool = True
+    has_run_to_come: bool = True
     """Whether a run of it is still to begin."""
     queued: bool = True
     """Whether that run begins as soon as there is room for it."""
-    executed: bool = False
+    is_execute: bool = False
     """Whether that run is of an `execute`, which others join."""
-    planned: bool = False
+    is_due_later: bool = False
     """Whether its trigger names a time to come: what runs before that time leaves the planned run as it is."""
     begun: Attempt | None = None
     delivered: bool = False
@@ -80,9 +80,9 @@ class Known(msgspec.Struct):
     """States of the newest deliveries of its newest run, one for each place."""
     arrived: set[int] = set()
     """The places that the run has reached at some time."""
-    round: list[int] = []
-    """The places that were asked for last; `again`: after the run had ended."""
-    again: bool = False
+    asked_places: list[int] = []
+    """The places that were asked for last; `asked_again`: after the run had ended."""
+    asked_again: bool = False
     stored: str | None = None
     """Where the result of its newest run is, whatever became of its deliveries."""
     run_failed: bool = False
@@ -165,7 +165,7 @@ class Life(RuleBasedStateMachine):
             body["target"]["deliver"] = [{"destination": place.name} for place in self.places]
         answer = self.client.post("/tasks", json=body)
         assert answer.status_code == 201, answer.text
-        task = Known(id=answer.json()["id"], planned=later, queued=not later, delivered=delivered)
+        task = Known(id=answer.json()["id"], is_due_later=later, queued=not later, delivered=delivered)
         self.known.append(task)
         return task
 
@@ -198,10 +198,10 @@ class Life(RuleBasedStateMachine):
             task.arrived.add(number)
         if task.delivering:
             return
-        is_good = all(task.deliveries[each] == "delivered" for each in task.round)
-        if not task.again:
+        is_good = all(task.deliveries[each] == "delivered" for each in task.asked_places)
+        if not task.asked_again:
             task.becomes("DONE" if is_good else "ERROR")
-            task.waits, task.run_failed = task.planned, not is_good
+            task.has_run_to_come, task.run_failed = task.is_due_later, not is_good
         elif is_good and task.run_failed:
             task.becomes("DONE")
             task.run_failed = False
@@ -237,17 +237,17 @@ class Life(RuleBasedStateMachine):
         expected = refused if not task.delivered or task.stored is None or task.delivering else 202
         assert answer.status_code == expected, answer.text
         if answer.status_code == 202:
-            task.round = [each for each in range(PLACES) if each not in task.arrived] or list(range(PLACES))
-            task.again = True
-            for each in task.round:
+            task.asked_places = [each for each in range(PLACES) if each not in task.arrived] or list(range(PLACES))
+            task.asked_again = True
+            for each in task.asked_places:
                 task.deliveries[each] = "pending"
 
     @rule(task=tasks)
     def execute(self, task: Known) -> None:
         answer = self.client.post(f"/tasks/{task.id}/execute", headers={"Prefer": "respond-async"})
         assert answer.status_code == (409 if task.state == "INPROGRESS" else 202), answer.text
-        if task.state != "INPROGRESS" and not task.executed:
-            task.waits = task.queued = task.executed = True
+        if task.state != "INPROGRESS" and not task.is_execute:
+            task.has_run_to_come = task.queued = task.is_execute = True
             self._must_differ(task)
 
     @rule(task=tasks)
@@ -255,17 +255,17 @@ class Life(RuleBasedStateMachine):
         self._begin(task)
 
     def _begin(self, task: Known) -> None:
-        if task.waits and task.delivering:
+        if task.has_run_to_come and task.delivering:
             return  # the model knows the deliveries of the newest run alone
         begun = self.do(attempts.begin(self.pool, self._newest(task)))
-        assert (begun is not None) == task.waits
+        assert (begun is not None) == task.has_run_to_come
         if begun is None:
             return
         if task.state != "INPROGRESS":
             task.becomes("INPROGRESS")
             task.failures = 0
             task.deliveries, task.stored, task.run_failed = [], None, False
-        task.waits = task.queued = task.executed = False
+        task.has_run_to_come = task.queued = task.is_execute = False
         task.begun, task.result = begun, None
 
     @precondition(lambda self: self.begun())
@@ -286,7 +286,8 @@ class Life(RuleBasedStateMachine):
         task.stored = location
         self._ended(task)
         if task.delivered:
-            task.waits, task.again, task.round, task.arrived = False, False, list(range(PLACES)), set()
+            task.has_run_to_come = task.asked_again = False
+            task.asked_places, task.arrived = list(range(PLACES)), set()
             task.deliveries = ["pending"] * PLACES
         else:
             task.becomes("DONE")
@@ -313,7 +314,7 @@ class Life(RuleBasedStateMachine):
         if given_up:
             task.becomes("ERROR")
         self._ended(task)
-        task.waits, task.queued = task.planned or not given_up, not given_up
+        task.has_run_to_come, task.queued = task.is_due_later or not given_up, not given_up
 
     @precondition(lambda self: self.old)
     @rule(data=st.data())
@@ -335,14 +336,14 @@ class Life(RuleBasedStateMachine):
     def cancel(self, task: Known) -> None:
         answer = self.client.post(f"/tasks/{task.id}/cancel")
         ends = task.state in ("READY", "INPROGRESS")
-        assert answer.status_code == (200 if ends or task.waits or task.delivering else 409), answer.text
+        assert answer.status_code == (200 if ends or task.has_run_to_come or task.delivering else 409), answer.text
         if ends:
             task.becomes("ERROR")
             task.run_failed = task.delivering
         task.deliveries = ["cancelled" if each == "pending" else each for each in task.deliveries]
         if task.begun is not None:
             self._ended(task)
-        task.waits = task.queued = task.executed = task.planned = False
+        task.has_run_to_come = task.queued = task.is_execute = task.is_due_later = False
 
     @rule(task=tasks)
     def change(self, task: Known) -> None:
@@ -360,10 +361,10 @@ class Life(RuleBasedStateMachine):
         (cancelled,) = self.service.sql("select schedule_ended from longshore.tasks where id = $1", task.id)
         answer = self.client.patch(f"/tasks/{task.id}", json={"trigger": trigger})
         differs = before != trigger or cancelled["schedule_ended"]
-        is_in_the_way = task.state == "INPROGRESS" or (task.executed and not later)
+        is_in_the_way = task.state == "INPROGRESS" or (task.is_execute and not later)
         assert answer.status_code == (409 if is_in_the_way and differs else 200), answer.text
         if differs and not is_in_the_way:
-            task.waits, task.queued, task.executed, task.planned = True, not later, False, later
+            task.has_run_to_come, task.queued, task.is_execute, task.is_due_later = True, not later, False, later
             self._must_differ(task)
 
     @rule(task=tasks)
@@ -436,7 +437,7 @@ class Life(RuleBasedStateMachine):
     def _ended(self, task: Known) -> None:
         assert task.begun is not None
         self.old.append(task.begun.message)
-        task.begun, task.waits, task.queued = None, task.planned, False
+        task.begun, task.has_run_to_come, task.queued = None, task.is_due_later, False
 
 
 def outcome(location: str) -> RunResult:
