@@ -1,14 +1,19 @@
 """The states of shards, as statements change them."""
 
+import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from longshore.database.connect import Pool
+from longshore.exports import catalog
 from longshore.exports.shards import shard_rows
 from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
+from longshore.exports.shards.worker import ShardWorker
+from longshore.results.local import LocalStore
 from longshore.results.store import Piece
 from longshore.tasks import attempts
 from longshore.tasks.attempts import StaleAttemptError
@@ -60,5 +65,33 @@ def test_a_look_at_the_shards_fetches_the_result_of_the_next_one_alone(run: Any)
         results = {assembled: await shard_rows.current(pool, message, assembled, SILENCE) for assembled in (0, 1, 2)}
         found = {assembled: [bool(shard.result) for shard in shards] for assembled, shards in results.items()}
         assert found == {0: [False] * 3, 1: [False, True, False], 2: [False, False, True]}
+
+    run(test)
+
+
+def test_shard_that_the_shutdown_interrupts_counts_as_no_failure_though_closing_it_fails(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(pool: Pool) -> None:
+        begun = asyncio.Event()
+
+        async def write(*_: Any) -> SliceResult:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise OSError("closing failed")
+
+        monkeypatch.setattr(ShardWorker, "_write", write)
+        message = await cut(pool, 1)
+        unused: Any = None
+        worker = ShardWorker(pool, unused, catalog.load(), LocalStore(tmp_path), 0)
+        working = asyncio.create_task(worker.run(ShardMessage(message.task, message.attempt, 0)))
+        await begun.wait()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        rows = await pool.fetch("select state, failures, reason from longshore.shards")
+        assert [tuple(row) for row in rows] == [("WAITING", 0, "its worker was stopped")]
 
     run(test)
