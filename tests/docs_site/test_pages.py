@@ -4,8 +4,12 @@ import json
 import re
 from pathlib import Path
 
+from longshore.access import passwords, profile_tokens
 from longshore.api.openapi import document
+from longshore.exports import deliver_target
 from longshore.settings import Settings
+from longshore.sharing import profile
+from longshore.tasks import backfills
 from longshore.tasks.model import Progress
 from longshore.web import build
 
@@ -80,3 +84,16 @@ def test_task_and_segment_that_the_pages_print_are_the_examples_of_the_api() -> 
     for page, example in (("api.md", task), ("exports.md", segment)):
         (printed,) = re.findall(r"^```json\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
         assert json.loads(printed) == example, page
+
+
+def test_table_of_limits_has_those_of_the_code() -> None:
+    rows = table("api.md", "what | limit | answer beyond it")
+    template, path = deliver_target.MAX_TEMPLATE_CHARACTERS, deliver_target.MAX_PATH_BYTES
+    for row in (
+        f"| entries of `deliver` | {deliver_target.MAX_ENTRIES} |",
+        f"a path that it makes | {template} characters; {path:,} bytes |",
+        f"| password of a user | {passwords.MIN_LENGTH} to {passwords.MAX_LENGTH:,} characters |",
+        f"their `expires_in` | {profile_tokens.MAX_LIVE} that are valid; 1 minute to {profile.MAX_DAYS} days |",
+        f"| runs of a backfill | {backfills.MAX_RUNS:,} |",
+    ):
+        assert row in rows
