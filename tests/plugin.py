@@ -1,20 +1,21 @@
-"""The packages that pages of the documentation build, installed from the text of the page."""
+"""The packages of docs/extending.md, installed from the text of the page."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 
 
-def install(folder: Path, page: str) -> Path:
-    """Write the package of a page, install it below `folder`, and give the folder to put on the path of a process."""
+def install(folder: Path, section: str) -> Path:
+    """Install the package of a section below `folder`, and return the folder to put on the path of a process."""
     source, site = folder / "source", folder / "site"
     source.mkdir()
-    files = re.findall(r"^```text (\S+)\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
-    for name, text in files:
-        (source / name).write_text(text)
+    text = PAGE.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    files = re.findall(r"^```text (\S+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    for name, content in files:
+        (source / name).write_text(content)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--target", str(site), str(source)], check=True)
     return site

@@ -23,11 +23,11 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def plugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
-    """A service with the package of `docs/actions.md` installed."""
+    """A service with the package of `docs/extending.md` installed."""
     folder = tmp_path_factory.mktemp("plugged")
     with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
         patch.setenv(
-            "PYTHONPATH", os.pathsep.join([str(plugin.install(folder, "actions.md")), os.environ.get("PYTHONPATH", "")])
+            "PYTHONPATH", os.pathsep.join([str(plugin.install(folder, "An action")), os.environ.get("PYTHONPATH", "")])
         )
         longshore = Longshore(folder, url, outbound_allow="127.0.0.1")
         try:

@@ -1,4 +1,4 @@
-"""Kinds plug in: the package that `docs/destinations.md` builds, against rclone's WebDAV server."""
+"""Kinds plug in: the package that `docs/extending.md` builds, against rclone's WebDAV server."""
 
 import importlib
 import os
@@ -24,7 +24,7 @@ SECRET = {"password": "hunter2"}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plugin.install(tmp_path_factory.mktemp("plugin"), "destinations.md")
+    return plugin.install(tmp_path_factory.mktemp("plugin"), "A kind of destination")
 
 
 @pytest.fixture(scope="module")

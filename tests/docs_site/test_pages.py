@@ -6,7 +6,7 @@ from pathlib import Path
 
 from longshore.access import passwords, profile_tokens
 from longshore.api.openapi import document
-from longshore.exports import deliver_target
+from longshore.exports.target import deliver
 from longshore.settings import Settings
 from longshore.sharing import profile
 from longshore.tasks import backfills
@@ -88,9 +88,9 @@ def test_task_and_segment_that_the_pages_print_are_the_examples_of_the_api() -> 
 
 def test_table_of_limits_has_those_of_the_code() -> None:
     rows = table("api.md", "what | limit | answer beyond it")
-    template, path = deliver_target.MAX_TEMPLATE_CHARACTERS, deliver_target.MAX_PATH_BYTES
+    template, path = deliver.MAX_TEMPLATE_CHARACTERS, deliver.MAX_PATH_BYTES
     for row in (
-        f"| entries of `deliver` | {deliver_target.MAX_ENTRIES} |",
+        f"| entries of `deliver` | {deliver.MAX_ENTRIES} |",
         f"a path that it makes | {template} characters; {path:,} bytes |",
         f"| password of a user | {passwords.MIN_LENGTH} to {passwords.MAX_LENGTH:,} characters |",
         f"their `expires_in` | {profile_tokens.MAX_LIVE} that are valid; 1 minute to {profile.MAX_DAYS} days |",

@@ -1,4 +1,4 @@
-"""Actions: kinds of work of a task besides exporting. Packages add them by an entry point, see docs/actions.md.
+"""Actions: kinds of work of a task besides exporting. Packages add them by an entry point, see docs/extending.md.
 
     [project.entry-points."longshore.actions"]
     greet = "my_package:greet"

@@ -1,4 +1,4 @@
-"""Destinations: chains' own places for results. Packages add kinds by an entry point, see docs/destinations.md.
+"""Destinations: chains' own places for results. Packages add kinds by an entry point, see docs/extending.md.
 
     [project.entry-points."longshore.destinations"]
     webdav = "my_package:webdav"

@@ -1,7 +1,7 @@
 """The file formats. A new one is a module for its writer, one for its reader, and a line in FORMATS.
 
 Tests name what must know it beside that: `results.media_types` by its extension, and `client.api_types`, as the client
-knows the HTTP contract alone. "A new format" in CONTRIBUTING.md has the steps.
+knows the HTTP contract alone. docs/extending.md has the steps.
 """
 
 from functools import cache
