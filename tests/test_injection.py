@@ -15,7 +15,7 @@ import pytest
 from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.exports import catalog, formats
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
-from longshore.exports.ranges import source_of
+from longshore.exports.ranges import row_query
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import Interval
 from tests.service import Longshore
@@ -209,7 +209,7 @@ async def copies(url: str) -> None:
             assert check_fields(chosen, index, "") == []
             columns = await columns_of(connection, index, chosen)
             segment = msgspec.convert(segment_of(rule(operator="is_not", value=value)), Segment)
-            source = await source_of(connection, index, CHAIN, segment, Interval(None, datetime.now(UTC)))
+            source = await row_query(connection, index, CHAIN, segment, Interval(None, datetime.now(UTC)))
             for format in ("csv", "jsonl"):
                 rows = await copied(connection, format, columns, source)
                 assert {tuple(row.values()) for row in rows} == expected, (shown, format)

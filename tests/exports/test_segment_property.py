@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from longshore.database.connect import connect
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.ranges import source_of
+from longshore.exports.ranges import row_query
 from longshore.exports.segments.operators import DATE_OPERATORS, MAX_AMOUNTS, OPERATORS, WINDOWS
 from longshore.exports.segments.rules import Segment, check_rules, is_zone
 from tests.debian_postgres import DebianPostgres
@@ -140,7 +140,7 @@ class Table:
         return self.runner.run(self._taken(checked))
 
     async def _taken(self, segment: Segment) -> tuple[list[int], list[int]]:
-        source = await source_of(self.connection, INDEX, CHAIN, segment, INTERVAL)
+        source = await row_query(self.connection, INDEX, CHAIN, segment, INTERVAL)
         query = f"select id {source.sql} order by id"
         fetched = [row["id"] for row in await self.connection.fetch(query, *source.values)]
         copied = bytearray()

@@ -13,7 +13,7 @@ import pytest
 
 from longshore.exports import catalog
 from longshore.exports.catalog import Index
-from longshore.exports.ranges import source_of
+from longshore.exports.ranges import row_query
 from longshore.exports.segments import rules as segment
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.tasks.model import Interval
@@ -44,7 +44,7 @@ def selected(url: str, index: Index, chosen: Segment) -> set[int]:
         connection = await asyncpg.connect(url)
         try:
             chain = CHAIN if index is WALLET else own_data.CHAIN
-            source = await source_of(connection, index, chain, chosen, Interval(None, BEGAN))
+            source = await row_query(connection, index, chain, chosen, Interval(None, BEGAN))
             return {row["id"] for row in await connection.fetch(f"select id {source.sql}", *source.values)}
         finally:
             await connection.close()

@@ -19,7 +19,7 @@ from longshore.exports.copy import BLOCK_BYTES
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.json import object_of
-from longshore.exports.ranges import RowQuery, explain, nodes, source_of
+from longshore.exports.ranges import RowQuery, explain, nodes, row_query
 from longshore.exports.segments.date_spans import interval_times, zone_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.snapshot import refuse_outdated
@@ -83,7 +83,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
         await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_SECONDS * 1000:.0f}")
         await row_security.restrict(connection, index, chain)
         columns = await columns_of(connection, index, chosen)
-        source = await source_of(connection, index, chain, segment, interval)
+        source = await row_query(connection, index, chain, segment, interval)
         plan = await explain(connection, f"select 1 {source.sql}", source.values)
         await refuse_outdated(connection)
         rows = await _count(connection, source)

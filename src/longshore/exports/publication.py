@@ -56,7 +56,7 @@ def _increment(job: ExportJob) -> Increment | None:
     on_ack = query.request.target.incremental == "on_ack"
     if job.changes is not None:
         return Increment(job.changes.before, job.changes.watermark, on_ack)
-    return None if query.bounds is None else Increment(query.bounds.start, query.bounds.end, on_ack)
+    return None if query.bounds is None else Increment(query.request.start, query.bounds.end, on_ack)
 
 
 def _manifest(job: ExportJob, done: Sequence[WrittenIndex]) -> Manifest | FilesManifest:

@@ -16,7 +16,7 @@ from longshore.exports.increments import change_query, transactions
 from longshore.exports.increments.change_query import ChangeQuery, CopyDefinition
 from longshore.exports.increments.keys import key_of
 from longshore.exports.increments.transactions import Bounds
-from longshore.exports.ranges import RowQuery, source_of
+from longshore.exports.ranges import RowQuery, row_query
 from longshore.exports.segments.rules import Segment
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.target import IndexTarget
@@ -76,7 +76,7 @@ async def prepare(connection: Connection, index: Index, request: ExportRequest) 
     """
     await row_security.restrict(connection, index, request.chain)
     target = request.target
-    source = await source_of(connection, index, request.chain, request.segment, request.interval)
+    source = await row_query(connection, index, request.chain, request.segment, request.interval)
     columns = await columns_of(connection, index, choices(target.fields, index))
     bounds = changed = None
     if target.deletes:

@@ -83,7 +83,7 @@ class RowQuery(msgspec.Struct, frozen=True):
         return RowQuery(f"{self.sql} and ({condition.sql})", self.values + condition.values)
 
 
-async def source_of(
+async def row_query(
     connection: Connection, index: Index, chain: int, segment: Segment | None, interval: Interval
 ) -> RowQuery:
     """Return the rows of a chain that a segment takes in a data interval.

@@ -103,10 +103,9 @@ class Watermark(msgspec.Struct, frozen=True):
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """The condition that the rows of an increment meet, and the watermarks at its ends."""
+    """The condition that the rows of an increment meet, and the watermark at its end."""
 
     condition: Condition
-    start: str | None
     end: str
 
 
@@ -175,7 +174,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
         if here.next_xid > now.xid:
             log.info("increment ends at an open transaction", transactions=here.next_xid - now.xid)
     written = condition(start_watermark, end_watermark, here.next_xid, first)
-    return Bounds(written, start, msgspec.json.encode(end_watermark).decode())
+    return Bounds(written, msgspec.json.encode(end_watermark).decode())
 
 
 async def position(connection: Connection, index: Index) -> Position:
