@@ -15,7 +15,7 @@ import pytest
 from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.exports import catalog, formats
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
-from longshore.exports.ranges import row_query
+from longshore.exports.row_query import row_query
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import Interval
 from tests.service import Longshore

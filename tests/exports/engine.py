@@ -10,7 +10,8 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import CopyResult, RowSource, copy_rows
 from longshore.exports.formats import Compression, FileSpec, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.ranges import Plan, RowQuery, clauses, plan
+from longshore.exports.ranges import Plan, clauses, plan
+from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
 from longshore.results.local import LocalStore

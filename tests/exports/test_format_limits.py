@@ -26,7 +26,7 @@ from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.formats.format import RowKey
 from longshore.exports.formats.records import Records
 from longshore.exports.query import row_key
-from longshore.exports.ranges import RowQuery
+from longshore.exports.row_query import RowQuery
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.exports.segments.sql import condition
 from longshore.tasks.model import Interval

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from longshore.exports.catalog import Field, FieldType, Index
-from longshore.exports.ranges import reads_elsewhere
+from longshore.exports.query_plans import reads_elsewhere
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 

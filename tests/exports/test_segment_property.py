@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from longshore.database.connect import connect
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.ranges import row_query
+from longshore.exports.row_query import row_query
 from longshore.exports.segments.operators import DATE_OPERATORS, MAX_AMOUNTS, OPERATORS, WINDOWS
 from longshore.exports.segments.rules import Segment, check_rules, is_zone
 from tests.debian_postgres import DebianPostgres

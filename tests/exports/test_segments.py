@@ -13,7 +13,7 @@ import pytest
 
 from longshore.exports import catalog
 from longshore.exports.catalog import Index
-from longshore.exports.ranges import row_query
+from longshore.exports.row_query import row_query
 from longshore.exports.segments import rules as segment
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.tasks.model import Interval

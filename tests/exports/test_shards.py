@@ -15,7 +15,8 @@ import zstandard
 from longshore.database.connect import open_pool
 from longshore.exports.catalog import FieldType
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.ranges import RowQuery, clauses, plan, ranges_of_slices
+from longshore.exports.ranges import clauses, plan, ranges_of_slices
+from longshore.exports.row_query import RowQuery
 from longshore.exports.verify import verify
 from tests.exports.engine import index_over
 from tests.service import CHAIN, Longshore, database_in, downloaded, export_body, exported, in_own_loop

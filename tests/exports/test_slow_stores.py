@@ -12,7 +12,7 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.ranges import RowQuery
+from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
 from tests.exports.engine import CHAIN, ignore, index_over

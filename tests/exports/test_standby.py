@@ -25,7 +25,7 @@ from longshore.exports.columns import columns_of
 from longshore.exports.increments import change_query
 from longshore.exports.increments.change_query import CopyDefinition, KeyList
 from longshore.exports.increments.keys import key_of
-from longshore.exports.ranges import RowQuery
+from longshore.exports.row_query import RowQuery
 from longshore.exports.snapshot import EXPORT_SESSION, ExportedSnapshot, SourceConnections, export_snapshot
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken

@@ -13,7 +13,8 @@ from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.ranges import RowQuery, clauses, plan
+from longshore.exports.ranges import clauses, plan
+from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import SourceConnections
 from longshore.results.local import LocalStore

@@ -12,7 +12,7 @@ from longshore.errors import first_line
 from longshore.exports import search_path
 from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
-from longshore.exports.ranges import explain, is_one_statement, nodes
+from longshore.exports.query_plans import explain, is_one_statement, nodes
 from longshore.exports.row_security import SEARCH_PATH
 from longshore.findings import Finding
 from longshore.validation import in_json, suggestion

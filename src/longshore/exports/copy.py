@@ -15,7 +15,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.formats import Format
-from longshore.exports.ranges import RowQuery
+from longshore.exports.row_query import RowQuery
 from longshore.exports.snapshot import SourceConnections, keep_alive, keep_alive_if_possible, lock_tables
 from longshore.exports.source_limits import Pace
 from longshore.telemetry import tracing

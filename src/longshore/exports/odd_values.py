@@ -8,7 +8,7 @@ from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats.format import RowKey
 from longshore.exports.formats.nested import Nested
-from longshore.exports.ranges import RowQuery
+from longshore.exports.row_query import RowQuery
 from longshore.validation import shortened
 
 

@@ -19,7 +19,8 @@ from longshore.exports.copy import BLOCK_BYTES
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.json import object_of
-from longshore.exports.ranges import RowQuery, explain, nodes, row_query
+from longshore.exports.query_plans import explain, nodes
+from longshore.exports.row_query import RowQuery, row_query
 from longshore.exports.segments.date_spans import interval_times, zone_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.snapshot import refuse_outdated

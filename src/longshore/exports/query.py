@@ -16,7 +16,7 @@ from longshore.exports.increments import change_query, transactions
 from longshore.exports.increments.change_query import ChangeQuery, CopyDefinition
 from longshore.exports.increments.keys import key_of
 from longshore.exports.increments.transactions import Bounds
-from longshore.exports.ranges import RowQuery, row_query
+from longshore.exports.row_query import RowQuery, row_query
 from longshore.exports.segments.rules import Segment
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.target import IndexTarget

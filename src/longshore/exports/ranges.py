@@ -3,30 +3,25 @@
 Where PostgreSQL would read the whole table, a range is one of blocks; where it would use an index, one of the index's
 time column. The cut, and so the file, depends on the data alone and not on how many connections read it.
 
-Several statements, on several connections, read the rows of one snapshot only if each of them sees the same rows. A
-query that reads a foreign table, asks for the time, or takes some rows of many stays one statement: `is_one_statement`.
+Several statements, on several connections, read the rows of one snapshot only if each of them sees the same rows: see
+`query_plans.is_one_statement`.
 """
 
-import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Index, quoted_identifier
-from longshore.exports.columns import columns_of
-from longshore.exports.segments.rules import Segment
-from longshore.exports.segments.sql import Condition, columns_read, condition
+from longshore.exports.query_plans import ASIDE, explain, is_one_statement
+from longshore.exports.row_query import RowQuery
 from longshore.exports.time_cuts import time_cuts
-from longshore.tasks.model import Interval
 
 RANGE_BLOCKS = 512  # of 8 KiB: 4 MiB of table
 RANGE_ROWS = 50_000  # expected in a range of time
 MAX_RANGES = 512
-ASIDE = ("InitPlan", "SubPlan")  # plans beside that of the rows, as for row-level security
 MAX_SLICES = 100  # so that each trial of a piece has 33 numbers of the 10,000 parts of an upload
 SPREAD = 8  # times as many slices of blocks as needed if a chain's rows lay all over the table
 CHEAP_COST = 2_000  # of the planner: some ten thousand rows of one scan, a hundredth of a second
@@ -42,61 +37,6 @@ where oid = $1::text::regclass
 MAY_READ = "select pg_catalog.has_column_privilege($1::text::regclass, $2::text, 'select')"
 
 TABLE_ROWS = "select greatest(reltuples, 0)::bigint from pg_catalog.pg_class where oid = $1::text::regclass"
-
-
-# A foreign server has a snapshot of its own for each connection; an extension's scan may read anything.
-FOREIGN = frozenset({"Foreign Scan", "Custom Scan"})
-# Nodes that may return other rows each time: some of many, a sample, or those of a function.
-CHOOSING = frozenset({"Limit", "Unique", "WindowAgg", "Sample Scan", "Function Scan", "Table Function Scan"})
-
-# Functions that may return other values in another session of the same snapshot: all that are volatile, those of the
-# current time, and the source's own that are not immutable, as these may read anything. EXPLAIN names the functions
-# that are called as such, but not those of operators and casts.
-CALLED = re.compile(r'(?:([\w$]+)|"((?:[^"]|"")+)")\(')
-# Views that were made before PostgreSQL 10 have `('now'::text)::date` where CURRENT_DATE was written.
-CURRENT_TIME = re.compile(
-    r"\b(?:CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\b"
-    r"|'[^']*\b(?:now|today|tomorrow|yesterday)\b[^']*'::(?:cstring|text|character varying|bpchar)\)*::(?:date|time)",
-    re.IGNORECASE,
-)
-UNSTABLE_FUNCTION = """
-select exists (
-    select from pg_catalog.pg_proc
-    where proname = any($1::text[])
-      and (
-          provolatile = 'v'
-          or oid >= 16384 and provolatile <> 'i'
-          or proname in ('now', 'transaction_timestamp', 'statement_timestamp', 'age')
-      )
-)
-"""
-
-
-class RowQuery(msgspec.Struct, frozen=True):
-    """Some rows of the source: a `from` clause with its conditions, and the values of its parameters."""
-
-    sql: str
-    values: tuple[Any, ...]
-
-    def where(self, condition: Condition) -> "RowQuery":
-        """Return the rows that meet a condition too, whose placeholders follow those of the source."""
-        return RowQuery(f"{self.sql} and ({condition.sql})", self.values + condition.values)
-
-
-async def row_query(
-    connection: Connection, index: Index, chain: int, segment: Segment | None, interval: Interval
-) -> RowQuery:
-    """Return the rows of a chain that a segment takes in a data interval.
-
-    Raises asyncpg.PostgresError where the source lacks a column of a rule.
-    """
-    # The chain is bound here and nowhere else: whatever a request asks for, its rows are those of its own chain.
-    source = RowQuery(index.from_clause, (chain,))
-    if segment is None:
-        return source
-    read = columns_read(segment)
-    columns = dict(zip(read, await columns_of(connection, index, [(name, name) for name in read]), strict=True))
-    return source.where(condition(segment, index, columns, interval, first=len(source.values) + 1))
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -207,55 +147,6 @@ async def _count(connection: Connection, source: RowQuery) -> int | None:
     if (await explain(connection, query, source.values))["Total Cost"] > CHEAP_COST:
         return None
     return int(await connection.fetchval(query, *source.values))
-
-
-async def explain(
-    connection: Connection, query: str, values: tuple[Any, ...], *, verbose: bool = False
-) -> dict[str, Any]:
-    """Return the topmost node of PostgreSQL's plan of a query. `verbose`: with the expressions of its output."""
-    options = "format json, verbose" if verbose else "format json"
-    # Not from the connection's cache of statements: PostgreSQL does not notice that a row type of one was dropped.
-    statement = await connection.prepare(f"explain ({options}) {query}")
-    plan: dict[str, Any] = json.loads(await statement.fetchval(*values))[0]["Plan"]
-    return plan
-
-
-async def is_one_statement(connection: Connection, plan: dict[str, Any]) -> bool:
-    """Return whether a query must stay one statement to read the rows of one snapshot. `plan`: verbose."""
-    if reads_elsewhere(plan):
-        return True
-    if any(node["Node Type"] in CHOOSING for node in nodes(plan, aside=False)):
-        return True
-    return await calls_unstable(connection, plan)
-
-
-def reads_elsewhere(plan: dict[str, Any], *, aside: bool = True) -> bool:
-    """Return whether a plan reads rows of a foreign server, or by an extension's own scan. `aside`: as of `nodes`."""
-    return any(node["Node Type"] in FOREIGN for node in nodes(plan, aside=aside))
-
-
-async def calls_unstable(connection: Connection, plan: dict[str, Any]) -> bool:
-    """Return whether a plan asks for the time, or calls a function that may return another value for the same row."""
-    expressions = "\n".join(_strings(plan))
-    called = {plain or inside.replace('""', '"') for plain, inside in CALLED.findall(expressions)}
-    return bool(CURRENT_TIME.search(expressions) or await connection.fetchval(UNSTABLE_FUNCTION, sorted(called)))
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Yield all strings inside a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
-
-
-def nodes(plan: dict[str, Any], *, aside: bool = True) -> Iterator[dict[str, Any]]:
-    """Yield a node of a plan and all those below it. `aside`: also the plans beside that of the rows."""
-    yield plan
-    for below in plan.get("Plans", ()):
-        if aside or below["Parent Relationship"] not in ASIDE:
-            yield from nodes(below, aside=aside)
 
 
 def _block_ranges(blocks: int) -> list[Range]:

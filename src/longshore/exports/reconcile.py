@@ -12,8 +12,8 @@ from longshore.exports import odd_values, readback, source_totals, totals
 from longshore.exports.formats import reader_of
 from longshore.exports.formats.reader import TextReader
 from longshore.exports.query import ExportQuery
-from longshore.exports.ranges import RowQuery
 from longshore.exports.readback import NEVER, Opener, TextSums
+from longshore.exports.row_query import RowQuery
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.totals import Sums, Totals
 

@@ -11,7 +11,7 @@ import asyncpg
 
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Index
-from longshore.exports.ranges import explain, nodes
+from longshore.exports.query_plans import explain, nodes
 from longshore.exports.row_security import SEARCH_PATH
 
 # The search path of this role's sessions, which psql shows: a setting of the role or the database, else the server's. A

@@ -6,7 +6,7 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import Index
 from longshore.exports.columns import FLOATS, INTEGERS, Column
-from longshore.exports.ranges import RowQuery
+from longshore.exports.row_query import RowQuery
 from longshore.exports.totals import Sums, TotalColumns, added
 
 EXACT_TYPES = INTEGERS | {"numeric"}

@@ -15,7 +15,8 @@ from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import Column, columns_of
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.formats.nested import sql_text
-from longshore.exports.ranges import RowQuery, is_plain_table
+from longshore.exports.ranges import is_plain_table
+from longshore.exports.row_query import RowQuery
 from longshore.validation import Violation, in_json, pointer, suggestion
 
 By = Literal["day", "month", "year"]

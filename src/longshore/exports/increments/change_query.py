@@ -26,7 +26,8 @@ from longshore.exports.columns import Column, columns_of
 from longshore.exports.increments import transactions
 from longshore.exports.increments.keys import Key
 from longshore.exports.increments.transactions import Position, Watermark
-from longshore.exports.ranges import RowQuery, calls_unstable, explain, nodes
+from longshore.exports.query_plans import calls_unstable, explain, nodes
+from longshore.exports.row_query import RowQuery
 from longshore.exports.segments.sql import Condition
 from longshore.exports.target import CHANGE, CHANGE_NAMES, REASON
 

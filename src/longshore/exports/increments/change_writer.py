@@ -18,8 +18,8 @@ from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.increments.keys import GIVEN_KEYS, deleted_columns, given_column
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.query import ExportQuery
-from longshore.exports.ranges import RowQuery
 from longshore.exports.reconcile import Reconciler
+from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.segments.sql import Condition
 from longshore.exports.source_limits import Pace

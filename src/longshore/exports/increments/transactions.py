@@ -18,7 +18,7 @@ import structlog
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Index
-from longshore.exports.ranges import explain, reads_elsewhere
+from longshore.exports.query_plans import explain, reads_elsewhere
 from longshore.exports.segments.sql import Condition
 
 log = structlog.get_logger()
