@@ -113,7 +113,7 @@ def test_api_and_workers_have_a_source_and_a_catalog_that_is_mounted() -> None:
 
 
 def test_commands_of_the_page_for_the_first_user_are_those_of_the_command_line() -> None:
-    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    page = (DEPLOY.parent / "docs" / "deploy.md").read_text()
     commands = re.findall(r"^ +(?:docker compose .* exec|kubectl exec) .*? longshore (\w+) (\w+) (.*)$", page, re.M)
     assert len(commands) == 4
     for group, name, options in commands:

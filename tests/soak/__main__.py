@@ -30,7 +30,7 @@ GRACE = 60.0  # seconds that what runs has to end once the load is over
 
 WORKER_TASKS, EXPORT_CONNECTIONS = 4, 2
 LISTENING = {"worker": 3, "api": 1}  # connections of a process that wait for notifications
-# What docs/operations.md promises. A process that was killed may still have its own when the next one has them too.
+# What docs/deploy.md promises. A process that was killed may still have its own when the next one has them too.
 PROMISED = {
     "longshore export": 3 * (WORKER_TASKS + EXPORT_CONNECTIONS - 1),
     "longshore api": 3 * 10,
