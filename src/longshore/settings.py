@@ -97,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         float, Meta(ge=1, le=3600, description="seconds without a heartbeat after which a worker counts as lost")
     ] = 15.0
     shutdown_grace: Annotated[
-        float, Meta(ge=0, le=3600, description="seconds that a worker which is told to stop lets its tasks run on")
+        float, Meta(ge=0, le=3600, description="seconds for which a worker that stops lets its tasks run")
     ] = 30.0
     session_idle: Annotated[
         float, Meta(ge=60, le=31_536_000, description="seconds without a request after which a user's session ends")
