@@ -1,5 +1,6 @@
 """`Idempotency-Key`: a repeated request is executed once and answers the outcome."""
 
+import asyncio
 import base64
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +12,19 @@ from litestar.routes import HTTPRoute
 
 from longshore import settings_sources, web
 from longshore.access.tokens import Level
+from longshore.database.connect import Connection, open_pool
+from longshore.tasks.idempotency import Claim, StoredAnswer, once
+from longshore.tasks.model import ChainId
 from tests.answers import problem, violations
 from tests.played import play
 from tests.service import CHAIN, Longshore, export_body
+
+SLOW_CLAIMS = """
+create function longshore.wait_in_a_test() returns trigger language plpgsql as $$
+begin perform pg_sleep(1.5); return new; end $$;
+create trigger slow before insert on longshore.idempotency_keys
+for each row execute function longshore.wait_in_a_test();
+"""
 
 
 @pytest.fixture
@@ -69,6 +80,27 @@ def test_keys_are_their_chains_own_and_good_for_a_day(waiting: httpx2.Client, id
     assert len(idle.sql("select from longshore.idempotency_keys where key like '% ' || $1", key)) == 1, (
         "the other chain's is swept"
     )
+
+
+def test_key_that_gets_a_day_old_while_a_request_claims_it_still_has_its_answer(idle: Longshore, key: str) -> None:
+    claim = Claim(ChainId(CHAIN), key, b"0" * 32, [b"0" * 32])
+
+    async def make(_: Connection) -> StoredAnswer:
+        return StoredAnswer(None, b"first")
+
+    async def run() -> tuple[StoredAnswer, bool]:
+        async with open_pool(idle.url, size=2, name="test") as pool:
+            await once(pool, claim, make)
+            await pool.execute(SLOW_CLAIMS)
+            try:
+                await pool.execute(
+                    "update longshore.idempotency_keys set created_at = now() - interval '23:59:59' where key = $1", key
+                )
+                return await once(pool, claim, make)
+            finally:
+                await pool.execute("drop function longshore.wait_in_a_test cascade")
+
+    assert asyncio.run(run()) == (StoredAnswer(None, b"first"), True)
 
 
 def test_replay_answers_the_current_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:

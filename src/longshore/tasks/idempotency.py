@@ -71,7 +71,7 @@ Make = Callable[[Connection], Awaitable[StoredAnswer]]
 """Carries out a request in the connection's transaction."""
 
 
-async def find(pool: Pool, claim: Claim | None) -> StoredAnswer | None:
+async def find(pool: Connection | Pool, claim: Claim | None) -> StoredAnswer | None:
     """Return the result that is stored under a key; None without a claim or if nothing is stored.
 
     Raises ProblemError.
@@ -91,7 +91,8 @@ async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[StoredAnswe
     async with pool.acquire() as connection, connection.transaction():
         if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:
             return await _make(connection, claim, make), False
-    found = await find(pool, claim)
+        # The claim has locked the row that it left as it is, and both statements see the same `now()`.
+        found = await find(connection, claim)
     assert found, "a key that is claimed is kept for a day"
     return found, True
 
