@@ -17,6 +17,7 @@ from litestar.types import ASGIApp
 
 from longshore import settings_sources, web
 from longshore.api.middleware import with_middleware
+from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
 from longshore.telemetry import logs
 
@@ -58,7 +59,8 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
         gc.collect()
         gc.freeze()  # as `web.create` does
         try:
-            yield with_middleware(refuse_malformed(built))
+            app = with_middleware(refuse_malformed(built))
+            yield behind_proxies(app, chosen.proxies) if chosen.proxies else app
         finally:
             gc.unfreeze()
             structlog.reset_defaults()

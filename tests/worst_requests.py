@@ -20,6 +20,7 @@ from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
 
 CHAIN = 4711
 TRIES = 8
+PROXIES = "127.0.0.1, 10.0.0.0/8"
 LINE = 60_000  # characters of a path, a query or a header; the server takes no longer ones
 TASKS, LOG_ENTRIES, RUNS, SEGMENTS, SCHEDULES, DELIVERIES = 100, 1_000, 100, 100, 400, 100
 PASSWORD = "correct horse battery staple"
@@ -253,6 +254,7 @@ HEADERS = {
     "a long Accept": {"Accept": "a/b;q=0.1," * 6_000},
     "a long key": {"Idempotency-Key": "x" * LINE, "Last-Event-ID": "9" * LINE},
     "a long address": {"HX-Current-URL": "http://" + "a." * 30_000, "HX-Request": "true"},
+    "30,000 proxies": {"X-Forwarded-For": ",".join(["10.1.1.1"] * 30_000)},
     "2,000 headers": {f"x-{number}": "y" for number in range(2_000)},
 }
 
@@ -311,7 +313,7 @@ async def measure(url: str, data: str) -> list[Took]:
         client = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "worst")
         id, secret = await create(connection, client.id, Level.ADMIN)
         name = await connection.fetchval("select name from longshore.users where id = $1", filled.user)
-        async with application(url, data, outbound_allow="127.0.0.1") as app:
+        async with application(url, data, outbound_allow="127.0.0.1", trusted_proxies=PROXIES) as app:
             opened = await ask(app, Asked("POST", "/auth/login", {"username": name, "password": PASSWORD}))
             session = msgspec.json.decode(opened.body)
             credential = {

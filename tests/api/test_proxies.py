@@ -37,7 +37,7 @@ def test_entry_of_forwarded_for_is_read_with_and_without_a_port(text: str, addre
         (["203.0.113.9, unknown, 10.1.2.3"], None),
         (["203.0.113.9, , 10.1.2.3,"], "203.0.113.9"),
         (["10.9.9.9, 10.1.2.3"], "10.9.9.9"),
-        ([""], None), ([], None),
+        ([""], None), ([], None), (["203.0.113.9," + "10.1.2.3," * 200], "10.1.2.3"),
     ],
 )  # fmt: skip
 def test_client_is_the_first_address_behind_the_trusted_proxies(lines: list[str], client: str | None) -> None:

@@ -5,8 +5,9 @@ trusted proxy's is the client's. The client can have written everything before i
 """
 
 import ipaddress
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +19,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # An address as proxies write it: with a port or without, an IPv6 one in brackets or bare.
 NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d{1,5})?|(?P<v4>[0-9.]+)(?::\d{1,5})?|(?P<bare>[0-9A-Fa-f:.]+)")
 SCHEMES = ("http", "https")
+MAX_ENTRIES = 100  # that are read: the client can name trusted proxies, too
 
 
 def behind_proxies(app: ASGIApp, trusted: Sequence[Network]) -> ASGIApp:
@@ -36,12 +38,28 @@ def behind_proxies(app: ASGIApp, trusted: Sequence[Network]) -> ASGIApp:
     return wrapped
 
 
-def client_of(lines: Iterable[str], trusted: Sequence[Network]) -> Address | None:
-    """Return the client in lines of `X-Forwarded-For`; None where its entry is not an address."""
-    named = [node(part) for part in ",".join(lines).split(",") if part.strip()]
-    if not named:
-        return None
-    return next((address for address in reversed(named) if not _is_in(address, trusted)), named[0])
+def client_of(lines: Sequence[str], trusted: Sequence[Network]) -> Address | None:
+    """Return the client in lines of `X-Forwarded-For`; None where its entry is not an address.
+
+    Where all entries are trusted proxies it is the first of them. Of more than MAX_ENTRIES the last ones are read.
+    """
+    address = None
+    for entry in itertools.islice(_from_end(lines), MAX_ENTRIES):
+        if entry.strip():
+            address = node(entry)
+            if not _is_in(address, trusted):
+                break
+    return address
+
+
+def _from_end(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the entries of a header field, the last one first, each when it is asked for."""
+    for line in reversed(lines):
+        end = len(line)
+        while end >= 0:
+            start = line.rfind(",", 0, end)
+            yield line[start + 1 : end]
+            end = start
 
 
 def node(text: str) -> Address | None:
