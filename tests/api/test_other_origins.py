@@ -5,6 +5,8 @@ answered before the application.
 import httpx2
 import pytest
 
+from longshore.api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
+from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, VERSION_HEADER
 from tests.conftest import ALLOWED
 from tests.raw import request, sent
 from tests.service import Longshore
@@ -31,6 +33,16 @@ def test_answer_from_before_the_routing_is_readable_for_pages_and_counts_for_the
     assert answer.headers["access-control-allow-origin"] == ALLOWED
     assert {"Allow", "RateLimit"} <= set(answer.headers["access-control-expose-headers"].split(", "))
     assert "ratelimit" in answer.headers
+
+
+def test_pages_of_other_origins_may_send_and_read_every_field_of_the_openapi_document(perimeter: Longshore) -> None:
+    document = httpx2.get(f"{perimeter.address}/openapi.json").json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    sent = {each["name"] for one in operations for each in one.get("parameters", ()) if each["in"] == "header"}
+    read = {name for one in operations for answer in one["responses"].values() for name in answer.get("headers", ())}
+    assert {FILE_ID_HASH, CAPABILITIES, VERSION_HEADER} <= read
+    assert {name.lower() for name in sent} <= {name.lower() for name in ALLOWED_HEADERS}
+    assert {name.lower() for name in read} <= {name.lower() for name in EXPOSED_HEADERS}
 
 
 @pytest.mark.parametrize(("path", "method", "number"), [("//nothing", "GET", 71), ("*", "OPTIONS", 72)])

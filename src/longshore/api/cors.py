@@ -19,13 +19,14 @@ OF_THE_CONNECTION = {"Content-Encoding", "Origin", "Sec-Fetch-Site", "Transfer-E
 ALLOWED_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ALLOWED_HEADERS = [
     *(name for name in SINGLE_FIELDS.values() if name not in OF_THE_CONNECTION),
-    "Accept", "Accept-Language", "Content-Language", "delta-sharing-capabilities", "If-Match", "If-None-Match",
-    "Prefer", "Range", "traceparent", "tracestate",
+    "Accept", "Accept-Language", "Content-Language", "delta-sharing-capabilities", "fileidhash", "If-Match",
+    "If-None-Match", "Prefer", "Range", "traceparent", "tracestate",
 ]  # fmt: skip
 EXPOSED_HEADERS = [
-    "Accept-Patch", "Accept-Ranges", "Allow", "Content-Disposition", "Content-Range", "Delta-Table-Version", "ETag",
-    "Idempotent-Replayed", "Link", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Repr-Digest",
-    "Retry-After", "WWW-Authenticate", "X-Created-By", "X-Log-Length", "X-Request-Id", "X-Row-Count",
+    "Accept-Patch", "Accept-Ranges", "Allow", "Content-Disposition", "Content-Range", "delta-sharing-capabilities",
+    "Delta-Table-Version", "ETag", "fileidhash", "Idempotent-Replayed", "Link", "Location", "Preference-Applied",
+    "RateLimit", "RateLimit-Policy", "Repr-Digest", "Retry-After", "WWW-Authenticate", "X-Created-By", "X-Log-Length",
+    "X-Request-Id", "X-Row-Count",
 ]  # fmt: skip
 PREFLIGHT_SECONDS = 600  # that a browser may keep the answer to a preflight request
 

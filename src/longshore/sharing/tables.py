@@ -40,6 +40,10 @@ VersionNumber = Annotated[int | None, QueryParameter(ge=0, le=MAX_BIGINT, descri
 Timestamp = Annotated[str | None, QueryParameter(description="The version of this time, in ISO 8601.")]
 CapabilitiesHeader = Annotated[str, HeaderParameter(name=CAPABILITIES, description="Such as `responseformat=parquet`.")]
 
+FileIdHash = Annotated[
+    str | None, HeaderParameter(name=FILE_ID_HASH, description="`parquet` or `delta`; both have the same ids of files.")
+]
+
 
 class TablePath(msgspec.Struct, frozen=True):
     """A table, by the names in the path of a request."""
@@ -51,6 +55,8 @@ class TablePath(msgspec.Struct, frozen=True):
 
 ONLY_VERSION = {200: ResponseSpec(None, generate_examples=False, description="The version is in the header.")}
 NUMBER = ResponseHeader(name=VERSION_HEADER, documentation_only=True, description="The version: a run's number.")
+FORM = ResponseHeader(name=CAPABILITIES, documentation_only=True, description="The form of the answer.")
+IDS = ResponseHeader(name=FILE_ID_HASH, documentation_only=True, description="As asked for.", required=False)
 
 
 @get(
@@ -91,7 +97,7 @@ async def get_table_version(
 @get(
     "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/metadata",
     media_type=LINES,
-    response_headers=[NUMBER],
+    response_headers=[NUMBER, FORM],
 )
 async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
@@ -116,7 +122,7 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/query",
     status_code=200,
     media_type=LINES,
-    response_headers=[NUMBER],
+    response_headers=[NUMBER, FORM, IDS],
     opt={"optional_body": True},
     request_max_body_size=MAX_QUERY_BYTES,
 )
@@ -127,6 +133,7 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     table: TableName,
     body: Annotated[RawBody, TableQuery],
     capabilities: CapabilitiesHeader = "",
+    file_id_hash: FileIdHash = None,
 ) -> Response[bytes] | Stream:
     """Return the files of a version, by default that of now, as lines of JSON, each with a signed address.
 
@@ -134,7 +141,7 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     that reads for longer than the addresses last asks with the `refreshToken` of the last line.
     """
     service, caller = admitted_leniently(request)
-    query, id_scheme = read_query(body), _id_scheme(request)
+    query, id_scheme = read_query(body), _id_scheme(file_id_hash)
     found = await _version(request, TablePath(share, schema, table), query.number, query.moment)
     answer = VersionAnswer(found, protocol.capabilities(capabilities), query.names_version)
     files = RunFiles(f"run {found.run} of task {found.task}", found.task, found.run, found.location, found.reads)
@@ -180,12 +187,11 @@ async def _version(
     return found
 
 
-def _id_scheme(request: AnyRequest) -> dict[str, str]:
+def _id_scheme(scheme: str | None) -> dict[str, str]:
     """Return the header field of the scheme of ids that a client asks for; both have the same. Raises ValidationError.
 
     https://github.com/delta-io/delta-sharing/blob/main/PROTOCOL.md#file-id-hash-header
     """
-    scheme = request.headers.get(FILE_ID_HASH)
     if scheme is None:
         return {}
     if scheme.lower() not in ("parquet", "delta"):
