@@ -7,12 +7,19 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
+import msgspec
+import pytest
 
 from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Level
+from longshore.api.addresses import Addresses
 from longshore.database.connect import open_pool
 from longshore.sharing import listing
-from tests.service import Longshore, in_own_loop
+from longshore.sharing.protocol import Capabilities, VersionAnswer
+from longshore.sharing.query import TableQuery
+from longshore.tasks import shared_tables
+from longshore.tasks.model import ChainId
+from tests.service import CHAIN, Longshore, in_own_loop
 from tests.sharing.conftest import Reader, new_name, shared, table_body
 from tests.sharing.test_tables import again
 
@@ -39,6 +46,33 @@ def test_version_of_many_files_is_listed_whole_and_up_to_a_limit(
     assert len(reader.query(name, limitHint=rows + 1500).files) == 1501
     delta = reader.query(name, {"delta-sharing-capabilities": "responseformat=delta"}, version=1)
     assert len(delta.files) == 2500
+
+
+@pytest.mark.parametrize(("files", "lines_before"), [(1, 2), (1200, 2), (1200, 1002), (2500, 1002)])
+def test_list_of_a_version_that_is_removed_midway_does_not_pass_for_the_whole(
+    service: Longshore, client: httpx2.Client, files: int, lines_before: int
+) -> None:
+    id, name = shared(client, table_body(new_name(), fields=["id"], split={"rows": 10**9}))
+    service.sql(MORE, id, files)
+
+    async def listed() -> list[Any]:
+        async with open_pool(service.url, size=1, name="a test") as pool:
+            version = await shared_tables.version(pool, ChainId(CHAIN), name)
+            assert version is not None
+            version = msgspec.structs.replace(version, files=files)
+            answer = VersionAnswer(version, Capabilities("parquet", end_action=True), names_version=False)
+            signing = Addresses(0, list, presigned=True)
+            found = []
+            lines = listing.with_error_line(listing.all_lines(pool, answer, TableQuery(), signing))
+            async for part in lines:
+                found += [json.loads(line) for line in part.splitlines()]
+                if len(found) == lines_before:
+                    await pool.execute("delete from longshore.run_files where task_id = $1", id)
+            return found
+
+    found = in_own_loop(listed())
+    assert "was removed" in found[-1]["endStreamAction"]["errorMessage"]
+    assert len(found) == lines_before + 1
 
 
 def test_refresh_token_gives_new_addresses_of_the_same_files_after_a_newer_version(
@@ -100,4 +134,4 @@ def test_list_breaks_off_once_its_token_is_revoked(idle: Longshore) -> None:
 
     found = in_own_loop(whole())
     assert "file" in found[0]
-    assert found[-1]["endStreamAction"]["errorMessage"]
+    assert "not revoked" in found[-1]["endStreamAction"]["errorMessage"]

@@ -9,7 +9,9 @@ import structlog
 from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Caller, UnauthorizedError
 from longshore.api.addresses import Addresses
+from longshore.api.problems import problem
 from longshore.database.connect import Pool
+from longshore.errors import ProblemError
 from longshore.results.links import KERNEL_MARK
 from longshore.sharing import protocol
 from longshore.sharing.protocol import VersionAnswer
@@ -39,15 +41,18 @@ async def all_lines(
 
 
 async def _pages(pool: Pool, version: TableVersion, rows: int | None) -> AsyncIterator[list[TableFile]]:
-    """Yield the files of a version, as many as have so many rows; None: all."""
-    offset = 0
-    while page := await shared_tables.files(pool, version.task, version.run, offset, PAGE):
+    """Yield the files of a version, as many as have so many rows; None: all. Raises ProblemError if some are gone."""
+    offset, count = 0, version.files or 1
+    while offset < count:
+        page = await shared_tables.files(pool, version.task, version.run, offset, PAGE)
+        if len(page) < min(PAGE, count - offset):
+            raise ProblemError("result-gone", "The version was removed while its files were listed.")
         shown = page
         if rows is not None:
             shown, rows = _files_for(page, rows)
         yield shown
         offset += len(page)
-        if len(page) < PAGE or rows == 0:
+        if rows == 0:
             return
 
 
@@ -87,9 +92,11 @@ async def with_error_line(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
         async for part in lines:
             yield part
+    except ProblemError as error:
+        yield protocol.lines([protocol.error_line(problem(error, "").detail)])
     except Exception as error:
         log.error("list of files broken off", exc_info=error)
-        yield protocol.lines([protocol.ERROR_LINE])
+        yield protocol.lines([protocol.error_line("The service failed while it listed the files. Try again.")])
 
 
 def _files_for(files: list[TableFile], rows: int) -> tuple[list[TableFile], int]:

@@ -25,8 +25,6 @@ TABLES = uuid.UUID("5d4bb6a1-6e8f-4f5c-9a52-3f1d6d0f6a10")
 
 Format = Literal["parquet", "delta"]
 
-ERROR_LINE = {"endStreamAction": {"errorMessage": "The service failed while it listed the files. Try again."}}
-
 
 class Share(msgspec.Struct, frozen=True):
     """A share: a chain that the token is good for."""
@@ -79,6 +77,11 @@ def capabilities(header: str) -> Capabilities:
 def table_id(table: Table | TableVersion) -> str:
     """Return the id of a table: another one where a task of the same name replaced it."""
     return str(uuid.uuid5(TABLES, f"{table.task} {table.created.isoformat()}"))
+
+
+def error_line(message: str) -> dict[str, Any]:
+    """Return the line that ends an answer with an error."""
+    return {"endStreamAction": {"errorMessage": message}}
 
 
 def lines(values: Iterable[Any]) -> bytes:
