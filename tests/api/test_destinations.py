@@ -265,6 +265,13 @@ def test_failed_test_of_a_kind_reveals_nothing_of_the_secret(idle: Longshore, wa
     assert password not in idle.log_file.read_text()
 
 
+def test_timeout_of_a_kind_itself_is_not_said_to_be_that_of_the_test(waiting: httpx2.Client) -> None:
+    answer = waiting.post("/destinations/test", json=body_of(shelf="late"))
+    assert answer.json()["steps"] == [
+        {"step": "test", "ok": False, "detail": "the kind failed; the service's log says why"}
+    ]
+
+
 def test_failed_check_of_a_kind_reveals_nothing_of_the_secret(idle: Longshore, waiting: httpx2.Client) -> None:
     password = f"secret-{uuid.uuid4().hex}"
     answer = waiting.post("/destinations", json=body_of(shelf="unchecked", password=password))

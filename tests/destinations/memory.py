@@ -73,6 +73,8 @@ def memory(_settings: Settings) -> Kind:
     async def test(settings: MemorySettings, secret: MemorySecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
         if settings.shelf == "broken":
             raise RuntimeError(f"cannot open it with {secret}")
+        if settings.shelf == "late":
+            raise TimeoutError
         try:
             async with opened(settings, secret, allow):
                 if settings.shelf == "keyed" and settings.key is None:

@@ -226,15 +226,16 @@ async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[st
     steps: list[Step] = []
     async with service.destination_tests.turn(caller.chain):
         try:
-            async with asyncio.timeout(TEST_SECONDS):
+            async with asyncio.timeout(TEST_SECONDS) as limit:
                 async for step in draft.kind.test(draft.settings, draft.secret, _allow(service, caller)):
                     steps.append(step)
-        except TimeoutError:
-            steps.append(Step("answer", False, f"no answer within {TEST_SECONDS:.0f} seconds"))
         except Exception as error:
-            # Without its message, which may hold a part of the secret.
-            log.error("the test of a destination failed", kind=details["kind"], where=raised_at(error))
-            steps.append(Step("test", False, "the kind failed; the service's log says why"))
+            if limit.expired():
+                steps.append(Step("answer", False, f"no answer within {TEST_SECONDS:.0f} seconds"))
+            else:
+                # Without its message, which may hold a part of the secret.
+                log.error("the test of a destination failed", kind=details["kind"], where=raised_at(error))
+                steps.append(Step("test", False, "the kind failed; the service's log says why"))
     return DestinationTest(bool(steps) and all(step.ok for step in steps), steps)
 
 
