@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from longshore.database.connect import open_pool
@@ -14,6 +15,7 @@ from longshore.tasks import attempts, requests, run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.exports.engine import export
+from tests.results.test_bucket import DONE_RUN
 from tests.service import CHAIN, Longshore, downloaded, ended, export_body
 
 
@@ -75,3 +77,21 @@ def test_rows_are_counted_where_that_is_cheap_and_estimated_elsewhere(
     assert cut.exact is False
     assert cut.expected_rows is not None
     assert 0.5 < cut.expected_rows / copied.rows < 2  # the planner's own figures
+
+
+def test_deliver_answers_a_page_of_the_deliveries_with_a_link_to_the_next(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    location = f"{CHAIN}/{task}/1/Wallet_Export-{task}.csv"
+    path = idle.data / "results" / location
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    idle.sql(DONE_RUN, task, location)
+    target = {**export_body()["target"], "deliver": [{"destination": f"place-{number}"} for number in range(30)]}
+    idle.sql("update longshore.tasks set target = $2 where id = $1", task, msgspec.json.encode(target).decode())
+    answer = waiting.post(f"/tasks/{task}/runs/1/deliver")
+    assert (answer.status_code, len(answer.json())) == (202, 25), answer.text
+    assert answer.links["next"]["url"] == f"{answer.headers['location']}?limit=25&offset=25"
+    assert len(waiting.get(answer.links["next"]["url"]).json()) == 5
+    idle.sql("delete from longshore.tasks where id = $1", task)

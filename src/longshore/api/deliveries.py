@@ -73,9 +73,11 @@ async def deliver_run(
     number = int(kept.answer)
     if replayed:  # the credential may see less by now
         await _visible_run(service, caller, service.pool, id, number)
-    listed, _ = await delivery_queries.of_run(service.pool, chain, task, number, PAGE)
-    headers = {"Location": f"/tasks/{task}/runs/{number}/deliveries", **(REPLAYED if replayed else {})}
-    return Response(listed, headers=headers)
+    path = f"/tasks/{task}/runs/{number}/deliveries"
+    listed = await delivery_queries.of_run(service.pool, chain, task, number, PAGE)
+    answer = page_response(request, listed, PAGE, path)
+    answer.headers |= {"Location": path, **(REPLAYED if replayed else {})}
+    return answer
 
 
 async def _missing(service: Service, caller: Caller, id: int, run: AnyRun) -> str | None:

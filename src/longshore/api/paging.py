@@ -17,15 +17,17 @@ Offset = Annotated[int, QueryParameter(ge=0, le=MAX_OFFSET, description="Number 
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Number of entries at most.")]
 
 
-def page_response(request: AnyRequest, listed: tuple[list[T], bool], page: Page) -> Response[list[T]]:
+def page_response(
+    request: AnyRequest, listed: tuple[list[T], bool], page: Page, path: str | None = None
+) -> Response[list[T]]:
     """Return the answer with a page of a list, and with a `Link` header to the next page (RFC 8288), if there is one.
 
-    `listed`: its entries, and whether more follow.
+    `listed`: its entries, and whether more follow. `path`: of the list, if it is not that of the request.
     """
     entries, more = listed
     headers = {}
     if more:
         query = [(key, value) for key, value in request.query_params.multi_items() if key not in ("limit", "offset")]
         following = urlencode([*query, ("limit", page.limit), ("offset", page.offset + page.limit)])
-        headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
+        headers["Link"] = f'<{path or request.url.path}?{following}>; rel="next"'
     return Response(entries, headers=headers)
