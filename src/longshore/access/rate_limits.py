@@ -35,7 +35,7 @@ SWEEP = "delete from longshore.rate_counts where expires_at < now()"
 
 
 class Count:
-    """Requests in one window: those of all processes at the last exchange, and this process's since then."""
+    """Requests in one fixed window: those of all processes at the last exchange, and this process's since then."""
 
     __slots__ = ("ends", "pending", "shared")
 
@@ -49,27 +49,37 @@ class Count:
         """Return the number of requests."""
         return self.shared + self.pending
 
-    @property
-    def seconds_left(self) -> float:
-        """Return the seconds until the window ends."""
-        return self.ends - time.monotonic()
 
+class Rates:
+    """Limits by name, such as `address`. A name without a limit is not counted."""
 
-class SharedCounts:
-    """Counts in fixed windows that several processes share."""
-
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, limits: dict[str, Rate]) -> None:
         self._pool = pool
+        self._limits = limits
         self._counts: dict[str, Count] = {}
 
-    def add(self, key: str, window: int) -> Count:
-        """Count a request in the key's window of `window` seconds and return the count."""
+    def count(self, name: str, key: str) -> list[tuple[bytes, bytes]]:
+        """Count a request and return the header fields with the requests left. Raises ProblemError.
+
+        https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10
+        """
+        limit = self._limits.get(name)
+        if limit is None:
+            return []
+        key = f"{name} {key}"
         now = time.monotonic()
         count = self._counts.get(key)
         if count is None or count.ends <= now:
-            count = self._counts[key] = Count(now + window)
+            count = self._counts[key] = Count(now + limit.seconds)
         count.pending += 1
-        return count
+        seconds = max(1, round(count.ends - now))
+        if count.hits > limit.requests:
+            detail = f"This {name} has made as many requests as it may for now."
+            raise ProblemError("too-many-requests", detail, {"Retry-After": str(seconds)})
+        return [
+            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.requests, limit.seconds)),
+            (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), limit.requests - count.hits, seconds)),
+        ]
 
     async def exchange(self) -> None:
         """Add the counts since the last exchange to the database and read the counts of all processes."""
@@ -93,41 +103,15 @@ class SharedCounts:
         await self._pool.execute(SWEEP)
 
 
-class Rates:
-    """Limits by name: `address`, `credential`. A name without a limit is not counted."""
-
-    def __init__(self, counts: SharedCounts, limits: dict[str, Rate]) -> None:
-        self._counts = counts
-        self._limits = limits
-
-    def count(self, name: str, key: str) -> list[tuple[bytes, bytes]]:
-        """Count a request and return the header fields with the requests left. Raises ProblemError.
-
-        https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10
-        """
-        limit = self._limits.get(name)
-        if limit is None:
-            return []
-        count = self._counts.add(f"{name} {key}", limit.seconds)
-        seconds = max(1, round(count.seconds_left))
-        if count.hits > limit.requests:
-            detail = f"This {name} has made as many requests as it may for now."
-            raise ProblemError("too-many-requests", detail, {"Retry-After": str(seconds)})
-        return [
-            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.requests, limit.seconds)),
-            (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), limit.requests - count.hits, seconds)),
-        ]
-
-
 @contextlib.asynccontextmanager
 async def open_rates(pool: Pool, limits: dict[str, Rate]) -> AsyncIterator[Rates]:
     """The rate limits, whose counts are exchanged with other processes while the context is open."""
-    counts = SharedCounts(pool)
+    rates = Rates(pool, limits)
     async with (
-        repeating("rate limits", EXCHANGE_SECONDS, counts.exchange),
-        repeating("rate limits", SWEEP_SECONDS, counts.sweep),
+        repeating("rate limits", EXCHANGE_SECONDS, rates.exchange),
+        repeating("rate limits", SWEEP_SECONDS, rates.sweep),
     ):
-        yield Rates(counts, limits)
+        yield rates
 
 
 @lru_cache(maxsize=10_000)
