@@ -15,18 +15,18 @@ from longshore.api import (
     deliveries,
     destinations,
     docs_page,
+    downloads,
     events,
     execute,
     health,
     indexes,
-    keys,
     openapi,
     poll,
-    results,
     run_files,
     runs,
     schedules,
     segments,
+    signing_keys,
     task_changes,
     tasks,
     trigger_preview,
@@ -54,7 +54,7 @@ MAX_BODY_BYTES = 64 * 1024
 MODULES: dict[str, tuple[ModuleType, ...]] = {
     "tasks": (tasks, poll, execute, task_changes, trigger_preview, events),
     "schedules": (schedules,),
-    "runs": (runs, run_files, results, deliveries),
+    "runs": (runs, run_files, downloads, deliveries),
     "indexes": (indexes,),
     "segments": (segments,),
     "destinations": (destinations,),
@@ -64,7 +64,7 @@ MODULES: dict[str, tuple[ModuleType, ...]] = {
     "users": (users,),
     "service_clients": (clients,),
     "audit": (audit,),
-    "service": (health, keys, docs_page),
+    "service": (health, signing_keys, docs_page),
 }
 """The modules of the API's endpoints, by the tag of their operations in the OpenAPI document."""
 

@@ -2,12 +2,10 @@
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-import asyncpg
 import msgspec
 from litestar.params import QueryParameter
 
@@ -18,33 +16,15 @@ from longshore.api.guard import actor, admitted
 from longshore.api.paging import MAX_OFFSET
 from longshore.api.service import AnyRequest, Service
 from longshore.api.visibility_checks import refuse_hidden_run
-from longshore.database.connect import Pool
-from longshore.errors import NotFoundError, ProblemError
+from longshore.errors import ProblemError
 from longshore.exports.rights import level_for
 from longshore.results import links
-from longshore.results.links import MAX_SECONDS, Terms
+from longshore.results.links import MAX_SECONDS, LinkLimits
 from longshore.results.store import Store, StoreError
 from longshore.tasks.model import Code, TaskId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.recorded_reads import Read
+from longshore.tasks.result_queries import RunResult
 from longshore.validation import ValidationError, Violation
-
-AT_LOCATION = """
-select t.chain_id, r.task_id, r.run, r.result as name, r.rows, r.sha256
-from longshore.runs r
-join longshore.tasks t on t.id = r.task_id
-where r.location = $1
-"""
-
-# $1: the folder of an attempt, $2: the path of one of its files. '0' is the character after '/'.
-IN_FOLDER = """
-select t.chain_id, r.task_id, r.run, regexp_replace(f.path, '^.*/', '') as name, f.rows, f.sha256
-from longshore.runs r
-join longshore.tasks t on t.id = r.task_id
-join longshore.run_files f on f.task_id = r.task_id and f.run = r.run and f.path = $2
-where r.location > $1::text || '/' and r.location < $1::text || '0'
-"""
-
-LOCATION = re.compile(r"([0-9]{1,18}/[0-9]{1,18}/[0-9]{1,9})/(.+)")
 
 ExpiresIn = Annotated[
     int, QueryParameter(ge=1, le=MAX_SECONDS, description="Seconds that the address is to be good for.")
@@ -79,29 +59,18 @@ class Addresses(msgspec.Struct, frozen=True):
     """Whether the store answers them, and not the service."""
 
 
-async def at_location(pool: Pool, location: str) -> asyncpg.Record | None:
-    """Return run, name, rows and hash of the file at a location; None where no run names it."""
-    row = await pool.fetchrow(AT_LOCATION, location)
-    if row is None and (match := LOCATION.fullmatch(location)):
-        row = await pool.fetchrow(IN_FOLDER, match[1], match[2])
-    return row
-
-
-def downloadable(request: AnyRequest, what: str, row: asyncpg.Record | None) -> RunFiles:
-    """Return the run in a row, which may be that of a task with its run. Raises ProblemError where it has no result."""
+def require_result(request: AnyRequest, what: str, found: RunResult) -> RunFiles:
+    """Return a run whose files the caller may download. Raises ForbiddenError, and ProblemError without a result."""
     service, caller = admitted(request)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    reads = decoded(row["reads"])
-    refuse_hidden_run(caller, service.catalog, reads)
-    if row["state"] != Code.DONE:
-        said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
+    refuse_hidden_run(caller, service.catalog, found.reads)
+    if found.state != Code.DONE:
+        said = f"{what[:1].upper()}{what[1:]} is {found.state}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
-    if row["action"] != "export" and not row["result"]:
-        raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
-    if row["location"] is None:
+    if found.action != "export" and not found.result:
+        raise ProblemError("no-export", f"The action of {what} is {found.action!r}, which left no file.")
+    if found.location is None or found.run is None:
         raise result_gone(what)
-    return RunFiles(what, row["id"], row["run"], row["location"], reads)
+    return RunFiles(what, found.task, found.run, found.location, found.reads)
 
 
 def result_gone(what: str) -> ProblemError:
@@ -109,11 +78,11 @@ def result_gone(what: str) -> ProblemError:
     return ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
 
 
-async def signed_url(request: AnyRequest, what: str, row: asyncpg.Record | None, seconds: int, uses: int | None) -> str:
+async def signed_url(request: AnyRequest, what: str, found: RunResult, seconds: int, uses: int | None) -> str:
     """Return the signed address of a run's result. Raises ProblemError."""
-    found = downloadable(request, what, row)
-    signing = await open_addresses(request, found, seconds, uses)
-    return (await asyncio.to_thread(signing.sign, [found.location]))[0]
+    run = require_result(request, what, found)
+    signing = await open_addresses(request, run, seconds, uses)
+    return (await asyncio.to_thread(signing.sign, [run.location]))[0]
 
 
 async def open_addresses(
@@ -121,13 +90,13 @@ async def open_addresses(
 ) -> Addresses:
     """Create the link that addresses of a run's files are signed by. Raises ProblemError where the result is gone."""
     service: Service = request.app.state.service
-    terms = Terms(seconds, uses, _level_of(service, run.reads))
+    limits = LinkLimits(seconds, uses, _level_of(service, run.reads))
     if service.store.presigns:
-        return await _presigned(request, run, terms)
+        return await _presigned(request, run, limits)
     if service.store.open_path(run.location) is None:
         raise result_gone(run.what)
     async with audited(request, "result.address", run.what) as change:
-        link = await links.create(change.connection, run.task, run.run, actor(request), terms)
+        link = await links.create(change.connection, run.task, run.run, actor(request), limits)
         change.details = {"link": str(link.id)}
     base = base_url(request)
 
@@ -143,14 +112,14 @@ def base_url(request: AnyRequest) -> str:
     return (service.settings.public_url or str(request.base_url)).rstrip("/")
 
 
-async def _presigned(request: AnyRequest, run: RunFiles, terms: Terms) -> Addresses:
+async def _presigned(request: AnyRequest, run: RunFiles, limits: LinkLimits) -> Addresses:
     """Sign addresses that the store itself answers; they can neither be revoked nor have their uses counted."""
-    if terms.uses is not None:
+    if limits.uses is not None:
         raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
     service: Service = request.app.state.service
     # The store does not check the credential, so the address expires with it.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lifetimes))
-    seconds = max(1, min(terms.seconds, left))
+    seconds = max(1, min(limits.seconds, left))
     if not await asyncio.to_thread(service.store.exists, run.location):
         raise result_gone(run.what)
     signing = presigned(service.store, seconds)

@@ -19,7 +19,7 @@ from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.waiting import held_open
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
-from longshore.exports.visibility import stored_export
+from longshore.exports.rights import stored_export
 from longshore.tasks import idempotency, queries, requests, watermarks
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import ENDED, State

@@ -197,7 +197,7 @@ def _check_parts(
     if isinstance(target, dict) and exports:
         violations += check_target(target, catalog, "/target", before)
     if isinstance(trigger, dict):
-        violations += check_schedule(trigger, "/trigger")
+        violations += schedule_violations(trigger, "/trigger")
         if not exports:
             needless = [key for key in ("segment", "segment_id") if trigger.get(key) is not None]
             violations += [Violation("is for the action export", pointer("/trigger", key)) for key in needless]
@@ -227,7 +227,7 @@ async def _check_segment_id(value: dict[str, Any], connection: Connection | Pool
     return []
 
 
-def check_schedule(trigger: dict[str, Any], at: str) -> list[Violation]:
+def schedule_violations(trigger: dict[str, Any], at: str) -> list[Violation]:
     """Return the violations of a trigger's times beyond their types. `at`: the trigger's JSON pointer."""
     once, until = trigger.get("once"), trigger.get("until")
     begin, end = _time(once), _time(until)

@@ -9,7 +9,7 @@ from litestar.params import RawBody
 
 from longshore.api.bodies import read_json
 from longshore.api.guard import admitted
-from longshore.api.new_task import check_schedule
+from longshore.api.new_task import schedule_violations
 from longshore.api.service import AnyRequest
 from longshore.tasks.requests import NEVER_DUE
 from longshore.tasks.schedule import Schedule, preview
@@ -43,7 +43,7 @@ async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerB
     violations: list[Violation] = []
     wanted = check(TriggerBody, value, "", violations)
     if isinstance(value, dict) and isinstance(value.get("trigger"), dict):
-        violations += check_schedule(value["trigger"], "/trigger")
+        violations += schedule_violations(value["trigger"], "/trigger")
     if violations or wanted is None:
         raise ValidationError(violations)
     times = preview(wanted.trigger, await service.pool.fetchval("select now()"), PREVIEWED_TIMES)

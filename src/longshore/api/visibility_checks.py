@@ -18,12 +18,20 @@ from longshore.database.rows import as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice
-from longshore.exports.rights import hidden_columns, level_for, missing_columns, sees, usable, visible
+from longshore.exports.rights import (
+    hidden_columns,
+    level_for,
+    missing_columns,
+    sees,
+    sees_task,
+    stored_export,
+    usable,
+    visible,
+)
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.rules import Segment, column_of
 from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.target import ExportTarget, ExportTrigger
-from longshore.exports.visibility import sees_task, stored_export
 from longshore.tasks import requests
 from longshore.tasks.model import LogEntry, Task, TaskId
 from longshore.tasks.recorded_reads import Read

@@ -9,7 +9,7 @@ from litestar import Response, get
 from litestar.response import Redirect
 
 from longshore.access import audit
-from longshore.api import results, run_files, runs
+from longshore.api import downloads, run_files, runs
 from longshore.api.guard import actor, admitted
 from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber, run_number
@@ -150,5 +150,5 @@ async def show_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/download", include_in_schema=False)
 async def download_run(request: AnyRequest, id: Id, run: RunNumber) -> Redirect:
     """Redirect to a signed address of a run's result."""
-    found = await results.get_run_download_url.fn(request, id, run)
+    found = await downloads.get_run_download_url.fn(request, id, run)
     return Redirect(found.url, status_code=303)

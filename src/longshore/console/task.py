@@ -11,7 +11,7 @@ from litestar.response import Redirect, Stream
 
 from longshore.access.tokens import ForbiddenError, Level
 from longshore.api import deliveries as api_deliveries
-from longshore.api import events, results
+from longshore.api import downloads, events
 from longshore.api.bodies import check_body
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
@@ -26,13 +26,12 @@ from longshore.console.run import details_of
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.manifest import is_files
-from longshore.exports.rights import sees
+from longshore.exports.rights import sees, sees_task, stored_export
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
 from longshore.exports.target import TRIGGER, ExportTarget
-from longshore.exports.visibility import sees_task, stored_export
 from longshore.results import links
 from longshore.results.links import Link
 from longshore.sharing.profile import DAY_SECONDS, Profile, ProfileBody, endpoint, new_profile
@@ -216,7 +215,7 @@ async def task_events(
 @post("/console/{chain:int}/tasks/{id:str}/links/{link:str}/revoke", include_in_schema=False)
 async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> Redirect:
     """Revoke a download address."""
-    await results.revoke_download_link.fn(request, id, link)
+    await downloads.revoke_download_link.fn(request, id, link)
     return redirect(request, f"tasks/{id}#links")
 
 
@@ -230,7 +229,7 @@ async def deliver_again(request: AnyRequest, id: Id, run: RunNumber) -> Redirect
 @get("/console/{chain:int}/tasks/{id:str}/download", include_in_schema=False)
 async def download(request: AnyRequest, id: Id) -> Redirect:
     """Redirect to a signed address of a task's result."""
-    found = await results.get_download_url.fn(request, id)
+    found = await downloads.get_download_url.fn(request, id)
     return Redirect(found.url, status_code=303)
 
 

@@ -22,7 +22,7 @@ from longshore.console.pages import as_number, render_page
 from longshore.console.rendering import render
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
-from longshore.exports.visibility import sees_task
+from longshore.exports.rights import sees_task
 from longshore.tasks import overview
 from longshore.tasks.model import Code
 from longshore.tasks.overview import MAX_COUNTED, ORDERS, Order, Row, TaskList, TaskSearch

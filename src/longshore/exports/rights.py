@@ -1,11 +1,12 @@
-"""Rights: whether a credential may see the data of a run, and whether a run keeps within the limits of its makers.
+"""Rights: whether a credential may see a run or a whole task, and whether a run keeps within the limits of its makers.
 
-Both are judged by the index, level and source columns that `tasks.recorded_reads` has of a run, never by the task as it
+Runs are judged by the index, level and source columns that `tasks.recorded_reads` has of a run, never by the task as it
 is today. A run that cannot be judged (a column that the catalog has renamed, columns that were not recorded) is closed
 to tokens with limits.
 """
 
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -14,28 +15,51 @@ from longshore.access.tokens import Caller, Level, Limits, limits_of
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import Catalog, Index
+from longshore.exports.target import ExportTarget, ExportTrigger, decode_definition, reads_of
 from longshore.tasks.attempts import Attempt
-from longshore.tasks.recorded_reads import Read
+from longshore.tasks.model import ChainId
+from longshore.tasks.recorded_reads import Read, decoded
 
 # $1: a task. The tokens and users that defined it, and that asked for its next run.
 MAKERS = """
 select m.name, m.asked, t.indexes, t.hidden_columns, coalesce(t.level, l.level) as level,
-       case when m.token_id is null then u.disabled_at is null and l.level is not null
-            else t.revoked_at is null and coalesce(t.expires_at > now(), true) and coalesce(c.enabled, true)
-                 and k.chain_id = any(t.chain_id || t.more_chains)
-       end as active
+       longshore.level_of(m.kind, m.id, null, k.chain_id, 0, 0) is not null as active
 from longshore.tasks k
 cross join lateral (
-    select name, asked, case when name like 'token %' then substr(name, 7)::uuid end as token_id,
-           case when name like 'user %' then substr(name, 6)::bigint end as user_id
+    select name, asked, split_part(name, ' ', 1) as kind, split_part(name, ' ', 2) as id
     from (values (k.defined_by, false), (k.asked_by, true)) as makers (name, asked)
 ) m
-left join longshore.access_tokens t on t.id = m.token_id
-left join longshore.service_clients c on c.id = t.client_id
-left join longshore.users u on u.id = m.user_id
-left join longshore.user_levels l on l.user_id = m.user_id and l.chain_id = k.chain_id and l.enabled
-where k.id = $1 and (m.token_id is not null or m.user_id is not null)
+left join longshore.access_tokens t on t.id = case m.kind when 'token' then m.id::uuid end
+left join longshore.user_levels l
+    on l.user_id = case m.kind when 'user' then m.id::bigint end and l.chain_id = k.chain_id and l.enabled
+where k.id = $1 and m.kind in ('token', 'user')
 """
+
+# $1: a webhook, $2: a task. A token that has ended keeps its limits, as schedules that it made go on within them.
+# No row: a user who has no level any more, or a token whose scope no longer has the chain.
+WEBHOOK_MAKER = """
+select w.chain_id, coalesce(t.level, l.level) as level, t.indexes, t.hidden_columns, k.target, k.trigger, k.reads
+from longshore.webhooks w
+left join longshore.tasks k on k.id = $2 and k.chain_id = w.chain_id
+left join longshore.access_tokens t
+    on t.id = case when w.created_by like 'token %' then substr(w.created_by, 7)::uuid end
+    and w.chain_id = any(t.chain_id || t.more_chains)
+left join longshore.users u
+    on u.id = case when w.created_by like 'user %' then substr(w.created_by, 6)::bigint end and u.disabled_at is null
+left join longshore.user_levels l on l.user_id = u.id and l.chain_id = w.chain_id and l.enabled
+where w.id = $1 and coalesce(t.level, l.level) is not null
+"""
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """The parts of a target that say which index it reads."""
+
+    action: str
+    export_index: str = ""
+    export_indexes: list[str] | None = None
+
+
+DEFINITION = msgspec.json.Decoder(Definition)
 
 
 class Maker(msgspec.Struct, frozen=True):
@@ -112,6 +136,43 @@ def _visible(limits: Limits, name: str, index: Index) -> Index:
     return msgspec.structs.replace(index, fields=fields)
 
 
+def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: str | bytes, reads: list[Read]) -> bool:
+    """Return whether a caller may see all of a task: the reads of its runs, and those of its definition."""
+    if caller.level is Level.ADMIN and caller.limits is None:
+        return True
+    try:
+        if caller.limits is None:  # all columns are visible, so the index suffices; polls are many
+            current = [Read(name, catalog[name].level if name in catalog else "read") for name in _indexes_of(target)]
+        else:
+            definition = stored_export(target, trigger)
+            current = [] if definition is None else reads_of(*definition, catalog)
+    except msgspec.MsgspecError:
+        return caller.limits is None and sees(caller, reads, catalog)
+    return sees(caller, [*reads, *current], catalog)
+
+
+def stored_export(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
+    """Return target and trigger of a stored export; None for another action. Raises msgspec.MsgspecError."""
+    if DEFINITION.decode(target).action != "export":
+        return None
+    return decode_definition(target, trigger)
+
+
+async def webhook_maker_sees(pool: Pool, catalog: Catalog, webhook: UUID, task: int) -> bool:
+    """Return whether the credential that made a webhook may see all of a task, by the rights that it has now.
+
+    A deleted task cannot be judged: only admins without limits see all of it.
+    """
+    row = await pool.fetchrow(WEBHOOK_MAKER, webhook, task)
+    if row is None:
+        return False
+    limits = limits_of(row["indexes"], row["hidden_columns"])
+    maker = Caller(ChainId(row["chain_id"]), Level[row["level"].upper()], "token", "", limits)
+    if row["target"] is None:
+        return maker.level is Level.ADMIN and limits is None
+    return sees_task(maker, catalog, row["target"], row["trigger"], decoded(row["reads"]))
+
+
 async def refuse_beyond(pool: Pool, attempt: Attempt, reads: Sequence[Read], catalog: Catalog) -> None:
     """Raise LongshoreError where a run would read more than the makers of its task, or of the run, may see."""
     for row in await pool.fetch(MAKERS, attempt.message.task):
@@ -144,7 +205,14 @@ def _maker(row: asyncpg.Record) -> Maker:
     return Maker(
         name=row["name"],
         asked=row["asked"],
-        active=bool(row["active"]),
+        active=row["active"],
         level=Level[(row["level"] or "read").upper()],
         limits=limits_of(row["indexes"], row["hidden_columns"]),
     )
+
+
+def _indexes_of(target: str | bytes) -> list[str]:
+    definition = DEFINITION.decode(target)
+    if definition.action != "export":
+        return []
+    return [definition.export_index] if definition.export_indexes is None else definition.export_indexes

@@ -81,7 +81,7 @@ returning l.id
 DELETE_EXPIRED = "delete from longshore.links where expires_at < now() - interval '7 days'"
 
 
-class Terms(msgspec.Struct, frozen=True):
+class LinkLimits(msgspec.Struct, frozen=True):
     """The limits of a link."""
 
     seconds: int
@@ -119,11 +119,11 @@ class Link(msgspec.Struct, frozen=True):
     """Whether a download may begin now."""
 
 
-async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, terms: Terms) -> NewLink:
+async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, limits: LinkLimits) -> NewLink:
     """Create a link for an address that is about to be given out."""
     token = UUID(actor.id) if actor.kind == "token" else None
     credential = (actor.kind, actor.id, token, actor.session)
-    row = await pool.fetchrow(CREATE, task, run, *credential, terms.level, terms.seconds, terms.uses)
+    row = await pool.fetchrow(CREATE, task, run, *credential, limits.level, limits.seconds, limits.uses)
     assert row is not None
     return NewLink(**row)
 

@@ -14,6 +14,7 @@ from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, Interval, Run, RunField, RunIncrement, TaskId
 from longshore.tasks.queries import status
 from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.result_queries import LATEST_RUN
 
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
 RUNS = """
@@ -64,15 +65,8 @@ join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
 """
 
-# Of runs whose intervals have the same end, the later one.
-LATEST_RUN = """
-select (
-    select r.run
-    from longshore.runs r
-    where r.task_id = t.id and r.state = 'DONE'
-    order by r.interval_end desc, r.run desc
-    limit 1
-) as run
+LATEST = f"""
+select (select run from ({LATEST_RUN}) latest) as run
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """
@@ -137,7 +131,7 @@ async def latest_run(pool: Pool | Connection, chain: ChainId, task: TaskId) -> i
 
     Raises NotFoundError.
     """
-    row = await pool.fetchrow(LATEST_RUN, task, chain)
+    row = await pool.fetchrow(LATEST, task, chain)
     if row is None:
         raise NotFoundError("task-not-found")
     number: int | None = row["run"]

@@ -16,18 +16,13 @@ from longshore.database.rows import structs
 from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.result_queries import LATEST_RUN
 
 # $2: names after this one, in lower case.
-TABLES = """
+TABLES = f"""
 select t.id as task, t.target ->> 'share_as' as name, t.shared_as as key, t.created_at as created, r.reads
 from longshore.tasks t
-cross join lateral (
-    select *
-    from longshore.runs
-    where task_id = t.id and state = 'DONE'
-    order by interval_end desc, run desc
-    limit 1
-) r
+cross join lateral ({LATEST_RUN}) r
 where t.chain_id = $1 and t.shared_as > $2 and r.table_schema is not null and r.expires_at is not null
 order by t.shared_as
 limit $3

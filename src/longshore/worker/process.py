@@ -26,11 +26,11 @@ from longshore.destinations.stored import Destinations
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
+from longshore.exports.rights import webhook_maker_sees
 from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
-from longshore.exports.visibility import webhook_maker_sees
 from longshore.process_list import NAME, announced
 from longshore.results.open import open_store
 from longshore.settings import Settings

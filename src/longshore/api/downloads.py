@@ -11,7 +11,6 @@ from starlette.responses import FileResponse
 from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
-from longshore.api import addresses
 from longshore.api.addresses import ExpiresIn, MaxUses, signed_url
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require_match, require_unmodified
@@ -24,32 +23,11 @@ from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.visibility_checks import changeable_task
 from longshore.database.rows import Page
-from longshore.errors import NotFoundError, ProblemError
+from longshore.errors import ProblemError
 from longshore.results import links
 from longshore.results.links import MAX_SECONDS, Link
 from longshore.results.media_types import media_type
-
-OF_TASK = """
-select t.id, t.state, t.action, r.reads, r.run, r.location, r.result
-from longshore.tasks t
-left join lateral (
-    select *
-    from longshore.runs
-    where task_id = t.id and state = 'DONE'
-    order by interval_end desc, run desc
-    limit 1
-) r on true
-where t.id = $1 and t.chain_id = $2
-"""
-
-# A run that is being delivered, or could not be, has its result.
-OF_ONE_RUN = """
-select t.id, case when r.result is not null then 'DONE' else r.state end as state, t.action, r.reads, r.run, r.location,
-       r.result
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = $3
-where t.id = $1 and t.chain_id = $2
-"""
+from longshore.tasks import result_queries
 
 RANGE = re.compile(r"[ \t]*(?:([0-9]*)-([0-9]*))?[ \t]*")
 
@@ -120,8 +98,8 @@ async def get_download_url(
 ) -> DownloadUrl:
     """Return a signed address of a `DONE` export's result, valid for about one hour."""
     service, caller = admitted(request)
-    row = await service.pool.fetchrow(OF_TASK, task_id(id), caller.chain)
-    return DownloadUrl(await signed_url(request, f"task {id}", row, expires_in, max_uses))
+    found = await result_queries.of_task(service.pool, caller.chain, task_id(id))
+    return DownloadUrl(await signed_url(request, f"task {id}", found, expires_in, max_uses))
 
 
 @get("/tasks/{id:str}/runs/{run:str}/download_url", responses=problems(409, 410))
@@ -131,10 +109,8 @@ async def get_run_download_url(
     """Return a signed address of the result of one run of an export, valid for about one hour."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
-    row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, number)
-    if row is not None and row["state"] is None:
-        raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
-    return DownloadUrl(await signed_url(request, f"run {number} of task {id}", row, expires_in, max_uses))
+    found = await result_queries.of_run(service.pool, caller.chain, task_id(id), number)
+    return DownloadUrl(await signed_url(request, f"run {number} of task {id}", found, expires_in, max_uses))
 
 
 @get("/tasks/{id:str}/links")
@@ -169,15 +145,15 @@ async def download(request: AnyRequest) -> StarletteResponse:
     if given.keys() != {"expires", "link", "signature"}:
         raise ProblemError("bad-address")
     link = service.signer.check(location, given["expires"], given["link"], given["signature"])
-    row = await addresses.at_location(service.pool, location)
+    file = await result_queries.at_location(service.pool, location)
     path = service.store.open_path(location)
-    if row is None or path is None:
+    if file is None or path is None:
         raise ProblemError("result-gone", "The result has expired or was deleted.")
-    tag = f'"{row["sha256"].hex()}"'
+    tag = f'"{file.sha256.hex()}"'
     headers = {
         "ETag": tag,
-        "Repr-Digest": f"sha-256=:{base64.b64encode(row['sha256']).decode()}:",
-        "X-Row-Count": str(row["rows"]),
+        "Repr-Digest": f"sha-256=:{base64.b64encode(file.sha256).decode()}:",
+        "X-Row-Count": str(file.rows),
         "Cache-Control": "private, no-store",
     }
     head = request.scope["state"].get("head")
@@ -185,9 +161,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
         request.scope["method"] = "HEAD"
     try:
         about = path.stat()
-        found = Download(
-            path, headers=headers, media_type=media_type(path.name), filename=row["name"], stat_result=about
-        )
+        found = Download(path, headers=headers, media_type=media_type(path.name), filename=file.name, stat_result=about)
     except FileNotFoundError:
         raise ProblemError("result-gone", "The result has expired or was deleted.") from None
     if not await links.may_use(service.pool, link, service.sessions.lifetimes):
@@ -202,8 +176,6 @@ async def download(request: AnyRequest) -> StarletteResponse:
         return found
     if not await links.use(service.pool, link, service.sessions.lifetimes):
         raise ProblemError("bad-address")
-    details = {"run": row["run"], "link": str(link), "range": request.headers.get("range", "")[:200]}
-    await audit.record(
-        service.pool, actor(request), row["chain_id"], "result.download", f"task {row['task_id']}", details
-    )
+    details = {"run": file.run, "link": str(link), "range": request.headers.get("range", "")[:200]}
+    await audit.record(service.pool, actor(request), file.chain, "result.download", f"task {file.task}", details)
     return found
