@@ -185,6 +185,43 @@ def test_the_end_of_a_credential_ends_its_download_addresses(idle: Longshore, wa
     problem(httpx2.get(url), "bad-address")
 
 
+def test_open_stream_and_long_poll_show_what_the_lowered_level_of_their_user_allows(idle: Longshore) -> None:
+    reader = new_person(idle, _1764=Level.ADMIN)
+    headers = reader.session()
+    rule = {"field_name": "action", "field_type": "keyword", "operator": "is", "value": "for admins alone"}
+    segment = {"entity": "people", "index": "audit", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+    body = export_body(segment=segment)
+    body["target"]["export_index"] = "audit"  # for admins
+    with idle.client(Level.ADMIN) as admin, ThreadPoolExecutor(2) as pool:
+        task = admin.post("/tasks", json=body).json()["id"]
+        stream: list[str] = []
+        heard = threading.Event()
+
+        def listen() -> None:
+            address = f"{idle.address}/tasks/{task}/events"
+            with httpx2.stream("GET", address, headers=headers, timeout=60) as answer:
+                for line in answer.iter_lines():
+                    heard.set()
+                    stream.append(line)
+
+        before = waiters(idle)
+        listening = pool.submit(listen)
+        poll = pool.submit(httpx2.get, f"{idle.address}/tasks/{task}?wait=60", headers=headers, timeout=60)
+        assert heard.wait(TIMEOUT_SECONDS)
+        until(lambda: waiters(idle) >= before + 2, "both to wait")
+        idle.sql("update longshore.user_levels set level = 'read' where user_id = $1", reader.id)
+        time.sleep(3)  # within which the process has found the new level
+        assert not listening.done() and not poll.done()
+        play(idle, task, "begin", "report", "fail")
+        polled = poll.result(TIMEOUT_SECONDS)
+        listening.result(TIMEOUT_SECONDS)
+    assert polled.status_code == 200
+    assert "for admins alone" not in polled.text
+    assert "on purpose" not in "".join(stream)
+    assert "event: progress" not in stream
+    assert "event: log" in stream
+
+
 def test_the_end_of_a_credential_closes_a_stream_that_still_sends_a_long_log(idle: Longshore) -> None:
     entries = 60_000
     credential = credentials(idle)["a revoked token"]
@@ -204,6 +241,19 @@ def test_the_end_of_a_credential_closes_a_stream_that_still_sends_a_long_log(idl
         rest = list(lines)
     assert "event: unauthorized" in rest
     assert rest.count("event: log") < entries
+
+
+@pytest.mark.parametrize("path", ["/tasks/{}/events", "/console/1764/tasks/{}/events"])
+def test_head_of_an_event_stream_does_not_stay_open(idle: Longshore, path: str) -> None:
+    with new_person(idle, _1764=Level.WRITE).client() as client:
+        task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+        before = waiters(idle)
+        cookie = {"Cookie": f"longshore={client.headers['x-session-user-id']}.{client.headers['x-session-key']}"}
+        answer = client.head(path.format(task), headers=cookie, timeout=5)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        assert waiters(idle) == before
 
 
 def test_requests_that_wait_are_bounded_for_each_credential_and_chain_and_polls_go_on(new_service: Any) -> None:

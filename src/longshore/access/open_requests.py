@@ -1,8 +1,9 @@
 """Limits and authorization of requests that stay open: long polls, event streams, `execute`.
 
 A credential is checked when its request begins. Every RECHECK_SECONDS one statement checks the credentials of all open
-requests of this process again and closes those whose credential was revoked, expired, disabled or lowered, or whose
-session ended, on whichever machine that happened. Other requests do not pay for it.
+requests of this process again and closes those whose credential was revoked, expired or disabled, whose level is below
+what the request needs, or whose session ended, on whichever machine that happened. Those that stay open continue with
+the level that the credential has by then. Other requests do not pay for it.
 """
 
 import contextlib
@@ -45,6 +46,7 @@ class OpenRequest:
 
     def __init__(self, caller: Caller, needed: Level, close: Callable[[], None]) -> None:
         self.caller = caller
+        """The caller, with the level of the last check: for each read of what the request shows."""
         self.close = close
         self._needed = needed
         self._on_end: Callable[[Exception], None] = lambda _: None
@@ -54,11 +56,13 @@ class OpenRequest:
         self._on_end = call
 
     def check_level(self, level: Level | None) -> None:
-        """Call the callback if the credential's level is too low. `level`: None for a credential that has ended."""
+        """Take over the credential's level, and call the callback if it is too low. None: the credential has ended."""
         if level is None:
             self._on_end(UnauthorizedError())
         elif level < self._needed:
             self._on_end(level_error(self._needed))
+        elif level != self.caller.level:
+            self.caller = msgspec.structs.replace(self.caller, level=level)
 
 
 class OpenRequests:

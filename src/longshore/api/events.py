@@ -15,14 +15,15 @@ from litestar import get
 from litestar.params import HeaderParameter
 from litestar.response import Stream
 
-from longshore.access.tokens import Caller, ForbiddenError, UnauthorizedError
+from longshore.access.open_requests import OpenRequest
+from longshore.access.tokens import ForbiddenError, UnauthorizedError
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import visible_entry
 from longshore.api.waiting import stay_open
 from longshore.errors import NotFoundError
-from longshore.exports.visibility import sees_task
+from longshore.exports.rights import sees_task
 from longshore.tasks import progress, queries
 from longshore.tasks.model import ChainId, Code, TaskId
 from longshore.tasks.waiters import Waiter
@@ -59,7 +60,7 @@ async def stream_task_events(
         with service.waiters.of(task) as waiter:
             opened.on_end(waiter.end)
             try:
-                async for event in _events(service, waiter, caller, task, position):
+                async for event in _events(service, waiter, opened, task, position):
                     yield event
             except (UnauthorizedError, ForbiddenError):
                 yield _event("unauthorized", None)
@@ -68,10 +69,10 @@ async def stream_task_events(
 
 
 async def _events(
-    service: Service, waiter: Waiter, caller: Caller, task: TaskId, position: tuple[int, int]
+    service: Service, waiter: Waiter, opened: OpenRequest, task: TaskId, position: tuple[int, int]
 ) -> AsyncIterator[bytes]:
     """Yield the events of a task behind a position: a revision, and the log entries seen."""
-    chain, (revision, seen) = caller.chain, position
+    chain, (revision, seen) = opened.caller.chain, position
     yield RECONNECT
     last_progress = None
     while not service.waiters.closing:
@@ -82,7 +83,7 @@ async def _events(
             yield _event("end", None)
             return
         waiter.revision = changes.revision
-        whole = sees_task(caller, service.catalog, changes.target, changes.trigger, changes.reads)
+        whole = sees_task(opened.caller, service.catalog, changes.target, changes.trigger, changes.reads)
         for entry in changes.logs:
             waiter.raise_error()
             seen += 1

@@ -1,7 +1,6 @@
 """`GET /tasks/{id}`: a poll, a conditional poll, or a long poll."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
 from enum import StrEnum
 from functools import partial
 from typing import Annotated
@@ -27,9 +26,6 @@ from longshore.tasks import queries
 from longshore.tasks.model import Task, TaskId, TaskVersion
 from longshore.tasks.queries import LogPage, PolledStatus, PolledTask
 
-ReadTask = Callable[[frozenset[TaskVersion]], Awaitable[PolledStatus]]
-"""Read a task; its status alone if it is at one of the known versions."""
-
 
 class LogOrder(StrEnum):
     """The order of a task's log entries."""
@@ -49,8 +45,7 @@ class LongPoll(msgspec.Struct, frozen=True):
     seconds: int
     """The longest wait."""
     known: frozenset[TaskVersion] | None
-    key: Hashable
-    """Polls with equal keys have equal answers."""
+    page: LogPage
 
 
 NO_VERSIONS: frozenset[TaskVersion] = frozenset()
@@ -86,16 +81,12 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     tags = conditional.parse_tags(lines)
     known = known_versions(tags, id)
     page = LogPage(log_limit, offset, newest_first=log_order is LogOrder.DESC)
-    reading = partial(_reading, service, caller, task, page)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
         tagged = ",".join(lines).strip() not in ("", conditional.ANY)
-        key = (caller.chain, page, caller.level, caller.limits)  # callers with equal rights share one answer
-        poll = LongPoll(task, seconds, known if tagged else None, key)
-        polled, body = await _changed(request, poll, reading)
+        polled, body = await _changed(request, LongPoll(task, seconds, known if tagged else None, page))
     else:
-        polled = await reading(known)
-        body = _encoded(polled)
+        polled, body = await _read(service, caller, task, page, known)
     conditional.require_task_match(request, id, polled.version.revision)
     headers |= conditional.task_headers(id, polled)
     if isinstance(polled, PolledTask) and polled.created_by is not None:
@@ -119,49 +110,46 @@ def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
     return {"Link": f"{link('next', page.offset + page.limit)}, {link('last', last)}"}
 
 
-async def _reading(
+async def _read(
     service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[TaskVersion]
-) -> PolledStatus:
-    """Return a task as its caller may see it; without the task where its version is known."""
+) -> tuple[PolledStatus, bytes]:
+    """Return a task as its caller may see it, and its JSON; its status alone where its version is known."""
     if known:
         status = await service.batched_reads.status(caller.chain, task)
         if status.version in known:
-            return status
+            return status, b""
     polled = await queries.poll(service.pool, caller.chain, task, page)
-    return msgspec.structs.replace(polled, task=visible_task(caller, service.catalog, polled.task, polled.reads))
+    visible = visible_task(caller, service.catalog, polled.task, polled.reads)
+    return msgspec.structs.replace(polled, task=visible), encode(visible)
 
 
-def _encoded(polled: PolledStatus) -> bytes:
-    """Return the JSON of a task; empty for its status alone."""
-    return encode(polled.task) if isinstance(polled, PolledTask) else b""
-
-
-async def _changed(request: AnyRequest, poll: LongPoll, reading: ReadTask) -> tuple[PolledStatus, bytes]:
+async def _changed(request: AnyRequest, poll: LongPoll) -> tuple[PolledStatus, bytes]:
     """Return a task and its JSON once its revision is not a known one, or after the seconds of the poll.
 
-    Progress wakes no waiter, so after that time the task is read again.
+    Progress wakes no waiter, so after that time the task is read again. Each read shows what the level of the caller
+    allows by then.
     """
-    service, _ = admitted(request)
-
-    async def encoded(known: frozenset[TaskVersion]) -> tuple[PolledStatus, bytes]:
-        polled = await reading(known)
-        return polled, _encoded(polled)
-
+    service, caller = admitted(request)
     deadline = asyncio.get_running_loop().time() + poll.seconds
     with service.waiters.of(poll.task) as waiter:
-        polled, body = await encoded(poll.known or NO_VERSIONS)
+        polled, body = await _read(service, caller, poll.task, poll.page, poll.known or NO_VERSIONS)
         if poll.known is not None:
             seen = {version.revision for version in poll.known}
         else:  # a task that has ended is answered at once
             seen = set() if polled.settled else {polled.version.revision}
         if polled.version.revision in seen:
-            async with held_open(request, waiter):  # polls that are answered at once do not count
+            async with held_open(request, waiter) as opened:  # polls that are answered at once do not count
                 while polled.version.revision in seen:
                     waiter.revision = polled.version.revision
-                    if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
-                        return await encoded(poll.known or NO_VERSIONS)
+                    in_time = await waiter.wait(deadline - asyncio.get_running_loop().time())
+                    caller = opened.caller
+                    if not in_time:
+                        return await _read(service, caller, poll.task, poll.page, poll.known or NO_VERSIONS)
                     last = frozenset({polled.version})
-                    polled, body = await service.waiters.shared(
-                        (poll.task, poll.key, last), waiter, partial(encoded, last)
-                    )
-        return (polled, body) if isinstance(polled, PolledTask) else await encoded(NO_VERSIONS)
+                    # Callers with equal rights share one answer.
+                    key = (poll.task, poll.page, caller.chain, caller.level, caller.limits, last)
+                    reading = partial(_read, service, caller, poll.task, poll.page, last)
+                    polled, body = await service.waiters.shared(key, waiter, reading)
+        if isinstance(polled, PolledTask):
+            return polled, body
+        return await _read(service, caller, poll.task, poll.page, NO_VERSIONS)
