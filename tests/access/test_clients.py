@@ -288,6 +288,58 @@ def test_audit_entries_of_clients_and_tokens_have_the_fields_of_the_request(idle
         assert details(there, f"token {token['id']}") == [limits]
 
 
+def test_null_in_a_change_is_refused_and_a_change_of_nothing_has_no_entry(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    client = new_client(waiting, contact="data-team")
+    person = new_person(idle, _1764=Level.READ)
+    named = {"name": client["name"], "contact": "data-team", "enabled": True}
+    for path, object, fields in (
+        (f"/service_clients/{client['id']}", f"client {client['id']}", named),
+        (f"/users/{person.id}", f"user {person.id}", {"level": "read", "enabled": True}),
+    ):
+        before = waiting.get("/audit", params={"object": object}).json()
+        for field in fields:
+            assert list(violations(waiting.patch(path, json={field: None}))) == [f"/{field}"]
+        for body in ({}, fields):
+            assert waiting.patch(path, json=body).status_code == 200
+        assert waiting.get("/audit", params={"object": object}).json() == before
+
+
+@pytest.mark.parametrize("by", ["the API", "the command line"])
+def test_each_chain_of_a_token_has_an_entry_when_it_or_its_client_is_turned_off(
+    idle: Longshore, tmp_path: Path, by: str
+) -> None:
+    admin = new_person(idle, _1764=Level.ADMIN, _1765=Level.ADMIN)
+
+    def said(*words: str) -> None:
+        done = run(*words, folder=tmp_path, data=str(idle.data), database_url=idle.url)
+        assert done.returncode == 0, done.stderr
+
+    with admin.client() as here, admin.client(1765) as there:
+        owner = new_client(here)["id"]
+        token = new_token(here, owner, chains=[1764, 1765])["id"]
+        alone = new_token(here, owner)["id"]
+        if by == "the API":
+            for enabled in (False, True):
+                here.patch(f"/service_clients/{owner}", json={"enabled": enabled})
+            here.delete(f"/access_tokens/{token}")
+        else:
+            said("client", "disable", str(owner))
+            said("client", "enable", str(owner))
+            said("token", "revoke", token)
+
+        def done(client: httpx2.Client, object: str) -> list[str]:
+            entries = client.get("/audit", params={"object": object}).json()
+            return [entry["action"] for entry in reversed(entries)]
+
+        assert done(here, f"client {owner}") == ["client.create", "client.change", "client.change"]
+        assert done(here, f"token {token}") == ["token.create", "token.revoke"]
+        assert done(there, f"token {token}") == ["token.create", "token.disable", "token.enable", "token.revoke"]
+        assert (done(here, f"token {alone}"), done(there, f"token {alone}")) == (["token.create"], [])
+        assert done(there, f"client {owner}") == []
+
+
 @pytest.mark.parametrize(
     ("body", "at"),
     [({"name": ""}, "/name"), ({"name": " x"}, "/name"), ({"name": "a\x00b"}, "/name"), ({"name": "x" * 201}, "/name"),

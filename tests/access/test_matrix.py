@@ -20,10 +20,9 @@ from longshore.access import clients, tokens
 from longshore.access.audit import Actor
 from longshore.access.tokens import Level, Scope
 from longshore.api.problem_kinds import KINDS
-from longshore.api.routes import CHECKS, NEEDED, Check, Open
+from longshore.api.routes import CHECKS, NEEDED, Check, NoLevel
 from longshore.database.migrate import connected_if_current
 from longshore.settings import Settings
-from longshore.tasks.model import ChainId
 from tests.access.users import headers_of, new_person
 from tests.service import CHAIN, Longshore, ended, export_body
 
@@ -344,7 +343,7 @@ def credentials(service: Longshore) -> dict[str, dict[str, str]]:
         async with connected_if_current(service.url) as connection:
             usual = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "test")
             off = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "off")
-            await clients.change(connection, ChainId(CHAIN), off.id, clients.ClientChange(enabled=False))
+            await clients.change(connection, off.id, clients.ClientChange(enabled=False))
             expired = await tokens.create(connection, usual.id, Level.ADMIN)
             await connection.execute(
                 "update longshore.access_tokens set expires_at = now() - interval '1 s' where id = $1", expired[0]
@@ -434,11 +433,11 @@ LEVELLED = [
     if isinstance(at, Level) and endpoint not in {**CONSOLE, **SHARING}
 ]
 PAGES = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in CONSOLE if endpoint[1] != "/"]
-PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at is Open.USER]
+PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at is NoLevel.USER]
 OPEN = [
     pytest.param(endpoint, id=" ".join(endpoint))
     for endpoint, at in NEEDED.items()
-    if at in (Open.ANYBODY, Open.PROBE) and endpoint not in CONSOLE
+    if at in (NoLevel.ANYBODY, NoLevel.PROBE) and endpoint not in CONSOLE
 ]
 
 
@@ -563,7 +562,7 @@ def test_openapi_document_names_the_level_of_each_endpoint(service: Longshore) -
         if isinstance(needed, Level) and endpoint not in CONSOLE:
             assert {tuple(role) for each in shown[endpoint] for role in each.values()} == {(needed.name.lower(),)}
         elif endpoint in shown:
-            assert shown[endpoint] == ([{"sessionUserId": [], "sessionKey": []}] if needed is Open.USER else [])
+            assert shown[endpoint] == ([{"sessionUserId": [], "sessionKey": []}] if needed is NoLevel.USER else [])
 
 
 def test_scope_of_a_token_does_not_change_its_level(service: Longshore) -> None:

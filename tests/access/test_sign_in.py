@@ -1,9 +1,11 @@
 """Signing in: passwords, one-time codes, and slowed guesses."""
 
 import asyncio
+import secrets
 import statistics
 import threading
 import time
+import unicodedata
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +19,7 @@ from longshore.access import one_time_codes, passwords, sign_in
 from longshore.access.tokens import Level
 from longshore.settings import Settings
 from longshore.vault import VaultError, open_vault
-from tests.access.users import Person, headers_of, new_person
+from tests.access.users import PASSWORD, Person, headers_of, new_person
 from tests.answers import problem, violations
 from tests.service import Longshore
 
@@ -51,6 +53,26 @@ def test_sign_in_ignores_case_of_the_name_and_unicode_form_of_the_password(idle:
     assert opened["user_id"] == person.id
     assert opened["session_key"].startswith("longshore_")
     assert httpx2.get(f"{idle.address}/tasks", headers=headers_of(opened)).status_code == 200
+
+
+def test_name_in_another_unicode_form_is_the_same_user(idle: Longshore, waiting: httpx2.Client) -> None:
+    composed = f"Jos\u00e9 {secrets.token_hex(4)}"
+    decomposed = unicodedata.normalize("NFD", composed)
+    for first, second in ((composed, decomposed), (f"{decomposed} 2", f"{composed} 2")):
+        body = {"username": first, "password": PASSWORD, "level": "read"}
+        made = waiting.post("/users", json=body)
+        assert (made.status_code, made.json()["name"]) == (201, unicodedata.normalize("NFC", first))
+        problem(waiting.post("/users", json={**body, "username": second.upper()}), "name-taken")
+        for name in (first, second, second.upper()):
+            answer = Person(idle, made.json()["id"], name, PASSWORD, None).sign_in()
+            assert (answer.status_code, answer.json()["user_id"]) == (200, made.json()["id"])
+
+
+def test_service_client_in_another_unicode_form_is_the_same_client(waiting: httpx2.Client) -> None:
+    name = f"Jos\u00e9 {secrets.token_hex(4)}"
+    made = waiting.post("/service_clients", json={"name": unicodedata.normalize("NFD", name)}).json()
+    assert made["name"] == name
+    problem(waiting.post("/service_clients", json={"name": name}), "name-taken")
 
 
 def test_a_wrong_password_an_unknown_user_and_a_disabled_one_have_the_same_answer(idle: Longshore) -> None:

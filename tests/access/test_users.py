@@ -146,6 +146,19 @@ def test_first_admin_is_created_by_the_command_line(idle: Longshore, database: d
     ]  # fmt: skip
 
 
+def test_command_line_records_the_removal_of_a_level_as_the_api_does(
+    idle: Longshore, waiting: httpx2.Client, tmp_path: Path
+) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    for level in ("write", "none"):
+        done = run("user", "level", person.name, "--chain", "1764", level, folder=tmp_path, database_url=idle.url)
+        assert done.returncode == 0, done.stderr
+    entries = waiting.get("/audit", params={"object": f"user {person.id}"}).json()
+    assert [(each["action"], each["details"]) for each in reversed(entries)] == [
+        ("user.change", {"level": "write"}), ("user.remove", None),
+    ]  # fmt: skip
+
+
 def test_audit_entries_of_a_user_have_the_fields_of_the_request_but_the_password(waiting: httpx2.Client) -> None:
     wanted = body()
     id = waiting.post("/users", json=wanted).json()["id"]

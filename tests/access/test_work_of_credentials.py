@@ -1,9 +1,16 @@
 """Work that outlives the credential that made it, in a database without a worker."""
 
 import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import asyncpg
+import httpx2
 import pytest
 
 from longshore.access import work_of_credentials
@@ -13,13 +20,16 @@ from longshore.access.work_of_credentials import Ongoing
 from longshore.database.connect import open_pool
 from longshore.tasks.model import ChainId
 from tests import command
+from tests.access.users import new_person
 from tests.service import Longshore, export_body
+from tests.waiting import until
 
 CHAIN = ChainId(503)
 ADDED = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at, created_by)
 select $1, '', 'export', '{}', '{}', '', '2126-01-01', $2 from generate_series(1, $3::int)
 """
+ADD_CLIENT = "insert into longshore.service_clients (chain_id, name) values ($1, $2) returning id"
 
 
 def stop(service: Longshore, maker: str) -> Ongoing:
@@ -70,3 +80,94 @@ def test_command_stops_each_task_in_a_transaction_of_its_own(idle: Longshore, tm
         "select at from longshore.audit where chain_id = $1 and action = 'task.cancel' order by id", CHAIN
     )
     assert moments[-1]["at"] != moments[-2]["at"]
+
+
+def status_of_late_body(service: Longshore, headers: dict[str, str], body: Any, meanwhile: Callable[[], Any]) -> int:
+    """The status of a `POST /tasks` whose body ends only after something happened, while its head is authenticated."""
+    sent = json.dumps(body).encode()
+    fields = {**headers, "Host": "x", "Content-Type": "application/json", "Connection": "close"}
+    lines = ["POST /tasks HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    head = "\r\n".join([*lines, f"Content-Length: {len(sent)}", "", ""]).encode()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(head + sent[:-1])
+        time.sleep(0.5)  # in which the guard has passed it on
+        meanwhile()
+        connection.sendall(sent[-1:])
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+END_TOKEN = "update longshore.access_tokens set revoked_at = now() where id::text = $1"
+END_CLIENT = """
+update longshore.service_clients set enabled = false
+where id = (select client_id from longshore.access_tokens where id::text = $1)
+"""
+LOWER_TOKEN = "update longshore.access_tokens set level = 'read' where id::text = $1"
+END_SESSIONS = "delete from longshore.sessions where user_id::text = $1"
+REMOVE_LEVEL = "delete from longshore.user_levels where user_id::text = $1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "answer"),
+    [
+        ("token", END_TOKEN, 401), ("token", END_CLIENT, 401), ("token", LOWER_TOKEN, 403),
+        ("user", END_SESSIONS, 401), ("user", REMOVE_LEVEL, 401), ("user", "select $1::text", 201),
+    ],
+)  # fmt: skip
+def test_request_whose_credential_ends_before_its_body_has_arrived_changes_nothing(
+    idle: Longshore, kind: str, change: str, answer: int
+) -> None:
+    if kind == "token":
+        client = idle.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
+        pair = idle.token(Level.WRITE, CHAIN)
+        id = pair.split(":")[0]
+        idle.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", id, client)
+        headers = {"Authorization": f"Bearer {pair}"}
+    else:
+        person = new_person(idle, _503=Level.WRITE)
+        id, headers = str(person.id), person.session(CHAIN)
+    body = {**export_body(), "chain": CHAIN}
+    assert status_of_late_body(idle, headers, body, lambda: idle.sql(change, id)) == answer
+    made = idle.sql("select count(*) from longshore.tasks where created_by = $1", f"{kind} {id}")
+    assert made[0]["count"] == (answer == 201)
+
+
+@pytest.mark.parametrize("way", ["token", "client", "command"])
+def test_revocation_waits_for_the_changes_that_the_credential_has_under_way_and_stops_them(
+    idle: Longshore, tmp_path: Path, way: str
+) -> None:
+    pair = idle.token(Level.WRITE, CHAIN)
+    id = pair.split(":")[0]
+    client = idle.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
+    idle.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", id, client)
+
+    def post() -> httpx2.Response:
+        body = {**export_body(once="2126-05-26T12:00:00Z"), "chain": CHAIN}
+        return httpx2.post(f"{idle.address}/tasks", json=body, headers={"Authorization": f"Bearer {pair}"}, timeout=30)
+
+    def revoke() -> str:
+        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle.data), "database_url": idle.url}
+        if way == "command":
+            return command.run("token", "revoke", id, "--stop", **options).stdout
+        with idle.client(Level.ADMIN, CHAIN) as admin:
+            if way == "token":
+                return admin.delete(f"/access_tokens/{id}?stop=true").text
+            return admin.patch(f"/service_clients/{client}?stop=true", json={"enabled": False}).text
+
+    async def run() -> tuple[httpx2.Response, str]:
+        connection = await asyncpg.connect(idle.url)
+        async with connection.transaction():
+            await connection.execute("lock table longshore.tasks in share row exclusive mode")
+            posting = asyncio.create_task(asyncio.to_thread(post))
+            waits = "select from pg_locks where relation = 'longshore.tasks'::regclass and not granted"
+            await asyncio.to_thread(until, lambda: idle.sql(waits), "the task to wait for the table")
+            revoking = asyncio.create_task(asyncio.to_thread(revoke))
+            await asyncio.wait([revoking], timeout=4)
+        await connection.close()
+        return await posting, await revoking
+
+    posted, answer = asyncio.run(run())
+    task = posted.json()["id"]
+    assert str(task) in answer
+    assert "stopped" in answer
+    (row,) = idle.sql("select state, due_at from longshore.tasks where id = $1", task)
+    assert (row["state"], row["due_at"]) == ("ERROR", None)

@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from longshore.access.profile_tokens import CLIENT, MAX_LIVE
+from longshore.access.clients import PROFILES as CLIENT
+from longshore.access.profile_tokens import MAX_LIVE
 from longshore.access.tokens import Level, Scope
 from longshore.api.proxies import behind_proxies
 from tests.access.users import Person, new_person
@@ -151,6 +152,24 @@ def test_admin_revokes_a_profile_file_and_forbids_new_ones(
         assert CLIENT in refused.json()["detail"]
     finally:
         assert waiting.patch(f"/service_clients/{client}", json={"enabled": True}).status_code == 200
+
+
+def test_profile_files_stay_forbidden_where_their_turned_off_client_was_renamed(idle: Longshore) -> None:
+    chain = 8801
+    reader = new_person(idle, _8801=Level.READ)
+    with idle.client(Level.ADMIN, chain) as admin, reader.client(chain) as session:
+        alike = admin.post("/service_clients", json={"name": CLIENT}).json()["id"]
+        id = session.post(PROFILE).json()["bearerToken"].partition(":")[0]
+        client = admin.get(f"/access_tokens/{id}").json()["client_id"]
+        assert client != alike, "the client of an admin is not taken for that of profile files"
+        renamed = {"name": "no longer wanted", "enabled": False}
+        assert admin.patch(f"/service_clients/{client}", json=renamed).status_code == 200
+        refused = session.post(PROFILE)
+        assert (refused.status_code, "no longer wanted" in refused.json()["detail"]) == (403, True)
+        assert admin.post("/service_clients", json={"name": CLIENT.upper()}).status_code == 409
+        assert admin.patch(f"/service_clients/{client}", json={"enabled": True}).status_code == 200
+        id = session.post(PROFILE).json()["bearerToken"].partition(":")[0]
+        assert admin.get(f"/access_tokens/{id}").json()["client_id"] == client
 
 
 def test_user_revokes_an_own_profile_file_and_sees_it_as_revoked(

@@ -5,6 +5,7 @@ other statement on the table. An entry belongs to one chain (promise 5); actions
 signing in, have an entry in each chain that the user has a level for.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -17,7 +18,7 @@ from longshore.tasks.model import ChainId
 
 RECORD = """
 insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id, details)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
+select chain, $2, $3, $4, $5, $6, $7, $8 from unnest($1::bigint[]) chain
 """
 
 RECORD_OF_USER = """
@@ -93,8 +94,22 @@ async def record(  # noqa: PLR0913 (the columns of an entry)
     details: dict[str, Any] | None = None,
 ) -> None:
     """Write an entry in the connection's transaction. `details` must not contain secrets."""
+    await record_in(connection, actor, [chain], action, object, details)
+
+
+async def record_in(  # noqa: PLR0913 (the columns of an entry)
+    connection: Connection | Pool,
+    actor: Actor,
+    chains: Sequence[ChainId | int],
+    action: str,
+    object: str,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Write the same entry in several chains."""
     text = None if details is None else msgspec.json.encode(details).decode()
-    await connection.execute(RECORD, chain, actor.kind, actor.id, action, object, actor.address, actor.request_id, text)
+    await connection.execute(
+        RECORD, chains, actor.kind, actor.id, action, object, actor.address, actor.request_id, text
+    )
 
 
 async def record_of_user(connection: Connection | Pool, actor: Actor, user: int, action: str) -> None:

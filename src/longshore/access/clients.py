@@ -7,26 +7,36 @@ from datetime import datetime
 
 import asyncpg
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from longshore.access import audit
 from longshore.access.audit import Actor
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, fetch_page, structs
+from longshore.database.rows import Page, fetch_page, given_values, structs
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
+
+PROFILES = "profile files"
+"""The name that the client of a chain's profile files is created with."""
 
 COLUMNS = "id, chain_id as chain, name, contact, enabled, date_trunc('second', created_at) as created"
 
 CREATE = f"""
-insert into longshore.service_clients (chain_id, name, contact) values ($1, $2, $3)
+insert into longshore.service_clients (chain_id, name, contact) values ($1, normalize($2), $3)
 returning {COLUMNS}
 """
 
-# The update makes the row visible to `returning`: two requests with one name get one client. A row that it updates has
-# an `xmax`, an inserted one has none.
+# The update makes the row visible to `returning`: two requests at once get one client. A row that it updates has an
+# `xmax`, an inserted one has none.
 GET_OR_CREATE = f"""
-insert into longshore.service_clients (chain_id, name) values ($1, $2)
-on conflict (chain_id, lower(name)) do update set name = service_clients.name
+insert into longshore.service_clients (chain_id, name) values ($1, normalize($2))
+on conflict (chain_id, lower(normalize(name))) where not for_profiles do update set name = service_clients.name
+returning {COLUMNS}, xmax = 0 as is_new
+"""
+
+GET_OR_CREATE_FOR_PROFILES = f"""
+insert into longshore.service_clients (chain_id, name, for_profiles) values ($1, $2, true)
+on conflict (chain_id) where for_profiles do update set name = service_clients.name
 returning {COLUMNS}, xmax = 0 as is_new
 """
 
@@ -38,10 +48,17 @@ order by id
 limit $3 offset $4
 """
 
+LOCK = f"""
+select {COLUMNS}
+from longshore.service_clients
+where ($1::bigint is null or chain_id = $1) and id = $2
+for update
+"""
+
 CHANGE = f"""
 update longshore.service_clients
-set name = coalesce($3, name), contact = coalesce($4, contact), enabled = coalesce($5, enabled)
-where ($1::bigint is null or chain_id = $1) and id = $2
+set name = coalesce(normalize($2), name), contact = coalesce($3, contact), enabled = coalesce($4, enabled)
+where id = $1
 returning {COLUMNS}
 """
 
@@ -62,11 +79,11 @@ class ServiceClient(msgspec.Struct, frozen=True):
 
 
 class ClientChange(msgspec.Struct, frozen=True):
-    """Fields of a service client to change; None leaves a field as it is."""
+    """Fields of a service client to change."""
 
-    name: str | None = None
-    contact: str | None = None
-    enabled: bool | None = None
+    name: str | UnsetType = UNSET
+    contact: str | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
     """Whether its tokens are valid."""
 
 
@@ -82,7 +99,21 @@ async def create(connection: Connection, chain: ChainId | int, name: str, contac
 
 async def get_or_create(connection: Connection, actor: Actor, chain: ChainId | int, name: str) -> ServiceClient:
     """Return the chain's client of this name; if the chain has none, it is created, with its audit entry."""
-    row = await connection.fetchrow(GET_OR_CREATE, chain, name)
+    return await _get_or_create(connection, actor, GET_OR_CREATE, chain, name)
+
+
+async def for_profiles(connection: Connection, actor: Actor, chain: ChainId) -> ServiceClient:
+    """Return the client of the chain's profile files, whatever it is named; created, with its entry, if missing.
+
+    It is locked until the transaction ends.
+    """
+    return await _get_or_create(connection, actor, GET_OR_CREATE_FOR_PROFILES, chain, PROFILES)
+
+
+async def _get_or_create(
+    connection: Connection, actor: Actor, statement: str, chain: ChainId | int, name: str
+) -> ServiceClient:
+    row = await connection.fetchrow(statement, chain, name)
     assert row is not None
     columns = dict(row)
     is_new = columns.pop("is_new")
@@ -106,17 +137,21 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, client: int) -> 
     return ServiceClient(**row)
 
 
-async def change(connection: Connection, chain: ChainId | None, client: int, fields: ClientChange) -> ServiceClient:
-    """Change fields of a client and return the client. Raises ProblemError.
-
-    `chain`: the chain that asks; None for the command line, which changes clients of all chains.
-    """
-    try:
-        row = await connection.fetchrow(CHANGE, chain, client, fields.name, fields.contact, fields.enabled)
-    except asyncpg.UniqueViolationError:
-        raise ProblemError("name-taken", f"there is a service client {fields.name!r} already") from None
+async def lock(connection: Connection, chain: ChainId | None, client: int) -> ServiceClient:
+    """Return a client of a chain, of any if it is None, locked until the transaction ends. Raises ProblemError."""
+    row = await connection.fetchrow(LOCK, chain, client)
     if row is None:
         raise NotFoundError("client-not-found", f"there is no service client {client}")
+    return ServiceClient(**row)
+
+
+async def change(connection: Connection, client: int, fields: ClientChange) -> ServiceClient:
+    """Change fields of a client that is locked, and return the client. Raises ProblemError."""
+    try:
+        row = await connection.fetchrow(CHANGE, client, *given_values(fields))
+    except asyncpg.UniqueViolationError:
+        raise ProblemError("name-taken", f"there is a service client {fields.name!r} already") from None
+    assert row is not None
     return ServiceClient(**row)
 
 

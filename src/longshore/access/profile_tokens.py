@@ -16,9 +16,6 @@ from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
-CLIENT = "profile files"
-"""The service client of each chain that its profile files belong to."""
-
 MAX_LIVE = 20
 """Tokens of a user that are valid at a time, for a chain."""
 
@@ -56,10 +53,10 @@ async def create(connection: Connection, actor: Actor, chain: ChainId, seconds: 
     Tokens of the user that expired more than seven days ago are deleted.
     """
     user = int(actor.id)
-    # This locks the client until the transaction ends, so requests at once cannot go beyond the limit together.
-    client = await clients.get_or_create(connection, actor, chain, CLIENT)
+    # This locks the client, so requests at once cannot go beyond the limit together.
+    client = await clients.for_profiles(connection, actor, chain)
     if not client.enabled:
-        raise ForbiddenError("forbidden", f"An admin of the chain has turned the service client {CLIENT!r} off.")
+        raise ForbiddenError("forbidden", f"An admin of the chain has turned the service client {client.name!r} off.")
     await connection.execute(DELETE_OLD, client.id, user)
     if await connection.fetchval(LIVE, client.id, user) >= MAX_LIVE:
         raise ProblemError("too-many-profile-files", f"You have {MAX_LIVE} of chain {chain} already.")
@@ -68,12 +65,8 @@ async def create(connection: Connection, actor: Actor, chain: ChainId, seconds: 
     return ProfileToken(id, secret, expires)
 
 
-async def revoke(connection: Connection, caller: Caller, token: UUID) -> bool:
-    """Revoke the token of a profile file, and return whether it was not revoked yet.
-
-    Raises NotFoundError where it is neither of the caller, a user, nor the caller itself.
-    """
+async def refuse_others(connection: Connection, caller: Caller, token: UUID) -> None:
+    """Raise NotFoundError for a token that is neither in a profile file of the calling user nor the caller itself."""
     if await connection.fetchrow(IS_OWN, token, caller.chain, caller.kind, caller.id) is None:
         said = "You have no profile file with this token; an admin of the chain revokes tokens of service clients."
         raise NotFoundError("token-not-found", said)
-    return await tokens.revoke(connection, token, caller.chain) is not None

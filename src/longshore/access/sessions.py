@@ -85,7 +85,7 @@ class SessionCredential(msgspec.Struct, frozen=True):
     chain: str | None = None
 
 
-class SignedIn(msgspec.Struct, frozen=True):
+class SessionUser(msgspec.Struct, frozen=True):
     """A user whose session is valid, whatever their levels are."""
 
     user: int
@@ -120,7 +120,7 @@ class Sessions:
         assert row is not None
         return NewSession(session_key=key, **row)
 
-    async def signed_in(self, credential: SessionCredential) -> SignedIn:
+    async def signed_in(self, credential: SessionCredential) -> SessionUser:
         """Return the user of a session. Raises UnauthorizedError."""
         user, _ = await self._find(credential, None)
         return user
@@ -133,12 +133,12 @@ class Sessions:
             raise level_error(needed)
         return Caller(ChainId(chain), Level[level.upper()], "user", str(user.user), session=user.session)
 
-    async def list(self, signed_in: SignedIn) -> list[Session]:
+    async def list(self, signed_in: SessionUser) -> list[Session]:
         """Return the valid sessions of a user, newest first."""
         rows = await self._pool.fetch(LIST, signed_in.user, self.lifetimes.idle, self.lifetimes.total)
         return [Session(current=row["id"] == signed_in.session, **row) for row in rows]
 
-    async def _find(self, credential: SessionCredential, chain: int | None) -> tuple[SignedIn, str | None]:
+    async def _find(self, credential: SessionCredential, chain: int | None) -> tuple[SessionUser, str | None]:
         if not KEY.fullmatch(credential.key):
             raise UnauthorizedError
         row = await self._pool.fetchrow(
@@ -148,7 +148,7 @@ class Sessions:
             raise UnauthorizedError
         if row["stale"]:
             await self._pool.execute(USED, row["id"], self.lifetimes.idle)
-        return SignedIn(row["user_id"], row["id"]), row["level"]
+        return SessionUser(row["user_id"], row["id"]), row["level"]
 
 
 async def end(connection: Connection, user: int, session: UUID) -> bool:

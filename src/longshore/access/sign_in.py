@@ -30,8 +30,9 @@ KNOWN_DAYS = 30  # that an account counts as known in a network after a sign-in 
 # A check takes tenths of a second, so a waiting request is answered within seconds, if only by a refusal.
 SIGN_IN_LIMITS = QueueLimits(running=1, running_of_key=1, waiting=16, waiting_of_key=4, seconds=15.0)
 
-# The database folds names for the lookup, so it folds them for the counters, too.
-FOLD = "select lower($1::text)"
+# The database folds names for the lookup, so it folds them for the counters, too. Normalizing takes quadratic time for
+# some texts, so it is of bounded ones: a name of 200 characters has at most 800 when it is decomposed.
+FOLD = "select lower(normalize(left($1::text, 1000)))"
 
 # A day without a failure resets the count. No row is returned while a wait lasts.
 COUNT_TRY = """
@@ -52,7 +53,7 @@ select greatest(1, ceil(extract(epoch from until - now())))::int from longshore.
 FIND = """
 select id, password, totp_secret is not null as has_codes
 from longshore.users
-where lower(name) = $1 and disabled_at is null
+where lower(normalize(name)) = $1 and disabled_at is null
 """
 
 # The lock waits for a change of the password that is under way; the condition then refuses the old password.
@@ -60,7 +61,9 @@ IS_UNCHANGED = """
 select id from longshore.users where id = $1 and password = $2 and disabled_at is null for share
 """
 
-FIND_BY_ID = "select password, lower(name) as name from longshore.users where id = $1 and disabled_at is null"
+FIND_BY_ID = """
+select password, lower(normalize(name)) as name from longshore.users where id = $1 and disabled_at is null
+"""
 
 REHASH = "update longshore.users set password = $3 where id = $1 and password = $2 returning id"
 
@@ -94,7 +97,7 @@ update longshore.pending_sign_ins p
 set codes = codes + 1
 from longshore.users u
 where p.id = $1 and u.id = p.user_id and p.codes < $2 and p.created_at > now() - $3 * interval '1 second'
-returning u.id, lower(u.name) as name, u.totp_secret, extract(epoch from now())::float8 as now
+returning u.id, lower(normalize(u.name)) as name, u.totp_secret, extract(epoch from now())::float8 as now
 """
 
 END_PENDING = "delete from longshore.pending_sign_ins where id = $1 returning id"

@@ -71,7 +71,7 @@ limit $5 offset $6
 REVOKE = """
 update longshore.access_tokens set revoked_at = now()
 where id = $1 and revoked_at is null and ($2::bigint is null or chain_id = $2)
-returning chain_id
+returning chain_id || more_chains
 """
 
 # A chain removes itself from the scope of a token of another chain's client.
@@ -79,6 +79,13 @@ REMOVE_CHAIN = """
 update longshore.access_tokens set more_chains = array_remove(more_chains, $2)
 where id = $1 and more_chains @> array[$2::bigint]
 returning id
+"""
+
+SHARED = """
+select id, more_chains
+from longshore.access_tokens
+where client_id = $1 and more_chains <> '{}' and revoked_at is null and coalesce(expires_at > now(), true)
+order by id
 """
 
 ADMINISTERED = """
@@ -244,12 +251,17 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> 
     return Token(**row)
 
 
-async def revoke(connection: Connection, token: UUID, chain: ChainId | None = None) -> ChainId | None:
-    """Revoke a token and return the chain of its client; None if there is no valid token of this id.
+async def shared(connection: Connection, client: int) -> list[tuple[UUID, list[int]]]:
+    """Return the tokens of a client that open other chains and have not ended, each with these chains."""
+    return [(row["id"], row["more_chains"]) for row in await connection.fetch(SHARED, client)]
 
-    `chain`: the chain that asks. A token of another chain's client is revoked for this chain only.
+
+async def revoke(connection: Connection, token: UUID, chain: ChainId | None = None) -> list[int]:
+    """Revoke a token that was not revoked yet, and return the chains that it opened until now; none if there is none.
+
+    `chain`: the chain that asks; None for all. A token of another chain's client is revoked for the chain alone.
     """
-    ended: ChainId | None = await connection.fetchval(REVOKE, token, chain)
+    ended: list[int] | None = await connection.fetchval(REVOKE, token, chain)
     if ended is None and chain is not None and await connection.fetchval(REMOVE_CHAIN, token, chain) is not None:
-        return chain
-    return ended
+        return [chain]
+    return ended or []

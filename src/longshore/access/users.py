@@ -6,22 +6,25 @@ and whether a user may sign in at all are for the user and for the command line.
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from longshore.access import passwords
 from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, fetch_page, structs
+from longshore.database.rows import Page, fetch_page, given_values, structs
 from longshore.errors import LongshoreError, NotFoundError, ProblemError
 from longshore.vault import SHARED_CHAIN, SealedValues
+
+LevelName = Literal["read", "write", "admin"]
 
 NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or control characters"
 
-CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
+CREATE = "insert into longshore.users (name, password) values (normalize($1), $2) returning id"
 
 SET_LEVEL = """
 insert into longshore.user_levels (user_id, chain_id, level) values ($1, $2, $3)
@@ -39,6 +42,8 @@ where l.chain_id = $1 and ($2::bigint is null or u.id = $2)
 order by u.id
 limit $3 offset $4
 """
+
+LOCK_LEVEL = "select level, enabled from longshore.user_levels where user_id = $1 and chain_id = $2 for update"
 
 CHANGE_LEVEL = """
 update longshore.user_levels
@@ -64,7 +69,7 @@ left join longshore.user_levels l on l.user_id = u.id and l.enabled
 where u.id = $1
 """
 
-FIND = "select id from longshore.users where lower(name) = lower($1)"
+FIND = "select id from longshore.users where lower(normalize(name)) = lower(normalize($1))"
 SET_PASSWORD = "update longshore.users set password = $2 where id = $1"  # noqa: S105
 SET_ONE_TIME_CODES = "update longshore.users set totp_secret = $2 where id = $1"
 
@@ -96,6 +101,14 @@ class ChainUser(msgspec.Struct, frozen=True):
     passcode: bool
     """Whether signing in asks for a one-time code."""
     created: datetime
+
+
+class LevelChange(msgspec.Struct, frozen=True):
+    """Fields of a user's level for a chain to change."""
+
+    level: LevelName | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    """Whether the user may use the level."""
 
 
 class UserWithLevels(msgspec.Struct, frozen=True):
@@ -136,11 +149,15 @@ async def remove_level(connection: Connection, user: int, chain: int) -> None:
         raise NotFoundError("user-not-found", "the user has no level for this chain")
 
 
-async def change_level(
-    connection: Connection, user: int, chain: int, level: Level | None, enabled: bool | None
-) -> None:
-    """Change a user's level for a chain; None leaves a field as it is. Raises ProblemError."""
-    if await connection.fetchval(CHANGE_LEVEL, user, chain, level and level.name.lower(), enabled) is None:
+async def lock_level(connection: Connection, user: int, chain: int) -> LevelChange | None:
+    """Return a user's level for a chain, locked until the transaction ends; None if the user has none."""
+    row = await connection.fetchrow(LOCK_LEVEL, user, chain)
+    return None if row is None else LevelChange(**row)
+
+
+async def change_level(connection: Connection, user: int, chain: int, fields: LevelChange) -> None:
+    """Change a user's level for a chain. Raises ProblemError if the user has none."""
+    if await connection.fetchval(CHANGE_LEVEL, user, chain, *given_values(fields)) is None:
         raise NotFoundError("user-not-found")
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from longshore.access import audit
+from longshore.access import audit, changes_in_progress
 from longshore.access.audit import Actor
 from longshore.database.connect import Connection
 from longshore.database.rows import structs
@@ -87,7 +87,11 @@ async def tokens_of(connection: Connection, client: int) -> list[str]:
 
 
 async def made_by(connection: Connection, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
-    """Return the work of credentials that goes on in a chain; in all chains if `chain` is None."""
+    """Return the work of credentials that goes on in a chain; in all chains if `chain` is None.
+
+    Where the credentials have ended, that is all there will be. The connection is in no transaction.
+    """
+    await changes_in_progress.wait_for(connection, makers)
     tasks = structs(OngoingTask, await connection.fetch(TASKS, makers, chain, MAX_LISTED, None))
     webhooks = structs(OngoingWebhook, await connection.fetch(WEBHOOKS, makers, chain, MAX_LISTED, None))
     return Ongoing(tasks, webhooks, stopped=False)
@@ -115,6 +119,7 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
             return
         await audit.record(connection, actor, webhook.chain, "webhook.delete", f"webhook {webhook.id}")
 
+    await changes_in_progress.wait_for(connection, makers)
     tasks = [each async for each in _stopped(connection, cancel, OngoingTask, (TASKS, makers, chain))]
     webhooks = [each async for each in _stopped(connection, delete, OngoingWebhook, (WEBHOOKS, makers, chain))]
     all_stopped = all(was_stopped for _, was_stopped in (*tasks, *webhooks))

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
-
-from longshore.access import audit
+from longshore.access import audit, changes_in_progress
+from longshore.access.audit import Actor
+from longshore.access.tokens import Caller
 from longshore.api.guard import actor, signed_in_user
+from longshore.api.routes import level_needed
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection
 
@@ -43,11 +44,31 @@ async def audited_in(
     connection: Connection, request: AnyRequest, action: str, object: str = "", details: dict[str, Any] | None = None
 ) -> AsyncIterator[Change]:
     """As `audited`, in a transaction that is open already."""
-    chain = request.scope["user"].chain
+    caller = await _checked_again(connection, request)
     change = Change(connection, object, details)
     yield change
     if change.happens:
-        await audit.record(connection, actor(request), chain, action, change.object, change.details)
+        await audit.record(connection, actor(request), caller.chain, action, change.object, change.details)
+
+
+@contextlib.asynccontextmanager
+async def administered(request: AnyRequest) -> AsyncIterator[tuple[Connection, Actor]]:
+    """Open a transaction for changes of `access.administration`, which have entries of their own."""
+    service: Service = request.app.state.service
+    async with service.pool.acquire() as connection, connection.transaction():
+        await _checked_again(connection, request)
+        yield connection, actor(request)
+
+
+async def _checked_again(connection: Connection, request: AnyRequest) -> Caller:
+    """Return the caller of a request, whose credential may have ended since the guard saw it.
+
+    Raises UnauthorizedError and ForbiddenError.
+    """
+    service: Service = request.app.state.service
+    caller: Caller = request.scope["user"]
+    await changes_in_progress.begin(connection, caller, level_needed(request.scope), service.sessions.lifetimes)
+    return caller
 
 
 @contextlib.asynccontextmanager
@@ -57,8 +78,3 @@ async def audited_user(request: AnyRequest, action: str) -> AsyncIterator[Connec
     async with service.pool.acquire() as connection, connection.transaction():
         yield connection
         await audit.record_of_user(connection, actor(request), user.user, action)
-
-
-def changed_fields(body: msgspec.Struct) -> dict[str, Any]:
-    """Return the fields of a body that change something, for the details of an audit entry."""
-    return {field: value for field, value in msgspec.structs.asdict(body).items() if value is not None}

@@ -7,18 +7,18 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, PathParameter, QueryParameter, RawBody
 
-from longshore.access import audit, clients, tokens, users, work_of_credentials
+from longshore.access import administration, clients, tokens, users, work_of_credentials
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Caller, Level, Scope, Token
+from longshore.access.users import LevelName
 from longshore.access.work_of_credentials import Ongoing
-from longshore.api.audited import audited, changed_fields
+from longshore.api.audited import administered
 from longshore.api.bodies import check_body, read_json, time_violations
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import number_of, uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest, Service
-from longshore.api.users import LevelName
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports.catalog import Catalog
@@ -77,9 +77,8 @@ async def create_service_client(request: AnyRequest, body: Annotated[RawBody, Cl
     value = read_json(request, body)
     _, caller = admitted(request)
     new = check_body(ClientBody, value, _text_violations)
-    async with audited(request, "client.create", details={"name": new.name, "contact": new.contact}) as change:
-        client = await clients.create(change.connection, caller.chain, new.name, new.contact)
-        change.object = f"client {client.id}"
+    async with administered(request) as (connection, actor):
+        client = await administration.create_client(connection, actor, caller.chain, new.name, new.contact)
     return Response(client, headers={"Location": f"/service_clients/{client.id}"})
 
 
@@ -116,9 +115,10 @@ async def change_service_client(
         return [Violation(expected, parameter="stop")] if stop and new.enabled is not False else []
 
     new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
+    id = number_of(id, "client-not-found")
     still_ongoing = None
-    async with audited(request, "client.change", f"client {id}", changed_fields(new)) as change:
-        changed = await clients.change(change.connection, caller.chain, number_of(id, "client-not-found"), new)
+    async with administered(request) as (connection, actor):
+        changed = await administration.change_client(connection, actor, caller.chain, id, new)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
             makers = await work_of_credentials.tokens_of(connection, changed.id)
@@ -133,18 +133,11 @@ async def create_access_token(request: AnyRequest, body: Annotated[RawBody, Toke
     service, caller = admitted(request)
     new = check_body(TokenBody, value)
     scope = await _scope(service, caller, new)
-    limits = scope.audit_details(new.level)
-    details = {"client": new.client_id, "chains": [caller.chain, *scope.more_chains], **limits}
-    async with audited(request, "token.create", details=details) as change:
-        client = await clients.one_of_chain(
-            change.connection, caller.chain, number_of(new.client_id, "client-not-found")
-        )
-        id, secret = await tokens.create(change.connection, client.id, Level[new.level.upper()], scope)
-        made = await tokens.one_of_chain(change.connection, caller.chain, id)
-        change.object = f"token {id}"
-        for chain in made.chains:
-            if chain != caller.chain:  # each chain that the token opens has an entry
-                await audit.record(change.connection, actor(request), chain, "token.create", change.object, limits)
+    owner, level = number_of(new.client_id, "client-not-found"), Level[new.level.upper()]
+    async with administered(request) as (connection, actor):
+        client = await clients.one_of_chain(connection, caller.chain, owner)
+        id, secret = await administration.create_token(connection, actor, client, level, scope)
+        made = await tokens.one_of_chain(connection, caller.chain, id)
     new_token = NewToken(**msgspec.structs.asdict(made), secret=secret)
     return Response(new_token, headers={"Location": f"/access_tokens/{id}"})
 
@@ -181,10 +174,9 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     """
     service, caller = admitted(request)
     token = uuid_of(id, "token-not-found")
-    async with audited(request, "token.revoke", f"token {token}") as change:
-        if await tokens.revoke(change.connection, token, caller.chain) is None:  # it has ended already, or is missing
-            await tokens.one_of_chain(change.connection, caller.chain, token)
-            change.happens = False
+    async with administered(request) as (connection, actor):
+        if not await administration.revoke_token(connection, actor, token, caller.chain):
+            await tokens.one_of_chain(connection, caller.chain, token)  # 404 where it is missing
     async with service.pool.acquire() as connection:
         return await _ongoing(request, connection, [f"token {token}"], stop)
 
@@ -249,7 +241,7 @@ def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hi
 
 def _text_violations(new: ClientBody | ClientChangeBody) -> list[Violation]:
     expected = {
-        "/name": None if new.name is None else users.name_violation(new.name),
-        "/contact": users.name_violation(new.contact, "text") if new.contact else None,
+        "/name": users.name_violation(new.name) if isinstance(new.name, str) else None,
+        "/contact": users.name_violation(new.contact, "text") if isinstance(new.contact, str) and new.contact else None,
     }
     return [Violation(text, at) for at, text in expected.items() if text]

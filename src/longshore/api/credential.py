@@ -8,9 +8,9 @@ import msgspec
 from litestar import get
 
 from longshore.access import tokens, users
+from longshore.access.users import LevelName
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
-from longshore.api.users import LevelName
 
 
 class Credential(msgspec.Struct, frozen=True):

@@ -14,12 +14,12 @@ from litestar.exceptions import NotFoundException
 
 from longshore.access.audit import Actor
 from longshore.access.rate_limits import network
-from longshore.access.sessions import SessionCredential, SignedIn
+from longshore.access.sessions import SessionCredential, SessionUser
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_error
 from longshore.api.conditional import refuse_malformed_conditions, require_match
 from longshore.api.middleware import bind_ids
 from longshore.api.parameters import non_decimal_parameters, unknown_parameters
-from longshore.api.routes import NEEDED, Open
+from longshore.api.routes import NEEDED, NoLevel
 from longshore.api.service import AnyRequest, Service
 from longshore.api.sharing_errors import is_sharing
 from longshore.database.fair_pool import use_connections_of
@@ -44,8 +44,8 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
     needed = NEEDED.get((scope["method"], scope["path_template"]))
     _refuse_odd_numbers(connection)
     if scope["method"] == "OPTIONS":
-        needed = Open.ANYBODY
-    if needed is not Open.PROBE:
+        needed = NoLevel.ANYBODY
+    if needed is not NoLevel.PROBE:
         count_address(connection)
     connection.scope["state"]["counted"] = True
     if isinstance(needed, Level):
@@ -54,7 +54,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         connection.scope["user"] = caller
         bind_ids(chain=caller.chain)
         use_connections_of(caller.chain)
-    elif needed is Open.USER:
+    elif needed is NoLevel.USER:
         user = await service.sessions.signed_in(shown_session(connection))
         _count(connection, service, "credential", f"user {user.user}")
         connection.scope["user"] = user
@@ -212,7 +212,7 @@ def actor(request: AnyRequest) -> Actor:
     match user:
         case Caller():
             return Actor(user.kind, user.id, here, id, user.session)
-        case SignedIn():
+        case SessionUser():
             return Actor("user", str(user.user), here, id, user.session)
     return Actor("address", "", here, id)
 
@@ -239,7 +239,7 @@ def service_of(request: AnyRequest) -> Service:
     return service
 
 
-def signed_in_user(request: AnyRequest) -> tuple[Service, SignedIn]:
+def signed_in_user(request: AnyRequest) -> tuple[Service, SessionUser]:
     """Return the service and the user who has signed in. Raises ValidationError for unknown parameters."""
     return service_of(request), request.scope["user"]
 

@@ -21,7 +21,7 @@ from longshore.api.json_schemas import add_types, complete_schema, make_portable
 from longshore.api.new_task import Trigger
 from longshore.api.openapi_responses import DESCRIPTIONS
 from longshore.api.problems import MEDIA_TYPE, Problem
-from longshore.api.routes import NEEDED, Open, security
+from longshore.api.routes import NEEDED, NoLevel, security
 from longshore.api.service import AnyRequest
 from longshore.api.sharing_errors import SharingError, is_sharing
 from longshore.destinations.kind import Kind
@@ -169,7 +169,7 @@ def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str,
     first, *others = handler.fn.__name__.split("_")
     name = operation["operationId"] = "".join([first, *map(str.capitalize, others)])
     operation["summary"] = re.split(r"[.:;](?:\s|$)", operation["description"], maxsplit=1)[0]  # its first sentence
-    if NEEDED[method, path] is not Open.PROBE:
+    if NEEDED[method, path] is not NoLevel.PROBE:
         media_type, kind = ("application/json", SharingError) if is_sharing(path) else (MEDIA_TYPE, Problem)
         for status in _statuses(handler, method, path):
             content = {media_type: {"schema": {"$ref": REFERENCE.format(name=kind.__name__)}}}

@@ -7,6 +7,7 @@ from enum import Enum
 from types import ModuleType
 
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import HTTPScope
 
 from longshore.access.tokens import Level
 from longshore.api.sharing_errors import is_sharing
@@ -14,7 +15,7 @@ from longshore.api.sharing_errors import is_sharing
 READ, WRITE, ADMIN = Level
 
 
-class Open(Enum):
+class NoLevel(Enum):
     """The requirement of an endpoint that needs no level."""
 
     PROBE = "monitoring; without rate limits"
@@ -42,22 +43,22 @@ PAGE = "scripts and forms; their requests go to endpoints of this table"
 OWN = "changes the signed-in user alone"
 
 
-ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Check | str]] = {
-    ("GET", "/healthz"): Open.PROBE,
-    ("GET", "/readyz"): Open.PROBE,
-    ("GET", "/metrics"): Open.PROBE,
-    ("GET", "/docs"): Open.ANYBODY,
-    ("GET", "/docs/assets/{name}"): Open.ANYBODY,
-    ("GET", "/openapi.json"): Open.ANYBODY,
-    ("GET", "/problems/{kind}"): Open.ANYBODY,
-    ("GET", "/.well-known/longshore-keys.json"): Open.ANYBODY,
-    ("POST", "/auth/login"): Open.ANYBODY,
-    ("POST", "/auth/session"): Open.ANYBODY,
-    ("GET", "/results/{location}"): Open.ANYBODY,  # the signature of its address is the right
-    ("GET", "/auth/sessions"): Open.USER,
-    ("DELETE", "/auth/sessions/{id}"): Open.USER,
-    ("POST", "/auth/logout"): Open.USER,
-    ("POST", "/auth/password"): Open.USER,
+ENDPOINTS: dict[tuple[str, str], NoLevel | tuple[Level, Check | str]] = {
+    ("GET", "/healthz"): NoLevel.PROBE,
+    ("GET", "/readyz"): NoLevel.PROBE,
+    ("GET", "/metrics"): NoLevel.PROBE,
+    ("GET", "/docs"): NoLevel.ANYBODY,
+    ("GET", "/docs/assets/{name}"): NoLevel.ANYBODY,
+    ("GET", "/openapi.json"): NoLevel.ANYBODY,
+    ("GET", "/problems/{kind}"): NoLevel.ANYBODY,
+    ("GET", "/.well-known/longshore-keys.json"): NoLevel.ANYBODY,
+    ("POST", "/auth/login"): NoLevel.ANYBODY,
+    ("POST", "/auth/session"): NoLevel.ANYBODY,
+    ("GET", "/results/{location}"): NoLevel.ANYBODY,  # the signature of its address is the right
+    ("GET", "/auth/sessions"): NoLevel.USER,
+    ("DELETE", "/auth/sessions/{id}"): NoLevel.USER,
+    ("POST", "/auth/logout"): NoLevel.USER,
+    ("POST", "/auth/password"): NoLevel.USER,
     ("GET", "/credential"): (READ, "tells a credential of itself, without the names of what is hidden from it"),
     ("GET", "/tasks"): (READ, Check.SHOW_TASK),
     ("POST", "/tasks"): (WRITE, Check.MAKE_TASK),
@@ -138,12 +139,12 @@ ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Check | str]] = {
     ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): (READ, Check.SEE_TABLE),
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): (READ, Check.SEE_TABLE),
     # The console: forms call the functions of the endpoints that do the same.
-    ("GET", "/"): Open.ANYBODY,
-    ("GET", "/sign-in"): Open.ANYBODY,
-    ("POST", "/sign-in"): Open.ANYBODY,
-    ("POST", "/sign-in/passcode"): Open.ANYBODY,
-    ("POST", "/sign-out"): Open.ANYBODY,
-    ("GET", "/console/static/{name}"): Open.ANYBODY,
+    ("GET", "/"): NoLevel.ANYBODY,
+    ("GET", "/sign-in"): NoLevel.ANYBODY,
+    ("POST", "/sign-in"): NoLevel.ANYBODY,
+    ("POST", "/sign-in/passcode"): NoLevel.ANYBODY,
+    ("POST", "/sign-out"): NoLevel.ANYBODY,
+    ("GET", "/console/static/{name}"): NoLevel.ANYBODY,
     ("GET", "/console/{chain}"): (READ, PAGE),
     ("GET", "/console/{chain}/tasks"): (READ, Check.SHOW_TASK),
     ("POST", "/console/{chain}/tasks/selected"): (WRITE, Check.CHANGE_TASK),
@@ -190,14 +191,21 @@ ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Check | str]] = {
     ("GET", "/console/{chain}/audit"): (ADMIN, CHAIN),
     ("GET", "/console/{chain}/system"): (READ, "shows sums over all tasks of the chain"),
 }
-"""What each endpoint needs: a level with the check beyond it, or the reason why there is none; or an `Open`."""
+"""What each endpoint needs: a level with the check beyond it, or the reason why there is none; or an `NoLevel`."""
 
-NEEDED: dict[tuple[str, str], Level | Open] = {
-    endpoint: needed if isinstance(needed, Open) else needed[0] for endpoint, needed in ENDPOINTS.items()
+NEEDED: dict[tuple[str, str], Level | NoLevel] = {
+    endpoint: needed if isinstance(needed, NoLevel) else needed[0] for endpoint, needed in ENDPOINTS.items()
 }
 CHECKS: dict[tuple[str, str], Check | str] = {
-    endpoint: needed[1] for endpoint, needed in ENDPOINTS.items() if not isinstance(needed, Open)
+    endpoint: needed[1] for endpoint, needed in ENDPOINTS.items() if not isinstance(needed, NoLevel)
 }
+
+
+def level_needed(scope: HTTPScope) -> Level:
+    """Return the level that the endpoint of a request needs."""
+    needed = NEEDED[scope["method"], scope["path_template"]]
+    assert isinstance(needed, Level)
+    return needed
 
 
 def security(method: str, path: str) -> list[dict[str, list[str]]]:
@@ -211,7 +219,7 @@ def security(method: str, path: str) -> list[dict[str, list[str]]]:
             return [{"accessToken": [needed.name.lower()]}]
         role = [needed.name.lower()]
         return [{"accessToken": role}, {"sessionUserId": role, "sessionKey": role, "sessionChainId": role}]
-    return [{"sessionUserId": [], "sessionKey": []}] if needed is Open.USER else []
+    return [{"sessionUserId": [], "sessionKey": []}] if needed is NoLevel.USER else []
 
 
 def endpoints_of(*modules: ModuleType) -> list[HTTPRouteHandler]:

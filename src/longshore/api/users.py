@@ -1,15 +1,16 @@
 """The resource `users`: the users of a chain and their levels, for its admins."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import PathParameter, RawBody
+from msgspec import UNSET
 
-from longshore.access import passwords, users
+from longshore.access import administration, passwords, users
 from longshore.access.tokens import Caller, Level
-from longshore.access.users import ChainUser
-from longshore.api.audited import audited, changed_fields
+from longshore.access.users import ChainUser, LevelChange, LevelName
+from longshore.api.audited import administered
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import admitted
 from longshore.api.ids import number_of
@@ -19,8 +20,6 @@ from longshore.api.service import AnyRequest
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.validation import Violation
-
-LevelName = Literal["read", "write", "admin"]
 
 UserId = Annotated[int, PathParameter(ge=1, description="Number of the user.")]
 
@@ -33,12 +32,8 @@ class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: LevelName
 
 
-class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UserChangeBody(LevelChange, frozen=True, forbid_unknown_fields=True):
     """The body of `PATCH /users/{id}`; fields without a key stay."""
-
-    level: LevelName | None = None
-    enabled: bool | None = None
-    """Whether the user may use the level."""
 
 
 @post("/users", opt={"without_key": True}, responses=problems(409))
@@ -47,11 +42,10 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
     value = read_json(request, body)
     _, caller = admitted(request)
     new = check_body(UserBody, value, _violations)
-    async with audited(request, "user.create", details={"username": new.username, "level": new.level}) as change:
-        user = await users.create(change.connection, new.username, new.password)
-        await users.set_level(change.connection, user, caller.chain, Level[new.level.upper()])
-        made = await users.one_of_chain(change.connection, caller.chain, user)
-        change.object = f"user {user}"
+    levels = {int(caller.chain): Level[new.level.upper()]}
+    async with administered(request) as (connection, actor):
+        user = await administration.create_user(connection, actor, new.username, new.password, levels)
+        made = await users.one_of_chain(connection, caller.chain, user)
     return Response(made, headers={"Location": f"/users/{made.id}"})
 
 
@@ -70,12 +64,11 @@ async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, 
     _, caller = admitted(request)
     new = check_body(UserChangeBody, value)
     id = number_of(id, "user-not-found")
-    level = Level[new.level.upper()] if new.level else None
-    if level not in (None, caller.level) or new.enabled is False:
+    if new.level not in (UNSET, caller.level.name.lower()) or new.enabled is False:
         _refuse_own(caller, id)
-    async with audited(request, "user.change", f"user {id}", changed_fields(new)) as change:
-        await users.change_level(change.connection, id, caller.chain, level, new.enabled)
-        return await users.one_of_chain(change.connection, caller.chain, id)
+    async with administered(request) as (connection, actor):
+        await administration.change_level(connection, actor, id, caller.chain, new)
+        return await users.one_of_chain(connection, caller.chain, id)
 
 
 @delete("/users/{id:str}", responses=problems(409))
@@ -84,8 +77,8 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
     _, caller = admitted(request)
     id = number_of(id, "user-not-found")
     _refuse_own(caller, id)
-    async with audited(request, "user.remove", f"user {id}") as change:
-        await users.remove_level(change.connection, id, caller.chain)
+    async with administered(request) as (connection, actor):
+        await administration.remove_level(connection, actor, id, caller.chain)
 
 
 def _refuse_own(caller: Caller, user: int) -> None:

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 
 from longshore.access.open_requests import OpenRequest
 from longshore.access.rate_limits import network
-from longshore.access.tokens import Level
 from longshore.api.guard import admitted, client_ip
-from longshore.api.routes import NEEDED
+from longshore.api.routes import level_needed
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.tasks.waiters import Waiter
@@ -17,9 +16,7 @@ from longshore.tasks.waiters import Waiter
 def stay_open(request: AnyRequest) -> OpenRequest:
     """Count a request as open until it has been answered. Raises OverloadError."""
     service, caller = admitted(request)
-    needed = NEEDED[request.scope["method"], request.scope["path_template"]]
-    assert isinstance(needed, Level)
-    opened = service.open_requests.open(caller, network(client_ip(request)), needed)
+    opened = service.open_requests.open(caller, network(client_ip(request)), level_needed(request.scope))
     state = request.scope["state"]
     state["waits"] = True  # its duration does not measure the service
     state.setdefault("at_end", []).append(opened.close)
@@ -27,7 +24,7 @@ def stay_open(request: AnyRequest) -> OpenRequest:
 
 
 @contextlib.asynccontextmanager
-async def held_open(request: AnyRequest, waiter: Waiter) -> AsyncIterator[None]:
+async def held_open(request: AnyRequest, waiter: Waiter) -> AsyncIterator[OpenRequest]:
     """Count a request as open, and wake its waiter when the client disconnects or the credential ends.
 
     The waiter's `wait` then raises ProblemError, UnauthorizedError or ForbiddenError. Raises OverloadError.
@@ -37,7 +34,7 @@ async def held_open(request: AnyRequest, waiter: Waiter) -> AsyncIterator[None]:
     leaving.add_done_callback(lambda _: waiter.end(ProblemError("client-gone")))
     opened.on_end(waiter.end)
     try:
-        yield
+        yield opened
     finally:
         leaving.cancel()
 

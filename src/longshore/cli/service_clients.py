@@ -41,18 +41,14 @@ def client_create(
     contact: Annotated[str, Option(help="Whom to contact about it.")] = "",
 ) -> None:
     """Create a service client; `longshore token create` creates its tokens."""
-    from longshore.access import audit, clients, users
+    from longshore.access import administration, users
 
     for value, option in ((name, "name"), (contact, "contact")):
         if value and (expected := users.name_violation(value)) is not None:
             raise click.BadParameter(f"{option}: {expected}")
 
-    details = {"name": name, "contact": contact}
-
     async def run(connection: "Connection", actor: "Actor") -> int:
-        client = await clients.create(connection, chain, name, contact)
-        await audit.record(connection, actor, chain, "client.create", f"client {client.id}", details)
-        return client.id
+        return (await administration.create_client(connection, actor, chain, name, contact)).id
 
     click.echo(f"client {with_connection(run)}: {name}")
 
@@ -97,10 +93,10 @@ def client_enable(id: ClientId) -> None:
 
 
 async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bool) -> None:
-    from longshore.access import audit, clients
+    from longshore.access.administration import change_client
+    from longshore.access.clients import ClientChange
 
-    client = await clients.change(connection, None, id, clients.ClientChange(enabled=enabled))
-    await audit.record(connection, actor, client.chain, "client.change", f"client {id}", {"enabled": enabled})
+    await change_client(connection, actor, None, id, ClientChange(enabled=enabled))
 
 
 def _show_ongoing(makers: list[str], stop: bool) -> None:
@@ -128,14 +124,14 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     level: Annotated[Literal["read", "write", "admin"], Option(help="Level of the token.")],
     client: Annotated[str, Option(help="Service client of the chain; created if missing.")] = "default",
     more_chain: Annotated[
-        list[int] | None, Option(help="Another chain that the token is for; repeatable.", min=0)
+        list[int] | None, Option(help="Another chain that the token is for; repeatable.", min=0, max=2**63 - 1)
     ] = None,
     index: Annotated[list[str] | None, Option(help="Export index that it may use; repeatable; all by default.")] = None,
     hide: Annotated[list[str] | None, Option(help="Column to hide, such as users.phone_number; repeatable.")] = None,
     days: Annotated[int | None, Option(help="Days until it expires.", min=1, max=36500)] = None,
 ) -> None:
     """Create a token and print its id:secret, which cannot be shown again."""
-    from longshore.access import audit, clients, tokens, users
+    from longshore.access import administration, clients, tokens, users
     from longshore.api.clients import scope_violations
     from longshore.exports import catalog
     from longshore.settings_sources import load
@@ -151,11 +147,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
 
     async def run(connection: "Connection", actor: "Actor") -> str:
         owner = await clients.get_or_create(connection, actor, chain, client)
-        id, secret = await tokens.create(connection, owner.id, tokens.Level[level.upper()], scope)
-        limits, chains = scope.audit_details(level), [chain, *scope.more_chains]
-        for each in chains:
-            details = {"client": owner.id, "chains": chains, **limits} if each == chain else limits
-            await audit.record(connection, actor, each, "token.create", f"token {id}", details)
+        id, secret = await administration.create_token(connection, actor, owner, tokens.Level[level.upper()], scope)
         return f"{id}:{secret}"
 
     pair = with_connection(run)
@@ -192,13 +184,10 @@ def _state(token: "Token") -> str:
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
 def token_revoke(id: Annotated[UUID, Argument(help="The token's id.")], stop: StopOption = False) -> None:
     """Revoke a token and its download addresses, within two seconds. Lists the active tasks and webhooks it created."""
-    from longshore.access import audit, tokens
+    from longshore.access import administration
 
     async def revoke(connection: "Connection", actor: "Actor") -> bool:
-        chain = await tokens.revoke(connection, id)
-        if chain is not None:
-            await audit.record(connection, actor, chain, "token.revoke", f"token {id}")
-        return chain is not None
+        return await administration.revoke_token(connection, actor, id)
 
     if not with_connection(revoke):
         raise LongshoreError(f"there is no valid token {id}")

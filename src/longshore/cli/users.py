@@ -37,7 +37,7 @@ def user_create(
     level: Annotated[LevelName | None, Option(help="Level for the chain; with --chain.")] = None,
 ) -> None:
     """Create a user. The password is prompted for, or read from standard input."""
-    from longshore.access import audit, users
+    from longshore.access import administration, users
     from longshore.access.tokens import Level
 
     if (chain is None) != (level is None):
@@ -47,12 +47,10 @@ def user_create(
     password = _new_password()
 
     async def run(connection: "Connection", actor: "Actor") -> int:
-        user = await users.create(connection, name, password)
+        levels = {}
         if chain is not None and level is not None and level != "none":
-            await users.set_level(connection, user, chain, Level[level.upper()])
-            details = {"username": name, "level": level}
-            await audit.record(connection, actor, chain, "user.create", f"user {user}", details)
-        return user
+            levels[chain] = Level[level.upper()]
+        return await administration.create_user(connection, actor, name, password, levels)
 
     click.echo(f"user {with_connection(run)}: {name}")
 
@@ -78,16 +76,14 @@ def user_level(
     chain: ChainOption,
 ) -> None:
     """Set or remove the level of a user for a chain, from their next request on."""
-    from longshore.access import audit, users
-    from longshore.access.tokens import Level
+    from longshore.access import administration, users
 
     async def run(connection: "Connection", actor: "Actor") -> None:
         user = await users.find(connection, name)
         if level == "none":
-            await users.remove_level(connection, user, chain)
+            await administration.remove_level(connection, actor, user, chain)
         else:
-            await users.set_level(connection, user, chain, Level[level.upper()])
-        await audit.record(connection, actor, chain, "user.change", f"user {user}", {"level": level})
+            await administration.set_level(connection, actor, user, chain, level)
 
     with_connection(run)
     click.echo(f"{name}: {level} for chain {chain}")

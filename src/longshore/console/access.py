@@ -10,7 +10,7 @@ from litestar.params import FromPath, RawBody
 from litestar.response import Redirect
 
 from longshore.access import clients, tokens, users
-from longshore.access.sessions import SignedIn
+from longshore.access.sessions import SessionUser
 from longshore.access.tokens import Level
 from longshore.api import auth
 from longshore.api import clients as client_api
@@ -52,7 +52,7 @@ async def show_access(request: AnyRequest) -> Response[str]:
 async def _access(request: AnyRequest, form: RefusedForm = NO_FORM, token: NewToken | None = None) -> Response[str]:
     """Return the page, with a form that was refused or the secret of a new token."""
     service, caller = admitted(request)
-    user: SignedIn = await service.sessions.signed_in(shown_session(request))
+    user: SessionUser = await service.sessions.signed_in(shown_session(request))
     content: dict[str, Any] = {"form": form, "new_token": token, "zone": zone_of(request, "")}
     content["sessions"] = await service.sessions.list(user)
     content["profiles"], content["more_profiles"] = await tokens.of_user(

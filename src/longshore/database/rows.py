@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from msgspec import UNSET
 
 from longshore.database.connect import Connection, Pool
 
@@ -35,6 +36,11 @@ async def fetch_page(
     """
     rows = await connection.fetch(statement, *args, page.limit + 1, page.offset)
     return structs(kind, rows[: page.limit]), len(rows) > page.limit
+
+
+def given_values(fields: msgspec.Struct) -> list[Any]:
+    """Return the values of a struct's fields in their order, with None for those that are UNSET."""
+    return [None if value is UNSET else value for value in msgspec.structs.astuple(fields)]
 
 
 def as_uuid(text: str) -> UUID | None:

@@ -11,11 +11,11 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.params import PathParameter, RawBody
 
-from longshore.access import profile_tokens, tokens
+from longshore.access import administration, profile_tokens, tokens
 from longshore.access.token_auth import BEARER
 from longshore.access.tokens import ForbiddenError, Token
 from longshore.api.addresses import base_url
-from longshore.api.audited import audited
+from longshore.api.audited import administered, audited
 from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import uuid_of
@@ -108,8 +108,9 @@ async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
     """
     _, caller = admitted(request)
     token = uuid_of(id, "token-not-found")
-    async with audited(request, "token.revoke", f"token {token}") as change:
-        change.happens = await profile_tokens.revoke(change.connection, caller, token)
+    async with administered(request) as (connection, actor):
+        await profile_tokens.refuse_others(connection, caller, token)
+        await administration.revoke_token(connection, actor, token, caller.chain)
 
 
 def endpoint(request: AnyRequest) -> str:

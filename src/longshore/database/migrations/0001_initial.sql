@@ -742,7 +742,8 @@ create table longshore.users (
     disabled_at timestamptz
 );
 
-create unique index users_by_name on longshore.users (lower(name));
+-- Keyboards send é as one character or as two.
+create unique index users_by_name on longshore.users (lower(normalize(name)));
 
 create table longshore.user_levels (
     user_id bigint not null references longshore.users on delete cascade,
@@ -762,10 +763,14 @@ create table longshore.service_clients (
     name text not null,
     contact text not null default '',
     enabled boolean not null default true,
+    -- Whether its tokens are those in the profile files of the chain's users, whatever it is named.
+    for_profiles boolean not null default false,
     created_at timestamptz not null default now()
 );
 
-create unique index service_clients_by_name on longshore.service_clients (chain_id, lower(name));
+create unique index service_clients_by_name on longshore.service_clients (chain_id, lower(normalize(name)))
+    where not for_profiles;
+create unique index service_clients_for_profiles on longshore.service_clients (chain_id) where for_profiles;
 
 create table longshore.access_tokens (
     id uuid primary key default gen_random_uuid(),

@@ -1,0 +1,43 @@
+"""Changes whose transaction is open while their credential ends.
+
+A request is authenticated before its body has arrived and before it has a database connection, and a token is cached
+for a second. So each change checks its credential once more in its own transaction, and the list of the work of a
+credential that has ended first waits for the changes that began before: after that there can be no new ones.
+"""
+
+from collections.abc import Iterable
+
+from longshore.access.sessions import Lifetimes
+from longshore.access.tokens import Caller, Level, UnauthorizedError, level_error
+from longshore.database.connect import Connection
+
+# Not a lock of the credential's row: its last use is written meanwhile, and two credentials may revoke each other.
+BEGIN = "select pg_advisory_xact_lock_shared(hashtextextended('longshore.changes ' || $1, 0))"
+WAIT = "select pg_advisory_xact_lock(hashtextextended('longshore.changes ' || $1, 0))"
+
+# A statement of its own, whose snapshot is taken after the lock.
+LEVEL = "select longshore.level_of($1, $2, $3, $4, $5, $6)"
+
+
+async def begin(connection: Connection, caller: Caller, needed: Level, lifetimes: Lifetimes) -> None:
+    """Check the credential of a change in the transaction of the change. `needed`: the level of the endpoint.
+
+    Raises UnauthorizedError and ForbiddenError.
+    """
+    await connection.execute(BEGIN, f"{caller.kind} {caller.id}")
+    level = await connection.fetchval(
+        LEVEL, caller.kind, caller.id, caller.session, caller.chain, lifetimes.idle, lifetimes.total
+    )
+    if level is None:
+        raise UnauthorizedError
+    if Level[level.upper()] < needed:
+        raise level_error(needed)
+
+
+async def wait_for(connection: Connection, credentials: Iterable[str]) -> None:
+    """Wait until no transaction is open that has checked one of these credentials, such as `token 0b9f1b0e-…`.
+
+    The connection is in no transaction, so each lock is released at once.
+    """
+    for credential in credentials:
+        await connection.execute(WAIT, credential)
