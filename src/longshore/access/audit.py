@@ -66,7 +66,8 @@ class Entry(msgspec.Struct, frozen=True):
     id: int
     time: datetime
     actor: str
-    """Kind and id, such as `user 7` or `token 0b9f1b0e-…`; `service` where no request asked for it."""
+    """Kind and id, such as `user 7` or `command anna`; `address` for the holder of a signed address, `service` for the
+    service itself."""
     action: str
     object: str
     """Kind and id of the thing that was changed or read, such as `task 12`."""
