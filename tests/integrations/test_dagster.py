@@ -93,5 +93,5 @@ def test_retried_step_follows_its_export_and_a_new_materialization_exports_again
 def test_missing_folder_fails_before_anything_is_exported(service: Longshore, dagster: Dagster) -> None:
     before = tasks_created(service)
     (dagster.folder / "assets.py").write_text(EXAMPLE.replace('"users.parquet"', '"missing/users.parquet"'))
-    assert "the folder 'missing' does not exist" in dagster.run("materialize.py", "users", "", fails=True)
+    assert "'missing' does not exist; make the folder first" in dagster.run("materialize.py", "users", "", fails=True)
     assert tasks_created(service) == before
