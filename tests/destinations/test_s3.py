@@ -323,12 +323,12 @@ def test_server_without_conditions_is_written_to_all_the_same(moto_server: MotoS
 def test_object_without_a_strong_tag_is_replaced_without_a_condition(
     moto_server: MotoServer, front: Front, tag: str
 ) -> None:
-    place = moto_server.place(address=front.address)
-    place.write("weak.csv", MadeFile(b"a"))
+    place, name = moto_server.place(address=front.address), f"tag-{len(tag)}.csv"
+    place.write(name, MadeFile(b"a"))
     found = Reply(200, {"Content-Length": "1", **({"ETag": tag} if tag else {})})
     front.rule = lambda seen: found if seen.method == "HEAD" else None
-    place.write("weak.csv", MadeFile(b"b"), overwrite=True)
-    assert moto_server.content("in/weak.csv") == b"b"
+    place.write(name, MadeFile(b"b"), overwrite=True)
+    assert moto_server.content(f"in/{name}") == b"b"
 
 
 def test_reading_by_a_weak_tag_does_not_go_on_and_says_that_the_connection_broke(
