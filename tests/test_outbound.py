@@ -249,3 +249,8 @@ def test_answer_counts_although_its_body_never_ends(pause: float) -> None:
         assert asyncio.run(send(request, networks("127.0.0.1"))) == Answer(200, {"content-type": "text/plain"})
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_client_of_a_kind_waits_a_minute_for_a_server_that_stores_a_large_file_and_seconds_for_a_connection() -> None:
+    timeout = outbound.client(()).timeout
+    assert (timeout.connect, timeout.read, timeout.write) == (5, 60, 60)

@@ -3,7 +3,6 @@
 import importlib
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from longshore.destinations import DestinationError, DestinationUnavailableError
 from longshore.settings import Settings
 from tests import plugin
 from tests.answers import violations
-from tests.destinations.front import Front, Reply, Seen
+from tests.destinations.front import Front, Reply
 from tests.destinations.servers import RCLONE, Made, process, random_file
 from tests.service import Longshore, database_in, downloaded, ended, export_body, free_port
 
@@ -158,12 +157,3 @@ def test_file_that_cannot_be_read_back_for_now_is_delivered_again_by_the_kind_of
         behind.read("read/back.csv")
     front.rule = lambda _: None
     assert behind.read("read/back.csv") == file.content
-
-
-def test_kind_of_a_package_waits_for_a_server_that_is_slow_with_a_large_file(place: Made, front: Front) -> None:
-    def slow(_: Seen) -> None:
-        time.sleep(6)
-
-    place.write("read/slow.csv", file := random_file(1000), overwrite=True)
-    front.rule = slow
-    assert place.change(url=front.address).read("read/slow.csv") == file.content
