@@ -15,8 +15,9 @@ import pytest
 
 from longshore import AsyncLongshore, F, Longshore
 from longshore.client import ArgumentError, DownloadError, NoAnswerError, ProfileError, SegmentError
+from longshore.client.disk import write_whole
 from longshore.client.download_paths import DownloadOptions, download_path
-from longshore.client.partial_file import PartialFile, write_whole
+from longshore.client.partial_file import PartialFile
 from longshore.client.profiles import read_profile
 from longshore.client.segment import Rules
 from tests.client.conftest import Cli

@@ -22,6 +22,8 @@ from longshore.exports import catalog
 from longshore.exports.segments import operators
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
+from tests import service as services
+from tests.service import CHAIN
 
 CATALOG = catalog.load("")
 LEDGER = msgspec.convert(msgspec.to_builtins(_index("wallet-ledger", CATALOG["wallet-ledger"])), Index)
@@ -182,3 +184,24 @@ def test_types_come_from_the_service_and_the_rules_select_rows(longshore: Longsh
     assert 0 < tried.rows <= more.rows < 2000
     with pytest.raises(SegmentError):
         longshore.exports.create("wallet-ledger", where=F("nothing") == 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "condition"),
+    [
+        (F("at") >= "9999-12-31", "at >= '9999-12-31 00:00Z'"),
+        (F("at") >= datetime(2026, 5, 26, 14, 0, 0, 1, UTC), "at >= '2026-05-26 14:00:00.000001Z'"),
+        (F("at") <= date(2026, 5, 26), "at < '2026-05-27 00:00Z'"),
+        (F("at") <= "0001-01-01T00:00:00Z", "at <= '0001-01-01 00:00Z'"),
+        (F("at") >= "0001-01-01", "at >= '0001-01-01 00:00Z' and at < '10000-01-01 00:00Z'"),
+        (F("at") <= date(9999, 12, 31), "at >= '0001-01-01 00:00Z' and at < '10000-01-01 00:00Z'"),
+        (F("day") >= date(2021, 2, 28), "day >= '2021-02-28'"),
+        (F("day") <= "2021-02-28", "day <= '2021-02-28'"),
+    ],
+)
+def test_comparisons_of_dates_are_those_of_postgresql_infinity_included(
+    own_catalog: services.Longshore, rule: Rules, condition: str
+) -> None:
+    [row] = own_catalog.sql(f"select count(*) as rows from odd.values where chain_id = $1 and {condition}", CHAIN)
+    with Longshore(own_catalog.address, own_catalog.token(), chain=CHAIN) as client:
+        assert client.segments.preview("odd", rule).rows == row["rows"] > 0

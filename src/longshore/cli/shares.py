@@ -36,7 +36,7 @@ def show_profile(
     profile: options.Profile = None,
 ) -> None:
     """Write the profile file by which other programs read the tables. It has the token of the login."""
-    from longshore.client.partial_file import FOR_OWNER, write_whole
+    from longshore.client.disk import FOR_OWNER, write_whole
 
     follow.refuse_output(output, clobber=clobber)
     with client_of(profile) as client:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from longshore.client.disk import disk_errors, write_whole
 from longshore.client.errors import DownloadError, ExistsError
 from longshore.client.model import Run, RunFile
-from longshore.client.partial_file import OnBytes, disk_errors, write_whole
+from longshore.client.partial_file import OnBytes
 
 MANIFEST = ".manifest.json"
 SIGNATURE = ".jws"

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
+from longshore.client.disk import FOR_OWNER, write_whole
 from longshore.client.errors import NOT_DECODED, ProfileError
-from longshore.client.partial_file import FOR_OWNER, write_whole
 
 DEFAULT = "default"
 """The name of the first login."""

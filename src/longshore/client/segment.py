@@ -7,29 +7,22 @@ unknown fields, operators that do not fit the type of a field, values of another
 of each rule.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from numbers import Integral
 from typing import Any, Literal, NoReturn, cast, get_args
-
-import msgspec
 
 from longshore.client.api_types import FIELD_TYPES, FieldType, Operator, Segment, SegmentRule, Window
 from longshore.client.errors import SegmentError
 from longshore.client.model import Field, Index
+from longshore.client.operands import FIRST_DAY, LAST_DAY, Moment, comparable, is_moment, neighbor, operand, zone
 
-Moment = str | date | datetime
 Number = int | float | Decimal
 
 MAX_RULES = 100
 MAX_VALUES = 1000
-MAX_CHARACTERS = 1000
 MAX_NUMBER = 1e100
 """Other end of the range that `>=` becomes, as the API has ranges of numbers only."""
 
-DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_AMOUNTS = {
     "minutes": 525_600_000,
     "hours": 8_760_000,
@@ -98,7 +91,7 @@ class Rule(Rules):
         for name, value in self._operands.items():
             if name in ("value", "start_date", "end_date", "min", "max"):
                 rule[name] = (
-                    [_operand(v, kind) for v in value] if self._operator == "is_one_of" else _operand(value, kind)
+                    [operand(v, kind) for v in value] if self._operator == "is_one_of" else operand(value, kind)
                 )
             elif value is not None:
                 rule[name] = value
@@ -108,7 +101,7 @@ class Rule(Rules):
         is_comparable = both and (
             kind == "number" or len(rule[low]) == len(rule[high]) or ("T" in rule[low] and "T" in rule[high])
         )
-        if is_comparable and _comparable(rule[low], kind) > _comparable(rule[high], kind):
+        if is_comparable and comparable(rule[low], kind) > comparable(rule[high], kind):
             raise SegmentError(f"{self._field.name}: {rule[high]} is less than {rule[low]}")
         return cast(SegmentRule, {**rule, "nested": True, "nesting_path": nesting} if nesting else rule)
 
@@ -145,16 +138,22 @@ class F:
         return Rule(self, "is_not", value=value)
 
     def __gt__(self, value: Number | Moment) -> Rule:
-        return self.after(value) if _is_moment(value) else Rule(self, "is_greater_than", value=value)
+        return self.after(value) if is_moment(value) else Rule(self, "is_greater_than", value=value)
 
     def __lt__(self, value: Number | Moment) -> Rule:
-        return self.before(value) if _is_moment(value) else Rule(self, "is_less_than", value=value)
+        return self.before(value) if is_moment(value) else Rule(self, "is_less_than", value=value)
 
     def __ge__(self, value: Number | Moment) -> Rule:
-        return self.after(_neighbor(value, -1)) if _is_moment(value) else self.between(value, MAX_NUMBER)
+        if not is_moment(value):
+            return self.between(value, MAX_NUMBER)
+        before = neighbor(value, -1)
+        return self.between(value, LAST_DAY) if before is None else self.after(before)
 
     def __le__(self, value: Number | Moment) -> Rule:
-        return self.before(_neighbor(value, 1)) if _is_moment(value) else self.between(-MAX_NUMBER, value)
+        if not is_moment(value):
+            return self.between(-MAX_NUMBER, value)
+        after = neighbor(value, 1)
+        return self.between(FIRST_DAY, value) if after is None else self.before(after)
 
     def is_one_of(self, values: Iterable[Any]) -> Rule:
         """The field equals one of 1 to 1,000 values."""
@@ -199,7 +198,7 @@ class F:
 
     def between(self, low: Any, high: Any) -> Rule:
         """The field is from `low` to `high`, both included: two numbers, times or whole days."""
-        if _is_moment(low):
+        if is_moment(low):
             return Rule(self, "is_between_date", start_date=low, end_date=high)
         return Rule(self, "is_between_number", min=low, max=high)
 
@@ -207,11 +206,11 @@ class F:
         """The field is in a calendar window such as `yesterday`, in a time zone, by default UTC."""
         if window not in WINDOWS:
             raise SegmentError(f"{window!r} is not a window; expected one of {', '.join(sorted(WINDOWS))}")
-        return Rule(self, "is_in_window", window=window, timezone=_zone(timezone))
+        return Rule(self, "is_in_window", window=window, timezone=zone(timezone))
 
     def in_interval(self, timezone: str | None = None) -> Rule:
         """The field is in the run's data interval: since the time of the schedule before, and before its own time."""
-        return Rule(self, "is_in_interval", timezone=_zone(timezone))
+        return Rule(self, "is_in_interval", timezone=zone(timezone))
 
     def within(self, **ago: int) -> Rule:
         """The field is less than this time before the end of the run's data interval: one of `minutes` … `years`."""
@@ -228,88 +227,3 @@ class F:
         if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MAX_AMOUNTS[unit]:
             raise SegmentError(f"{unit}: expected a whole number from 1 to {MAX_AMOUNTS[unit]}, got {amount!r}")
         return Rule(self, operator, time_factor=unit.removesuffix("s"), time_amount=amount)
-
-
-def _zone(timezone: str | None) -> str | None:
-    """Return a time zone's name. Raises SegmentError."""
-    if timezone is None:
-        return None
-    import zoneinfo
-
-    known = zoneinfo.available_timezones() - {"localtime", "Factory"}
-    if known and timezone not in known:  # a system without the data leaves it to the service
-        raise SegmentError(f"{timezone!r} is not an IANA time zone such as Europe/Amsterdam")
-    return timezone
-
-
-def _is_moment(value: object) -> bool:
-    return isinstance(value, str | date)
-
-
-def _operand(value: Any, kind: str) -> Any:
-    """Return an operand in its JSON form. Raises SegmentError."""
-    match kind:
-        case "date":
-            return _moment(value)
-        case "boolean":
-            if not isinstance(value, bool):
-                raise SegmentError(f"expected True or False, got {value!r}")
-        case "number":
-            if isinstance(value, Integral) and not isinstance(value, bool):  # also NumPy's
-                value = int(value)
-            if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-                raise SegmentError(f"expected a number, got {value!r}")
-            number = Decimal(str(value))
-            if not number.is_finite() or abs(number.adjusted()) > 100 or len(number.as_tuple().digits) > 100:
-                raise SegmentError(f"expected a number of at most 100 digits, got {value!r}")
-            return (
-                number if isinstance(value, int) and abs(value) >= 2**63 else value
-            )  # JSON ints end there for msgspec
-        case _:
-            if not isinstance(value, str):
-                raise SegmentError(f"expected a string, got {value!r}")
-            if "\x00" in value or len(value) > MAX_CHARACTERS:
-                raise SegmentError(f"expected at most {MAX_CHARACTERS} characters without U+0000")
-    return value
-
-
-def _moment(value: Any) -> str:
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise SegmentError(f"{value!r} has no time zone; give it one, such as datetime.UTC")
-    if isinstance(value, date):
-        value = value.isoformat()
-    elif isinstance(value, str):
-        value = str.__str__(value)  # also that of a subclass, such as NumPy's
-    expected = f"expected a date (2026-05-26) or a time with its offset (2026-05-26T12:00:00Z), got {value!r}"
-    if not isinstance(value, str):
-        raise SegmentError(expected)
-    try:
-        _comparable(value, "date")
-    except (ValueError, OverflowError, msgspec.ValidationError):
-        raise SegmentError(expected) from None
-    return value
-
-
-def _neighbor(value: Any, steps: int) -> str:
-    """Return the day, or of a time the microsecond, that is 1 step after or -1 before. Raises SegmentError.
-
-    A rule of what is after it takes the value itself, and with it PostgreSQL's `infinity`.
-    """
-    text = _moment(value)
-    try:
-        if DAY.fullmatch(text):
-            return (date.fromisoformat(text) + timedelta(days=steps)).isoformat()
-        return (msgspec.convert(text, datetime) + timedelta(microseconds=steps)).isoformat()
-    except OverflowError:
-        raise SegmentError(f"{text} is the {'last' if steps > 0 else 'first'} day that a rule can name") from None
-
-
-def _comparable(value: Any, kind: str) -> Any:
-    if kind == "number":
-        return Decimal(str(value))
-    if DAY.fullmatch(value):
-        return datetime.combine(date.fromisoformat(value), datetime.min.time(), UTC)
-    moment = msgspec.convert(value, datetime)
-    if moment.tzinfo is None:
-        raise ValueError(value)
-    return moment.astimezone(UTC)
