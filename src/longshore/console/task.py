@@ -177,7 +177,10 @@ def _readable(task: Task) -> tuple[Any, Any]:
 
 
 async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]], str]:
-    """Return a task's segments in words, each with its index where there are several, and the name of a stored one."""
+    """Return a task's segments in words, each with its index where there are several, and a note.
+
+    The note is the name of a stored segment, or says that the rules are hidden.
+    """
     service, caller = admitted(request)
     if hides_rules(task):
         return [], NOT_SHOWN
