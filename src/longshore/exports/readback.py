@@ -17,7 +17,7 @@ from longshore.exports.formats.reader import BinaryReader, Layout, TextReader
 from longshore.exports.formats.records import MAX_ROW_BYTES, Records
 from longshore.exports.manifest import Manifest
 from longshore.exports.totals import Sums, TotalColumns, added
-from longshore.results.store import refuse_cancelled
+from longshore.results.own_thread import refuse_cancelled
 
 CHUNK_BYTES = 512 << 10
 PIECE_BYTES = 2 << 20  # of text that is added up at once; with 256 KiB, the calls take as long as the reading

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from longshore.errors import LongshoreError
+
 
 class Closable(Protocol):
     """A file, a result or a generator."""
@@ -60,3 +62,9 @@ async def in_own_thread(work: Callable[[threading.Event], T]) -> T:
         cancelled.set()
         thread.shutdown(wait=False)
     return working.result()
+
+
+def refuse_cancelled(cancelled: threading.Event) -> None:
+    """Raise LongshoreError if `cancelled` is set: the result of the work is not needed any more."""
+    if cancelled.is_set():
+        raise LongshoreError("cancelled")

@@ -14,6 +14,7 @@ from typing import IO, Protocol, Self
 import msgspec
 
 from longshore.errors import LongshoreError, TransientError
+from longshore.results.own_thread import refuse_cancelled
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId, TaskId
 
@@ -127,12 +128,6 @@ def copy_hashed(
             write(chunk)
             refuse_cancelled(cancelled)
     return digest.digest()
-
-
-def refuse_cancelled(cancelled: threading.Event) -> None:
-    """Raise LongshoreError if `cancelled` is set: the result of the work is not needed any more."""
-    if cancelled.is_set():
-        raise LongshoreError("cancelled")
 
 
 class PieceWriter(Writable, Protocol):

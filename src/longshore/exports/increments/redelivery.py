@@ -14,8 +14,8 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.exports.job import ResultName
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, is_files, sidecars
-from longshore.results.own_thread import in_own_thread
-from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed, refuse_cancelled
+from longshore.results.own_thread import in_own_thread, refuse_cancelled
+from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed
 from longshore.tasks import run_queries
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
