@@ -13,12 +13,12 @@ from longshore.exports.copy import Report
 from longshore.exports.formats import FORMATS
 from longshore.exports.increments.change_writer import ChangeWriter
 from longshore.exports.manifest import FileEntry
-from longshore.exports.query import ExportQuery, ExportRequest, prepare
+from longshore.exports.query import ExportQuery, ExportRequest
 from longshore.exports.ranges import Plan, plan
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.signatures import SigningKey
-from longshore.exports.slices import IndexRows, Slice, partition_keys, plan_slices
+from longshore.exports.slices import IndexRows, Slice, index_rows, plan_slices
 from longshore.exports.snapshot import SourceConnections, refuse_outdated
 from longshore.exports.source_limits import Pace
 from longshore.exports.totals import Sums
@@ -148,8 +148,8 @@ async def plan_indexes(
     """
     jobs = []
     for index, request in requests:
-        query = await prepare(connection, index, request)
-        source = IndexRows(database, connection, query, await partition_keys(connection, query))
+        source = await index_rows(database, connection, index, request)
+        query = source.query
         reconciler = Reconciler(query)
         count = source.keys is None and not reconciler.knows_row_count
         planned = await plan(connection, index, query.format().query(query.source.sql), query.source, count=count)

@@ -19,10 +19,11 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
+from longshore.exports.catalog import Index
 from longshore.exports.copy import RowSource
 from longshore.exports.files import zones
 from longshore.exports.files.partitions import Partition, PartitionQuery, partition_query
-from longshore.exports.query import ExportQuery
+from longshore.exports.query import ExportQuery, ExportRequest, prepare
 from longshore.exports.ranges import MAX_SLICES, Plan, Range, clauses, ranges_of_slices
 from longshore.exports.snapshot import SourceConnections
 
@@ -65,10 +66,17 @@ class IndexRows(msgspec.Struct, frozen=True):
         return RowSource(self.database, self.connection, source, from_clauses, sent)
 
 
-async def partition_keys(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
-    """Return the partition keys of an export as SQL; None where it has none."""
-    keys = query.request.target.partition_by
-    return None if keys is None else await partition_query(connection, query.index, keys, query.request.zone)
+async def index_rows(
+    database: SourceConnections, connection: Connection, index: Index, request: ExportRequest
+) -> IndexRows:
+    """Return the rows that a request selects of an index. Raises LongshoreError and asyncpg.PostgresError.
+
+    `connection`: holds the snapshot, and sees the chain's rows alone from then on.
+    """
+    query = await prepare(connection, index, request)
+    keys = request.target.partition_by
+    partitions = None if keys is None else await partition_query(connection, index, keys, request.zone)
+    return IndexRows(database, connection, query, partitions)
 
 
 async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:

@@ -28,12 +28,12 @@ from longshore.exports.copy import Report, copy_rows
 from longshore.exports.files.writer import write_slice
 from longshore.exports.formats import PiecePosition
 from longshore.exports.job import Output
-from longshore.exports.query import ExportRequest, prepare
+from longshore.exports.query import ExportRequest
 from longshore.exports.row_writer import row_writer
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import shard_rows
 from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
-from longshore.exports.slices import IndexRows, Slice, partition_keys
+from longshore.exports.slices import IndexRows, Slice, index_rows
 from longshore.exports.snapshot import ExportedSnapshot, SourceDatabases, UnableWorkerError
 from longshore.exports.source_limits import Pace
 from longshore.results.store import PieceNumber, Store
@@ -122,12 +122,11 @@ class ShardWorker:
         with tracing.span("shard", attributes, parent=work.traceparent, kind="consumer"):
             async with database.join(work.snapshot) as connection:
                 with _unable("has another catalog"):
-                    query = await prepare(connection, index, work.request)
-                if query.fingerprint() != work.fingerprint:
+                    source = await index_rows(database, connection, index, work.request)
+                if source.query.fingerprint() != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
                 pace = Pace(self._bytes_per_second)
                 output = Output(self._store, work.location, self._report(trial, pace), pace)
-                source = IndexRows(database, connection, query, await partition_keys(connection, query))
                 if work.upload is None:  # another trial writes the same bytes to the same places
                     return await write_slice(output, source, work.slice)
                 number = PieceNumber(trial.number, work.count, trial.trial)
