@@ -16,6 +16,7 @@ import structlog
 from litestar.types import ASGIApp
 
 from longshore import settings_sources, web
+from longshore.api.compression import with_compression
 from longshore.api.middleware import with_middleware
 from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
@@ -59,7 +60,7 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
         gc.collect()
         gc.freeze()  # as `web.create` does
         try:
-            app = with_middleware(refuse_malformed(built))
+            app = with_middleware(with_compression(refuse_malformed(built)))
             yield behind_proxies(app, chosen.proxies) if chosen.proxies else app
         finally:
             gc.unfreeze()

@@ -254,6 +254,7 @@ HEADERS = {
     "a long Accept": {"Accept": "a/b;q=0.1," * 6_000},
     "a long key": {"Idempotency-Key": "x" * LINE, "Last-Event-ID": "9" * LINE},
     "a long address": {"HX-Current-URL": "http://" + "a." * 30_000, "HX-Request": "true"},
+    "250,000 codings": {"Accept-Encoding": "," * 250_000},
     "30,000 proxies": {"X-Forwarded-For": ",".join(["10.1.1.1"] * 30_000)},
     "2,000 headers": {f"x-{number}": "y" for number in range(2_000)},
 }

@@ -36,6 +36,7 @@ MIN_BYTES = 1024  # a smaller answer fits one packet anyway
 # igzip compresses 64 KiB in 0.3 ms; what is larger would hold the event loop.
 MAX_LOOP_BYTES = 64 * 1024
 LEVEL = 1
+MAX_FIELD_BYTES = 1024  # of `Accept-Encoding`; longer ones would hold the event loop
 UNCOMPRESSED_FIELDS = (b"content-encoding", b"etag")  # fields of answers that stay as they are
 VARY = (b"vary", b"accept-encoding")
 
@@ -81,14 +82,15 @@ class _Answer:
 
 def accepts_gzip(scope: HTTPScope) -> bool:
     """Return whether a request accepts gzip at least as readily as no coding, and has no cookie."""
+    if any(name == b"cookie" for name, _ in scope["headers"]):
+        return False
+    field = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding")
+    if len(field) > MAX_FIELD_BYTES:
+        return False
     codings: dict[str, float] = {}
-    for name, value in scope["headers"]:
-        if name == b"cookie":
-            return False
-        if name == b"accept-encoding":
-            for part in value.decode("latin-1").split(","):
-                coding, _, weight = part.partition(";")
-                codings[coding.strip().lower()] = _weight(weight)
+    for part in field.decode("latin-1").split(","):
+        coding, _, weight = part.partition(";")
+        codings[coding.strip().lower()] = _weight(weight)
     gzip = codings.get("gzip", codings.get("x-gzip", codings.get("*", 0.0)))
     return gzip > 0 and gzip >= codings.get("identity", 0.0)
 
