@@ -32,46 +32,32 @@ from longshore.tasks
 where id = $1 and chain_id = $2
 """
 
-# A new time makes a new attempt, so the message of the old one becomes stale. `$9` is null if no time has changed. $15:
-# whether nothing changes that a run reads while it is being delivered.
+# $12: whether the schedule repeats. $13: whether nothing changes that a run reads while it is being delivered.
 CHANGE = """
-with before as (
-    select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as replans,
-           paused and $14 as stays_paused
-    from longshore.tasks
-    where id = $1 and chain_id = $2 and (state <> 'INPROGRESS' or (delivering and $15)) and revision = $3
-    for update
-),
-task as (
-    update longshore.tasks t
-    set description = $4, action = $5, trigger = $6, target = $7, debug = $8, priority = $10,
-        due_at = case when not before.replans then before.due_at when $9 > now() or before.stays_paused then $9 end,
-        parked = case when before.replans then $9 <= now() and not before.stays_paused else before.parked end,
-        schedule_cursor = case when not before.replans then before.schedule_cursor
-                          when $14 then least(now(), $9 - interval '1 second') else now() end,
-        origin = case when before.replans then 'schedule' else before.origin end,
-        interval_start = case when not before.replans then before.interval_start when $14 then before.covered_until end,
-        interval_end = case when not before.replans then before.interval_end
-                            else date_trunc('second', case when $14 then $9 else greatest($9, now()) end) end,
-        waits_since = case when before.replans then now() else before.waits_since end,
-        traceparent = case when before.replans then $12 else before.traceparent end,
-        follows = case when before.replans then null else before.follows end,
-        schedule_ended = before.schedule_ended and not before.replans,
-        paused = before.stays_paused,
-        next_due_at = case when not before.replans then before.next_due_at end,
-        attempt = before.attempt + before.replans::int,
-        attempt_began_at = case when before.replans then null else before.attempt_began_at end,
-        defined_by = coalesce($13, before.defined_by),
-        asked_by = case when not before.replans then before.asked_by when not $14 then $13 end,
-        modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
-    from before
-    where t.id = before.id
-),
-entry as (
-    insert into longshore.task_logs (task_id, seq, at, msg)
-    select before.id, before.log_length, before.at, $11 from before
+with task as (
+    update longshore.tasks
+    set description = $4, action = $5, trigger = $6, target = $7, debug = $8, priority = $9, paused = paused and $12,
+        defined_by = coalesce($11, defined_by), modified_at = greatest(modified_at, now()), revision = revision + 1,
+        log_length = log_length + 1
+    where id = $1 and chain_id = $2 and (state <> 'INPROGRESS' or (delivering and $13)) and revision = $3
+    returning id, log_length, modified_at
 )
-select id from before
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length - 1, modified_at, $10 from task
+returning task_id
+"""
+
+# $2: when the new schedule is first due. $3: whether it repeats. A new time makes a new attempt, so the message of the
+# old one is outdated.
+REPLAN = """
+update longshore.tasks
+set due_at = case when $2 > now() or paused then $2 end, parked = $2 <= now() and not paused, next_due_at = null,
+    schedule_cursor = case when $3 then least(now(), $2 - interval '1 second') else now() end, schedule_ended = false,
+    origin = 'schedule', interval_start = case when $3 then covered_until end,
+    interval_end = date_trunc('second', case when $3 then $2 else greatest($2, now()) end),
+    attempt = attempt + 1, attempt_began_at = null, waits_since = now(), traceparent = $4, follows = null,
+    asked_by = case when not $3 then $5 end
+where id = $1
 """
 
 # `execute` without an interval stores the second in which it was asked for as the end of its interval.
@@ -224,10 +210,8 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
             new.trigger,
             new.target,
             new.debug,
-            due,
             new.priority,
             why,
-            tracing.current(),
             defined_by,
             new.schedule.repeats,
             only_deliver,
@@ -236,6 +220,8 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
         status = await queries.status(connection, new.chain, task)
         refused = status.state.code == Code.INPROGRESS and not (status.delivering and only_deliver)
         raise ProblemError("task-running") if refused else ChangedMeanwhileError()
+    if due is not None:
+        await connection.execute(REPLAN, task, due, new.schedule.repeats, tracing.current(), defined_by)
     await fill_slots(connection, new.chain)
 
 
