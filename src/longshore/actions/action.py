@@ -106,7 +106,7 @@ class Context(Generic[T]):
             self.outcome, result=name, location=location, size=writer.size, sha256=writer.digest()
         )
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Set `cancelled`, for threads that still run."""
         self._has_ended = True
 
@@ -163,5 +163,5 @@ class PluggedAction:
         try:
             await self._action.run(context)
         finally:
-            context.end()
+            context._end()
         return context.outcome
