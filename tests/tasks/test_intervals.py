@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.actions import Action, Context, Target
-from longshore.actions.action import PluggedAction
+from longshore.actions.action import plugged
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
 from longshore.settings import Settings
@@ -187,9 +187,7 @@ def test_action_of_a_package_gets_the_interval_of_its_run(run: Any, tmp_path: Pa
         task = await created(pool, new(repeat="daily"))
         await pool.execute('update longshore.tasks set target = \'{"action":"take"}\' where id = $1', task)
         begun = await ran(pool, task)
-        await PluggedAction(Action(Target, take), pool, LocalStore(tmp_path), open_vault(Settings(data=tmp_path))).run(
-            begun
-        )
+        await plugged(Action(Target, take), pool, LocalStore(tmp_path), open_vault(Settings(data=tmp_path)))(begun)
         assert given == [Interval(None, await today(pool))]
 
     run(test)

@@ -12,7 +12,7 @@ import msgspec
 from pgqueuer import Job
 
 from longshore.actions import Action, Context, Target
-from longshore.actions.action import PluggedAction
+from longshore.actions.action import plugged
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
 from longshore.tasks.model import ChainId, TaskId
@@ -39,8 +39,8 @@ async def no_shard(_: object) -> None:
 
 
 def runner_of(pool: Pool, folder: Path, act: Callable[[Context[Any]], Awaitable[None]]) -> Runner:
-    plugged = PluggedAction(Action(Target, act), pool, LocalStore(folder), Vault((), folder, may_use_file=False))
-    return Runner(RunningAttempts(pool, 0.0), pool, {"plugged": plugged.run}, lambda _: timedelta(days=1), no_shard)
+    acting = plugged(Action(Target, act), pool, LocalStore(folder), Vault((), folder, may_use_file=False))
+    return Runner(RunningAttempts(pool, 0.0), pool, {"plugged": acting}, lambda _: timedelta(days=1), no_shard)
 
 
 async def created(pool: Pool) -> tuple[TaskId, Job]:

@@ -111,16 +111,6 @@ class Context(Generic[T]):
         self._has_ended = True
 
 
-def no_violations(_target: Any, _chain: int) -> list[Violation]:
-    """Return no violations: the check of an action that needs none beyond the types of its fields."""
-    return []
-
-
-def nowhere(_target: Any) -> str:
-    """Return the same for all targets: those of an action without secrets."""
-    return ""
-
-
 class Action(msgspec.Struct, frozen=True):
     """An action: the work of a task."""
 
@@ -129,39 +119,34 @@ class Action(msgspec.Struct, frozen=True):
     run: Callable[[Context[Any]], Awaitable[None]]
     """Runs one attempt. After OSError, a lost connection to the database and TransientError the run is retried; any
     other error ends the run, with the error's message in the task's log."""
-    check: Callable[[Any, int], list[Violation]] = no_violations
+    check: Callable[[Any, int], list[Violation]] = lambda _target, _chain: []
     """`check(target, chain)` returns the violations beyond the types of a target; each pointer is within the target."""
     secret_fields: tuple[str, ...] = ()
     """Names of fields whose values are secrets: objects of strings or nulls. The values are stored in the vault, and
     shown as null; the target of a run has them."""
-    sends_to: Callable[[Any], str] = nowhere
+    sends_to: Callable[[Any], str] = lambda _target: ""
     """Returns where a target sends its secrets, such as the origin of an address. A change of it is refused unless the
     secrets are sent with it."""
 
 
-class PluggedAction:
-    """An action as the worker runs it."""
+def plugged(action: Action, pool: Pool, store: Store, vault: Vault) -> Callable[[Attempt], Awaitable[RunResult]]:
+    """Return what a worker runs for each attempt of an action; it raises the errors of the action."""
 
-    def __init__(self, action: Action, pool: Pool, store: Store, vault: Vault) -> None:
-        self._action = action
-        self._vault = vault
-        self._pool = pool
-        self._store = store
-
-    async def run(self, attempt: Attempt) -> RunResult:
-        """Run one attempt. Raises the errors of the action."""
+    async def run(attempt: Attempt) -> RunResult:
         try:
-            target = msgspec.json.decode(attempt.target, type=self._action.target)
+            target = msgspec.json.decode(attempt.target, type=action.target)
         except msgspec.MsgspecError as error:
             raise LongshoreError(f"this version cannot read the target: {error}") from error
-        if self._action.secret_fields:
-            stored = await task_secrets.load(self._pool, self._vault, attempt.chain, attempt.message.task)
-            target = with_secrets(self._action.secret_fields, target, stored)
-        context = Context(attempt, target, self._pool, self._store)
-        kept = await attempts.locations(self._pool, attempt.message.task)
-        await asyncio.to_thread(self._store.remove_abandoned, AttemptFiles.of(attempt), kept)
+        if action.secret_fields:
+            stored = await task_secrets.load(pool, vault, attempt.chain, attempt.message.task)
+            target = with_secrets(action.secret_fields, target, stored)
+        context = Context(attempt, target, pool, store)
+        kept = await attempts.locations(pool, attempt.message.task)
+        await asyncio.to_thread(store.remove_abandoned, AttemptFiles.of(attempt), kept)
         try:
-            await self._action.run(context)
+            await action.run(context)
         finally:
             context._end()
         return context.outcome
+
+    return run
