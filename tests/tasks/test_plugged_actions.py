@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from pgqueuer import Job
 
 from longshore.actions import Action, Context, Target
@@ -95,5 +96,19 @@ def test_plugged_action_goes_on_after_a_short_outage_of_the_database(idle: Longs
         await runner_of(pool, tmp_path, act).handle(job)
         log = [row["msg"] for row in await pool.fetch(LOG, task)]
         assert log == ["READY -> INPROGRESS", "half of it", "success", "INPROGRESS -> DONE"]
+
+    run(test)
+
+
+def test_progress_takes_the_integers_of_other_libraries(run: Any, tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+
+    async def test(pool: Pool) -> None:
+        async def act(context: Context[Any]) -> None:
+            await context.progress(numpy.int64(3))
+
+        task, job = await created(pool)
+        await runner_of(pool, tmp_path, act).handle(job)
+        assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "DONE"
 
     run(test)

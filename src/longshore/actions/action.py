@@ -84,6 +84,7 @@ class Context(Generic[T]):
 
     async def progress(self, done: int, expected: int | None = None) -> None:
         """Report how many items are done, and how many are expected. Call it once a second at most."""
+        done = int(done)  # also where it is an integer of numpy
         self.outcome = msgspec.structs.replace(self.outcome, total=done, success=done)
         message, is_exact = self._attempt.message, expected is not None
         with ignore_outage("progress not reported", task=self.task):
