@@ -5,6 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -105,7 +106,18 @@ def test_a_malformed_fingerprint_is_refused(waiting: httpx2.Client) -> None:
         assert [violation["pointer"] for violation in answer.json()["errors"]] == ["/target/schema"]
 
 
-WAITING = "select count(*) from pg_locks where not granted and relation = 'longshore.schemas'::regclass"
+# A change of a task waits here for a table that the test has locked: before it counts the bytes of the chain's tasks.
+HELD = """
+create table public.held ();
+create function public.wait_for_held() returns trigger language plpgsql as $$
+begin
+    perform from public.held;
+    return null;
+end
+$$;
+create trigger a_wait after update of target on longshore.tasks for each row execute function public.wait_for_held();
+"""
+WAITING = "select count(*) from pg_locks where not granted"
 
 
 def test_two_requests_that_pin_a_new_schema_do_not_wait_for_each_other(idle: Longshore, waiting: httpx2.Client) -> None:
@@ -115,9 +127,24 @@ def test_two_requests_that_pin_a_new_schema_do_not_wait_for_each_other(idle: Lon
     body = export_body(once="2199-01-01T00:00:00Z")
     task = waiting.post("/tasks", json=body).json()
     body["target"] |= pinned
-    with ThreadPoolExecutor(2) as threads, locked(idle.url, "longshore.schemas"):
-        changed = threads.submit(waiting.patch, f"/tasks/{task['id']}", json={"target": task["target"] | pinned})
-        until(lambda: idle.sql(WAITING)[0]["count"] == 1, "the change to wait")
-        created = threads.submit(waiting.post, "/tasks", json=body)
-        until(lambda: idle.sql("select count(*) from pg_locks where not granted")[0]["count"] == 2, "both to wait")
-    assert (changed.result().status_code, created.result().status_code) == (200, 201)
+    run_script(idle.url, HELD)
+    try:
+        with ThreadPoolExecutor(2) as threads, locked(idle.url, "public.held"):
+            changed = threads.submit(waiting.patch, f"/tasks/{task['id']}", json={"target": task["target"] | pinned})
+            until(lambda: idle.sql(WAITING)[0]["count"] == 1, "the change to wait")
+            created = threads.submit(waiting.post, "/tasks", json=body)
+            until(lambda: created.done() or idle.sql(WAITING)[0]["count"] == 2, "the new task")
+            assert created.done(), "the new task waits for the schema that the change has stored"
+            assert created.result().status_code == 201
+        assert changed.result().status_code == 200
+    finally:
+        run_script(idle.url, "drop function public.wait_for_held() cascade; drop table public.held")
+
+
+def run_script(url: str, script: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(script)
+        await connection.close()
+
+    asyncio.run(run())
