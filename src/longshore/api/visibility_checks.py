@@ -245,7 +245,10 @@ def visible_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]
 
 def hides_rules(task: Task) -> bool:
     """Return whether `visible_task` has left the rules of a task out."""
-    trigger = msgspec.json.decode(task.trigger)
+    try:
+        trigger = msgspec.json.decode(task.trigger)
+    except msgspec.DecodeError:  # half a surrogate pair, which PostgreSQL stores; it is shown as it is
+        return False
     return isinstance(trigger, dict) and trigger.get("segment", ()) is None
 
 
