@@ -275,7 +275,9 @@ def test_profile_that_cannot_be_read_does_not_show_its_token(tmp_path: Path, mon
     assert "longshore_secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["http://[::1:8080", "http://[x]", "http://a]b"])
+@pytest.mark.parametrize(
+    "address", ["http://[::1:8080", "http://[x]", "http://a]b", "http://[::1]:65536", "http://a:b"]
+)
 def test_address_that_cannot_be_read_is_an_error_of_the_client(address: str) -> None:
     with pytest.raises(ClientError, match="the address"):
         Longshore(address, SECRET, chain=1)

@@ -79,6 +79,19 @@ def test_server_that_asks_for_a_certificate_is_an_error_of_both_clients_at_once(
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("host", ["a..localhost", f"{'x' * 64}.localhost"])
+def test_host_name_that_cannot_be_is_an_error_of_both_clients_at_once(host: str) -> None:
+    with Longshore(f"http://{host}", "x:y", chain=1) as client, pytest.raises(NoAnswerError, match="no such host name"):
+        client.tasks.list()
+
+    async def run() -> None:
+        async with AsyncLongshore(f"http://{host}", "x:y", chain=1) as awaited:
+            with pytest.raises(NoAnswerError, match="no such host name"):
+                await awaited.tasks.list()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("body", [LATIN_1, DEEP])
 @pytest.mark.parametrize("status", [200, 404])
 def test_answer_that_is_no_utf_8_or_too_deep_is_not_longshores(scripted: Scripted, body: bytes, status: int) -> None:

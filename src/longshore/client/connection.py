@@ -102,17 +102,17 @@ class Connection(msgspec.Struct, frozen=True):
 
     @contextmanager
     def translated_errors(self, request: Request) -> Iterator[None]:
-        """Raise the client's errors in place of those of the HTTP library, of TLS, and of a closed event loop."""
+        """Raise the client's errors in place of those of HTTP, TLS, host names, and a closed event loop."""
         import ssl
 
         import httpx2
 
         try:
             yield
-        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError, ssl.SSLError) as error:
-            raise self.client_error(error, request) from None
         except UnicodeEncodeError:
             raise ArgumentError("an argument is no text in UTF-8") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError, ssl.SSLError, UnicodeError) as error:
+            raise self.client_error(error, request) from None
 
     def client_error(self, error: Exception, request: Request) -> ClientError:
         """Return the client's error for one of the HTTP library's or of TLS. Its message has no credential."""
@@ -124,6 +124,8 @@ class Connection(msgspec.Struct, frozen=True):
             return ClientError(f"the client is closed, or belongs to an event loop that is: {error}")
         reason = str(error) or type(error).__name__
         to = self.address if request.url.startswith("/") else _origin(request.url)
+        if isinstance(error, UnicodeError):  # of a host name with an empty part, or with one of over 63 characters
+            return NoAnswerError(f"cannot connect to {to}: no such host name")
         is_new = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError))
         permanent = _permanent_reason(error, is_new=is_new)
         if permanent is not None:
@@ -217,7 +219,8 @@ def resolve_connection(
     number = _given(None if chain is None else str(chain), CHAIN, "the chain")
     try:
         parts = urlsplit(address)
-    except ValueError as error:  # a bracket of an IPv6 address that is not closed
+        _ = parts.port
+    except ValueError as error:  # a bracket of an IPv6 address that is not closed, or a port above 65,535
         raise ClientError(f"the address {address!r} cannot be read: {error}") from None
     if parts.username is not None or parts.password is not None:
         raise ClientError("the address has a user name or a password; take them out, the token is sent instead")
