@@ -123,6 +123,21 @@ def test_file_that_appears_while_another_is_sent_is_not_replaced(place: Made) ->
         assert place.read(f"race-{size}.csv") == b"of another program"
 
 
+def test_late_write_replaces_no_newer_file_even_where_it_may_overwrite(place: Made) -> None:
+    for size in (10, 9_000_000):
+        name = f"late-{size}.csv"
+        place.write(name, MadeFile(b"earlier"))
+
+        class Interfering(MadeFile, frozen=True):
+            def open(self) -> IO[bytes]:
+                place.write(f"late-{self.size}.csv", MadeFile(b"newer"), overwrite=True, write_id="other")
+                return io.BytesIO(self.content)
+
+        with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
+            place.write(name, Interfering(bytes(size)), overwrite=True)
+        assert place.read(name) == b"newer"
+
+
 def test_blocks_of_an_interrupted_delivery_are_no_part_of_the_next_one(place: Made) -> None:
     class Cut(MadeFile, frozen=True):
         def open(self) -> IO[bytes]:
