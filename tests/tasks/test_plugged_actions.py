@@ -1,6 +1,7 @@
 """Actions of other packages under the worker's hand: they are told of a cancel, and survive a short outage."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,5 +111,19 @@ def test_progress_takes_the_integers_of_other_libraries(run: Any, tmp_path: Path
         task, job = await created(pool)
         await runner_of(pool, tmp_path, act).handle(job)
         assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "DONE"
+
+    run(test)
+
+
+def test_connection_that_a_plugged_action_lost_is_not_called_that_of_the_source(run: Any, tmp_path: Path) -> None:
+    async def test(pool: Pool) -> None:
+        async def act(_: Context[Any]) -> None:
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+        task, job = await created(pool)
+        await runner_of(pool, tmp_path, act).handle(job)
+        log = [row["msg"] for row in await pool.fetch(LOG, task)]
+        said = "attempt 1 failed: ConnectionResetError: Connection reset by peer; the next one begins in 1 s"
+        assert log == ["READY -> INPROGRESS", said]
 
     run(test)

@@ -19,22 +19,30 @@ def is_retryable(error: BaseException) -> bool:
     return is_transient(error) or isinstance(error, OSError | TransientError)
 
 
-def explain(error: BaseException, database: str = "source") -> str:
-    """Return a sentence about the error for the task's log. `database`: what it calls the one that was used."""
+def explain(error: BaseException, *, of_export: bool = True) -> str:
+    """Return a sentence about the error for the task's log. `of_export`: it ended an export."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk for results is full"
     if isinstance(error, LongshoreError):
         return str(error)
+    if not of_export:
+        return explain_unknown(error)
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"the database is read-only ({error})"
     if isinstance(error, asyncpg.PostgresError) and CONFLICT in str(error):
         return f"the source is a standby and cancelled the export for a recovery conflict ({error.detail or error})"
     if isinstance(error, asyncpg.PostgresError) and not is_transient(error):
-        return f"the {database} refused the query: {reason(error)}"
+        return f"the source refused the query: {reason(error)}"
     if isinstance(error, asyncpg.InterfaceError) and RELEASED in str(error):
-        return f"the {database} ended the connection; it was stopped, or it is a standby with a recovery conflict"
+        return "the source ended the connection; it was stopped, or it is a standby with a recovery conflict"
     if is_transient(error) and getattr(error, "filename", None) is None:
-        return f"the connection to the {database} was lost ({error or type(error).__name__})"
+        return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):
         return f"the result could not be written: {error.strerror}"
-    return f"{type(error).__name__}: {error}"
+    return explain_unknown(error)
+
+
+def explain_unknown(error: BaseException) -> str:
+    """Return the type and the message of an error, without the names of files of this machine."""
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -20,7 +20,7 @@ from longshore.database.retry import DELIVERY, DELIVERY_TURN, loop_step, retry_u
 from longshore.destinations.deliver import TOO_LONG, Delivered, deliver, discard, discard_all
 from longshore.destinations.kind import DestinationError, OpenDestination
 from longshore.errors import LongshoreError
-from longshore.exports.run_errors import is_retryable
+from longshore.exports.run_errors import explain_unknown, is_retryable
 from longshore.results.store import Store
 from longshore.tasks import deliveries, delivery_ends
 from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
@@ -152,9 +152,7 @@ def explain(error: BaseException) -> str:
     """Return a sentence about the error for the task's log."""
     if isinstance(error, TimeoutError) and not str(error):
         return "the destination did not answer in time"
-    if isinstance(error, OSError) and error.strerror:  # without the names of files of this machine
-        return f"{type(error).__name__}: {error.strerror}"
-    return str(error) if isinstance(error, LongshoreError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, LongshoreError) else explain_unknown(error)
 
 
 def _place(delivery: DeliveryAttempt) -> tuple[ChainId, str]:

@@ -167,7 +167,7 @@ class Runner:
             return result
 
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
-        reason = explain(error, "source" if attempt.action == "export" else "database")
+        reason = explain(error, of_export=attempt.action == "export")
         tracing.record_error(error)
         if is_retryable(error) and attempt.failures + 1 < MAX_FAILURES:
             pause = ATTEMPT_PAUSES_SECONDS[attempt.failures]
