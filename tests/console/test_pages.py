@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
+from longshore.exports.formats import FORMATS
 from longshore.exports.segments.operators import OPERATORS
 from tests.access.users import Person, new_person
 from tests.console.conftest import request_of, sign_in
@@ -265,6 +266,13 @@ def test_every_operator_can_be_built_and_is_counted(page: Page, client: httpx2.C
                 assert answer.status_code == 200, (operator, field, answer.text, segment)
                 tried += 1
     assert tried >= 25
+
+
+def test_compression_is_offered_for_formats_that_have_none_of_their_own(page: Page) -> None:
+    go(page, "new")
+    for name, about in FORMATS.items():
+        page.get_by_label("Format").select_option(name)
+        expect(page.get_by_label("Compression")).to_be_enabled(enabled=about.compression == "external")
 
 
 def test_the_same_request_from_elsewhere_is_the_same(
