@@ -70,6 +70,43 @@ def test_pages_of_tasks_that_are_not_visible_hold_no_connection_and_catch_up(
     expect(pages[0].get_by_role("button", name="Cancel")).to_be_hidden()
 
 
+def show_again(page: Page) -> None:
+    page.evaluate(SHOW, True)
+    page.evaluate(SHOW, False)
+
+
+def test_page_of_a_task_that_becomes_visible_again_does_not_read_its_whole_log_again(
+    page: Page, client: httpx2.Client, person: Person
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
+    client.post(f"/tasks/{task}/cancel")
+    with page.expect_request_finished(lambda request: "/events" in request.url):
+        go(page, f"tasks/{task}")
+    with page.expect_request(lambda request: "/events" in request.url) as again:
+        show_again(page)
+    with person.client() as reader:
+        assert re.findall("^event: (.*)$", reader.get(again.value.url).text, re.M) == ["end"]
+
+
+def test_page_of_a_task_whose_events_are_refused_tries_once_at_a_time_however_often_it_is_hidden(
+    page: Page, client: httpx2.Client, cut_off: set[str]
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
+    path = f"/console/{CHAIN}/tasks/{task}/events"
+    cut_off.add(path)
+    page.route(f"**{path}*", lambda route: route.fulfill(status=429))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url) if "/events" in request.url else None)
+    go(page, f"tasks/{task}")
+    for _ in range(5):
+        page.wait_for_timeout(100)
+        show_again(page)
+    page.wait_for_timeout(100)
+    del requests[:]
+    page.wait_for_timeout(2000)  # the next try comes after one second, and another after two more
+    assert len(requests) == 1
+
+
 def test_change_that_another_admin_made_meanwhile_is_not_overwritten(person: Person) -> None:
     with person.client() as admin:
         made = admin.post("/destinations", json=DESTINATION | {"name": f"shelf-{uuid.uuid4().hex[:8]}"}).json()

@@ -208,10 +208,16 @@ def _in_words(segment: Segment) -> Any:
 
 @get("/console/{chain:int}/tasks/{id:str}/events", media_type="text/event-stream", include_in_schema=False)
 async def task_events(
-    request: AnyRequest, id: Id, last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = ""
+    request: AnyRequest,
+    id: Id,
+    after: Annotated[str, QueryParameter(max_length=40)] = "",
+    last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = "",
 ) -> Stream:
-    """Return the API's event stream of a task: a browser's EventSource sends no header that names the chain."""
-    stream: Stream = await events.stream_task_events.fn(request, id, last_event_id)
+    """Return the API's event stream of a task: a browser's EventSource sends no header that names the chain.
+
+    `after`: the id of the last event that the page has seen; a new EventSource sends no `Last-Event-ID`.
+    """
+    stream: Stream = await events.stream_task_events.fn(request, id, last_event_id or after)
     return stream
 
 

@@ -168,26 +168,33 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 
 const MAX_RECONNECT_MS = 64_000;
 const live = document.querySelector("[data-events]");
-let stream;
+let stream, retrying, seen = "";
 
 function unfollow() {
+  clearTimeout(retrying);
   stream?.close();
   stream = undefined;
 }
 
 function follow(pause = 1000) {
   if (document.hidden || stream) return;
-  stream = new EventSource(live.dataset.events);
+  stream = new EventSource(`${live.dataset.events}?after=${seen}`);
   for (const name of ["state", "log", "end", "unauthorized"]) {
-    stream.addEventListener(name, () => htmx.trigger("#part", "changed"));
+    stream.addEventListener(name, ({ lastEventId }) => {
+      seen = lastEventId || seen;
+      htmx.trigger("#part", "changed");
+    });
   }
   stream.addEventListener("progress", () => htmx.trigger("#now", "progress"));
   stream.addEventListener("end", unfollow);
-  stream.addEventListener("open", () => { pause = 1000; });
+  stream.addEventListener("open", () => {
+    pause = 1000;
+    if (seen) htmx.trigger("#part", "changed"); // an update may have failed in the outage
+  });
   stream.addEventListener("error", () => {
     if (stream?.readyState !== EventSource.CLOSED) return; // the browser itself connects again
     unfollow();
-    setTimeout(follow, pause, Math.min(2 * pause, MAX_RECONNECT_MS));
+    retrying = setTimeout(follow, pause, Math.min(2 * pause, MAX_RECONNECT_MS));
   });
 }
 
