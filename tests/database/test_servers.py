@@ -137,6 +137,28 @@ def test_hosts_and_ports_of_the_environment_are_tried_in_turn(
         assert answer(url, "select current_setting('port')::int") == server.port
 
 
+def test_server_that_starts_up_is_reported_rather_than_a_host_that_is_down() -> None:
+    async def start_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4)
+        fields = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+        await writer.drain()
+        writer.close()
+
+    async def connect_to(*order: int) -> None:
+        starting = await asyncio.start_server(start_up, "127.0.0.1", 0)
+        with socket.socket() as down:
+            down.bind(("127.0.0.1", 0))
+            ports = [each.getsockname()[1] for each in (starting.sockets[0], down)]
+            hosts = ",".join(f"127.0.0.1:{ports[number]}" for number in order)
+            async with starting, connected(f"postgresql://a@{hosts}/a?sslmode=disable", "test"):
+                pass
+
+    for order in ((0, 1), (1, 0)):
+        with pytest.raises(asyncpg.CannotConnectNowError):
+            asyncio.run(connect_to(*order))
+
+
 def test_standby_is_preferred_among_several_hosts_where_there_is_one(server: DebianPostgres) -> None:
     port = "select current_setting('port')::int"
     with standby_of(server) as standby:

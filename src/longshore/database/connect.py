@@ -65,7 +65,7 @@ async def connect(
 
     `url`: a connection URI, whose hosts are tried in turn. `name`: in pg_stat_activity. `seconds`: for all hosts; the
     address may have a `connect_timeout` for each. Raises LongshoreError for an unusable address, and asyncpg's errors
-    for a server that is unavailable or refuses.
+    and OSError for a server that is unavailable or refuses; of several errors, that of a server that starts up or stops.
     """
     address = parse(url)
     _warn_of_ignored(url)
@@ -81,8 +81,10 @@ async def connect(
                     connection.terminate()
                     raise
                 return connection
-        except (OSError, asyncpg.CannotConnectNowError) as error:
+        except asyncpg.CannotConnectNowError as error:
             unavailable = error
+        except OSError as error:
+            unavailable = unavailable or error
         except asyncpg.TargetServerAttributeNotMatched:
             pass
     if unavailable is not None:
