@@ -65,7 +65,7 @@ async def connect(
 
     `url`: a connection URI, whose hosts are tried in turn. `name`: in pg_stat_activity. `seconds`: for all hosts; the
     address may have a `connect_timeout` for each. Raises LongshoreError for an unusable address, and asyncpg's errors
-    and OSError for a server that is unavailable or refuses; of several errors, that of a server that starts up or stops.
+    and OSError for servers that refuse or are unavailable: of several, the error of one that starts up or stops.
     """
     address = parse(url)
     _warn_of_ignored(url)
