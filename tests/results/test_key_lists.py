@@ -13,7 +13,7 @@ import pytest
 from longshore.exports.increments.baseline import open_baseline
 from longshore.results.bucket import BucketStore
 from longshore.results.local import LocalStore
-from longshore.results.store import ALL_ATTEMPTS, AttemptFiles, Store
+from longshore.results.store import ALL_ATTEMPTS, AttemptFiles, Store, StoreError
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message
@@ -121,3 +121,18 @@ def leave_unfinished(store: Store, location: str) -> None:
         assert isinstance(store, BucketStore)
         assert store.bucket is not None
         store.bucket.begin(location)
+
+
+class KeepingStore(LocalStore):
+    """A store that refuses to remove files."""
+
+    def remove(self, _: str) -> None:
+        raise StoreError("the results store cannot remove files: Read-only file system")
+
+
+def test_run_goes_on_where_the_store_refuses_to_remove_old_key_lists(tmp_path: Path) -> None:
+    store, began = KeepingStore(tmp_path), datetime(2026, 11, 26, 13, tzinfo=UTC)
+    leave_unfinished(store, FIRST.key_list("20261126T120000000000"))
+    attempt = Attempt(Message(TASK, 4), CHAIN, "export", "", "", 1, 2, 1, Interval(None, began))
+    found = open_baseline(store, attempt, IncrementState(None, [], began), threading.Event())
+    assert (found.location, found.start) == (SECOND.key_list("20261126T130000000000"), None)

@@ -12,11 +12,14 @@ from types import MappingProxyType, TracebackType
 from typing import IO, Protocol, Self
 
 import msgspec
+import structlog
 
 from longshore.errors import LongshoreError, TransientError
 from longshore.results.own_thread import refuse_cancelled
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId, TaskId
+
+log = structlog.get_logger()
 
 
 class StoreError(LongshoreError):
@@ -128,6 +131,19 @@ def copy_hashed(
             write(chunk)
             refuse_cancelled(cancelled)
     return digest.digest()
+
+
+def remove_unneeded(store: "Store", location: str) -> None:
+    """Remove a result or a key list that nothing needs. One that the store refuses to remove stays, which does no harm.
+
+    Blocking. Raises StoreUnavailableError.
+    """
+    try:
+        store.remove(location)
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        log.warning("unneeded files not removed", location=location, error=str(error))
 
 
 class PieceWriter(Writable, Protocol):

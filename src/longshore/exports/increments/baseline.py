@@ -10,7 +10,7 @@ import msgspec
 
 from longshore.exports.increments.change_query import KeyList, read_watermark
 from longshore.exports.temporary_files import temporary_files
-from longshore.results.store import AttemptFiles, Store, copy_hashed
+from longshore.results.store import AttemptFiles, Store, copy_hashed, remove_unneeded
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.watermarks import IncrementState
 
@@ -51,7 +51,7 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState, ca
     others = _remove_older(store, attempt, kept)
     for location in store.unfinished_key_lists(attempt.chain, attempt.message.task):
         if location not in kept and _age(location) < _age(found.location):  # else of a later attempt
-            store.remove(location)
+            remove_unneeded(store, location)
     why = None
     if pending:
         why = f"the file of run {pending[0].run}, which is not acknowledged, is gone"
@@ -78,7 +78,7 @@ def _remove_older(store: Store, attempt: Attempt, kept: Sequence[str]) -> list[s
     others = [location for location in store.key_lists(attempt.chain, attempt.message.task) if location not in kept]
     for location in others:
         if _age(location) < newest:
-            store.remove(location)
+            remove_unneeded(store, location)
     return [location for location in others if _age(location) > newest]
 
 

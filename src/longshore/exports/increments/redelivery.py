@@ -15,7 +15,7 @@ from longshore.database.connect import Pool
 from longshore.exports.job import ResultName
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, is_files, sidecars
 from longshore.results.own_thread import in_own_thread, refuse_cancelled
-from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed
+from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed, remove_unneeded
 from longshore.tasks import run_queries
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
@@ -59,7 +59,7 @@ def _copy_result(
     signature = naming.key.sign(manifest)
     if isinstance(written, FilesManifest):
         if not _copy_files(store, pending, location, written.files, cancelled):
-            store.remove(location)
+            remove_unneeded(store, location)
             return None
         with store.create(location) as new:
             new.write(manifest)
