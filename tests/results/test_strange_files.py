@@ -1,12 +1,15 @@
 """Files and folders in the results folder that are not the service's own."""
 
+import errno
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longshore.results.local import LocalStore
-from longshore.results.store import AttemptFiles, StoreError
+from longshore.results.store import AttemptFiles, StoreError, copy_hashed
 from longshore.tasks.model import ChainId, TaskId
 
 
@@ -74,3 +77,28 @@ def test_result_that_is_removed_once_it_is_read_is_read_to_its_end(tmp_path: Pat
         store.remove("1/1/1/a.csv")
         assert opened.read() == b"id\n1\n"
     assert not store.exists("1/1/1/a.csv")
+
+
+def test_file_that_the_results_folder_leads_out_of_is_missing_for_every_reader(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "results")
+    (tmp_path / "results/1/1/1").mkdir(parents=True)
+    (tmp_path / "elsewhere.csv").write_bytes(b"x")
+    (tmp_path / "results/1/1/1/a.csv").symlink_to(tmp_path / "elsewhere.csv")
+    (tmp_path / "results/1/1/1/b.csv").mkdir()
+    for name in ("a.csv", "b.csv"):
+        assert not store.exists(f"1/1/1/{name}")
+        with pytest.raises(FileNotFoundError):
+            store.open(f"1/1/1/{name}")
+        assert copy_hashed(store, f"1/1/1/{name}", bytearray().extend, threading.Event()) is None
+
+
+def test_file_on_nfs_that_is_still_open_is_left_to_a_later_cleanup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Any, **__: Any) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    (tmp_path / "1/2/3").mkdir(parents=True)
+    (tmp_path / "1/2/3/.nfs0000000000000001").write_bytes(b"x")
+    monkeypatch.setattr(os, "unlink", refuse)
+    LocalStore(tmp_path).remove_attempt(AttemptFiles(ChainId(1), TaskId(2), 3))

@@ -44,7 +44,10 @@ class LocalStore:
         return LocalFile(self.path(location), is_part=is_part)
 
     def open(self, location: str) -> IO[bytes]:
-        return self.path(location).open("rb")
+        path = self.open_path(location)
+        if path is None:
+            raise FileNotFoundError(location)
+        return path.open("rb")
 
     def assemble(self, location: str) -> LocalAssembly:
         return LocalAssembly(self.path(location))

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
 FLUSH_BYTES = 16 << 20
+IGNORED_ERRORS = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)  # see `remove_tree`
 
 
 class PartFile:
@@ -182,7 +183,7 @@ def remove_tree(folder: Path) -> None:
     errors: list[BaseException] = []
     shutil.rmtree(folder, onerror=lambda _function, _path, info: errors.append(info[1]))
     for error in errors:
-        if getattr(error, "errno", None) not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+        if getattr(error, "errno", None) not in IGNORED_ERRORS:
             reason = getattr(error, "strerror", None) or error
             raise StoreError(f"the results store cannot remove files: {reason}") from error
 
