@@ -5,6 +5,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
 from typing import Protocol, TypeVar
 
 from longshore.errors import LongshoreError
@@ -27,7 +28,7 @@ async def opened_in_thread(begin: Callable[[], C]) -> AsyncIterator[tuple[C, Thr
     A thread of its own, so that a store that takes minutes delays nothing else. One thread, so that a call that was
     given up has ended before the close, which would otherwise wait for it on the event loop.
     """
-    thread = ThreadPoolExecutor(1, "result")
+    thread = _new_thread()
     beginning = thread.submit(begin)
     try:
         yield await asyncio.wrap_future(beginning), thread
@@ -35,6 +36,16 @@ async def opened_in_thread(begin: Callable[[], C]) -> AsyncIterator[tuple[C, Thr
         closing = asyncio.get_running_loop().run_in_executor(thread, _close, beginning)
         thread.shutdown(wait=False)
         await closing
+
+
+def _new_thread() -> ThreadPoolExecutor:
+    """Return a thread with the context of the caller, so that what it logs names the task, too."""
+    return ThreadPoolExecutor(1, "result", _enter, (copy_context(),))
+
+
+def _enter(context: Context) -> None:
+    for variable, value in context.items():
+        variable.set(value)
 
 
 def _close(beginning: Future[C]) -> None:
@@ -49,7 +60,7 @@ async def in_own_thread(work: Callable[[threading.Event], T]) -> T:
     is set when the caller is cancelled, and then ends. The caller waits for that, so that nothing is written later.
     """
     cancelled = threading.Event()
-    thread = ThreadPoolExecutor(1, "result")
+    thread = _new_thread()
     working = asyncio.get_running_loop().run_in_executor(thread, work, cancelled)
     try:
         await asyncio.wait({working})
