@@ -138,6 +138,30 @@ def test_any_number_of_deliveries_that_cannot_be_leased_keeps_none_that_is_due_l
         idle.sql("delete from longshore.webhooks where chain_id = $1", BAD)
 
 
+def test_deliveries_that_cannot_be_leased_keep_none_of_the_same_webhook_waiting_for_those_of_another(
+    idle: Longshore, run: Any
+) -> None:
+    async def test(pool: Pool) -> None:
+        with receiving() as receiver:
+            webhook = await idle.webhook(pool, BAD, receiver.url)
+            for _ in range(MAX_DELIVERIES_OF_WEBHOOK):
+                await pool.execute(DELIVERY, webhook, '{"from":"stuck"}')
+            good = await pool.fetchval(DELIVERY, webhook, '{"from":"good"}')
+            await pool.execute("update longshore.webhook_deliveries set due_at = now() where id = $1", good)
+            await pool.execute(DELIVERY, await idle.webhook(pool, GOOD, receiver.url), '{"from":"other"}')
+            with poisoned(idle, "webhook_deliveries", "update", """old.payload = '{"from":"stuck"}'"""):
+                dispatcher = Dispatcher(pool, idle.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
+                await dispatcher._begin_due()
+                await asyncio.gather(*dispatcher._slots.tasks())
+            received = {receiver.received.get_nowait().body for _ in range(receiver.received.qsize())}
+            assert received == {b'{"from":"good"}', b'{"from":"other"}'}
+
+    try:
+        run(test)
+    finally:
+        idle.sql("delete from longshore.webhooks where chain_id in (501, 502)")
+
+
 def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleaned_up(
     idle: Longshore, run: Any, tmp_path: Path
 ) -> None:

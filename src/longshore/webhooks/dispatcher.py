@@ -159,7 +159,7 @@ class Dispatcher:
                     self._wake.clear()
                     pause = POLL_SECONDS
                     with loop_step("dispatcher"):
-                        pause = await self._begin_due()
+                        pause = await self._step()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause):
                             await self._wake.wait()
@@ -167,12 +167,9 @@ class Dispatcher:
                 for task in self._slots.tasks():  # the deliveries fall due again when the lease is over
                     task.cancel()
 
-    async def _begin_due(self) -> float:
+    async def _step(self) -> float:
         """Begin the due deliveries that have a slot and return the seconds until the next one is due."""
-        for delivery in await self._lease():
-            task = asyncio.create_task(self._deliver(delivery))
-            self._slots.hold(delivery, task)
-            task.add_done_callback(lambda _: self._wake.set())
+        await self._begin_due()
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
             await self._pool.execute(FAIL_LATE)
@@ -183,26 +180,26 @@ class Dispatcher:
         until_next = await self._pool.fetchval(SECONDS_UNTIL_NEXT)
         return POLL_SECONDS if until_next is None else min(POLL_SECONDS, max(0.05, until_next))
 
-    async def _lease(self) -> list[LeasedDelivery]:
-        """Lease due deliveries that have a slot: together, or one by one if that fails.
+    async def _begin_due(self) -> None:
+        """Lease the due deliveries that have a slot, together or one by one if that fails, and begin them.
 
         Those that cannot be leased are tried once: any number of them keeps none that is due later from being leased.
         """
         tried_alone: list[UUID] = []
         while due := [row["id"] for row in await self._pool.fetch(DUE, *self._slots.due_arguments(), tried_alone)]:
             with isolated("due webhook deliveries not leased together"):
-                return await self._lease_ids(due)
-            leased: list[LeasedDelivery] = []
+                await self._begin(due)
+                return
             for delivery in due:
                 with isolated("due webhook delivery not leased", delivery=str(delivery)):
-                    leased += await self._lease_ids([delivery])
-            if leased:
-                return leased
+                    await self._begin([delivery])
             tried_alone += due
-        return []
 
-    async def _lease_ids(self, ids: list[UUID]) -> list[LeasedDelivery]:
-        return [LeasedDelivery(**row) for row in await self._pool.fetch(LEASE, ids, LEASE_SECONDS)]
+    async def _begin(self, ids: list[UUID]) -> None:
+        for delivery in [LeasedDelivery(**row) for row in await self._pool.fetch(LEASE, ids, LEASE_SECONDS)]:
+            task = asyncio.create_task(self._deliver(delivery))
+            self._slots.hold(delivery, task)
+            task.add_done_callback(lambda _: self._wake.set())
 
     async def _deliver(self, delivery: LeasedDelivery) -> bool | None:
         """Send a message, record the answer, and return whether the receiver accepted the message; None: not sent."""
