@@ -319,6 +319,28 @@ def test_server_without_conditions_is_written_to_all_the_same(moto_server: MotoS
     assert moto_server.content("in/plain.csv") == b"b"
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [[s3_error(200, "InternalError")], [Reply(passes_on=True, drops=True), s3_error(404, "NoSuchUpload")]],
+    ids=["error after the status", "lost answer"],
+)
+def test_end_of_an_upload_to_a_server_without_conditions_is_repeated_without_one(
+    moto_server: MotoServer, front: Front, answers: list[Reply]
+) -> None:
+    ends = iter(answers)
+
+    def rule(seen: Seen) -> Reply | None:
+        if not is_end(seen):
+            return None
+        return s3_error(501, "NotImplemented") if "if-none-match" in seen.headers else next(ends, None)
+
+    front.rule = rule
+    file, name = random_file(LARGE), f"plain-{len(answers)}.csv"
+    moto_server.place(address=front.address).write(name, file)
+    assert moto_server.content(f"in/{name}") == file.content
+    assert moto_server.uploads() == []
+
+
 @pytest.mark.parametrize("tag", ["", 'W/"1"'])
 def test_object_without_a_strong_tag_is_replaced_without_a_condition(
     moto_server: MotoServer, front: Front, tag: str

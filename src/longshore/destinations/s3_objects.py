@@ -114,13 +114,14 @@ class S3Objects(ObjectClient):
 
     async def _send_new(self, request: Request, condition: dict[str, str]) -> None:
         """Send a request that makes an object. `condition`: as header fields, which some servers do not implement."""
-        conditional = msgspec.structs.replace(request, headers={**request.headers, **condition})
-        answer = await self._send(conditional, "s3:PutObject", {404, 409, 412, 501})
+        sent = msgspec.structs.replace(request, headers={**request.headers, **condition})
+        answer = await self._send(sent, "s3:PutObject", {404, 409, 412, 501})
         if answer.status == 501:
-            answer = await self._send(request, "s3:PutObject")
+            sent = request
+            answer = await self._send(sent, "s3:PutObject", {404, 409, 412})
         # The answer to the end of an upload begins with 200 before its outcome is known.
         if answer.is_success and code_of(answer) in TRANSIENT_CODES:
-            answer = await self._send(conditional, "s3:PutObject", {404, 409, 412})
+            answer = await self._send(sent, "s3:PutObject", {404, 409, 412})
         code = code_of(answer)
         if code == "NoSuchUpload":
             raise ObjectExistsError("the upload was completed by a request whose answer was lost, or was aborted")
