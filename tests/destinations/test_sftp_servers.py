@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import asyncssh
 import pytest
@@ -129,3 +129,25 @@ def test_file_that_appears_while_another_is_sent_is_not_replaced_by_a_plain_rena
     asyncio.run(run())
     assert (tmp_path / "race.csv").read_bytes() == b"of another program"
     assert [path.name for path in tmp_path.iterdir() if "test" in path.name] == []
+
+
+class Counting(asyncssh.SFTPServer):
+    """Counts how often each file is opened."""
+
+    opened: ClassVar[list[bytes]] = []
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
+        self.opened.append(path)
+        return super().open(path, pflags, attrs)
+
+
+def test_file_that_may_be_replaced_is_compared_once(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"old")
+
+    async def run() -> None:
+        async with serving(Counting, tmp_path) as made, made.kind.open(*made.values) as place:
+            await place.write("a.csv", MadeFile(b"new"), "d1", overwrite=True)  # type: ignore[union-attr]
+
+    asyncio.run(run())
+    assert (tmp_path / "a.csv").read_bytes() == b"new"
+    assert [path for path in Counting.opened if path.endswith(b"a.csv")] == [b"a.csv"]

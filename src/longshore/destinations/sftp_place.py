@@ -72,7 +72,7 @@ class SftpPlace:
             await self.remove(temporary)
             raise DestinationUnavailableError(f"{temporary} has other bytes than were written to it")
         # Looked for once more, as some servers replace a file by the plain rename.
-        if await self._holds(target, file, overwrite=overwrite):
+        if not overwrite and await self._holds(target, file, overwrite=False):
             await self.remove(temporary)
         else:
             await self._publish(temporary, target, file, overwrite=overwrite)
