@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -211,3 +211,14 @@ def test_interval_of_a_day_has_the_rows_of_that_day_in_a_column_without_time(
             options = of_interval({"fields": ["id", "day"], "format": "parquet"}, "day", day, day + timedelta(days=1))
             found = client.exports.create("odd", **options).wait(60).to_arrow()["day"].to_pylist()
             assert {f"{each:%Y-%m-%d}" for each in found} == ({"2021-02-28"} if day == start else set())
+
+
+def test_interval_ends_a_microsecond_before_its_end_also_where_the_clock_is_set_back() -> None:
+    zone = ZoneInfo("Europe/Amsterdam")
+    begin = datetime(2026, 10, 25, tzinfo=UTC)
+    ends = []
+    for hour in range(3):
+        start = begin + timedelta(hours=hour)
+        where = of_interval({}, "at", start.astimezone(zone), (start + timedelta(hours=1)).astimezone(zone))["where"]
+        ends.append(where._operands["end_date"].astimezone(UTC))
+    assert ends == [begin + timedelta(hours=hour + 1, microseconds=-1) for hour in range(3)]
