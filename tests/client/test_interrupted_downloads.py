@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longshore import Longshore
-from longshore.client import DownloadError
+from longshore.client import DownloadError, NotFoundError
 from tests.client.scripted import Pieces, Scripted, answered
 from tests.client.test_event_stream import TASK, TIMES
 
@@ -74,4 +74,12 @@ def test_content_that_is_shorter_than_the_run_recorded_is_refused(scripted: Scri
         pytest.raises(DownloadError, match="shorter than the 1024000 bytes"),
     ):
         client.tasks.get(7).download(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_that_cannot_be_is_not_taken_for_the_newest_one(scripted: Scripted, tmp_path: Path) -> None:
+    scripted.add("/tasks/7/runs/0", answered({"type": "/problems/run-not-found", "title": "x", "status": 404}, 404))
+    scripted.add("/store/1", lambda headers: sent(headers, CONTENT, len(CONTENT)))
+    with Longshore(scripted.address, "x:y", chain=1, retry_for=1) as client, pytest.raises(NotFoundError):
+        client.tasks.get(7).download(tmp_path, run=0)
     assert list(tmp_path.iterdir()) == []

@@ -119,11 +119,12 @@ async def _file_url(transport: AsyncTransport, id: int, run: int, number: int) -
 
 async def _run(transport: AsyncTransport, id: int, number: int | None) -> Run:
     """Return a run of a task; None: the one with the newest data, of a task that has a result."""
+    step = "latest" if number is None else path_step(number)
     if number is None:
         task = (await transport.send(Request(url=f"/tasks/{id}", params={"log_limit": 0}))).expect(TaskData)
         if not task.result:
             await _download_url(transport, f"/tasks/{id}")  # its problem says why
-    return (await transport.send(Request(url=f"/tasks/{id}/runs/{path_step(number or 'latest')}"))).expect(Run)
+    return (await transport.send(Request(url=f"/tasks/{id}/runs/{step}"))).expect(Run)
 
 
 async def _download_url(transport: AsyncTransport, of_run: str) -> str:

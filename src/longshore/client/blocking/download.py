@@ -118,11 +118,12 @@ def _file_url(transport: Transport, id: int, run: int, number: int) -> str:
 
 def _run(transport: Transport, id: int, number: int | None) -> Run:
     """Return a run of a task; None: the one with the newest data, of a task that has a result."""
+    step = "latest" if number is None else path_step(number)
     if number is None:
         task = (transport.send(Request(url=f"/tasks/{id}", params={"log_limit": 0}))).expect(TaskData)
         if not task.result:
             _download_url(transport, f"/tasks/{id}")  # its problem says why
-    return (transport.send(Request(url=f"/tasks/{id}/runs/{path_step(number or 'latest')}"))).expect(Run)
+    return (transport.send(Request(url=f"/tasks/{id}/runs/{step}"))).expect(Run)
 
 
 def _download_url(transport: Transport, of_run: str) -> str:
