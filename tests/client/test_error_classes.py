@@ -15,10 +15,12 @@ import pytest
 
 from longshore import AsyncLongshore, F, Longshore
 from longshore.client import ArgumentError, DownloadError, NoAnswerError, ProfileError, SegmentError
+from longshore.client.connection import Connection
 from longshore.client.disk import write_whole
 from longshore.client.download_paths import DownloadOptions, download_path
 from longshore.client.partial_file import PartialFile
 from longshore.client.profiles import read_profile
+from longshore.client.requests import Request
 from longshore.client.segment import Rules
 from tests.client.conftest import Cli
 from tests.client.scripted import Scripted, answered
@@ -90,6 +92,15 @@ def test_host_name_that_cannot_be_is_an_error_of_both_clients_at_once(host: str)
                 await awaited.tasks.list()
 
     asyncio.run(run())
+
+
+def test_host_name_that_a_newer_python_cannot_encode_is_no_fault_of_an_argument() -> None:
+    connection = Connection("http://a..localhost", "x:y", 1, timeout=1, retry_for=0)
+    with (
+        pytest.raises(NoAnswerError, match="no such host name"),
+        connection.translated_errors(Request(url="/tasks")),
+    ):
+        raise UnicodeEncodeError("idna", "a..localhost", 2, 2, "label empty or too long")  # of Python 3.13 and later
 
 
 @pytest.mark.parametrize("body", [LATIN_1, DEEP])

@@ -22,10 +22,8 @@ T = TypeVar("T")
 
 DEADLINE_SLACK_SECONDS = 2.0  # so that an answer that is held back until the deadline arrives
 TRANSIENT_PROXY_ANSWER = re.compile(r"50[234]\b")
-ADDRESS, TOKEN, CHAIN = "LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN"  # variables' names
-
-
 BAD_RECORD = "BAD_RECORD_MAC"  # of bytes that the network has changed
+ADDRESS, TOKEN, CHAIN = "LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN"  # variables' names
 
 
 def _plain(value: Any) -> Any:
@@ -109,8 +107,6 @@ class Connection(msgspec.Struct, frozen=True):
 
         try:
             yield
-        except UnicodeEncodeError:
-            raise ArgumentError("an argument is no text in UTF-8") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError, ssl.SSLError, UnicodeError) as error:
             raise self.client_error(error, request) from None
 
@@ -120,6 +116,8 @@ class Connection(msgspec.Struct, frozen=True):
 
         import httpx2
 
+        if isinstance(error, UnicodeEncodeError) and error.encoding != "idna":
+            return ArgumentError("an argument is no text in UTF-8")
         if isinstance(error, RuntimeError):  # of httpx2, or of the event loop that a client was made in
             return ClientError(f"the client is closed, or belongs to an event loop that is: {error}")
         reason = str(error) or type(error).__name__
