@@ -91,6 +91,11 @@ def test_processes_that_wait_for_the_database_for_an_hour_are_not_killed() -> No
         assert container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"] >= 3600
 
 
+def test_unit_of_systemd_leaves_time_for_postgresql_to_stop_after_the_worker() -> None:
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", (DEPLOY / "longshore.service").read_text(), re.M)
+    assert int(seconds) > Settings().shutdown_grace + STOP_TIMEOUT_SECONDS
+
+
 def test_api_and_workers_have_a_source_and_a_catalog_that_is_mounted() -> None:
     needed = {"LONGSHORE_SOURCE_URL", "LONGSHORE_CATALOG"}
     settings = next(document["data"] for document in KUBERNETES if document["kind"] == "ConfigMap")
