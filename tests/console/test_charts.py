@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from longshore.console.charts import HEIGHT, BarValue, TimeRange, bar_chart, change_of, line_of_time
+from longshore.console.charts import HEIGHT, BarValue, TimeRange, bar_chart, change_of, timeline
 from longshore.console.rendering import TEMPLATES, in_digits
 from longshore.console.schedules import days_of, planned_week
 from longshore.tasks.schedule import Schedule
@@ -34,9 +34,9 @@ def test_failed_run_without_rows_is_still_drawn_and_a_day_without_failures_has_n
     assert [bar.kind for bar in bar_chart("", [BarValue("", [("done", 3), ("error", 0)])], in_digits).bars] == ["done"]
 
 
-def test_short_spans_stay_visible_within_a_line_of_time() -> None:
+def test_short_spans_stay_visible_within_a_timeline() -> None:
     end = NOW + timedelta(days=30)
-    chart = line_of_time("", [TimeRange(NOW, NOW, "done", ""), TimeRange(end, end, "error", "")], NOW, end)
+    chart = timeline("", [TimeRange(NOW, NOW, "done", ""), TimeRange(end, end, "error", "")], NOW, end)
     assert all(bar.width > 0 and bar.x >= 0 and bar.x + bar.width <= 100 for bar in chart.bars)
 
 

@@ -16,7 +16,7 @@ FILLED = 0.75
 MAX_WIDTH = 6.0
 """Of a bar, in percent."""
 LINE_HEIGHT, MARGIN = 24, 3
-"""Pixels of a line of time, and those above and below its bars."""
+"""Pixels of a timeline, and those above and below its bars."""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class BarValue(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """A bar chart, or a line of time."""
+    """A bar chart, or a timeline."""
 
     title: str
     bars: list[Bar]
@@ -82,7 +82,7 @@ def bar_chart(title: str, values: Sequence[BarValue], format_value: Callable[[fl
 
 
 class TimeRange(msgspec.Struct, frozen=True):
-    """A bar of a line of time."""
+    """A bar of a timeline."""
 
     start: datetime
     end: datetime
@@ -90,7 +90,7 @@ class TimeRange(msgspec.Struct, frozen=True):
     title: str
 
 
-def line_of_time(title: str, ranges: Sequence[TimeRange], start: datetime, end: datetime) -> Chart:
+def timeline(title: str, ranges: Sequence[TimeRange], start: datetime, end: datetime) -> Chart:
     """Return time ranges as bars, from `start` to `end`."""
     whole = max(1.0, (end - start).total_seconds())
 

@@ -1,11 +1,11 @@
-"""The charts of a task's runs: a line of time, and bar charts of rows, bytes and seconds."""
+"""The charts of a task's runs: a timeline, and bar charts of rows, bytes and seconds."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
-from longshore.console.charts import BarValue, Chart, TimeRange, bar_chart, change_of, line_of_time
+from longshore.console.charts import BarValue, Chart, TimeRange, bar_chart, change_of, timeline
 from longshore.console.rendering import in_bytes, in_digits, in_seconds
 from longshore.tasks.model import Code, Run
 
@@ -44,7 +44,7 @@ def _line(runs: Sequence[Run]) -> Chart:
         )
         for run in runs
     ]
-    return line_of_time("When they ran", spans, min(starts), max(*ends, min(starts) + timedelta(seconds=1)))
+    return timeline("When they ran", spans, min(starts), max(*ends, min(starts) + timedelta(seconds=1)))
 
 
 def _end(run: Run) -> datetime:

@@ -20,7 +20,7 @@ from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.console.charts import Chart, TimeRange, line_of_time
+from longshore.console.charts import Chart, TimeRange, timeline
 from longshore.console.pages import form_of, json_body, paging, redirect, render_page
 from longshore.console.rendering import in_seconds
 from longshore.console.zones import with_offset, zone_of
@@ -99,7 +99,7 @@ def planned_week(task: UpcomingTask, days: Sequence[datetime], max_times: int) -
     if cut:
         spans.append(TimeRange(times[-1], end, f"{kind} more", "and so on"))
     count = f"{'more than ' if cut else ''}{len(times) or 'no'} run{'' if len(times) == 1 else 's'}"
-    return PlannedWeek(task, rhythm(task.schedule), line_of_time(f"Task {task.id}", spans, start, end), count)
+    return PlannedWeek(task, rhythm(task.schedule), timeline(f"Task {task.id}", spans, start, end), count)
 
 
 def _together(times: Sequence[datetime], gap: timedelta) -> list[tuple[datetime, datetime, int]]:
