@@ -35,7 +35,7 @@ async def opened_in_thread(begin: Callable[[], C]) -> AsyncIterator[tuple[C, Thr
     finally:
         closing = asyncio.get_running_loop().run_in_executor(thread, _close, beginning)
         thread.shutdown(wait=False)
-        await closing
+        await asyncio.shield(closing)  # a second cancellation must not keep it from being closed
 
 
 def _new_thread() -> ThreadPoolExecutor:
