@@ -44,7 +44,7 @@ ACTIVE = """
 )
 """
 
-IS_ACTIVE = f"select from longshore.links l where l.id = $1 and {ACTIVE}"  # a constant
+IS_ACTIVE = f"select from longshore.links l where l.id = $1 and {ACTIVE}"
 
 USE = f"""
 update longshore.links l set uses = l.uses + 1, used_at = now() where l.id = $1 and {ACTIVE} returning l.id
