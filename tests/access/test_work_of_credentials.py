@@ -82,6 +82,19 @@ def test_command_stops_each_task_in_a_transaction_of_its_own(idle: Longshore, tm
     assert moments[-1]["at"] != moments[-2]["at"]
 
 
+def test_command_stops_the_work_of_a_token_that_is_revoked_already(idle: Longshore, tmp_path: Path) -> None:
+    id = idle.token(Level.WRITE, CHAIN).split(":")[0]
+
+    def revoke(*words: str) -> int:
+        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle.data), "database_url": idle.url}
+        return command.run("token", "revoke", *words, **options).returncode
+
+    idle.sql(ADDED, CHAIN, f"token {id}", 1)
+    assert [revoke(id), revoke(id), revoke(id, "--stop"), revoke(str(uuid4()), "--stop")] == [0, 1, 0, 1]
+    (row,) = idle.sql("select state from longshore.tasks where created_by = $1", f"token {id}")
+    assert row["state"] == "ERROR"
+
+
 def status_of_late_body(service: Longshore, headers: dict[str, str], body: Any, meanwhile: Callable[[], Any]) -> int:
     """The status of a `POST /tasks` whose body ends only after something happened, while its head is authenticated."""
     sent = json.dumps(body).encode()
@@ -171,3 +184,31 @@ def test_revocation_waits_for_the_changes_that_the_credential_has_under_way_and_
     assert "stopped" in answer
     (row,) = idle.sql("select state, due_at from longshore.tasks where id = $1", task)
     assert (row["state"], row["due_at"]) == ("ERROR", None)
+
+
+def test_chain_that_revokes_a_token_for_itself_does_not_wait_for_changes_of_another_chain(idle: Longshore) -> None:
+    pair = idle.token(Level.WRITE, CHAIN)
+    id = pair.split(":")[0]
+    idle.sql("update longshore.access_tokens set more_chains = array[504] where id::text = $1", id)
+
+    def post() -> httpx2.Response:
+        body = {**export_body(once="2126-05-26T12:00:00Z"), "chain": CHAIN}
+        return httpx2.post(f"{idle.address}/tasks", json=body, headers={"Authorization": f"Bearer {pair}"}, timeout=30)
+
+    def revoke() -> httpx2.Response:
+        with idle.client(Level.ADMIN, 504) as admin:
+            return admin.delete(f"/access_tokens/{id}", timeout=5)
+
+    async def run() -> tuple[httpx2.Response, httpx2.Response]:
+        connection = await asyncpg.connect(idle.url)
+        async with connection.transaction():
+            await connection.execute("lock table longshore.tasks in share row exclusive mode")
+            posting = asyncio.create_task(asyncio.to_thread(post))
+            waits = "select from pg_locks where relation = 'longshore.tasks'::regclass and not granted"
+            await asyncio.to_thread(until, lambda: idle.sql(waits), "the task to wait for the table")
+            revoked = await asyncio.to_thread(revoke)
+        await connection.close()
+        return await posting, revoked
+
+    posted, revoked = asyncio.run(run())
+    assert (posted.status_code, revoked.status_code) == (201, 200)

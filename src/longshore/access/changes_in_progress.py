@@ -10,9 +10,15 @@ from collections.abc import Iterable
 from longshore.access.sessions import Lifetimes
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_error
 from longshore.database.connect import Connection
+from longshore.tasks.model import ChainId
 
 # Not a lock of the credential's row: its last use is written meanwhile, and two credentials may revoke each other.
-BEGIN = "select pg_advisory_xact_lock_shared(hashtextextended('longshore.changes ' || $1, 0))"
+# One lock is for the credential in the chain, so that a chain neither waits for changes of another nor delays them
+# (promise 5), the other is for the credential in all chains.
+BEGIN = """
+select pg_advisory_xact_lock_shared(hashtextextended('longshore.changes ' || scope, 0))
+from unnest(array[$1::text, $1 || ' ' || $2]) scope
+"""
 WAIT = "select pg_advisory_xact_lock(hashtextextended('longshore.changes ' || $1, 0))"
 
 # A statement of its own, whose snapshot is taken after the lock.
@@ -24,7 +30,7 @@ async def begin(connection: Connection, caller: Caller, needed: Level, lifetimes
 
     Raises UnauthorizedError and ForbiddenError.
     """
-    await connection.execute(BEGIN, f"{caller.kind} {caller.id}")
+    await connection.execute(BEGIN, f"{caller.kind} {caller.id}", str(caller.chain))
     level = await connection.fetchval(
         LEVEL, caller.kind, caller.id, caller.session, caller.chain, lifetimes.idle, lifetimes.total
     )
@@ -34,10 +40,11 @@ async def begin(connection: Connection, caller: Caller, needed: Level, lifetimes
         raise level_error(needed)
 
 
-async def wait_for(connection: Connection, credentials: Iterable[str]) -> None:
-    """Wait until no transaction is open that has checked one of these credentials, such as `token 0b9f1b0e-…`.
+async def wait_for(connection: Connection, credentials: Iterable[str], chain: ChainId | None) -> None:
+    """Wait until no transaction of a chain is open that has checked one of these credentials.
 
-    The connection is in no transaction, so each lock is released at once.
+    `credentials`: such as `token 0b9f1b0e-…`. `chain`: None for all chains. The connection is in no transaction, so
+    each lock is released at once.
     """
     for credential in credentials:
-        await connection.execute(WAIT, credential)
+        await connection.execute(WAIT, credential if chain is None else f"{credential} {chain}")

@@ -91,7 +91,7 @@ async def made_by(connection: Connection, makers: Sequence[str], chain: ChainId 
 
     Where the credentials have ended, that is all there will be. The connection is in no transaction.
     """
-    await changes_in_progress.wait_for(connection, makers)
+    await changes_in_progress.wait_for(connection, makers, chain)
     tasks = structs(OngoingTask, await connection.fetch(TASKS, makers, chain, MAX_LISTED, None))
     webhooks = structs(OngoingWebhook, await connection.fetch(WEBHOOKS, makers, chain, MAX_LISTED, None))
     return Ongoing(tasks, webhooks, stopped=False)
@@ -119,7 +119,7 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
             return
         await audit.record(connection, actor, webhook.chain, "webhook.delete", f"webhook {webhook.id}")
 
-    await changes_in_progress.wait_for(connection, makers)
+    await changes_in_progress.wait_for(connection, makers, chain)
     tasks = [each async for each in _stopped(connection, cancel, OngoingTask, (TASKS, makers, chain))]
     webhooks = [each async for each in _stopped(connection, delete, OngoingWebhook, (WEBHOOKS, makers, chain))]
     all_stopped = all(was_stopped for _, was_stopped in (*tasks, *webhooks))
