@@ -184,10 +184,11 @@ def _state(token: "Token") -> str:
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
 def token_revoke(id: Annotated[UUID, Argument(help="The token's id.")], stop: StopOption = False) -> None:
     """Revoke a token and its download addresses, within two seconds. Lists the active tasks and webhooks it created."""
-    from longshore.access import administration
+    from longshore.access import administration, tokens
 
     async def revoke(connection: "Connection", actor: "Actor") -> bool:
-        return await administration.revoke_token(connection, actor, id)
+        revoked = await administration.revoke_token(connection, actor, id)
+        return revoked or (stop and any(token.id == id for token in await tokens.all_tokens(connection)))
 
     if not with_connection(revoke):
         raise LongshoreError(f"there is no valid token {id}")
