@@ -135,6 +135,17 @@ def test_rows_of_other_servers_are_told_by_the_plan_that_reads_them() -> None:
     assert not reads_elsewhere(own)
 
 
+@pytest.mark.parametrize("sql", [
+    "jsonb_build_object('current_date', id) ->> 'current_date'",
+    "(jsonb_build_object('today', at::text) ->> 'today')::date",
+])  # fmt: skip
+def test_a_field_that_only_names_the_time_is_read_in_several_statements(url: str, sql: str) -> None:
+    index = index_over("shop.sales", id=FieldType.NUMBER, named=Field(FieldType.TEXT, "", sql=sql))
+    _, copied, cut = asyncio.run(export(url, index, "csv"))
+    assert copied.rows == ROWS
+    assert len(cut.ranges) > 2
+
+
 def test_a_field_of_an_immutable_function_is_read_in_several_statements(url: str) -> None:
     pure = Field(FieldType.TEXT, "", sql="shop.pure(id)::text || to_char(at, 'YYYY')")
     _, copied, cut = asyncio.run(export(url, index_over("shop.sales", pure=pure), "csv"))

@@ -21,11 +21,11 @@ CHOOSING = frozenset({"Limit", "Unique", "WindowAgg", "Sample Scan", "Function S
 # current time, and the source's own that are not immutable, as these may read anything. EXPLAIN names the functions
 # that are called as such, but not those of operators and casts.
 CALLED = re.compile(r'(?:([\w$]+)|"((?:[^"]|"")+)")\(')
-# Views that were made before PostgreSQL 10 have `('now'::text)::date` where CURRENT_DATE was written.
+# Views that were made before PostgreSQL 10 have `('now'::text)::date` where CURRENT_DATE was written. Nothing else that
+# has these words asks for the time: a column `"current_date"`, or `(document ->> 'today'::text)::date`.
 CURRENT_TIME = re.compile(
     r"\b(?:CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\b"
-    r"|'[^']*\b(?:now|today|tomorrow|yesterday)\b[^']*'::(?:cstring|text|character varying|bpchar)\)*::(?:date|time)",
-    re.IGNORECASE,
+    r"|\('[^']*\b(?i:now|today|tomorrow|yesterday)\b[^']*'::(?:cstring|text|character varying|bpchar)\)+::(?:date|time)"
 )
 UNSTABLE_FUNCTION = """
 select exists (
