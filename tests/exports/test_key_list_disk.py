@@ -11,13 +11,12 @@ from longshore.exports import run_errors
 from tests.exports.changing import ChangingTask, World
 
 
-@pytest.fixture
-def task(world: World) -> ChangingTask:
-    """Return a task with deletes, whose key list has some 40 KiB."""
+def task_of(world: World, keys: int) -> ChangingTask:
+    """Return a task with deletes, whose key list has some 8 bytes for each key."""
     task = ChangingTask(world.pool, world.folder)
     world.runner.run(world.writer.execute("truncate shop.things, shop.hidden"))
-    insert = "insert into shop.things (id) select (random() * 1e15)::bigint from generate_series(1, 5000)"
-    world.runner.run(world.writer.execute(insert))
+    insert = "insert into shop.things (id) select (random() * 1e15)::bigint from generate_series(1, $1::int)"
+    world.runner.run(world.writer.execute(insert, keys))
     world.runner.run(task.create(segment=False))
     world.runner.run(task.run())
     return task
@@ -33,9 +32,11 @@ def failure(world: World, task: ChangingTask) -> str:
     return run_errors.explain(caught.value)
 
 
-def test_a_full_disk_for_temporary_files_is_named_while_a_key_list_is_copied(world: World, task: ChangingTask) -> None:
+@pytest.mark.parametrize("keys", [500, 5000])  # of which a buffer of Python's holds all, and not all
+def test_a_full_disk_for_temporary_files_is_named_while_a_key_list_is_copied(world: World, keys: int) -> None:
+    task = task_of(world, keys)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 10, hard))  # larger writes end in an OSError, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 10, hard))  # larger writes end in an OSError, as on a full disk
     try:
         found = failure(world, task)
     finally:
@@ -44,8 +45,9 @@ def test_a_full_disk_for_temporary_files_is_named_while_a_key_list_is_copied(wor
 
 
 def test_a_missing_folder_for_temporary_files_is_named(
-    world: World, task: ChangingTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    task = task_of(world, 1)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     found = failure(world, task)
     assert found == "the temporary files of the key list cannot be written: No such file or directory"

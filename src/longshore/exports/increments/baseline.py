@@ -92,7 +92,8 @@ def _intact(store: Store, keys: KeyList, cancelled: threading.Event) -> IO[bytes
     """Return a copy of a key list on the local disk; None if it is not as it was written."""
     with contextlib.ExitStack() as stack:
         with temporary_files("the key list"):
-            copy = stack.enter_context(tempfile.TemporaryFile())
+            copy = tempfile.TemporaryFile()  # noqa: SIM115  # closed by the stack, or with the run
+        stack.callback(_drop, copy)
 
         def write(chunk: bytes) -> None:
             with temporary_files("the key list"):
@@ -104,3 +105,8 @@ def _intact(store: Store, keys: KeyList, cancelled: threading.Event) -> IO[bytes
             stack.pop_all()  # closed with the run
             return copy
     return None
+
+
+def _drop(copy: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # closing writes again what a full disk has refused, whose error is raised
+        copy.close()
