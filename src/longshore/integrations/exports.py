@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def of_interval(options: Mapping[str, Any], field: str, start: datetime, end: da
     Raises SegmentError for a `where` that the rule cannot be joined to.
     """
     zone = getattr(start.tzinfo, "key", None)
-    last = end.astimezone(UTC) - MICROSECOND  # in UTC, as the clock of a zone may be set back
+    # With its offset alone, as the clock of a zone may be set back, and Airflow's class loses other zones.
+    last = datetime.fromisoformat(end.isoformat()) - MICROSECOND
     rows: Rules = Rule(F(field), "is_between_date", start_date=start, end_date=last, timezone=zone)
     where = options.get("where")
     if where is not None and not isinstance(where, Rules):
