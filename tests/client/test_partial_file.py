@@ -1,7 +1,10 @@
 """The part of a download belongs to one download at a time."""
 
 import hashlib
+import io
+import threading
 from pathlib import Path
+from typing import Any
 
 from longshore.client.partial_file import PartialFile
 
@@ -43,3 +46,34 @@ def test_part_that_is_published_between_opening_and_locking_is_not_written_to(tm
     waiting.close()
     assert PartialFile(file, DIGEST, len(CONTENT)).size == 0
     assert file.read_bytes() == CONTENT
+
+
+class SlowFile(io.FileIO):
+    """A file of a disk that takes its time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "a+")
+        self.writing, self.may_write = threading.Event(), threading.Event()
+
+    def write(self, content: Any) -> int:
+        self.writing.set()
+        assert self.may_write.wait(30)
+        return super().write(content)
+
+
+def test_file_is_closed_after_the_write_of_a_download_that_was_cancelled(tmp_path: Path) -> None:
+    partial = PartialFile(tmp_path / "a.csv", DIGEST, len(CONTENT))
+    partial.close()
+    slow = SlowFile(partial.path)
+    partial._file = slow
+    writer = threading.Thread(target=partial.write, args=(CONTENT,))
+    writer.start()
+    assert slow.writing.wait(30)
+    closer = threading.Thread(target=partial.close)
+    closer.start()
+    closer.join(0.1)
+    was_closed = slow.closed
+    slow.may_write.set()
+    writer.join(30)
+    closer.join(30)
+    assert (was_closed, slow.closed, partial.path.read_bytes()) == (False, True, CONTENT)

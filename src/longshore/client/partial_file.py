@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class PartialFile:
         self.total = total
         self._target = target
         self._hash = hashlib.sha256()
+        # A cancelled download closes the file while its thread may still write: to a descriptor that is reused by then.
+        self._changing = threading.Lock()
         with disk_errors(target):
             self.path, self._file = _locked_file(f".{target.name}.{sha256[:16]}", target.parent)
             self._file.seek(0)
@@ -49,7 +52,7 @@ class PartialFile:
     def write(self, chunk: bytes) -> None:
         """Append bytes."""
         rest = memoryview(chunk)
-        with disk_errors(self._target):
+        with disk_errors(self._target), self._changing:
             while rest:
                 rest = rest[self._file.write(rest) :]
         self._hash.update(chunk)
@@ -57,7 +60,7 @@ class PartialFile:
 
     def restart(self) -> None:
         """Empty the file."""
-        with disk_errors(self._target):
+        with disk_errors(self._target), self._changing:
             self._file.truncate(0)
         self._hash = hashlib.sha256()
         self.size = 0
@@ -82,7 +85,8 @@ class PartialFile:
 
     def close(self) -> None:
         """Close the file and keep it for a later download."""
-        self._file.close()
+        with self._changing:
+            self._file.close()
 
 
 def _locked_file(stem: str, folder: Path) -> tuple[Path, io.FileIO]:
