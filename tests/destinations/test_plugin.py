@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests import plugin
 from tests.answers import violations
 from tests.destinations.front import Front, Reply
 from tests.destinations.servers import RCLONE, Made, process, random_file
+from tests.destinations.test_slow_results import SILENT_SECONDS, SilentFile, longest_pause
 from tests.service import Longshore, database_in, downloaded, ended, export_body, free_port
 
 SECRET = {"password": "hunter2"}
@@ -157,3 +159,8 @@ def test_file_that_cannot_be_read_back_for_now_is_delivered_again_by_the_kind_of
         behind.read("read/back.csv")
     front.rule = lambda _: None
     assert behind.read("read/back.csv") == file.content
+
+
+def test_cancelled_delivery_by_the_kind_of_a_package_leaves_the_event_loop_free(place: Made) -> None:
+    file = SilentFile(b"x", [], 0, threading.Event())
+    assert longest_pause(place, "silent.csv", file) < SILENT_SECONDS / 4, "the loop waited for the store"
