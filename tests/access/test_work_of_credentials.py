@@ -95,6 +95,18 @@ def test_command_stops_the_work_of_a_token_that_is_revoked_already(idle: Longsho
     assert row["state"] == "ERROR"
 
 
+def test_chain_that_has_revoked_a_token_for_itself_can_still_stop_its_work(idle: Longshore) -> None:
+    id = idle.token(Level.WRITE, CHAIN).split(":")[0]
+    idle.sql("update longshore.access_tokens set more_chains = array[504] where id::text = $1", id)
+    idle.sql(ADDED, 504, f"token {id}", 1)
+    with idle.client(Level.ADMIN, 504) as admin:
+        first = admin.delete(f"/access_tokens/{id}").json()
+        second = admin.delete(f"/access_tokens/{id}?stop=true")
+        assert (len(first["tasks"]), first["stopped"]) == (1, False)
+        assert (second.status_code, len(second.json()["tasks"]), second.json()["stopped"]) == (200, 1, True)
+        assert admin.delete(f"/access_tokens/{id}").status_code == 404
+
+
 def status_of_late_body(service: Longshore, headers: dict[str, str], body: Any, meanwhile: Callable[[], Any]) -> int:
     """The status of a `POST /tasks` whose body ends only after something happened, while its head is authenticated."""
     sent = json.dumps(body).encode()

@@ -175,10 +175,12 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     service, caller = admitted(request)
     token = uuid_of(id, "token-not-found")
     async with administered(request) as (connection, actor):
-        if not await administration.revoke_token(connection, actor, token, caller.chain):
-            await tokens.one_of_chain(connection, caller.chain, token)  # 404 where it is missing
+        revoked = await administration.revoke_token(connection, actor, token, caller.chain)
     async with service.pool.acquire() as connection:
-        return await _ongoing(request, connection, [f"token {token}"], stop)
+        ongoing = await _ongoing(request, connection, [f"token {token}"], stop)
+        if not (revoked or ongoing.tasks or ongoing.webhooks):
+            await tokens.one_of_chain(connection, caller.chain, token)  # 404 where it is missing
+    return ongoing
 
 
 async def _ongoing(request: AnyRequest, connection: Connection, makers: list[str], stop: bool) -> Ongoing:
