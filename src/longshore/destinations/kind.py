@@ -61,7 +61,7 @@ class File(Protocol):
     def sha256(self) -> bytes: ...
 
     def open(self) -> IO[bytes]:
-        """Open it for reading from its first byte. Blocking, as its reads are; may be called again."""
+        """Open it for reading from its first byte. Blocking, as its `read` and `close` are; may be called again."""
 
 
 class BytesFile(msgspec.Struct, frozen=True):
