@@ -4,6 +4,7 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -72,3 +73,13 @@ def test_an_index_of_integers_serves_rules_of_whole_numbers(
     assert seen.rows == len(ids)
     assert [msgspec.json.decode(row)["id"] for row in seen.sample] == ids[:10]
     assert ("no-index" not in [notice.code for notice in seen.warnings]) is is_served
+
+
+def test_an_integer_column_that_the_catalog_calls_boolean_is_refused_by_the_source(shop: Longshore) -> None:
+    shop.sql("drop table if exists public.flagged")
+    shop.sql("create table public.flagged as select 1 as id, 1764 as chain_id, now() as at, 1 as flag")
+    index = index_over("public.flagged", flag=FieldType.BOOLEAN)
+    rule = Rule(field_name="flag", field_type="boolean", operator="is", value=True)
+    segment = Segment(entity="people", index="flagged", join="all", chain_id=CHAIN, rules=[rule])
+    with pytest.raises(asyncpg.UndefinedFunctionError):
+        previewed(shop.url, index, segment)

@@ -91,7 +91,7 @@ def _column_rule(rule: Rule, column: Column, interval: Interval, bind: Bind) -> 
         return _in_span(span(rule, interval), column.expression, column.pg_type)
     # A result shows a float as the shortest decimal of it, which is another number than that of its bits.
     number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
-    is_integer = column.pg_type in INTEGERS and _are_integers(rule)
+    is_integer = kind is FieldType.NUMBER and column.pg_type in INTEGERS and _are_integers(rule)
     return _compared(rule, number, kind, _as_bigint(bind) if is_integer else bind)
 
 
