@@ -49,7 +49,7 @@ def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot
                 began = time.monotonic()
                 with pytest.raises(asyncpg.LockNotAvailableError) as refused:
                     async with database.connections(first, 1) as (_, second):
-                        await lock_tables(second, READ, [2])
+                        await lock_tables(second, READ, (2,))
                 assert is_retryable(refused.value)
                 assert 4 < time.monotonic() - began < 20
             await changing
@@ -58,5 +58,23 @@ def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot
         connection = await asyncpg.connect(shop.url)
         await connection.execute(change)
         await connection.close()
+
+    asyncio.run(steps())
+
+
+def test_tables_are_locked_after_a_type_that_a_field_casts_to_was_made_anew(shop: Longshore) -> None:
+    for statement in TABLES:
+        shop.sql(statement)
+
+    async def steps() -> None:
+        async with open_pool(shop.url, size=1, name="test", **EXPORT_SESSION) as pool:
+            database = SourceConnections(pool, 0)
+            for _ in range(2):  # on the same connection, whose statements are of the type before
+                shop.sql("drop type if exists public.shade")
+                shop.sql("create type public.shade as enum ('1', '2')")
+                async with database.snapshot() as (connection, _):
+                    await lock_tables(
+                        connection, "select id::text::public.shade from public.entries where id <> $1", (2,)
+                    )
 
     asyncio.run(steps())

@@ -45,7 +45,7 @@ async def explain(
 ) -> dict[str, Any]:
     """Return the topmost node of PostgreSQL's plan of a query. `verbose`: with the expressions of its output."""
     options = "format json, verbose" if verbose else "format json"
-    # Not from the connection's cache of statements: PostgreSQL does not notice that a row type of one was dropped.
+    # Not from the connection's cache of statements: PostgreSQL does not notice that a type of one was dropped.
     statement = await connection.prepare(f"explain ({options}) {query}")
     plan: dict[str, Any] = json.loads(await statement.fetchval(*values))[0]["Plan"]
     return plan

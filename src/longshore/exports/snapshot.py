@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS, is_transient
 from longshore.errors import TransientError
 from longshore.exports.catalog import Index
+from longshore.exports.query_plans import explain
 from longshore.exports.row_security import restrict_like
 from longshore.exports.source_limits import IDLE_SECONDS
 
@@ -225,11 +226,11 @@ async def keep_alive_if_possible(connection: Connection, work: asyncio.Future[by
             raise
 
 
-async def lock_tables(connection: Connection, query: str, values: Sequence[Any] = ()) -> None:
+async def lock_tables(connection: Connection, query: str, values: tuple[Any, ...] = ()) -> None:
     """Lock the tables of a query, their partitions and indexes to read, for the rest of the transaction.
 
     Later statements that read the same rows, or some of them, wait for no lock and have no `lock_timeout`. Raises
     asyncpg.LockNotAvailableError where another session waits for an exclusive lock on one of them.
     """
-    await connection.fetch(f"explain {query}", *values)  # parsing alone locks neither partitions nor indexes
+    await explain(connection, query, values)  # parsing alone locks neither partitions nor indexes
     await connection.execute(JOINED)
