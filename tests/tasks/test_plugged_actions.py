@@ -115,6 +115,22 @@ def test_progress_takes_the_integers_of_other_libraries(run: Any, tmp_path: Path
     run(test)
 
 
+def test_result_may_be_named_by_a_subclass_of_str(run: Any, tmp_path: Path) -> None:
+    class Name(str):
+        __slots__ = ()
+
+    async def test(pool: Pool) -> None:
+        async def act(context: Context[Any]) -> None:
+            async with context.result(Name("a.csv")) as file:
+                file.write(b"a\n")
+
+        task, job = await created(pool)
+        await runner_of(pool, tmp_path, act).handle(job)
+        assert await pool.fetchval("select result from longshore.tasks where id = $1", task) == "a.csv"
+
+    run(test)
+
+
 def test_connection_that_a_plugged_action_lost_is_not_called_that_of_the_source(run: Any, tmp_path: Path) -> None:
     async def test(pool: Pool) -> None:
         async def act(_: Context[Any]) -> None:

@@ -104,7 +104,7 @@ class Context(Generic[T]):
             yield writer
             await asyncio.get_running_loop().run_in_executor(thread, file.publish)
         self.outcome = msgspec.structs.replace(
-            self.outcome, result=name, location=location, size=writer.size, sha256=writer.digest()
+            self.outcome, result=str(name), location=location, size=writer.size, sha256=writer.digest()
         )
 
     def _end(self) -> None:
