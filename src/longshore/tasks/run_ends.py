@@ -30,22 +30,26 @@ before as (
 # $3: the RunResult as JSON. Of several indexes there is no one list of fields for the summary.
 RESULT = """
 new as materialized (
-    select outcome.*, described -> 'files' as files,
+    select outcome.*, described.files,
            increment ->> 'start' as watermark_from, increment ->> 'end' as watermark_to,
            (increment ->> 'on_ack')::boolean as on_ack,
            case when manifest is not null then json_build_object(
-               'index', of_index -> 'index', 'fields', of_index -> 'fields', 'segment', of_index -> 'segment',
-               'full', described -> 'full', 'files', json_array_length(described -> 'files')
+               'index', one.index, 'fields', one.fields, 'segment', one.segment,
+               'full', described.full, 'files', json_array_length(described.files)
            ) end as summary
     from json_to_record($3::json) as outcome (
         result text, location text, total bigint, success bigint, size bigint, sha256 text, snapshot_at timestamptz,
         manifest text, signature text, increment json, note text, deliveries json, column_types text,
         table_schema text, table_stats text[], skips bigint
     )
-    cross join lateral (select manifest::json as described) decoded
+    cross join lateral json_to_record(manifest::json) as described (
+        index json, fields json, segment json, "full" json, files json, indexes json
+    )
     left join lateral (
-        select coalesce(described -> 'indexes' -> 0, described) as of_index
-        where described -> 'indexes' is null or json_array_length(described -> 'indexes') = 1
+        select described.index, described.fields, described.segment where described.indexes is null
+        union all
+        select * from json_to_record(described.indexes -> 0) as only_one (index json, fields json, segment json)
+        where json_array_length(described.indexes) = 1
     ) one on true
 ),
 files as (
@@ -62,7 +66,7 @@ progress_at = before.at, result = new.result, location = new.location, rows = ne
         bytes = new.size, sha256 = decode(new.sha256, 'base64'), snapshot_at = new.snapshot_at,
         manifest = new.manifest, signature = new.signature, summary = new.summary,
         skips = new.skips, column_types = new.column_types::json, table_schema = new.table_schema,
-        table_stats = case when coalesce(json_typeof(new.files), 'null') = 'null' then new.table_stats[1] end,
+        table_stats = case when new.files is null then new.table_stats[1] end,
         watermark_from = new.watermark_from, watermark_to = new.watermark_to,
         expires_at = case when new.location is not null then before.at + $4::interval end,
         -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
