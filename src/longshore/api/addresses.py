@@ -23,7 +23,7 @@ from longshore.results.links import MAX_SECONDS, LinkLimits
 from longshore.results.store import Store, StoreError
 from longshore.tasks.model import Code, TaskId
 from longshore.tasks.recorded_reads import Read
-from longshore.tasks.result_queries import RunResult
+from longshore.tasks.result_queries import StoredResult
 from longshore.validation import ValidationError, Violation
 
 ExpiresIn = Annotated[
@@ -59,7 +59,7 @@ class Addresses(msgspec.Struct, frozen=True):
     """Whether the store answers them, and not the service."""
 
 
-def require_result(request: AnyRequest, what: str, found: RunResult) -> RunFiles:
+def require_result(request: AnyRequest, what: str, found: StoredResult) -> RunFiles:
     """Return a run whose files the caller may download. Raises ForbiddenError, and ProblemError without a result."""
     service, caller = admitted(request)
     refuse_hidden_run(caller, service.catalog, found.reads)
@@ -78,7 +78,7 @@ def result_gone(what: str) -> ProblemError:
     return ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
 
 
-async def signed_url(request: AnyRequest, what: str, found: RunResult, seconds: int, uses: int | None) -> str:
+async def signed_url(request: AnyRequest, what: str, found: StoredResult, seconds: int, uses: int | None) -> str:
     """Return the signed address of a run's result. Raises ProblemError."""
     run = require_result(request, what, found)
     signing = await open_addresses(request, run, seconds, uses)

@@ -30,7 +30,7 @@ class ManifestField(msgspec.Struct, frozen=True):
 
 
 class Mirror(msgspec.Struct, frozen=True):
-    """The reader's copy as it must stand once the result is applied, in the run's snapshot."""
+    """The client's copy as it must stand once the result is applied, in the run's snapshot."""
 
     rows: int
     totals: Totals | None

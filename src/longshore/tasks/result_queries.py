@@ -83,7 +83,7 @@ where r.location > $1::text || '/' and r.location < $1::text || '0'
 LOCATION = re.compile(r"([0-9]{1,18}/[0-9]{1,18}/[0-9]{1,9})/(.+)")
 
 
-class RunResult(msgspec.Struct, frozen=True):
+class StoredResult(msgspec.Struct, frozen=True):
     """The result of a run, if it has one."""
 
     task: TaskId
@@ -110,7 +110,7 @@ class StoredFile(msgspec.Struct, frozen=True):
     sha256: bytes
 
 
-async def of_task(pool: Pool, chain: ChainId, task: TaskId) -> RunResult:
+async def of_task(pool: Pool, chain: ChainId, task: TaskId) -> StoredResult:
     """Return the result of a task's latest run. Raises NotFoundError."""
     row = await pool.fetchrow(OF_TASK, task, chain)
     if row is None:
@@ -118,12 +118,12 @@ async def of_task(pool: Pool, chain: ChainId, task: TaskId) -> RunResult:
     return _result(row)
 
 
-async def of_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> RunResult:
+async def of_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> StoredResult:
     """Return the result of a run. Raises NotFoundError."""
     return _of_run(await pool.fetchrow(OF_RUN, task, chain, run), task, run)
 
 
-async def files(pool: Pool, chain: ChainId, task: TaskId, run: int, page: Page) -> tuple[RunResult, list[str], bool]:
+async def files(pool: Pool, chain: ChainId, task: TaskId, run: int, page: Page) -> tuple[StoredResult, list[str], bool]:
     """Return the result of a run, a page of its files as JSON texts, and whether more follow. Raises NotFoundError."""
     row = await pool.fetchrow(FILES, task, chain, run, page.offset, page.limit + 1)
     listed = row["files"] if row else []
@@ -138,7 +138,7 @@ async def at_location(pool: Pool, location: str) -> StoredFile | None:
     return None if row is None else StoredFile(**row)
 
 
-def _of_run(row: asyncpg.Record | None, task: TaskId, run: int) -> RunResult:
+def _of_run(row: asyncpg.Record | None, task: TaskId, run: int) -> StoredResult:
     if row is None:
         raise NotFoundError("task-not-found")
     if row["state"] is None:
@@ -146,6 +146,6 @@ def _of_run(row: asyncpg.Record | None, task: TaskId, run: int) -> RunResult:
     return _result(row)
 
 
-def _result(row: asyncpg.Record) -> RunResult:
-    columns = {name: row[name] for name in RunResult.__struct_fields__}
-    return RunResult(**{**columns, "reads": decoded(row["reads"])})
+def _result(row: asyncpg.Record) -> StoredResult:
+    columns = {name: row[name] for name in StoredResult.__struct_fields__}
+    return StoredResult(**{**columns, "reads": decoded(row["reads"])})
