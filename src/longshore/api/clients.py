@@ -77,8 +77,8 @@ async def create_service_client(request: AnyRequest, body: Annotated[RawBody, Cl
     value = read_json(request, body)
     _, caller = admitted(request)
     new = check_body(ClientBody, value, _text_violations)
-    async with administered(request) as (connection, actor):
-        client = await administration.create_client(connection, actor, caller.chain, new.name, new.contact)
+    async with administered(request) as (connection, by):
+        client = await administration.create_client(connection, by, caller.chain, new.name, new.contact)
     return Response(client, headers={"Location": f"/service_clients/{client.id}"})
 
 
@@ -117,8 +117,8 @@ async def change_service_client(
     new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
     id = number_of(id, "client-not-found")
     still_ongoing = None
-    async with administered(request) as (connection, actor):
-        changed = await administration.change_client(connection, actor, caller.chain, id, new)
+    async with administered(request) as (connection, by):
+        changed = await administration.change_client(connection, by, caller.chain, id, new)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
             makers = await work_of_credentials.tokens_of(connection, changed.id)
@@ -134,9 +134,9 @@ async def create_access_token(request: AnyRequest, body: Annotated[RawBody, Toke
     new = check_body(TokenBody, value)
     scope = await _scope(service, caller, new)
     owner, level = number_of(new.client_id, "client-not-found"), Level[new.level.upper()]
-    async with administered(request) as (connection, actor):
+    async with administered(request) as (connection, by):
         client = await clients.one_of_chain(connection, caller.chain, owner)
-        id, secret = await administration.create_token(connection, actor, client, level, scope)
+        id, secret = await administration.create_token(connection, by, client, level, scope)
         made = await tokens.one_of_chain(connection, caller.chain, id)
     new_token = NewToken(**msgspec.structs.asdict(made), secret=secret)
     return Response(new_token, headers={"Location": f"/access_tokens/{id}"})
@@ -174,8 +174,8 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     """
     service, caller = admitted(request)
     token = uuid_of(id, "token-not-found")
-    async with administered(request) as (connection, actor):
-        revoked = await administration.revoke_token(connection, actor, token, caller.chain)
+    async with administered(request) as (connection, by):
+        revoked = await administration.revoke_token(connection, by, token, caller.chain)
     async with service.pool.acquire() as connection:
         ongoing = await _ongoing(request, connection, [f"token {token}"], stop)
         if not (revoked or ongoing.tasks or ongoing.webhooks):

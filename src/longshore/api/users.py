@@ -43,8 +43,8 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
     _, caller = admitted(request)
     new = check_body(UserBody, value, _violations)
     levels = {int(caller.chain): Level[new.level.upper()]}
-    async with administered(request) as (connection, actor):
-        user = await administration.create_user(connection, actor, new.username, new.password, levels)
+    async with administered(request) as (connection, by):
+        user = await administration.create_user(connection, by, new.username, new.password, levels)
         made = await users.one_of_chain(connection, caller.chain, user)
     return Response(made, headers={"Location": f"/users/{made.id}"})
 
@@ -66,8 +66,8 @@ async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, 
     id = number_of(id, "user-not-found")
     if new.level not in (UNSET, caller.level.name.lower()) or new.enabled is False:
         _refuse_own(caller, id)
-    async with administered(request) as (connection, actor):
-        await administration.change_level(connection, actor, id, caller.chain, new)
+    async with administered(request) as (connection, by):
+        await administration.change_level(connection, by, id, caller.chain, new)
         return await users.one_of_chain(connection, caller.chain, id)
 
 
@@ -77,8 +77,8 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
     _, caller = admitted(request)
     id = number_of(id, "user-not-found")
     _refuse_own(caller, id)
-    async with administered(request) as (connection, actor):
-        await administration.remove_level(connection, actor, id, caller.chain)
+    async with administered(request) as (connection, by):
+        await administration.remove_level(connection, by, id, caller.chain)
 
 
 def _refuse_own(caller: Caller, user: int) -> None:

@@ -108,9 +108,9 @@ async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
     """
     _, caller = admitted(request)
     token = uuid_of(id, "token-not-found")
-    async with administered(request) as (connection, actor):
+    async with administered(request) as (connection, by):
         await profile_tokens.refuse_others(connection, caller, token)
-        await administration.revoke_token(connection, actor, token, caller.chain)
+        await administration.revoke_token(connection, by, token, caller.chain)
 
 
 def endpoint(request: AnyRequest) -> str:
