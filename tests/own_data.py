@@ -26,6 +26,18 @@ document = { type = "text", description = "A JSON document as it was stored." }
 kind = { type = "keyword", description = "One of a few." }
 shouted = { type = "text", description = "The words, upper case.", sql = "upper(words)" }
 
+[renamed]
+description = "The moments, by another name than their column's."
+relation = "odd.values"
+chain = "chain_id"
+time = "at"
+prefix = "Renamed"
+
+[renamed.fields]
+at = { type = "number", description = "Not the time, but the number.", column = "id" }
+as_text = { type = "keyword", description = "The moment as a text.", column = "at" }
+when = { type = "date", description = "A moment.", column = "at" }
+
 [missing]
 description = "A relation that is not there."
 relation = "odd.missing"

@@ -1,9 +1,12 @@
 """`longshore doctor` against installations that are sound, and broken in one way each."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +24,7 @@ from longshore.findings import Finding
 from longshore.settings_sources import load
 from longshore.worker.process import LISTENERS
 from tests.answers import problem
-from tests.command import run
+from tests.command import environment, run
 from tests.own_data import write_catalog
 from tests.results.refusing import Server
 from tests.service import Longshore, export_body, in_own_loop, listens
@@ -158,6 +161,18 @@ def test_doctor_names_a_database_that_is_read_only(idle: Longshore, tmp_path: Pa
     url = as_role(idle, "doctor_reads", "superuser")
     idle.sql("alter role doctor_reads set default_transaction_read_only = on")
     assert "is read-only" in wrong(examined(url, tmp_path), "database")
+
+
+def test_doctor_ends_quietly_when_the_reader_of_its_output_ends_after_a_line(idle: Longshore, tmp_path: Path) -> None:
+    variables = environment(database_url=idle.url, data=str(tmp_path), log_format="json")
+    command = [sys.executable, "-u", "-m", "longshore", "doctor"]
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=PIPE, stderr=PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ok      settings: usable\n"
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (141, "")
 
 
 def test_doctor_names_policies_that_do_not_apply(idle: Longshore, tmp_path: Path) -> None:

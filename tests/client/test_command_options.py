@@ -11,10 +11,13 @@ from longshore import Longshore
 from longshore.access.tokens import Level, Scope
 from longshore.cli import export_options, follow
 from longshore.cli.exits import CommandError
+from longshore.exports.catalog import load
+from longshore.exports.catalog_page import page
 from tests import service as services
 from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 from tests.destinations.places import add_place
+from tests.own_data import CHAIN
 
 LATER = ("--at", "2099-01-01T00:00:00Z", "--json")
 
@@ -34,6 +37,23 @@ def test_conditions_become_rules_that_must_all_hold(logged_in: Cli) -> None:
     assert [(rule["field_name"], rule["operator"]) for rule in segment["rules"]] == [
         ("amount", "is_greater_than"), ("currency_symbol", "is_one_of"), ("timestamp", "relative_less_than")
     ]  # fmt: skip
+
+
+def test_last_and_the_lists_name_the_field_that_has_the_column_of_times(
+    cli: Cli, own_catalog: services.Longshore
+) -> None:
+    assert cli("login", "--address", own_catalog.address, "--chain", str(CHAIN), typed=own_catalog.token())[0] == 0
+    [rule] = created(cli, "renamed", "--last", "24h", *LATER)["trigger"]["segment"]["rules"]
+    assert (rule["field_name"], rule["operator"]) == ("when", "relative_less_than")
+    listed = {name: field for name, field, _ in (line.split("\t") for line in cli("indexes")[1].splitlines())}
+    assert (listed["renamed"], listed["odd"], listed["baskets"]) == ("when", "at", "")
+    code, _, told = cli("export", "baskets", "--last", "24h", *LATER)
+    assert code == 2
+    assert "the index baskets has no time field" in told
+    assert "the time field is `when`" in page(load(str(own_catalog.data / "catalog.toml")))
+    hiding = own_catalog.token(scope=Scope(hidden_columns=["renamed.when"]))
+    with Longshore(own_catalog.address, hiding, chain=CHAIN) as limited:
+        assert limited.indexes.get("renamed").time is None
 
 
 def test_export_of_a_condition_has_its_rows_alone(logged_in: Cli) -> None:

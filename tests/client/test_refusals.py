@@ -95,6 +95,21 @@ def test_folder_that_takes_no_files_is_refused_before_the_export(logged_in: Cli)
     assert "the folder '/proc' cannot be written to" in told
 
 
+@pytest.mark.parametrize(
+    "option", [("--partition-by", "created_date:year"), ("--split-rows", "5"), ("--split-bytes", "9"), ("vouchers",)]
+)
+def test_command_refuses_a_path_for_many_files_that_is_no_folder_before_the_export(
+    logged_in: Cli, longshore: Longshore, option: tuple[str, ...]
+) -> None:
+    newest = longshore.tasks.list(limit=1)
+    Path("file").touch()
+    for path in ("nodir", "file"):
+        code, out, told = logged_in("export", "users", *option, "-o", path)
+        assert (code, out) == (2, "")
+        assert f"a result of many files needs a folder that exists, not {path}" in told
+    assert [task.id for task in longshore.tasks.list(limit=1)] == [task.id for task in newest]
+
+
 @pytest.fixture
 def unreachable() -> Longshore:
     """A client whose service does not answer, so that a request that is tried fails otherwise than is expected."""
@@ -107,6 +122,17 @@ REFUSED: dict[str, tuple[Callable[[Longshore], Any], str]] = {
     ),
     "a header field that is not ASCII": (
         lambda client: client.exports.create("users", idempotency_key="é"), "printable ASCII",
+    ),
+    "an empty key of an export": (lambda client: client.exports.create("users", idempotency_key=""), "key` is empty"),
+    "an empty key of a task": (lambda client: client.tasks.create({}, idempotency_key=""), "key` is empty"),
+    "an empty key of a request": (
+        lambda client: client.request("POST", "/tasks", {}, idempotency_key=""), "key` is empty",
+    ),
+    "a condition as the id of a segment": (
+        lambda client: client.exports.create("users", where="amount > 3"), "build rules as F",
+    ),
+    "a key of a repeated export without its time": (
+        lambda client: client.exports.create("users", repeat="daily", idempotency_key="k"), "needs `at`",
     ),
     "a name of a header field": (
         lambda client: client.stream("GET", "/tasks", headers={"a b": "c"}).__enter__(), "'a b' is no name",

@@ -66,6 +66,13 @@ def test_seed_writes_to_the_source_only_where_it_is_told_to(source: str, tmp_pat
     assert has_sample_data(source)
 
 
+def test_seed_into_a_source_that_is_not_set_writes_nothing(tmp_path: Path) -> None:
+    refused = run("seed", "--rows", "10", "--into-source", folder=tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "--into-source needs LONGSHORE_SOURCE_URL" in refused.stderr
+    assert not (tmp_path / "data").exists(), "nothing was made"
+
+
 def test_source_that_is_the_services_own_database_is_no_other(source: str, tmp_path: Path) -> None:
     done = run("seed", "--rows", "10", folder=tmp_path, database_url=source, source_url=source)
     assert done.returncode == 0, done.stderr

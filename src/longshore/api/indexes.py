@@ -28,7 +28,7 @@ class ExportIndex(msgspec.Struct, frozen=True):
     name: str
     description: str
     time: str | None
-    """The column with the time at which a row was created or changed; null where there is none."""
+    """The field with the time of a row's creation or change; null where there is none, or the credential lacks it."""
     key: list[str]
     """The fields that are unique together within a chain; empty where there are none, or the credential lacks one."""
     schema: str
@@ -56,7 +56,7 @@ async def get_index(request: AnyRequest, name: FromPath[str]) -> ExportIndex:
 
 def _index(name: str, index: Index) -> ExportIndex:
     schema = fingerprint(shape(index.fields.items()))
-    return ExportIndex(name, index.description, index.time or None, index.key_fields, schema, _fields(index.fields))
+    return ExportIndex(name, index.description, index.time_field, index.key_fields, schema, _fields(index.fields))
 
 
 def _fields(fields: dict[str, Field]) -> list[IndexField]:

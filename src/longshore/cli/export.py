@@ -83,9 +83,8 @@ def export(  # noqa: PLR0913 (the options of the command)
     export_options.refuse_both("--repeat", repeat, "--cron", cron)
     if json and output == follow.STDOUT:
         raise click.BadParameter("the file and the JSON cannot both go to standard output", param_hint="--output")
-    follow.refuse_output(output, clobber=clobber)
-    if output == follow.STDOUT and (partition_by or split_rows or split_bytes or len(index) > 1):
-        raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
+    has_many_files = bool(partition_by or split_rows or split_bytes or len(index) > 1)
+    follow.refuse_output(output, clobber=clobber, has_many_files=has_many_files)
     conditions = export_options.Conditions(where or [], last)
     with client_of(profile) as client:
         task = client.exports.create(

@@ -29,18 +29,26 @@ OutputPath: TypeAlias = Annotated[
 Clobber: TypeAlias = Annotated[bool, Option("--clobber", help="Replace a file that exists.")]
 
 
-def refuse_output(to: str | None, *, clobber: bool) -> None:
-    """Raise BadParameter if the folder to write to cannot be written to, CommandError for a file that exists."""
+def refuse_output(to: str | None, *, clobber: bool, has_many_files: bool = False) -> None:
+    """Raise BadParameter if the folder to write to cannot be written to, CommandError for a file that exists.
+
+    `has_many_files`: whether the result needs a folder.
+    """
     from longshore.client import DownloadError
     from longshore.client.download_paths import download_path
 
     if to == STDOUT:
+        if has_many_files:
+            raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
         return
     try:
         path = download_path(to or ".")
     except DownloadError as error:
         hint = f"; write to it with `-o - > {to}`" if to and os.path.lexists(to) and not Path(to).is_dir() else ""
         raise click.BadParameter(f"{error}{hint}", param_hint="--output") from None
+    if has_many_files and not path.is_dir():
+        what = f"a result of many files needs a folder that exists, not {printable(str(path))}"
+        raise click.BadParameter(what, param_hint="--output")
     if not clobber and path.is_file():
         raise CommandError(f"{printable(str(path))} exists; --clobber replaces it")
 

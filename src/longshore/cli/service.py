@@ -1,6 +1,7 @@
 """The commands that run a service: its processes, its database, its sample data, its checks and its settings."""
 
 import asyncio
+import contextlib
 from typing import Annotated
 
 import click
@@ -121,6 +122,11 @@ def seed(
             "LONGSHORE_SOURCE_URL names a database, and the sample data would be written there; "
             "give --into-source if it may be, or unset LONGSHORE_SOURCE_URL"
         )
+    if into_source and not settings.source_url:
+        raise LongshoreError(
+            "--into-source needs LONGSHORE_SOURCE_URL, which names no database; without the option the sample data is"
+            " written to the service's own"
+        )
     with database(settings) as url:
         is_new = asyncio.run(write(settings.source_url or url, rows, lambda step: click.echo(step, err=True)))
     click.echo("done" if is_new else "the data is there already")
@@ -159,8 +165,10 @@ def doctor() -> None:
         click.echo(f"{finding.level:8}{finding.where}: {finding.what}")
 
     async def run(url: str) -> None:
-        async for finding in examine(settings, url):
-            show(finding)
+        # An error of `show` leaves the generator with an open connection, which is closed while the loop still runs.
+        async with contextlib.aclosing(examine(settings, url)) as findings:
+            async for finding in findings:
+                show(finding)
 
     try:
         settings = load().settings

@@ -88,7 +88,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def idempotency_header(key: str | None = None) -> dict[str, str]:
-    """Return the header by which a request that is repeated has one effect. `key`: by default a new one."""
+    """Return the header by which a request that is repeated has one effect. Raises ArgumentError for an empty key.
+
+    `key`: None for a new one.
+    """
+    if key == "":
+        raise ArgumentError("`idempotency_key` is empty; give one of the caller's own, or None for a new one")
     return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
 
 

@@ -107,6 +107,12 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found if len(found) == len(self.key_columns) else []
 
     @property
+    def time_field(self) -> str | None:
+        """The field of type `date` that holds the column `time`; None where there is none."""
+        holding = (name for name, field in self.fields.items() if not field.sql and (field.column or name) == self.time)
+        return next((name for name in holding if self.fields[name].type is FieldType.DATE), None)
+
+    @property
     def quoted_relation(self) -> str:
         """The name of its relation, quoted for SQL."""
         return ".".join(map(quoted_identifier, _parts(self.relation)))

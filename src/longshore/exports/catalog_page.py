@@ -23,7 +23,7 @@ def _section(name: str, index: Index) -> str:
         f"| `{shown}` | {field.type.value} | {_cell(field.description)} |\n"
         for shown, field in _with_inner(index.fields.items())
     )
-    time = f"the time field is `{index.time}`" if index.time else "there is no time field"
+    time = f"the time field is `{index.time_field}`" if index.time_field else "there is no time field"
     return (
         f"\n## {name}\n\n{index.description}\n\n"
         f"Files are called `{index.prefix}_Export-…`, {time}, the `schema` of all fields is "

@@ -87,9 +87,9 @@ class AsyncLongshore:
 
         For what has no method here; `stream` gives status and header fields too. Raises ProblemError, ArgumentError.
         """
-        headers = idempotency_header(idempotency_key) if idempotency_key else {}
+        headers = {} if idempotency_key is None else idempotency_header(idempotency_key)
         request = api_request(method, path, params=params or {}, headers=headers, body=body)
-        answer = await self._transport.send(request, is_idempotent=True if idempotency_key else None)
+        answer = await self._transport.send(request, is_idempotent=None if idempotency_key is None else True)
         return answer.expect(object) if answer.check().body else None
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 # Made of ../asynchronous/exports.py by tools/blocking_client.py: change that file, then run `make format`.
 """The operations of `client.exports`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
@@ -18,7 +19,7 @@ from longshore.client.api_types import (
 )  # fmt: skip
 from longshore.client.blocking.resource import Resource
 from longshore.client.blocking.task import Task
-from longshore.client.errors import ClientError
+from longshore.client.errors import ArgumentError
 from longshore.client.model import TaskData
 from longshore.client.requests import Request, idempotency_header, without_none
 from longshore.client.schedule import LONG_AGO, moment, service_time
@@ -26,6 +27,9 @@ from longshore.client.segment import Rules
 
 Where: TypeAlias = Rules | Segment | str | Mapping[str, Rules | Segment]
 """Rules built with F, a segment in the API's form, the id of a stored segment, or one of the first by index name."""
+
+CONDITION = re.compile(r"[\s<=>]")
+"""A character that a condition of the command line has, and no id of a stored segment."""
 
 
 class Exports(Resource):
@@ -75,8 +79,8 @@ class Exports(Resource):
         `idempotency_key`: two calls with the same key create one task; by default each call has a new key.
         Raises SegmentError, BadRequestError, ForbiddenError.
         """
-        if idempotency_key and repeat is not None and at is None:
-            raise ClientError(
+        if idempotency_key is not None and repeat is not None and at is None:
+            raise ArgumentError(
                 "`repeat` with an `idempotency_key` needs `at`, as the same key stands for the same times"
             )
         trigger: dict[str, Any] = {}
@@ -114,10 +118,12 @@ class Exports(Resource):
         if where is None:
             return {}
         if isinstance(where, str):
+            if CONDITION.search(where):
+                raise ArgumentError(f"`where`: {where!r} is no id of a stored segment; build rules as F('amount') > 3")
             return {"segment_id": where}
         if isinstance(index, str):
             return {"segment": self._segment(index, cast(Rules | Segment, where))}
         if isinstance(where, Rules):
-            raise ClientError("several indexes need `where` as an object of rules by index name")
+            raise ArgumentError("several indexes need `where` as an object of rules by index name")
         by_index = cast(Mapping[str, Rules | Segment], where)
         return {"segment": {name: self._segment(name, rules) for name, rules in by_index.items()}}
