@@ -1,7 +1,7 @@
 """All checks of an installation, in their order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import asyncpg
 
@@ -24,7 +24,7 @@ UNREACHABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutEr
 MAX_TRUSTED_ADDRESSES = 1 << 16
 
 
-async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
+async def examine(settings: Settings, url: str) -> AsyncGenerator[Finding, None]:
     """Run all checks and yield their findings. Writes and deletes one small result, and changes nothing else.
 
     `url`: the service's database.
