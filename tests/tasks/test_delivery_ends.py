@@ -182,6 +182,27 @@ def test_delivery_under_way_at_the_end_of_its_time_says_that_it_took_too_long(ru
     run(test)
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_kind_that_exits_or_interrupts_itself_ends_its_delivery_and_not_the_worker(
+    run: Any, tmp_path: Path, error: BaseException
+) -> None:
+    @contextlib.asynccontextmanager
+    async def place(_chain: ChainId, _name: str) -> AsyncIterator[OpenDestination]:
+        await asyncio.sleep(0)
+        raise error
+        yield FilesFolder(tmp_path)
+
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "exits")
+        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
+        await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+        ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
+        assert ended is not None
+        assert (ended["state"], ended["error"].partition(":")[0]) == ("failed", type(error).__name__)
+
+    run(test)
+
+
 def test_cancel_in_the_pause_between_two_attempts_removes_what_the_first_one_left(run: Any, tmp_path: Path) -> None:
     opened: list[str] = []
 

@@ -50,6 +50,10 @@ async def created(pool: Pool) -> tuple[TaskId, Job]:
     return task, Job.model_construct(payload=msgspec.json.encode(Message(task, 1)))
 
 
+def files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
 def test_thread_sees_that_its_run_is_cancelled_while_the_coroutine_waits_for_its_end(run: Any, tmp_path: Path) -> None:
     seen: list[bool] = []
 
@@ -141,5 +145,119 @@ def test_connection_that_a_plugged_action_lost_is_not_called_that_of_the_source(
         log = [row["msg"] for row in await pool.fetch(LOG, task)]
         said = "attempt 1 failed: ConnectionResetError: Connection reset by peer; the next one begins in 1 s"
         assert log == ["READY -> INPROGRESS", said]
+
+    run(test)
+
+
+FAILURES = (ValueError("after the result"), asyncio.CancelledError(), KeyboardInterrupt())
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_files_of_an_action_that_fails_after_its_result_are_removed(
+    run: Any, tmp_path: Path, error: BaseException
+) -> None:
+    async def test(pool: Pool) -> None:
+        async def act(context: Context[Any]) -> None:
+            async with context.result("codes.txt") as file:
+                file.write(b"1")
+            raise error
+
+        task, job = await created(pool)
+        await runner_of(pool, tmp_path, act).handle(job)
+        assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "ERROR"
+        assert files_in(tmp_path) == []
+
+    run(test)
+
+
+def test_files_of_an_action_that_times_out_after_its_result_are_removed(run: Any, tmp_path: Path) -> None:
+    async def test(pool: Pool) -> None:
+        async def act(context: Context[Any]) -> None:
+            async with context.result("codes.txt") as file:
+                file.write(b"1")
+            await asyncio.sleep(60)
+
+        task, job = await created(pool)
+        target = '{"action": "plugged", "timeout_seconds": 1}'
+        await pool.execute("update longshore.tasks set target = $2 where id = $1", task, target)
+        await runner_of(pool, tmp_path, act).handle(job)
+        assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "ERROR"
+        assert files_in(tmp_path) == []
+
+    run(test)
+
+
+async def _second_result(context: Context[Any]) -> None:
+    async with context.result("a.txt"):
+        pass
+    async with context.result("b.txt"):
+        pass
+
+
+async def _nested_result(context: Context[Any]) -> None:
+    async with context.result("a.txt"), context.result("b.txt"):
+        pass
+
+
+async def _odd_name(context: Context[Any]) -> None:
+    async with context.result("a/b.txt"):
+        pass
+
+
+async def _name_of_a_manifest(context: Context[Any]) -> None:
+    async with context.result("x.manifest.json"):
+        pass
+
+
+async def _below_zero(context: Context[Any]) -> None:
+    await context.progress(-1)
+
+
+async def _too_many_expected(context: Context[Any]) -> None:
+    await context.progress(1, 2**63)
+
+
+async def _no_number(context: Context[Any]) -> None:
+    await context.progress(float("nan"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (_second_result, "a run has one result, which is 'a.txt'; 'b.txt' is the second one"),
+        (_nested_result, "a run has one result, which is 'a.txt'; 'b.txt' is the second one"),
+        (_odd_name, "a result cannot be named 'a/b.txt'; expected 1 to 100 letters, "),
+        (_name_of_a_manifest, "a result cannot be named 'x.manifest.json': names that end so are those of manifests"),
+        (_below_zero, "progress takes whole numbers from 0 to 2**63 - 1, not -1"),
+        (_too_many_expected, "progress takes whole numbers from 0 to 2**63 - 1, not 9223372036854775808"),
+        (_no_number, "progress takes whole numbers from 0 to 2**63 - 1, not nan"),
+    ],
+)
+def test_action_that_misuses_its_context_ends_in_error_with_the_reason_and_no_files(
+    run: Any, tmp_path: Path, act: Callable[[Context[Any]], Awaitable[None]], reason: str
+) -> None:
+    async def test(pool: Pool) -> None:
+        task, job = await created(pool)
+        await runner_of(pool, tmp_path, act).handle(job)
+        [_, failed, _] = [row["msg"] for row in await pool.fetch(LOG, task)]
+        assert failed.startswith(f"failed: ValueError: {reason}")
+        assert files_in(tmp_path) == []
+
+    run(test)
+
+
+def test_action_may_write_its_result_anew_after_it_caught_an_error_of_the_first(run: Any, tmp_path: Path) -> None:
+    async def test(pool: Pool) -> None:
+        async def act(context: Context[Any]) -> None:
+            with pytest.raises(LookupError):
+                async with context.result("a.txt"):
+                    raise LookupError
+            async with context.result("b.txt") as file:
+                file.write(b"1")
+
+        task, job = await created(pool)
+        await runner_of(pool, tmp_path, act).handle(job)
+        assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "DONE"
+        assert files_in(tmp_path) == ["b.txt"]
 
     run(test)

@@ -260,6 +260,10 @@ async def _exit(_begun: Attempt) -> RunResult:
     raise SystemExit(3)
 
 
+async def _interrupt(_begun: Attempt) -> RunResult:
+    raise KeyboardInterrupt
+
+
 async def _cancel(_begun: Attempt) -> RunResult:
     raise asyncio.CancelledError
 
@@ -280,6 +284,7 @@ async def _never(_begun: Attempt) -> RunResult:
     ("action", "target", "reason"),
     [
         (_exit, "{}", "failed: SystemExit: 3"),
+        (_interrupt, "{}", "failed: KeyboardInterrupt"),
         (_cancel, "{}", "failed: the action cancelled itself"),
         (_leave_what_cannot_be_stored, "{}", "failed: the result of the run cannot be stored: "),
         (_speak_of_what_cannot_be_stored, "{}", "failed: ValueError: \ufffd?x x"),

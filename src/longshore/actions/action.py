@@ -14,7 +14,7 @@ from longshore.database.connect import Pool
 from longshore.database.retry import ignore_outage, retry_until_available
 from longshore.errors import LongshoreError
 from longshore.results.open import open_result
-from longshore.results.store import AttemptFiles, Store, Writable
+from longshore.results.store import AttemptFiles, Store, StoreUnavailableError, Writable, remove_unneeded
 from longshore.tasks import attempts, task_secrets
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import Target
@@ -22,6 +22,8 @@ from longshore.validation import Violation
 from longshore.vault import Vault
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MANIFEST_NAME = re.compile(r".*\.manifest\.json(\.jws)?")  # clients would look for the files that it lists
+MAX_COUNT = 2**63 - 1
 
 
 T = TypeVar("T", bound=Target)
@@ -70,6 +72,7 @@ class Context(Generic[T]):
         self._attempt = attempt
         self._pool = pool
         self._store = store
+        self._result_begun = ""
         self._running = asyncio.current_task()
         self._has_ended = False
 
@@ -83,8 +86,12 @@ class Context(Generic[T]):
         await retry_until_available(attempts.note, self._pool, self._attempt.message, message)
 
     async def progress(self, done: int, expected: int | None = None) -> None:
-        """Report how many items are done, and how many are expected. Call it once a second at most."""
-        done = int(done)  # also where it is an integer of numpy
+        """Report how many items are done, and how many are expected. Call it once a second at most.
+
+        Raises ValueError for numbers below 0 or from 2**63 on.
+        """
+        done = _count(done)
+        expected = None if expected is None else _count(expected)
         self.outcome = msgspec.structs.replace(self.outcome, total=done, success=done)
         message, is_exact = self._attempt.message, expected is not None
         with ignore_outage("progress not reported", task=self.task):
@@ -94,15 +101,28 @@ class Context(Generic[T]):
     async def result(self, name: str) -> AsyncIterator[ResultWriter]:
         """The result file of the run, one at most; it is visible once the run is DONE, and removed after an error.
 
-        `name`: letters, digits, points, hyphens and underscores. Raises ValueError, OSError and StoreError.
+        `name`: 1 to 100 ASCII letters, digits, points, hyphens and underscores, of which the first is a letter or a
+        digit; it does not end like the name of a manifest. Raises ValueError, OSError and StoreError.
         """
-        if not NAME.fullmatch(name) or self.outcome.result:
-            raise ValueError(f"a result cannot be named {name!r}, or this is the second one")
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"a result cannot be named {name!r}; expected 1 to 100 letters, digits, points, hyphens and"
+                " underscores, beginning with a letter or a digit"
+            )
+        if MANIFEST_NAME.fullmatch(name):
+            raise ValueError(f"a result cannot be named {name!r}: names that end so are those of manifests")
+        if self._result_begun:
+            raise ValueError(f"a run has one result, which is {self._result_begun!r}; {name!r} is the second one")
+        self._result_begun = name
         location = AttemptFiles.of(self._attempt).location(name)
-        async with open_result(self._store.create, location) as (file, thread):
-            writer = ResultWriter(file)
-            yield writer
-            await asyncio.get_running_loop().run_in_executor(thread, file.publish)
+        try:
+            async with open_result(self._store.create, location) as (file, thread):
+                writer = ResultWriter(file)
+                yield writer
+                await asyncio.get_running_loop().run_in_executor(thread, file.publish)
+        except BaseException:
+            self._result_begun = ""
+            raise
         self.outcome = msgspec.structs.replace(
             self.outcome, result=str(name), location=location, size=writer.size, sha256=writer.digest()
         )
@@ -110,6 +130,23 @@ class Context(Generic[T]):
     def _end(self) -> None:
         """Set `cancelled`, for threads that still run."""
         self._has_ended = True
+
+    async def _remove_result(self) -> None:
+        """Remove the files of a failed attempt; where the store is out of reach, the next one or cleanup does."""
+        if self.outcome.location is not None:
+            with contextlib.suppress(StoreUnavailableError, OSError):
+                await asyncio.to_thread(remove_unneeded, self._store, self.outcome.location)
+
+
+def _count(number: int) -> int:
+    """Return a number of items, also where it is one of numpy. Raises ValueError if it cannot be stored."""
+    try:
+        count = int(number)
+    except (TypeError, ValueError, OverflowError):
+        count = -1
+    if not 0 <= count <= MAX_COUNT:
+        raise ValueError(f"progress takes whole numbers from 0 to 2**63 - 1, not {number!r}")
+    return count
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -146,6 +183,10 @@ def plugged(action: Action, pool: Pool, store: Store, vault: Vault) -> Callable[
         await asyncio.to_thread(store.remove_abandoned, AttemptFiles.of(attempt), kept)
         try:
             await action.run(context)
+        except BaseException:
+            context._end()
+            await context._remove_result()
+            raise
         finally:
             context._end()
         return context.outcome

@@ -26,7 +26,7 @@ from longshore.tasks import deliveries, delivery_ends
 from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue import DeliveryMessage, decode
-from longshore.worker.running_attempts import RunningAttempts, StoppedError, SupersededError
+from longshore.worker.running_attempts import WORK_ERRORS, RunningAttempts, StoppedError, SupersededError
 
 log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class DeliveryRunner:
             why = "the worker shut down"
             await retry_until_available(deliveries.retry, self._pool, message, why, 0.0)
             log.info("delivery handed back")
-        except Exception as error:
+        except WORK_ERRORS as error:
             await self._failed(delivery, error, delivery.seconds_left - (time.monotonic() - began))
         else:
             evidence = msgspec.json.encode(done.evidence).decode()
@@ -108,12 +108,12 @@ class DeliveryRunner:
                     if delivery.lost_workers:
                         await discard(delivery, place, self._store, generation=delivery.lost_workers - 1)
                     return await deliver(delivery, place, self._store)
-            except Exception:
+            except WORK_ERRORS:
                 if timeout.expired():
                     raise DestinationError(TOO_LONG) from None
                 raise
 
-    async def _failed(self, delivery: DeliveryAttempt, error: Exception, seconds_left: float) -> None:
+    async def _failed(self, delivery: DeliveryAttempt, error: BaseException, seconds_left: float) -> None:
         reason = explain(error)
         pause = DELIVERY.after(delivery.message.attempt)
         if is_retryable(error) and pause < seconds_left:

@@ -24,7 +24,13 @@ from longshore.tasks.model import ChainId
 from longshore.tasks.queue import Message, ShardMessage, decode
 from longshore.tasks.quotas import RunAction
 from longshore.telemetry import metrics, tracing
-from longshore.worker.running_attempts import CancelledWorkError, RunningAttempts, StoppedError, SupersededError
+from longshore.worker.running_attempts import (
+    WORK_ERRORS,
+    CancelledWorkError,
+    RunningAttempts,
+    StoppedError,
+    SupersededError,
+)
 
 log = structlog.get_logger()
 
@@ -130,7 +136,7 @@ class Runner:
             why = f"attempt {attempt.number} was interrupted: its worker is shutting down"
             await retry_until_available(attempts.retry, self._pool, message, why, 0, counts_as_failure=False)
             log.info("run handed back")
-        except (Exception, SystemExit) as error:  # an action that calls sys.exit must not end the worker
+        except WORK_ERRORS as error:
             await self._failed(attempt, error)
         else:
             try:
@@ -158,7 +164,7 @@ class Runner:
             try:
                 async with asyncio.timeout(limits.timeout_seconds) as timeout:
                     result = await self._actions[attempt.action](attempt)
-            except (Exception, SystemExit):
+            except WORK_ERRORS:
                 if timeout.expired():
                     raise too_long from None
                 raise

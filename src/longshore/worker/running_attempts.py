@@ -24,6 +24,11 @@ log = structlog.get_logger()
 END_SECONDS = 5.0
 
 
+# Errors that end an attempt and not the worker. Signals have handlers, so `sys.exit` and a KeyboardInterrupt are of the
+# work.
+WORK_ERRORS = (Exception, SystemExit, KeyboardInterrupt)
+
+
 class CancelledWorkError(LongshoreError):
     """The work of an attempt was cancelled; where it is no subclass, by the work itself."""
 
@@ -83,7 +88,7 @@ class RunningAttempts:
                 self._cancelled.setdefault(current, StoppedError)
             self._refuse_cancelled(current)
             raise CancelledWorkError(f"{worked_by} cancelled itself") from None
-        except (Exception, SystemExit):
+        except WORK_ERRORS:
             self._refuse_cancelled(current)
             raise
         else:
