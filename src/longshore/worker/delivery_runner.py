@@ -136,7 +136,7 @@ class DeliveryRunner:
             async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
                 await discard_all(delivery, place, self._store)
             await deliveries.discarded(self._pool, delivery.message)
-        except Exception as error:  # it ended in an error already, which may be this one
+        except WORK_ERRORS as error:  # it ended in an error already, which may be this one
             log.warning("temporary files at a destination were not removed", reason=explain(error))
 
     async def run_discards(self) -> None:
