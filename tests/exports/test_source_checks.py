@@ -288,7 +288,7 @@ def test_text_of_a_nondeterministic_collation_is_exported_for_spreadsheets(sourc
 def test_policies_of_the_role_that_do_not_hold_for_exports_are_reported(source: DebianPostgres) -> None:
     source.sql(
         """
-        create role longshore_export;
+        do $$ begin create role longshore_export; exception when duplicate_object then null; end $$;
         create role reads_policies login;
         grant longshore_export to reads_policies;
         create table shop.guarded (id bigint, chain_id int, at timestamptz);
@@ -308,6 +308,53 @@ def test_policies_of_the_role_that_do_not_hold_for_exports_are_reported(source: 
     assert "as longshore_export, for which these policies of this role do not hold: own; run ALTER POLICY" in what
     assert findings(source.url(database="checks"), index) == []  # a superuser has no policies
     source.sql("alter policy own on shop.guarded to reads_policies, longshore_export", database="checks")
+    assert findings(url, index) == []
+
+
+def test_row_security_without_a_policy_that_lets_the_reader_read_is_reported(source: DebianPostgres) -> None:
+    source.sql(
+        """
+        create role hidden_reader login;
+        create table shop.hidden (id bigint, chain_id int, at timestamptz);
+        create index on shop.hidden (chain_id);
+        alter table shop.hidden enable row level security;
+        grant usage on schema shop to hidden_reader;
+        grant select on shop.hidden to hidden_reader;
+        create policy writes on shop.hidden for insert with check (true);
+        create policy others on shop.hidden to pg_monitor using (true);
+        create policy narrower on shop.hidden as restrictive using (true);
+        """,
+        database="checks",
+    )
+    index = Index("", "shop.hidden", "chain_id", "Hidden", {"id": Field(FieldType.NUMBER, "")}, time="at")
+    url = source.url("hidden_reader", "checks")
+    ((what, warning),) = findings(url, index)
+    assert warning
+    assert "is on for hidden_reader and no policy lets it read, so all exports are empty; run CREATE POLICY" in what
+    assert findings(source.url(database="checks"), index) == []  # a superuser has no policies
+    source.sql("create policy reads on shop.hidden for select to hidden_reader using (true)", database="checks")
+    assert findings(url, index) == []
+
+
+def test_row_security_without_a_policy_for_the_role_of_exports_is_reported(source: DebianPostgres) -> None:
+    source.sql(
+        """
+        do $$ begin create role longshore_export; exception when duplicate_object then null; end $$;
+        create role reads_as_export login;
+        grant longshore_export to reads_as_export;
+        create table shop.walled (id bigint, chain_id int, at timestamptz);
+        create index on shop.walled (chain_id);
+        alter table shop.walled enable row level security;
+        grant usage on schema shop to reads_as_export, longshore_export;
+        grant select on shop.walled to reads_as_export, longshore_export;
+        """,
+        database="checks",
+    )
+    index = Index("", "shop.walled", "chain_id", "Walled", {"id": Field(FieldType.NUMBER, "")}, time="at")
+    url = source.url("reads_as_export", "checks")
+    ((what, _),) = findings(url, index)
+    assert "row-level security of shop.walled is on for longshore_export and no policy lets it read" in what
+    source.sql("create policy of_chain on shop.walled to longshore_export using (true)", database="checks")
     assert findings(url, index) == []
 
 

@@ -9,7 +9,7 @@ import asyncpg
 
 from longshore.database.connect import Connection
 from longshore.errors import first_line
-from longshore.exports import search_path
+from longshore.exports import policy_check, search_path
 from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
 from longshore.exports.query_plans import explain, is_one_statement, nodes
@@ -18,7 +18,7 @@ from longshore.findings import Finding
 from longshore.validation import in_json, suggestion
 
 RELATION = """
-select c.relkind, has_table_privilege(c.oid, 'select') as whole,
+select quote_ident(current_user) as role, c.relkind, has_table_privilege(c.oid, 'select') as whole,
        has_any_column_privilege(c.oid, 'select') as readable
 from pg_catalog.pg_class c
 where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')
@@ -58,30 +58,6 @@ TYPES = {
     FieldType.NESTED: frozenset({"json", "jsonb"}),
 }
 NO_TEXT = frozenset({"json", "jsonb", "bytea", "xml", "tsvector", "record"})
-
-# The columns of a relation that the role of exports may read; no row if exports read as the service's own role.
-EXPORT_ROLE = """
-select has_table_privilege(oid, $1::text::regclass, 'select') as whole,
-       array(
-           select attname from pg_catalog.pg_attribute
-           where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
-             and not has_column_privilege(r.oid, attrelid, attnum, 'select')
-       ) as missing
-from pg_catalog.pg_roles r
-where rolname = 'longshore_export' and pg_has_role(oid, 'member')
-  and has_any_column_privilege(oid, $1::text::regclass, 'select')
-"""
-
-# Policies that hold for the role of the session, and not for that of exports.
-LOST_POLICIES = """
-select string_agg(quote_ident(p.polname), ', ' order by p.polname)
-from pg_catalog.pg_policy p
-where p.polrelid = $1::text::regclass and row_security_active(p.polrelid)
-  and exists (select from unnest(p.polroles) role where role <> 0 and pg_has_role(role, 'usage'))
-  and not exists (
-      select from unnest(p.polroles) role where role = 0 or pg_has_role('longshore_export', role, 'usage')
-  )
-"""
 
 TOKENS = """
 select t.id, t.indexes, t.hidden_columns, t.chain_id, c.name as client
@@ -141,20 +117,20 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
     if relation is None:
         return [Finding(name, f"there is no table or view {index.relation}")]
     if not relation["readable"]:
-        return [Finding(name, f"{index.relation} may not be read by this user; it needs GRANT SELECT")]
+        return [Finding(name, f"{index.relation} may not be read; run {_grant(relation['role'], index)}")]
     columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, index.regclass)}
     findings = list(_check_keys(name, index, columns))
     if not relation["whole"]:
         what = (
             f"only some columns of {index.relation} may be read, so a large table is read by one connection and"
-            f" incremental exports are refused; GRANT SELECT ON {index.quoted_relation} lifts both"
+            f" incremental exports are refused; {_grant(relation['role'], index)} lifts both"
         )
         findings.append(Finding(name, what, "warning"))
     if index.chain in columns and all(finding.level == "warning" for finding in findings):
         findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
         if relation["relkind"] in (b"r", b"p"):  # others have no index, or one that `deletes` never needs
             findings += await _check_unique(connection, name, index)
-    findings += await _check_export_role(connection, name, index)
+    findings += await policy_check.check(connection, name, index)
     wrong = {key: await _check_field(connection, index, key, field, columns) for key, field in index.fields.items()}
     findings += [Finding(f"{name}.{key}", what) for key, what in wrong.items() if what]
     if all(finding.level == "warning" for finding in findings):
@@ -186,28 +162,6 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
             yield Finding(name, f"`{key}`: {_missing(index, column, columns)}")
         elif columns[column] not in types:
             yield Finding(name, f"`{key}`: the column {column} is {columns[column]}, expected {_listed(types)}")
-
-
-async def _check_export_role(connection: Connection, name: str, index: Index) -> list[Finding]:
-    """Return findings if the role of row-level security may not read everything that exports of this index need."""
-    role = await connection.fetchrow(EXPORT_ROLE, index.regclass)
-    if role is None:
-        return []
-    findings = []
-    if (policies := await connection.fetchval(LOST_POLICIES, index.regclass)) is not None:
-        what = (
-            f"exports read {index.relation} as longshore_export, for which these policies of this role do not hold:"
-            f" {policies}; run ALTER POLICY … ON {index.quoted_relation} TO longshore_export; for each"
-        )
-        findings.append(Finding(name, what, "warning"))
-    if role["whole"]:
-        return findings
-    missing = f" (not {', '.join(role['missing'])})" if role["missing"] else ""
-    what = (
-        f"longshore_export may read only some columns of {index.relation}{missing}: exports that read others, and"
-        f" incremental ones, end in an error; run GRANT SELECT ON {index.quoted_relation} TO longshore_export;"
-    )
-    return [*findings, Finding(name, what, "warning")]
 
 
 async def _check_rows(connection: Connection, name: str, index: Index, is_table: bool) -> list[Finding]:
@@ -278,6 +232,10 @@ async def _check_field(
         except asyncpg.UntranslatableCharacterError:
             return f"`fields` has {in_json(inner)}, of which the encoding of the source lacks a character: leave it out"
     return None
+
+
+def _grant(role: str, index: Index) -> str:
+    return f"GRANT SELECT ON {index.quoted_relation} TO {role};"
 
 
 def _missing(index: Index, column: str, columns: dict[str, str]) -> str:
