@@ -65,6 +65,19 @@ def server(folder: Path, *, shared: bool) -> Iterator[Addresses]:
         yield Addresses(superuser, admin, as_role(url, "longshore", name))
 
 
+def test_embedded_database_starts_from_a_copy_of_its_data_folder(tmp_path: Path) -> None:
+    copy, original = tmp_path / "copy", tmp_path / "original"
+    copy.mkdir()
+    with embedded_server(original) as url:
+        psql(url, "create table kept (id int)")
+    archive = tmp_path / "longshore.tar"
+    subprocess.run(["tar", "--create", f"--file={archive}", f"--directory={original}", "."], check=True)
+    extract = ["tar", "--extract", "--same-owner", f"--file={archive}", f"--directory={copy}"]
+    subprocess.run(extract, check=True)
+    with embedded_server(copy) as url:
+        psql(url, "select * from kept")
+
+
 def run(addresses: Addresses, folder: Path, *lines: str) -> None:
     """Run commands of the page."""
     environment = {

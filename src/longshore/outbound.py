@@ -117,6 +117,8 @@ def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
         return f"expected a port from 1 to {MAX_PORT}"
     if url.userinfo or url.fragment or "\x00" in text:
         return "expected an address without user, password and fragment"
+    if "%" in url.host and ":" not in url.host:  # of characters that no name has; an IPv6 address may have a zone
+        return "expected a host without spaces and other characters that names of hosts lack"
     return check_host(url.host, allow)
 
 

@@ -108,8 +108,9 @@ def typed(password: str, *arguments: str, folder: Path, **settings: str) -> Any:
     )
 
 
-def test_name_that_no_user_can_have_is_refused_before_a_password_is_prompted_for(tmp_path: Path) -> None:
-    failed(typed("", "user", "create", "two\nlines", folder=tmp_path), "expected a name of 1 to 200 characters")
+@pytest.mark.parametrize("name", ["two\nlines", "an\u200bna", "an\u202ena", "an\x85na"])
+def test_name_that_no_user_can_have_is_refused_before_a_password_is_prompted_for(tmp_path: Path, name: str) -> None:
+    failed(typed("", "user", "create", name, folder=tmp_path), "expected a name of 1 to 200 characters")
 
 
 @pytest.mark.parametrize("half", [("--chain", "1764"), ("--level", "admin")])

@@ -279,6 +279,15 @@ def test_address_with_an_impossible_port_is_refused(waiting: httpx2.Client, port
     assert violations(waiting.post("/tasks", json=body)) == {"/target/url": expected}
 
 
+@pytest.mark.parametrize("host", ["a b.example.com", "a<b.example.com"])
+def test_address_whose_host_cannot_be_a_name_is_refused(waiting: httpx2.Client, host: str) -> None:
+    url = f"https://{host}/hook"
+    expected = "expected a host without spaces and other characters that names of hosts lack"
+    assert violations(waiting.post("/webhooks", json={"chain": CHAIN, "url": url})) == {"/url": expected}
+    body = {**export_body(), "target": {"action": "http", "url": url}}
+    assert violations(waiting.post("/tasks", json=body)) == {"/target/url": expected}
+
+
 @pytest.mark.parametrize("size", [270_000, 500_000])
 def test_head_of_more_than_256_kib_is_refused(idle: Longshore, size: int) -> None:
     answer = sent(idle.port, request("/healthz", f"X-Large: {size * 'x'}"))

@@ -5,6 +5,7 @@ and whether a user may sign in at all are for the user and for the command line.
 """
 
 import re
+import unicodedata
 from datetime import datetime
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ LevelName = Literal["read", "write", "admin"]
 
 NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or control characters"
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of Unicode that a user's name has none of: control and format characters, lone surrogates, ends of lines."""
 
 CREATE = "insert into longshore.users (name, password) values (normalize($1), $2) returning id"
 
@@ -123,13 +126,20 @@ class UserWithLevels(msgspec.Struct, frozen=True):
 
 
 def name_violation(name: str, what: str = "a name") -> str | None:
-    """Return what was expected instead of a name of a user or a service client; None if the name is valid."""
+    """Return what was expected instead of a name of a service client, or another text of one line; None if the name is valid."""
     return None if NAME.fullmatch(name) else EXPECTED.format(what)
+
+
+def user_name_violation(name: str) -> str | None:
+    """Return what was expected instead of a user's name; None if it is valid and every character can be seen."""
+    if any(unicodedata.category(character) in HIDDEN for character in name):
+        return "expected a name of 1 to 200 characters, without control and format characters"
+    return name_violation(name)
 
 
 async def create(connection: Connection, name: str, password: str) -> int:
     """Create a user without any level and return its id. Raises LongshoreError."""
-    if expected := name_violation(name) or passwords.violation(password):
+    if expected := user_name_violation(name) or passwords.violation(password):
         raise LongshoreError(expected)
     hashed = await passwords.hashed(password)
     try:

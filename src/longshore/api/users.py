@@ -87,5 +87,5 @@ def _refuse_own(caller: Caller, user: int) -> None:
 
 
 def _violations(new: UserBody) -> list[Violation]:
-    expected = {"/username": users.name_violation(new.username), "/password": passwords.violation(new.password)}
+    expected = {"/username": users.user_name_violation(new.username), "/password": passwords.violation(new.password)}
     return [Violation(text, at) for at, text in expected.items() if text]

@@ -42,7 +42,7 @@ def user_create(
 
     if (chain is None) != (level is None):
         raise click.UsageError("--chain and --level go together: the level is for that chain")
-    if (expected := users.name_violation(name)) is not None:
+    if (expected := users.user_name_violation(name)) is not None:
         raise LongshoreError(expected)
     password = _new_password()
 

@@ -115,7 +115,11 @@ def _nearest(path: Path) -> Path:
 
 def _check_disk(folder: Path) -> Finding:
     usage = shutil.disk_usage(folder)
-    shown = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free in {folder}"
+    shown = f"{_size(usage.free)} of {_size(usage.total)} are free in {folder}"
     if usage.free < max(MIN_FREE_BYTES, MIN_FREE_SHARE * usage.total):
         return Finding("disk", f"only {shown}; make room, or set LONGSHORE_RESULT_DAYS to fewer")
     return Finding("disk", shown, "ok")
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

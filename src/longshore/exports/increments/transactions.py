@@ -183,7 +183,7 @@ async def position(connection: Connection, index: Index) -> Position:
     if not await connection.fetchval(READABLE, relation):
         raise LongshoreError(
             f"only some columns of {index.relation} may be read, and an increment reads a system column;"
-            f" GRANT SELECT ON {index.relation}"
+            f" GRANT SELECT ON {index.quoted_relation} TO the role of exports"
         )
     if kind := await connection.fetchval(UNSUITED, relation):
         relation_kind = KINDS.get(kind, "no ordinary table")
