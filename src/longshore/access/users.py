@@ -25,7 +25,7 @@ LevelName = Literal["read", "write", "admin"]
 NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or control characters"
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Categories of Unicode that a user's name has none of: control and format characters, lone surrogates, ends of lines."""
+"""Categories of Unicode that no user's name has: control and format characters, lone surrogates, ends of lines."""
 
 CREATE = "insert into longshore.users (name, password) values (normalize($1), $2) returning id"
 
@@ -126,7 +126,7 @@ class UserWithLevels(msgspec.Struct, frozen=True):
 
 
 def name_violation(name: str, what: str = "a name") -> str | None:
-    """Return what was expected instead of a name of a service client, or another text of one line; None if the name is valid."""
+    """Return what was expected instead of a name of a service client or the like; None if it is valid."""
     return None if NAME.fullmatch(name) else EXPECTED.format(what)
 
 
