@@ -181,9 +181,10 @@ async def position(connection: Connection, index: Index) -> Position:
     """Return the position of the connection's snapshot. Raises LongshoreError where rows have no `xmin`."""
     relation = index.regclass
     if not await connection.fetchval(READABLE, relation):
+        role = await connection.fetchval("select quote_ident(current_user)")
         raise LongshoreError(
             f"only some columns of {index.relation} may be read, and an increment reads a system column;"
-            f" GRANT SELECT ON {index.quoted_relation} TO the role of exports"
+            f" GRANT SELECT ON {index.relation} TO {role}"
         )
     if kind := await connection.fetchval(UNSUITED, relation):
         relation_kind = KINDS.get(kind, "no ordinary table")
