@@ -79,14 +79,14 @@ class Connection(msgspec.Struct, frozen=True):
 
         own = request.url.startswith("/")
         check_headers(request.headers)
-        headers = {"accept-encoding": "identity"}
+        headers = httpx2.Headers({"Accept-Encoding": "identity"})
         content = None
         if own:
-            headers |= {"authorization": f"Bearer {self.token}", "x-session-chain-id": str(self.chain)}
+            headers.update({"Authorization": f"Bearer {self.token}", "X-Session-Chain-Id": str(self.chain)})
         if request.body is not None:
-            headers["content-type"] = "application/json"
+            headers["Content-Type"] = "application/json"
             content = _encoded(request.body)
-        headers |= {name.lower(): value for name, value in request.headers.items()}
+        headers.update(request.headers)
         left = max(request.deadline - time.monotonic(), 0) + DEADLINE_SLACK_SECONDS
         silence = min(self.timeout + request.timeout, left)
         url = httpx2.URL(self.address + request.url if own else request.url)
