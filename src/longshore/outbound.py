@@ -3,8 +3,6 @@
 A host name is resolved once, each of its addresses is checked, and the connection goes to a checked address, so DNS
 rebinding has no effect. Redirects are not followed. Proxies of the environment are not used, because they would resolve
 the name themselves.
-
-Webhooks, actions that send requests, and destinations use it.
 """
 
 import asyncio

@@ -216,7 +216,7 @@ async def create(connection: Connection, vault: Vault, chain: ChainId, draft: We
     """Make a webhook, in the connection's transaction, and return its id. Raises ProblemError and VaultError."""
     await connection.execute(LOCK_CHAIN, chain)
     webhook = uuid4()
-    sealed = vault.seal(chain, _owner(webhook), secrets.token_bytes(SECRET_BYTES))
+    sealed = vault.seal(chain, f"webhook {webhook}", secrets.token_bytes(SECRET_BYTES))
     made = await connection.fetchval(
         CREATE, chain, webhook, draft.url, draft.events, sealed, draft.created_by, MAX_WEBHOOKS
     )
@@ -243,7 +243,7 @@ async def rotate(connection: Connection, vault: Vault, chain: ChainId, webhook: 
     if await connection.fetchval(LOCK, webhook, chain) is None:
         raise NotFoundError("webhook-not-found")
     secret = secrets.token_bytes(SECRET_BYTES)
-    sealed = vault.seal(chain, _owner(webhook), secret)
+    sealed = vault.seal(chain, f"webhook {webhook}", secret)
     until = await connection.fetchval(ROTATE, webhook, sealed, PREVIOUS_SECRET_HOURS, MAX_PREVIOUS_SECRETS)
     if until is None:
         raise ProblemError("too-many-webhook-secrets")
@@ -252,7 +252,7 @@ async def rotate(connection: Connection, vault: Vault, chain: ChainId, webhook: 
 
 def unseal(vault: Vault, chain: int, webhook: UUID, sealed: bytes) -> bytes:
     """Return a stored secret of a webhook. Raises VaultError."""
-    return vault.unseal(chain, _owner(webhook), sealed)
+    return vault.unseal(chain, f"webhook {webhook}", sealed)
 
 
 async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webhook:
@@ -294,10 +294,6 @@ async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, deliv
         raise NotFoundError("delivery-not-found")
     await connection.execute(NOTIFY)
     return WebhookDelivery(**row)
-
-
-def _owner(webhook: UUID) -> str:
-    return f"webhook {webhook}"
 
 
 def _encoded(secret: bytes) -> str:
