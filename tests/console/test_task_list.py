@@ -97,7 +97,7 @@ def test_selected_tasks_are_cancelled_run_and_deleted_together_and_refusals_are_
     html = page.request.post(
         f"/console/{CHAIN}/tasks/selected", form=again, headers={"Origin": page.url.split("/con")[0]}
     )
-    assert f"Task {tasks[1]}</a>: This chain has no task of that number." in html.text()
+    assert f"Task {tasks[1]}</a>: <bdi>This chain has no task of that number." in html.text()
     assert "example.com" not in html.text()
     page.get_by_label("Select all of this page").check()
     page.locator("#delete-selected").click()
