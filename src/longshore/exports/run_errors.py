@@ -34,7 +34,7 @@ def explain(error: BaseException, *, of_export: bool = True) -> str:
     if isinstance(error, asyncpg.PostgresError) and not is_transient(error):
         return f"the source refused the query: {reason(error)}"
     if isinstance(error, asyncpg.InterfaceError) and RELEASED in str(error):
-        return "the source ended the connection; it was stopped, or it is a standby with a recovery conflict"
+        return "the connection to the source was lost (its server stopped, or is a standby with a recovery conflict)"
     if is_transient(error) and getattr(error, "filename", None) is None:
         return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):
