@@ -127,10 +127,6 @@ class Context(Generic[T]):
             self.outcome, result=str(name), location=location, size=writer.size, sha256=writer.digest()
         )
 
-    def _end(self) -> None:
-        """Set `cancelled`, for threads that still run."""
-        self._has_ended = True
-
     async def _remove_result(self) -> None:
         """Remove the files of a failed attempt; where the store is out of reach, the next one or cleanup does."""
         if self.outcome.location is not None:
@@ -182,13 +178,13 @@ def plugged(action: Action, pool: Pool, store: Store, vault: Vault) -> Callable[
         kept = await attempts.locations(pool, attempt.message.task)
         await asyncio.to_thread(store.remove_abandoned, AttemptFiles.of(attempt), kept)
         try:
-            await action.run(context)
+            try:
+                await action.run(context)
+            finally:
+                context._has_ended = True  # for threads that still run
         except BaseException:
-            context._end()
             await context._remove_result()
             raise
-        finally:
-            context._end()
         return context.outcome
 
     return run
