@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 from playwright.sync_api import sync_playwright
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.console.conftest import launch, sign_in
 from tests.service import CHAIN, Longshore, database_in
 
@@ -43,10 +43,10 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
 
 
 def _look(longshore: Longshore, options: Options, tell: Callable[[str], None]) -> tuple[list[float], list[float]]:
-    person = new_person(longshore, _1764=Level.READ)
+    user = new_user(longshore, _1764=Level.READ)
     path = f"/console/{CHAIN}/tasks"
     served, painted = [], []
-    with httpx2.Client(base_url=longshore.address, headers=person.session()) as client:
+    with httpx2.Client(base_url=longshore.address, headers=user.session()) as client:
         for _ in range(3 * options.rounds):
             began = time.perf_counter()
             assert client.get(path).status_code == 200
@@ -54,7 +54,7 @@ def _look(longshore: Longshore, options: Options, tell: Callable[[str], None]) -
     with sync_playwright() as playwright:
         browser = launch(playwright)
         page = browser.new_page(base_url=longshore.address)
-        sign_in(page, person)
+        sign_in(page, user)
         for _ in range(options.rounds):
             page.goto(path)
             page.wait_for_timeout(300)

@@ -43,7 +43,7 @@ settings.load_profile("shared")
 # Servers of this machine answer at once, unless the machine is busy: five seconds are no limit then.
 httpx2._config.DEFAULT_TIMEOUT_CONFIG.__dict__.update(dict.fromkeys(("connect", "read", "write", "pool"), 60.0))
 
-ALLOWED = "https://app.example.com"  # the origin whose pages may read what `perimeter` answers
+ALLOWED = "https://app.example.com"  # the origin whose pages may read what `proxied_service` answers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,14 +75,14 @@ def client(service: Longshore) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def small(service: Longshore) -> Iterator[httpx2.Client]:
+def small_client(service: Longshore) -> Iterator[httpx2.Client]:
     """A client of the shared service, for chain 1765, whose exports are a tenth as large."""
     with service.client(chain=SMALL_CHAIN) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+def idle_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """A service without a worker: a task stays in whatever state a test puts it."""
     data = tmp_path_factory.mktemp("idle")
     with database_in(data) as url:
@@ -95,25 +95,25 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
 
 
 @pytest.fixture(scope="session")
-def waiting(idle: Longshore) -> Iterator[httpx2.Client]:
+def idle_client(idle_service: Longshore) -> Iterator[httpx2.Client]:
     """A client of the service without a worker, for chain 1764, that may do everything."""
-    with idle.client(Level.ADMIN) as opened:
+    with idle_service.client(Level.ADMIN) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def perimeter(idle: Longshore) -> Iterator[Longshore]:
+def proxied_service(idle_service: Longshore) -> Iterator[Longshore]:
     """The service without a worker once more: two processes behind a proxy, open to one origin, with low limits."""
     longshore = Longshore(
-        idle.data,
-        idle.url,
+        idle_service.data,
+        idle_service.url,
         api_processes="2",
         trusted_proxies="10.0.0.0/8, 127.0.0.1",
         cors_origins=ALLOWED,
         credential_rate="10/hour",
         address_rate="40/hour",
     )
-    longshore.log_file = idle.data / "perimeter.log"
+    longshore.log_file = idle_service.data / "perimeter.log"
     try:
         longshore.start_api()
         yield longshore
@@ -122,7 +122,7 @@ def perimeter(idle: Longshore) -> Iterator[Longshore]:
 
 
 @pytest.fixture(scope="session")
-def own_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+def odd_values_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """A service that exports a table of nasty values, and a relation that is missing."""
     data = tmp_path_factory.mktemp("own")
 
@@ -144,9 +144,9 @@ def own_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]
 
 
 @pytest.fixture(scope="session")
-def own(own_catalog: Longshore) -> Iterator[httpx2.Client]:
+def odd_values_client(odd_values_service: Longshore) -> Iterator[httpx2.Client]:
     """A client of the service with the nasty values."""
-    with own_catalog.client() as opened:
+    with odd_values_service.client() as opened:
         yield opened
 
 
@@ -167,8 +167,9 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
 
 # `make test-fast` leaves out the tests that start a service, a server, a browser or a network.
 STARTING_FIXTURES = {
-    "service", "idle", "perimeter", "own_catalog", "new_service", "debian", "cluster", "pair", "store", "url", "source",
-    "shop", "shelves", "world", "rclone_server", "moto_server", "gcs_server", "ssh_server",
+    "service", "idle_service", "proxied_service", "odd_values_service", "new_service",
+    "debian", "cluster", "pair", "store", "url", "source",
+    "shop", "changes_service", "world", "rclone_server", "moto_server", "gcs_server", "ssh_server",
     "warehouse", "warehouse_server", "warehouse_18", "on_disk", "on_s3", "python_client",
 }  # fmt: skip
 STARTING_PLACES = {

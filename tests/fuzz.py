@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longshore.access.tokens import Level
 from longshore.demo.seed import seed
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.api.test_schema import bearer, judged
 from tests.odd_requests import answered, odd_requests
 from tests.service import Longshore, database_in, ended, export_body
@@ -34,9 +34,7 @@ def fuzz(folder: Path) -> int:
 
 
 def _odd(service: Longshore) -> int:
-    session = "\r\n".join(
-        f"{name}: {value}" for name, value in new_person(service, _1764=Level.ADMIN).session().items()
-    )
+    session = "\r\n".join(f"{name}: {value}" for name, value in new_user(service, _1764=Level.ADMIN).session().items())
     bearers = [f"Authorization: Bearer {service.token(level)}" for level in Level]
     found = answered(service.port, odd_requests(7, ODD, session, *bearers))
     sys.stdout.write(f"byte by byte: {sum(found.values()):,} requests, by status {dict(sorted(found.items()))}\n")
@@ -52,7 +50,7 @@ def _enough(service: Longshore, kind: str, least: int) -> int:
         headers: dict[str, str] = {}
         without: tuple[str, ...] = CONNECTING
         if kind == "a session":
-            headers = new_person(service, _1764=Level.WRITE).session()
+            headers = new_user(service, _1764=Level.WRITE).session()
             without = (*CONNECTING, "/auth/logout")  # it would end what the others need
         elif kind != "nothing":
             headers = bearer(service, Level.ADMIN)

@@ -162,18 +162,20 @@ STATEMENTS = [found for page in PAGES for found in re.findall(r"^```sql\n(.+?)^`
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_every_sql_statement_of_the_pages_on_operations_and_upgrading_runs(idle: Longshore, statement: str) -> None:
+def test_every_sql_statement_of_the_pages_on_operations_and_upgrading_runs(
+    idle_service: Longshore, statement: str
+) -> None:
     assert statement.startswith("select ")
-    idle.sql(statement)
+    idle_service.sql(statement)
 
 
-def test_the_statement_about_failed_runs_groups_them_by_their_reason(idle: Longshore) -> None:
+def test_the_statement_about_failed_runs_groups_them_by_their_reason(idle_service: Longshore) -> None:
     (statement,) = (found for found in STATEMENTS if "state = 'ERROR'" in found)
-    idle.sql(
+    idle_service.sql(
         "insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, reason)"
         " select 74, '', 'export', '{}', '{}', '', 'ERROR', 'failed: the disk is full' from generate_series(1, 2)"
     )
-    assert [row["count"] for row in idle.sql(statement) if row["reason"] == "failed: the disk is full"] == [2]
+    assert [row["count"] for row in idle_service.sql(statement) if row["reason"] == "failed: the disk is full"] == [2]
 
 
 def test_every_alert_is_explained_where_it_says() -> None:

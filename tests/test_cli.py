@@ -94,49 +94,51 @@ def test_an_unreachable_database_is_told_in_one_line(tmp_path: Path, command: st
     ],
 )
 def test_a_catalog_that_cannot_be_used_is_told_in_one_line(
-    idle: Longshore, tmp_path: Path, text: str | None, words: tuple[str, ...]
+    idle_service: Longshore, tmp_path: Path, text: str | None, words: tuple[str, ...]
 ) -> None:
     file = tmp_path / "catalog.toml"
     if text is not None:
         file.write_text(text)
     port = str(free_port())
     for command in ("serve", "api", "worker"):
-        done = run(command, folder=tmp_path, database_url=idle.url, catalog=str(file), port=port)
+        done = run(command, folder=tmp_path, database_url=idle_service.url, catalog=str(file), port=port)
         failed(done, str(file), *words)
 
 
-def test_a_token_is_made_listed_and_revoked(idle: Longshore, tmp_path: Path) -> None:
+def test_a_token_is_made_listed_and_revoked(idle_service: Longshore, tmp_path: Path) -> None:
     made = run("token", "create", "--chain", "31", "--level", "write", "--client", "mine", folder=tmp_path,
-               database_url=idle.url)  # fmt: skip
+               database_url=idle_service.url)  # fmt: skip
     assert made.returncode == 0
     assert PAIR.fullmatch(made.stdout)
     id = made.stdout.split(":")[0]
     headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
-    assert httpx2.get(f"{idle.address}/tasks", headers=headers).json() == []
-    listed = run("token", "list", folder=tmp_path, database_url=idle.url).stdout
+    assert httpx2.get(f"{idle_service.address}/tasks", headers=headers).json() == []
+    listed = run("token", "list", folder=tmp_path, database_url=idle_service.url).stdout
     assert [line.split() for line in listed.splitlines() if id in line] == [
         [id, "chain", "31", "write", "valid", "mine"]
     ]
     assert made.stdout.split(":")[1].strip() not in listed
-    revoked = run("token", "revoke", id, folder=tmp_path, database_url=idle.url)
+    revoked = run("token", "revoke", id, folder=tmp_path, database_url=idle_service.url)
     assert (revoked.returncode, revoked.stdout) == (0, f"revoked {id}\n")
-    failed(run("token", "revoke", id, folder=tmp_path, database_url=idle.url), id)
+    failed(run("token", "revoke", id, folder=tmp_path, database_url=idle_service.url), id)
 
 
-def test_client_that_token_create_makes_has_an_audit_entry_of_its_own(idle: Longshore, tmp_path: Path) -> None:
+def test_client_that_token_create_makes_has_an_audit_entry_of_its_own(idle_service: Longshore, tmp_path: Path) -> None:
     for _ in range(2):
         made = run("token", "create", "--chain", "32", "--level", "read", "--client", "auditors", folder=tmp_path,
-                   database_url=idle.url)  # fmt: skip
+                   database_url=idle_service.url)  # fmt: skip
         assert made.returncode == 0, made.stderr
-    entries = idle.sql("select action, actor_kind, details from longshore.audit where chain_id = 32 order by id")
+    entries = idle_service.sql(
+        "select action, actor_kind, details from longshore.audit where chain_id = 32 order by id"
+    )
     assert [entry["action"] for entry in entries] == ["client.create", "token.create", "token.create"]
     assert entries[0]["actor_kind"] == "command"
     assert json.loads(entries[0]["details"]) == {"name": "auditors", "contact": ""}
 
 
-def test_an_unknown_token_is_told_in_one_line(idle: Longshore, tmp_path: Path) -> None:
+def test_an_unknown_token_is_told_in_one_line(idle_service: Longshore, tmp_path: Path) -> None:
     id = str(uuid.uuid4())
-    failed(run("token", "revoke", id, folder=tmp_path, database_url=idle.url), id)
+    failed(run("token", "revoke", id, folder=tmp_path, database_url=idle_service.url), id)
 
 
 @pytest.mark.parametrize(
@@ -185,9 +187,9 @@ def test_serve_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(tmp_path:
             nothing_left(data)
 
 
-def test_seed_writes_three_chains_once(idle: Longshore, tmp_path: Path) -> None:
+def test_seed_writes_three_chains_once(idle_service: Longshore, tmp_path: Path) -> None:
     async def counts() -> dict[int, int]:
-        connection = await asyncpg.connect(idle.url)
+        connection = await asyncpg.connect(idle_service.url)
         try:
             rows = await connection.fetch("select chain_id, count(*) from loyalty.wallet_ledger group by 1")
             return {row[0]: row[1] for row in rows}
@@ -195,7 +197,7 @@ def test_seed_writes_three_chains_once(idle: Longshore, tmp_path: Path) -> None:
             await connection.close()
 
     def seeded(rows: int) -> subprocess.CompletedProcess[str]:
-        return run("seed", "--rows", str(rows), folder=tmp_path, database_url=idle.url)
+        return run("seed", "--rows", str(rows), folder=tmp_path, database_url=idle_service.url)
 
     first, again = seeded(1000), seeded(1000)
     assert (first.returncode, first.stdout) == (0, "done\n")

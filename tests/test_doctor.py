@@ -96,32 +96,32 @@ def test_doctor_goes_on_where_the_database_cannot_be_reached(tmp_path: Path) -> 
     assert [finding.level for finding in found if finding.where == "store"] == ["ok"]
 
 
-def test_doctor_names_missing_workers_missing_tables_and_old_tasks(idle: Longshore, tmp_path: Path) -> None:
-    idle.sql("drop schema if exists loyalty cascade")  # another test may have written the demo's data
-    with idle.client(chain=75) as client:
+def test_doctor_names_missing_workers_missing_tables_and_old_tasks(idle_service: Longshore, tmp_path: Path) -> None:
+    idle_service.sql("drop schema if exists loyalty cascade")  # another test may have written the demo's data
+    with idle_service.client(chain=75) as client:
         id = client.post("/tasks", json=export_body(chain=75)).json()["id"]
-    idle.sql(
+    idle_service.sql(
         "update longshore.pgqueuer set created = now() - interval '1 hour', execute_after = now() - interval '1 hour'"
         " where id = (select max(id) from longshore.pgqueuer)"
     )
-    found = examined(idle.url, tmp_path)
+    found = examined(idle_service.url, tmp_path)
     assert "start `longshore worker`" in wrong(found, "workers")
     assert "start more workers" in wrong(found, "queue")
     assert "no table or view" in wrong(found, "catalog")
-    with idle.client(chain=75) as client:
+    with idle_service.client(chain=75) as client:
         client.post(f"/tasks/{id}/cancel")
 
 
-def test_doctor_names_a_schema_that_is_not_this_versions(idle: Longshore, tmp_path: Path) -> None:
-    idle.sql("create database doctor_empty")
-    url = urlsplit(idle.url)._replace(path="/doctor_empty").geturl()
+def test_doctor_names_a_schema_that_is_not_this_versions(idle_service: Longshore, tmp_path: Path) -> None:
+    idle_service.sql("create database doctor_empty")
+    url = urlsplit(idle_service.url)._replace(path="/doctor_empty").geturl()
     assert "run `longshore migrate`" in wrong(examined(url, tmp_path), "database")
 
 
-def test_doctor_names_a_role_without_rights_and_with_few_connections(idle: Longshore, tmp_path: Path) -> None:
-    url = as_role(idle, "doctor_few", "connection limit 8")
-    idle.sql("grant usage on schema longshore to doctor_few")
-    idle.sql("grant select on longshore.migrations, longshore.pgqueuer to doctor_few")
+def test_doctor_names_a_role_without_rights_and_with_few_connections(idle_service: Longshore, tmp_path: Path) -> None:
+    url = as_role(idle_service, "doctor_few", "connection limit 8")
+    idle_service.sql("grant usage on schema longshore to doctor_few")
+    idle_service.sql("grant select on longshore.migrations, longshore.pgqueuer to doctor_few")
     found = examined(url, tmp_path)
     assert "may not read and write access_tokens, " in wrong(found, "database")
     assert "ALTER ROLE doctor_few CONNECTION LIMIT" in wrong(found, "database")
@@ -157,14 +157,16 @@ def test_role_that_may_not_update_the_table_of_migrations_is_named_by_doctor_and
     assert httpx2.get(f"{longshore.address}/readyz").status_code == 200
 
 
-def test_doctor_names_a_database_that_is_read_only(idle: Longshore, tmp_path: Path) -> None:
-    url = as_role(idle, "doctor_reads", "superuser")
-    idle.sql("alter role doctor_reads set default_transaction_read_only = on")
+def test_doctor_names_a_database_that_is_read_only(idle_service: Longshore, tmp_path: Path) -> None:
+    url = as_role(idle_service, "doctor_reads", "superuser")
+    idle_service.sql("alter role doctor_reads set default_transaction_read_only = on")
     assert "is read-only" in wrong(examined(url, tmp_path), "database")
 
 
-def test_doctor_ends_quietly_when_the_reader_of_its_output_ends_after_a_line(idle: Longshore, tmp_path: Path) -> None:
-    variables = environment(database_url=idle.url, data=str(tmp_path), log_format="json")
+def test_doctor_ends_quietly_when_the_reader_of_its_output_ends_after_a_line(
+    idle_service: Longshore, tmp_path: Path
+) -> None:
+    variables = environment(database_url=idle_service.url, data=str(tmp_path), log_format="json")
     command = [sys.executable, "-u", "-m", "longshore", "doctor"]
     with subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=PIPE, stderr=PIPE, text=True) as process:
         assert process.stdout is not None
@@ -175,22 +177,24 @@ def test_doctor_ends_quietly_when_the_reader_of_its_output_ends_after_a_line(idl
     assert (process.returncode, told) == (141, "")
 
 
-def test_doctor_names_policies_that_do_not_apply(idle: Longshore, tmp_path: Path) -> None:
-    idle.sql("create schema doctor_shop")
-    idle.sql("create table doctor_shop.orders (id bigint primary key, chain bigint not null, at timestamptz not null)")
-    idle.sql("alter table doctor_shop.orders enable row level security")
+def test_doctor_names_policies_that_do_not_apply(idle_service: Longshore, tmp_path: Path) -> None:
+    idle_service.sql("create schema doctor_shop")
+    idle_service.sql(
+        "create table doctor_shop.orders (id bigint primary key, chain bigint not null, at timestamptz not null)"
+    )
+    idle_service.sql("alter table doctor_shop.orders enable row level security")
     file = tmp_path / "catalog.toml"
     file.write_text(
         '[orders]\ndescription = "Orders."\nrelation = "doctor_shop.orders"\nchain = "chain"\ntime = "at"\n'
         'prefix = "Order"\n[orders.fields]\nid = { type = "number", description = "Number." }\n'
     )
-    policies = wrong(examined(idle.url, tmp_path / "data", catalog=str(file)), "row security")
+    policies = wrong(examined(idle_service.url, tmp_path / "data", catalog=str(file)), "row security")
     assert "GRANT SELECT ON doctor_shop.orders TO longshore_export" in policies
-    idle.sql("grant select on doctor_shop.orders to longshore_export")
-    found = examined(idle.url, tmp_path / "data", catalog=str(file))
+    idle_service.sql("grant select on doctor_shop.orders to longshore_export")
+    found = examined(idle_service.url, tmp_path / "data", catalog=str(file))
     assert [finding.what for finding in found if finding.where == "row security"] == ["applies to 1 of 1 indexes"]
     file.write_text("[")
-    assert "LONGSHORE_CATALOG" in wrong(examined(idle.url, tmp_path / "data", catalog=str(file)), "catalog")
+    assert "LONGSHORE_CATALOG" in wrong(examined(idle_service.url, tmp_path / "data", catalog=str(file)), "catalog")
 
 
 def test_doctor_names_a_server_that_is_too_old() -> None:
@@ -198,12 +202,12 @@ def test_doctor_names_a_server_that_is_too_old() -> None:
     assert (found.level, found.what) == ("wrong", "is PostgreSQL 14.11; upgrade it to 15 or later")
 
 
-def test_doctor_names_a_clock_that_is_wrong(idle: Longshore, tmp_path: Path) -> None:
+def test_doctor_names_a_clock_that_is_wrong(idle_service: Longshore, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         for name, value in libfaketime.get_reload_information()[1].items():
             patched.setenv(name, value)
         patched.setenv("FAKETIME", "+600")
-        done = run("doctor", folder=tmp_path, database_url=idle.url, data=str(tmp_path / "data"))
+        done = run("doctor", folder=tmp_path, database_url=idle_service.url, data=str(tmp_path / "data"))
     assert done.returncode == 1
     (line,) = (line for line in done.stdout.splitlines() if "clock:" in line)
     assert line.startswith("wrong   clock: this machine is ") and line.endswith(
@@ -277,7 +281,7 @@ def test_doctor_tries_all_that_a_bucket_has_to_do_and_leaves_nothing(
 
 
 def test_tokens_that_name_what_the_catalog_lacks_are_found_also_where_the_source_is_another_database(
-    idle: Longshore, tmp_path: Path
+    idle_service: Longshore, tmp_path: Path
 ) -> None:
     assert run("migrate", folder=tmp_path).returncode == 0
     made = run("token", "create", "--chain", "1", "--level", "read", "--client", "x", "--hide", "users.phone_number",
@@ -285,9 +289,9 @@ def test_tokens_that_name_what_the_catalog_lacks_are_found_also_where_the_source
     assert made.returncode == 0, made.stderr
     catalog = str(write_catalog(tmp_path))
     for command in ("catalog check", "doctor"):
-        done = run(*command.split(), folder=tmp_path, source_url=idle.url, catalog=catalog)
+        done = run(*command.split(), folder=tmp_path, source_url=idle_service.url, catalog=catalog)
         assert "users.phone_number: access token" in done.stdout, done.stdout + done.stderr
     (tmp_path / "other").mkdir()
-    done = run("catalog", "check", folder=tmp_path / "other", source_url=idle.url, catalog=catalog)
+    done = run("catalog", "check", folder=tmp_path / "other", source_url=idle_service.url, catalog=catalog)
     assert "no tokens were checked" in done.stderr
     assert list((tmp_path / "other").iterdir()) == []

@@ -83,15 +83,15 @@ def test_a_task_that_waits_for_its_own_chain_does_not_make_the_queue_old(
     assert 3600 <= told(service.address, "longshore_queue_oldest_seconds") < 3660
 
 
-def test_long_polls_do_not_count_as_slow_requests(idle: Longshore, waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2099-01-01T00:00:00Z")).json()["id"]
+def test_long_polls_do_not_count_as_slow_requests(idle_service: Longshore, idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2099-01-01T00:00:00Z")).json()["id"]
     count, total = (
         f'longshore_http_request_seconds_{what}{{method="GET",route="/tasks/{{id}}' for what in ("count", "sum")
     )
-    before = [told(idle.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
-    waiting.get(f"/tasks/{task}", params={"wait": 10})
-    waiting.get(f"/tasks/{task}")
-    after = [told(idle.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
+    before = [told(idle_service.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
+    idle_client.get(f"/tasks/{task}", params={"wait": 10})
+    idle_client.get(f"/tasks/{task}")
+    after = [told(idle_service.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
     assert after[0] == before[0] + 1
     assert after[1] - before[1] < 9
     assert after[2] == before[2] + 1

@@ -104,12 +104,12 @@ def test_processes_of_an_embedded_service_share_the_secret_in_its_data_folder(tm
     assert (data / "secret.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_processes_of_serve_know_the_embedded_database_by_its_address(idle: Longshore, tmp_path: Path) -> None:
-    settings = Settings(data=idle.data, database_url=idle.url)
+def test_processes_of_serve_know_the_embedded_database_by_its_address(idle_service: Longshore, tmp_path: Path) -> None:
+    settings = Settings(data=idle_service.data, database_url=idle_service.url)
     sealed = open_vault(settings).seal(1, "webhook 1", b"secret")
-    assert open_vault(Settings(data=idle.data)).unseal(1, "webhook 1", sealed) == b"secret"
+    assert open_vault(Settings(data=idle_service.data)).unseal(1, "webhook 1", sealed) == b"secret"
     with pytest.raises(VaultError, match="not set"):
-        open_vault(Settings(data=tmp_path, database_url=idle.url)).seal(1, "webhook 1", b"secret")
+        open_vault(Settings(data=tmp_path, database_url=idle_service.url)).seal(1, "webhook 1", b"secret")
 
 
 def test_secret_of_the_data_folder_unseals_beside_the_setting_that_replaces_it(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def readable(pool: Pool, secret: str) -> set[int]:
     return found
 
 
-def test_rotation_killed_in_the_middle_goes_on_where_it_was(idle: Longshore) -> None:
+def test_rotation_killed_in_the_middle_goes_on_where_it_was(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         await pool.execute("""
             create function pause() returns trigger language plpgsql as
@@ -216,10 +216,10 @@ def test_rotation_killed_in_the_middle_goes_on_where_it_was(idle: Longshore) -> 
         assert await readable(pool, NEW) == set(range(10))
         assert (await rotate(pool, both, VALUES)).rewrapped == 0
 
-    with_values(idle.url, run)
+    with_values(idle_service.url, run)
 
 
-def test_rotation_leaves_a_value_that_changed_meanwhile(idle: Longshore) -> None:
+def test_rotation_leaves_a_value_that_changed_meanwhile(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         changed = vault(NEW).seal(1764, "value 3", b"3")
 
@@ -230,7 +230,7 @@ def test_rotation_leaves_a_value_that_changed_meanwhile(idle: Longshore) -> None
                 return super().rewrap(chain, owner, sealed)
 
         async def change() -> None:
-            connection = await asyncpg.connect(idle.url, server_settings={"search_path": schema})
+            connection = await asyncpg.connect(idle_service.url, server_settings={"search_path": schema})
             await connection.execute("update sealed_values set sealed = $1 where id = 3", changed)
             await connection.close()
 
@@ -239,10 +239,10 @@ def test_rotation_leaves_a_value_that_changed_meanwhile(idle: Longshore) -> None
         assert outcome.rewrapped == 9
         assert await pool.fetchval("select sealed from sealed_values where id = 3") == changed
 
-    with_values(idle.url, run)
+    with_values(idle_service.url, run)
 
 
-def test_rotation_reports_values_that_it_cannot_read_and_goes_on(idle: Longshore) -> None:
+def test_rotation_reports_values_that_it_cannot_read_and_goes_on(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         lost = vault(OTHER).seal(1764, "value 3", b"3")
         await pool.execute("update sealed_values set sealed = $1 where id = 3", lost)
@@ -251,4 +251,4 @@ def test_rotation_reports_values_that_it_cannot_read_and_goes_on(idle: Longshore
         assert "value 3 of chain 1764" in outcome.failures[0]
         assert await readable(pool, NEW) == set(range(10)) - {3}
 
-    with_values(idle.url, run)
+    with_values(idle_service.url, run)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from longshore.database import address
+from longshore.database import connection_uri
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, URLS, Settings
 
@@ -101,7 +101,7 @@ def _check(settings: Settings) -> None:
     for name in URLS:
         if url := getattr(settings, name):
             try:
-                address.parse(url)
+                connection_uri.parse(url)
             except LongshoreError as error:
                 raise LongshoreError(f"{name} cannot be used: {error}") from None
     if settings.public_url and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", settings.public_url):

@@ -41,7 +41,7 @@ from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
 from longshore.api.routes import endpoints_of
 from longshore.api.service import lifespan
-from longshore.console.pages import to_answer
+from longshore.console.pages import error_answer
 from longshore.console.rendering import compile_templates
 from longshore.destinations import kinds
 from longshore.exports.target import ExportTarget
@@ -79,7 +79,7 @@ def build(chosen: Settings) -> Litestar:
             console.router,
         ],
         before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
-        exception_handlers={Exception: to_answer},
+        exception_handlers={Exception: error_answer},
         lifespan=[lifespan],
         openapi_config=openapi.config(targets, kinds.load(chosen).values()),
         request_max_body_size=MAX_BODY_BYTES,

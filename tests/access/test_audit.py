@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.answers import problem, violations
 from tests.service import Longshore, downloaded, ended, export_body, exported
 
@@ -69,19 +69,19 @@ def test_refused_request_has_no_audit_entry(service: Longshore, admin: httpx2.Cl
 def test_audit_entries_are_filtered_and_paged_and_belong_to_their_chain(
     service: Longshore, admin: httpx2.Client
 ) -> None:
-    person = new_person(service, _1764=Level.READ, _1765=Level.READ)
-    person.sign_in("wrong horse battery staple")
-    person.session()
+    user = new_user(service, _1764=Level.READ, _1765=Level.READ)
+    user.sign_in("wrong horse battery staple")
+    user.session()
     for chain in (1764, 1765):
         with service.client(Level.ADMIN, chain) as each:
-            seen = [entry["action"] for entry in entries(each, object=f"user {person.id}")]
+            seen = [entry["action"] for entry in entries(each, object=f"user {user.id}")]
             assert seen == ["login.success", "login.failure"]
     with service.client(Level.ADMIN, 9) as other:
-        assert entries(other, object=f"user {person.id}") == []
+        assert entries(other, object=f"user {user.id}") == []
     first = entries(admin)
     assert [entry["id"] for entry in first] == sorted((entry["id"] for entry in first), reverse=True)
     assert entries(admin, until=first[-1]["time"], since=first[0]["time"]) == []
-    page = admin.get("/audit", params={"limit": 1, "offset": 1, "object": f"user {person.id}"})
+    page = admin.get("/audit", params={"limit": 1, "offset": 1, "object": f"user {user.id}"})
     assert [entry["action"] for entry in page.json()] == ["login.failure"]
     assert 'rel="next"' in admin.get("/audit", params={"limit": 1}).headers["link"]
     assert set(violations(admin.get("/audit", params={"limit": "x", "who": "1"}))) == {"limit", "who"}
@@ -104,8 +104,8 @@ def test_audit_log_is_for_admins_only(service: Longshore, admin: httpx2.Client, 
 
 
 def test_audit_log_is_exported_like_any_other_index(service: Longshore, admin: httpx2.Client) -> None:
-    person = new_person(service, _1764=Level.ADMIN, _1765=Level.ADMIN)
-    person.session(1765)
+    user = new_user(service, _1764=Level.ADMIN, _1765=Level.ADMIN)
+    user.session(1765)
     body = export_body()
     body["target"]["export_index"] = "audit"
     task, content = exported(admin, body)
@@ -142,14 +142,14 @@ def test_audit_entry_cannot_be_changed_even_by_the_superuser(service: Longshore,
     assert service.sql("select count(*) from longshore.audit where id < 10") == before
 
 
-def test_change_that_is_rolled_back_has_no_audit_entry(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_change_that_is_rolled_back_has_no_audit_entry(idle_service: Longshore, idle_client: httpx2.Client) -> None:
     """The entry of a task that could not be created (its log could not be read back) is gone as the task is."""
     count = "select (select count(*) from longshore.audit), (select count(*) from longshore.segments)"
-    before = idle.sql(count)
-    idle.sql("alter table longshore.audit add constraint broken check (action <> 'segment.create') not valid")
+    before = idle_service.sql(count)
+    idle_service.sql("alter table longshore.audit add constraint broken check (action <> 'segment.create') not valid")
     try:
-        answer = waiting.post("/segments", json={"chain": 1764, "name": "x", "segment": SEGMENT})
+        answer = idle_client.post("/segments", json={"chain": 1764, "name": "x", "segment": SEGMENT})
         problem(answer, "internal-error")
     finally:
-        idle.sql("alter table longshore.audit drop constraint broken")
-    assert idle.sql(count) == before
+        idle_service.sql("alter table longshore.audit drop constraint broken")
+    assert idle_service.sql(count) == before

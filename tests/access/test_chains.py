@@ -14,10 +14,10 @@ CHAINS = (1764, 1765)
 
 
 @pytest.fixture(scope="module")
-def tasks(client: httpx2.Client, small: httpx2.Client) -> dict[int, int]:
+def tasks(client: httpx2.Client, small_client: httpx2.Client) -> dict[int, int]:
     """A DONE export of each chain."""
     found = {}
-    for chain, each in zip(CHAINS, (client, small), strict=True):
+    for chain, each in zip(CHAINS, (client, small_client), strict=True):
         found[chain] = each.post("/tasks", json=export_body(chain=chain)).json()["id"]
         ended(each, found[chain])
     return found
@@ -25,11 +25,11 @@ def tasks(client: httpx2.Client, small: httpx2.Client) -> dict[int, int]:
 
 @pytest.fixture(params=[0, 1], ids=["1764 asks", "1765 asks"])
 def sides(
-    request: pytest.FixtureRequest, client: httpx2.Client, small: httpx2.Client, tasks: dict[int, int]
+    request: pytest.FixtureRequest, client: httpx2.Client, small_client: httpx2.Client, tasks: dict[int, int]
 ) -> tuple[httpx2.Client, int, int]:
     """A client, the task of the other chain, and the other chain."""
     me: int = request.param
-    return (client, small)[me], tasks[CHAINS[1 - me]], CHAINS[1 - me]
+    return (client, small_client)[me], tasks[CHAINS[1 - me]], CHAINS[1 - me]
 
 
 def test_task_of_another_chain_is_not_found(service: Longshore, sides: tuple[httpx2.Client, int, int]) -> None:
@@ -73,20 +73,20 @@ def test_no_header_changes_the_chain_of_a_token(sides: tuple[httpx2.Client, int,
 
 
 def test_export_has_exactly_the_rows_of_its_chain(
-    service: Longshore, small: httpx2.Client, tasks: dict[int, int]
+    service: Longshore, small_client: httpx2.Client, tasks: dict[int, int]
 ) -> None:
-    lines = csv.DictReader(io.StringIO(downloaded(small, tasks[1765]).decode(), newline=""))
+    lines = csv.DictReader(io.StringIO(downloaded(small_client, tasks[1765]).decode(), newline=""))
     found = [int(line["id"]) for line in lines]
     rows = service.sql("select id from loyalty.wallet_ledger where chain_id = 1765")
     assert sorted(found) == sorted(row["id"] for row in rows)
     assert len(found) == 2000
 
 
-def test_segment_joined_by_any_reads_no_rows_of_another_chain(small: httpx2.Client) -> None:
+def test_segment_joined_by_any_reads_no_rows_of_another_chain(small_client: httpx2.Client) -> None:
     rules = [
         {"field_name": "id", "field_type": "number", "operator": "is_between_number", "min": 0, "max": 10**9},
         {"field_name": "kind", "field_type": "keyword", "operator": "is", "value": "' or chain_id = 1764 or '"},
     ]
     segment = {"entity": "people", "index": "wallet-ledger", "join": "any", "chain_id": 1765, "rules": rules}
-    task = small.post("/tasks", json=export_body(chain=1765, segment=segment)).json()["id"]
-    assert ended(small, task)["logs"][1]["success"] == 2000
+    task = small_client.post("/tasks", json=export_body(chain=1765, segment=segment)).json()["id"]
+    assert ended(small_client, task)["logs"][1]["success"] == 2000

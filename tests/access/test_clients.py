@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import SECRET_PREFIX, Level, Scope
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.answers import problem, violations
 from tests.command import failed, run
 from tests.service import Longshore
@@ -48,61 +48,63 @@ def refused_within_two_seconds(service: Longshore, token: dict[str, Any]) -> Non
     assert answered == 401
 
 
-def test_client_is_created_listed_changed_and_disabled(idle: Longshore, waiting: httpx2.Client) -> None:
-    made = new_client(waiting, contact="data-team@example.com")
+def test_client_is_created_listed_changed_and_disabled(idle_service: Longshore, idle_client: httpx2.Client) -> None:
+    made = new_client(idle_client, contact="data-team@example.com")
     assert {**made, "created": ""} == {
         "id": made["id"], "chain": 1764, "name": made["name"], "contact": "data-team@example.com", "enabled": True,
         "created": "",
     }  # fmt: skip
     path = f"/service_clients/{made['id']}"
-    assert waiting.get(path).json() == made
-    token = new_token(waiting, made["id"])
-    assert status(idle, token) == 200
-    off = waiting.patch(path, json={"enabled": False, "contact": ""}).json()
+    assert idle_client.get(path).json() == made
+    token = new_token(idle_client, made["id"])
+    assert status(idle_service, token) == 200
+    off = idle_client.patch(path, json={"enabled": False, "contact": ""}).json()
     nothing = {"tasks": [], "webhooks": [], "stopped": False}
     assert off == {**made, "enabled": False, "contact": "", "ongoing": nothing}
-    refused_within_two_seconds(idle, token)
-    assert waiting.get(f"/access_tokens/{token['id']}").json()["active"] is False
-    assert waiting.patch(path, json={"enabled": True}).status_code == 200
-    assert status(idle, token) == 200
-    problem(waiting.post("/service_clients", json={"name": made["name"].upper()}), "name-taken")
-    listed = waiting.get("/service_clients", params={"limit": 100}).json()
+    refused_within_two_seconds(idle_service, token)
+    assert idle_client.get(f"/access_tokens/{token['id']}").json()["active"] is False
+    assert idle_client.patch(path, json={"enabled": True}).status_code == 200
+    assert status(idle_service, token) == 200
+    problem(idle_client.post("/service_clients", json={"name": made["name"].upper()}), "name-taken")
+    listed = idle_client.get("/service_clients", params={"limit": 100}).json()
     assert {**made, "contact": ""} in listed
 
 
-def test_secret_of_a_token_is_shown_once_and_has_a_known_prefix(idle: Longshore, waiting: httpx2.Client) -> None:
-    token = new_token(waiting, new_client(waiting)["id"])
+def test_secret_of_a_token_is_shown_once_and_has_a_known_prefix(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    token = new_token(idle_client, new_client(idle_client)["id"])
     assert token["secret"].startswith(SECRET_PREFIX)
     assert len(token["secret"]) > 40
-    shown = waiting.get(f"/access_tokens/{token['id']}").json()
+    shown = idle_client.get(f"/access_tokens/{token['id']}").json()
     assert shown == {key: value for key, value in token.items() if key != "secret"}
-    assert token["secret"] not in waiting.get("/access_tokens").text
-    kept = idle.sql("select * from longshore.access_tokens where id = $1", uuid.UUID(token["id"]))[0]
+    assert token["secret"] not in idle_client.get("/access_tokens").text
+    kept = idle_service.sql("select * from longshore.access_tokens where id = $1", uuid.UUID(token["id"]))[0]
     assert token["secret"] not in repr(dict(kept))
 
 
 def test_token_is_rotated_by_a_second_one_and_revoked_within_two_seconds(
-    idle: Longshore, waiting: httpx2.Client
+    idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
-    owner = new_client(waiting)["id"]
-    first, second = new_token(waiting, owner), new_token(waiting, owner)
-    assert [status(idle, each) for each in (first, second)] == [200, 200]
-    listed = waiting.get("/access_tokens", params={"client_id": owner}).json()
+    owner = new_client(idle_client)["id"]
+    first, second = new_token(idle_client, owner), new_token(idle_client, owner)
+    assert [status(idle_service, each) for each in (first, second)] == [200, 200]
+    listed = idle_client.get("/access_tokens", params={"client_id": owner}).json()
     assert [each["id"] for each in listed] == [second["id"], first["id"]]
     for _ in range(2):  # again is the same
-        assert waiting.delete(f"/access_tokens/{first['id']}").status_code == 200
-    refused_within_two_seconds(idle, first)
-    assert status(idle, second) == 200
-    shown = waiting.get(f"/access_tokens/{first['id']}").json()
+        assert idle_client.delete(f"/access_tokens/{first['id']}").status_code == 200
+    refused_within_two_seconds(idle_service, first)
+    assert status(idle_service, second) == 200
+    shown = idle_client.get(f"/access_tokens/{first['id']}").json()
     assert shown["revoked"] and not shown["active"]
 
 
-def test_token_is_refused_once_it_has_expired(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_token_is_refused_once_it_has_expired(idle_service: Longshore, idle_client: httpx2.Client) -> None:
     end = datetime.now(UTC) + timedelta(seconds=5)
-    token = new_token(waiting, new_client(waiting)["id"], expires=end.isoformat())
-    assert status(idle, token) == 200
+    token = new_token(idle_client, new_client(idle_client)["id"], expires=end.isoformat())
+    assert status(idle_service, token) == 200
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 0.1))
-    assert status(idle, token) == 401
+    assert status(idle_service, token) == 401
 
 
 @pytest.mark.parametrize(
@@ -129,10 +131,10 @@ def test_token_is_refused_once_it_has_expired(idle: Longshore, waiting: httpx2.C
     ],
 )
 def test_token_that_expires_outside_1900_to_2200_or_at_no_moment_is_refused(
-    waiting: httpx2.Client, expires: object, said: str
+    idle_client: httpx2.Client, expires: object, said: str
 ) -> None:
     asked = {"client_id": 1, "level": "read", "expires": expires}
-    found = violations(waiting.post("/access_tokens", json=asked))
+    found = violations(idle_client.post("/access_tokens", json=asked))
     assert list(found) == ["/expires"]
     assert said in found["/expires"]
 
@@ -148,57 +150,57 @@ def test_token_that_expires_outside_1900_to_2200_or_at_no_moment_is_refused(
     ],
 )
 def test_moment_that_a_token_expires_is_shown_in_utc_however_it_was_written(
-    idle: Longshore, waiting: httpx2.Client, expires: str, shown: str
+    idle_service: Longshore, idle_client: httpx2.Client, expires: str, shown: str
 ) -> None:
-    token = new_token(waiting, new_client(waiting)["id"], expires=expires)
+    token = new_token(idle_client, new_client(idle_client)["id"], expires=expires)
     assert token["expires"] == shown
-    assert waiting.get(f"/access_tokens/{token['id']}").json()["expires"] == shown
-    assert status(idle, token) == 200
+    assert idle_client.get(f"/access_tokens/{token['id']}").json()["expires"] == shown
+    assert status(idle_service, token) == 200
 
 
 def test_the_last_use_of_a_token_is_kept_and_written_at_most_once_a_minute(
-    idle: Longshore, waiting: httpx2.Client
+    idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
-    token = new_token(waiting, new_client(waiting)["id"])
+    token = new_token(idle_client, new_client(idle_client)["id"])
     id = uuid.UUID(token["id"])
     assert token["used"] is None
-    assert status(idle, token) == 200
-    assert waiting.get(f"/access_tokens/{token['id']}").json()["used"]
+    assert status(idle_service, token) == 200
+    assert idle_client.get(f"/access_tokens/{token['id']}").json()["used"]
 
     def used() -> datetime:
-        found: datetime = idle.sql("select used_at from longshore.access_tokens where id = $1", id)[0][0]
+        found: datetime = idle_service.sql("select used_at from longshore.access_tokens where id = $1", id)[0][0]
         return found
 
     first = used()
     time.sleep(1.2)  # so that the service looks the token up again
-    assert status(idle, token) == 200
+    assert status(idle_service, token) == 200
     assert used() == first
-    idle.sql("update longshore.access_tokens set used_at = now() - interval '61 seconds' where id = $1", id)
+    idle_service.sql("update longshore.access_tokens set used_at = now() - interval '61 seconds' where id = $1", id)
     time.sleep(1.2)
-    assert status(idle, token) == 200
+    assert status(idle_service, token) == 200
     assert used() > first
 
 
-def test_request_with_a_token_of_several_chains_is_for_one_of_them(idle: Longshore) -> None:
-    admin = new_person(idle, _1764=Level.ADMIN, _1765=Level.ADMIN)
+def test_request_with_a_token_of_several_chains_is_for_one_of_them(idle_service: Longshore) -> None:
+    admin = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.ADMIN)
     with admin.client() as both:
         token = new_token(both, new_client(both)["id"], "write", chains=[1764, 1765])
         assert token["chains"] == [1764, 1765]
         for chain, answer in ((None, 200), (1764, 200), (1765, 200), (9, 403), ("x", 400), ("", 400)):
             headers = {} if chain is None else {"X-Session-Chain-Id": str(chain)}
-            assert status(idle, token, **headers) == answer, chain
+            assert status(idle_service, token, **headers) == answer, chain
         bearer = {"Authorization": f"Bearer {token['id']}:{token['secret']}"}
         body = {
             "chain": 1765, "desc": "", "trigger": {"once": "2126-05-26T12:00:00Z"},
             "target": {"action": "export", "export_index": "users", "export_format": "csv"},
         }  # fmt: skip
-        problem(httpx2.post(f"{idle.address}/tasks", json=body, headers=bearer), "forbidden")
+        problem(httpx2.post(f"{idle_service.address}/tasks", json=body, headers=bearer), "forbidden")
         other = {**bearer, "X-Session-Chain-Id": "1765"}
-        made = httpx2.post(f"{idle.address}/tasks", json=body, headers=other)
+        made = httpx2.post(f"{idle_service.address}/tasks", json=body, headers=other)
         assert made.status_code == 201
         task = made.json()["id"]
-        assert httpx2.get(f"{idle.address}/tasks/{task}", headers=other).status_code == 200
-        assert httpx2.get(f"{idle.address}/tasks/{task}", headers=bearer).status_code == 404
+        assert httpx2.get(f"{idle_service.address}/tasks/{task}", headers=other).status_code == 200
+        assert httpx2.get(f"{idle_service.address}/tasks/{task}", headers=bearer).status_code == 404
     with admin.client(1765) as there:
         seen = there.get(f"/access_tokens/{token['id']}").json()
         assert (seen["chain"], seen["chains"], seen["client_id"], seen["client"]) == (1765, [1765], None, "")
@@ -206,17 +208,17 @@ def test_request_with_a_token_of_several_chains_is_for_one_of_them(idle: Longsho
         assert there.delete(f"/access_tokens/{token['id']}").status_code == 200
         problem(there.get(f"/access_tokens/{token['id']}"), "token-not-found")
     time.sleep(1.2)
-    assert status(idle, token, **{"X-Session-Chain-Id": "1765"}) == 403
-    assert status(idle, token) == 200, "the other chain's own use of it is not for this one to end"
+    assert status(idle_service, token, **{"X-Session-Chain-Id": "1765"}) == 403
+    assert status(idle_service, token) == 200, "the other chain's own use of it is not for this one to end"
 
 
-def test_every_violation_of_a_scope_is_named(waiting: httpx2.Client) -> None:
-    owner = new_client(waiting)["id"]
+def test_every_violation_of_a_scope_is_named(idle_client: httpx2.Client) -> None:
+    owner = new_client(idle_client)["id"]
     asked = {
         "client_id": owner, "level": "read", "chains": [1765], "indexes": ["userz", "products"],
         "hidden_columns": ["users.phone"], "expires": "2020-01-01T00:00:00Z",
     }  # fmt: skip
-    found = violations(waiting.post("/access_tokens", json=asked))
+    found = violations(idle_client.post("/access_tokens", json=asked))
     assert set(found) == {"/chains", "/chains/0", "/indexes/0", "/hidden_columns/0", "/expires"}
     assert "users" in found["/indexes/0"]
     assert "users.phone_number" in found["/hidden_columns/0"]
@@ -224,48 +226,50 @@ def test_every_violation_of_a_scope_is_named(waiting: httpx2.Client) -> None:
         ({"hidden_columns": ["users.phone_number"]}, "/hidden_columns"), ({"indexes": ["users"]}, "/indexes"),
     ):  # fmt: skip
         assert list(
-            violations(waiting.post("/access_tokens", json={"client_id": owner, "level": "admin", **wrong}))
+            violations(idle_client.post("/access_tokens", json={"client_id": owner, "level": "admin", **wrong}))
         ) == [at]
     assert list(
-        violations(waiting.post("/access_tokens", json={"client_id": owner, "level": "read", "indexes": []}))
+        violations(idle_client.post("/access_tokens", json={"client_id": owner, "level": "read", "indexes": []}))
     ) == ["/indexes"]
-    problem(waiting.post("/access_tokens", json={"client_id": 2**62, "level": "read"}), "client-not-found")
-    assert waiting.get("/access_tokens", params={"client_id": owner}).json() == []
+    problem(idle_client.post("/access_tokens", json={"client_id": 2**62, "level": "read"}), "client-not-found")
+    assert idle_client.get("/access_tokens", params={"client_id": owner}).json() == []
 
 
-def test_an_admin_sees_and_changes_no_client_or_token_of_another_chain(idle: Longshore, waiting: httpx2.Client) -> None:
-    with idle.client(Level.ADMIN, 1765) as other:
+def test_an_admin_sees_and_changes_no_client_or_token_of_another_chain(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    with idle_service.client(Level.ADMIN, 1765) as other:
         theirs = new_client(other)
         token = new_token(other, theirs["id"])
-    problem(waiting.get(f"/service_clients/{theirs['id']}"), "client-not-found")
-    problem(waiting.patch(f"/service_clients/{theirs['id']}", json={"enabled": False}), "client-not-found")
-    problem(waiting.post("/access_tokens", json={"client_id": theirs["id"], "level": "read"}), "client-not-found")
-    problem(waiting.get(f"/access_tokens/{token['id']}"), "token-not-found")
-    problem(waiting.delete(f"/access_tokens/{token['id']}"), "token-not-found")
-    assert waiting.get("/access_tokens", params={"client_id": theirs["id"]}).json() == []
-    assert status(idle, token) == 200
+    problem(idle_client.get(f"/service_clients/{theirs['id']}"), "client-not-found")
+    problem(idle_client.patch(f"/service_clients/{theirs['id']}", json={"enabled": False}), "client-not-found")
+    problem(idle_client.post("/access_tokens", json={"client_id": theirs["id"], "level": "read"}), "client-not-found")
+    problem(idle_client.get(f"/access_tokens/{token['id']}"), "token-not-found")
+    problem(idle_client.delete(f"/access_tokens/{token['id']}"), "token-not-found")
+    assert idle_client.get("/access_tokens", params={"client_id": theirs["id"]}).json() == []
+    assert status(idle_service, token) == 200
 
 
-def test_every_change_of_clients_and_tokens_is_in_the_audit_log(waiting: httpx2.Client) -> None:
-    owner = new_client(waiting)["id"]
-    waiting.patch(f"/service_clients/{owner}", json={"contact": "x"})
-    token = new_token(waiting, owner)["id"]
-    waiting.delete(f"/access_tokens/{token}")
+def test_every_change_of_clients_and_tokens_is_in_the_audit_log(idle_client: httpx2.Client) -> None:
+    owner = new_client(idle_client)["id"]
+    idle_client.patch(f"/service_clients/{owner}", json={"contact": "x"})
+    token = new_token(idle_client, owner)["id"]
+    idle_client.delete(f"/access_tokens/{token}")
 
     def done(object: str) -> list[str]:
-        entries = waiting.get("/audit", params={"object": object}).json()
+        entries = idle_client.get("/audit", params={"object": object}).json()
         return [entry["action"] for entry in reversed(entries)]
 
     assert done(f"client {owner}") == ["client.create", "client.change"]
     assert done(f"token {token}") == ["token.create", "token.revoke"]
 
 
-def test_audit_entries_of_clients_and_tokens_have_the_fields_of_the_request(idle: Longshore) -> None:
+def test_audit_entries_of_clients_and_tokens_have_the_fields_of_the_request(idle_service: Longshore) -> None:
     def details(client: httpx2.Client, object: str) -> list[Any]:
         entries = client.get("/audit", params={"object": object}).json()
         return [entry["details"] for entry in reversed(entries)]
 
-    admin = new_person(idle, _1764=Level.ADMIN, _1765=Level.ADMIN)
+    admin = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.ADMIN)
     with admin.client() as both, admin.client(1765) as there:
         owner = new_client(both, contact="data-team")
         path = f"/service_clients/{owner['id']}"
@@ -289,31 +293,31 @@ def test_audit_entries_of_clients_and_tokens_have_the_fields_of_the_request(idle
 
 
 def test_null_in_a_change_is_refused_and_a_change_of_nothing_has_no_entry(
-    idle: Longshore, waiting: httpx2.Client
+    idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
-    client = new_client(waiting, contact="data-team")
-    person = new_person(idle, _1764=Level.READ)
+    client = new_client(idle_client, contact="data-team")
+    user = new_user(idle_service, _1764=Level.READ)
     named = {"name": client["name"], "contact": "data-team", "enabled": True}
     for path, object, fields in (
         (f"/service_clients/{client['id']}", f"client {client['id']}", named),
-        (f"/users/{person.id}", f"user {person.id}", {"level": "read", "enabled": True}),
+        (f"/users/{user.id}", f"user {user.id}", {"level": "read", "enabled": True}),
     ):
-        before = waiting.get("/audit", params={"object": object}).json()
+        before = idle_client.get("/audit", params={"object": object}).json()
         for field in fields:
-            assert list(violations(waiting.patch(path, json={field: None}))) == [f"/{field}"]
+            assert list(violations(idle_client.patch(path, json={field: None}))) == [f"/{field}"]
         for body in ({}, fields):
-            assert waiting.patch(path, json=body).status_code == 200
-        assert waiting.get("/audit", params={"object": object}).json() == before
+            assert idle_client.patch(path, json=body).status_code == 200
+        assert idle_client.get("/audit", params={"object": object}).json() == before
 
 
 @pytest.mark.parametrize("by", ["the API", "the command line"])
 def test_each_chain_of_a_token_has_an_entry_when_it_or_its_client_is_turned_off(
-    idle: Longshore, tmp_path: Path, by: str
+    idle_service: Longshore, tmp_path: Path, by: str
 ) -> None:
-    admin = new_person(idle, _1764=Level.ADMIN, _1765=Level.ADMIN)
+    admin = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.ADMIN)
 
     def said(*words: str) -> None:
-        done = run(*words, folder=tmp_path, data=str(idle.data), database_url=idle.url)
+        done = run(*words, folder=tmp_path, data=str(idle_service.data), database_url=idle_service.url)
         assert done.returncode == 0, done.stderr
 
     with admin.client() as here, admin.client(1765) as there:
@@ -345,13 +349,13 @@ def test_each_chain_of_a_token_has_an_entry_when_it_or_its_client_is_turned_off(
     [({"name": ""}, "/name"), ({"name": " x"}, "/name"), ({"name": "a\x00b"}, "/name"), ({"name": "x" * 201}, "/name"),
      ({"name": "x", "contact": "a\nb"}, "/contact"), ({}, "/name"), ({"name": "x", "more": 1}, "/more")],
 )  # fmt: skip
-def test_violations_of_a_client_body_are_named(waiting: httpx2.Client, body: dict[str, Any], at: str) -> None:
-    assert at in violations(waiting.post("/service_clients", json=body))
+def test_violations_of_a_client_body_are_named(idle_client: httpx2.Client, body: dict[str, Any], at: str) -> None:
+    assert at in violations(idle_client.post("/service_clients", json=body))
 
 
-def test_command_line_manages_clients_and_tokens(idle: Longshore, tmp_path: Path) -> None:
+def test_command_line_manages_clients_and_tokens(idle_service: Longshore, tmp_path: Path) -> None:
     def said(*words: str) -> str:
-        done = run(*words, folder=tmp_path, database_url=idle.url)
+        done = run(*words, folder=tmp_path, database_url=idle_service.url)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -365,22 +369,28 @@ def test_command_line_manages_clients_and_tokens(idle: Longshore, tmp_path: Path
     line = next(line for line in said("token", "list").splitlines() if token["id"] in line)
     for words in ("chain 77, 78", "read", "valid until", "night loader", "only users", "no users.phone_number"):
         assert words in line
-    assert [status(idle, token, **{"X-Session-Chain-Id": chain}) for chain in ("77", "78", "79")] == [200, 200, 403]
+    assert [status(idle_service, token, **{"X-Session-Chain-Id": chain}) for chain in ("77", "78", "79")] == [
+        200,
+        200,
+        403,
+    ]
     said("client", "disable", number)
-    refused_within_two_seconds(idle, token)
+    refused_within_two_seconds(idle_service, token)
     assert "its client is disabled" in next(line for line in said("token", "list").splitlines() if token["id"] in line)
     said("client", "enable", number)
     assert f"{number}  chain 77  enabled  night loader  data-team" in said("client", "list").splitlines()
-    assert status(idle, token) == 200
+    assert status(idle_service, token) == 200
     failed(run("token", "create", "--chain", "77", "--level", "read", "--hide", "users.phone", folder=tmp_path,
-               database_url=idle.url), "users.phone_number")  # fmt: skip
+               database_url=idle_service.url), "users.phone_number")  # fmt: skip
     failed(run("token", "create", "--chain", "77", "--level", "admin", "--hide", "users.id", folder=tmp_path,
-               database_url=idle.url), "--hide: is for the levels read and write")  # fmt: skip
-    failed(run("client", "disable", "999999", folder=tmp_path, database_url=idle.url), "999999")
+               database_url=idle_service.url), "--hide: is for the levels read and write")  # fmt: skip
+    failed(run("client", "disable", "999999", folder=tmp_path, database_url=idle_service.url), "999999")
 
 
-def test_scope_limits_the_indexes_and_columns_of_its_token(idle: Longshore) -> None:
-    with idle.client(Level.READ, scope=Scope(indexes=["users"], hidden_columns=["users.phone_number"])) as limited:
+def test_scope_limits_the_indexes_and_columns_of_its_token(idle_service: Longshore) -> None:
+    with idle_service.client(
+        Level.READ, scope=Scope(indexes=["users"], hidden_columns=["users.phone_number"])
+    ) as limited:
         assert [index["name"] for index in limited.get("/indexes").json()] == ["users"]
         assert "phone_number" not in limited.get("/indexes/users").text
         problem(limited.get("/indexes/products"), "index-not-found")

@@ -69,22 +69,24 @@ def test_a_hidden_column_cannot_be_filtered_on(limited: httpx2.Client) -> None:
     assert set(found) == {"/trigger/segment/rules/0/nesting_path"}
 
 
-def test_hidden_column_cannot_be_filtered_on_by_a_stored_segment(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_hidden_column_cannot_be_filtered_on_by_a_stored_segment(
+    limited: httpx2.Client, small_client: httpx2.Client
+) -> None:
     wanted = {"chain": CHAIN, "name": "with a phone", "segment": PHONE}
     assert set(hidden(limited.post("/segments", json=wanted))) == {"/segment/rules/0/field_name"}
-    stored = small.post("/segments", json=wanted).json()["id"]
+    stored = small_client.post("/segments", json=wanted).json()["id"]
     found = hidden(limited.post("/tasks", json=body(fields=["id"], segment_id=stored)))
     assert set(found) == {"/trigger/segment_id/rules/0/field_name"}
     assert set(hidden(limited.put(f"/segments/{stored}", json=wanted))) == {"/segment/rules/0/field_name"}
 
 
-def test_a_hidden_column_is_in_no_preview(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_a_hidden_column_is_in_no_preview(limited: httpx2.Client, small_client: httpx2.Client) -> None:
     everything = segment("id", field_type="number")
     shown = limited.post("/segments/preview", json={"segment": everything}).json()["sample"]
     assert shown
     assert not {"phone_number", "birthday"} & set(shown[0])
     assert {"phone_number", "birthday"} <= set(
-        small.post("/segments/preview", json={"segment": everything}).json()["sample"][0]
+        small_client.post("/segments/preview", json={"segment": everything}).json()["sample"][0]
     )
     named = {"segment": everything, "fields": ["phone_number"]}
     assert set(hidden(limited.post("/segments/preview", json=named))) == {"/fields/0"}
@@ -97,10 +99,10 @@ def test_an_index_beyond_the_scope_cannot_be_used(limited: httpx2.Client) -> Non
     assert set(hidden(limited.post("/segments/preview", json={"segment": products}))) == {"/segment/index"}
 
 
-def test_result_with_a_hidden_column_is_refused(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_result_with_a_hidden_column_is_refused(limited: httpx2.Client, small_client: httpx2.Client) -> None:
     def done(**asked: Any) -> int:
-        task: int = small.post("/tasks", json=body(once="2020-01-01T00:00:00Z", **asked)).json()["id"]
-        ended(small, task)
+        task: int = small_client.post("/tasks", json=body(once="2020-01-01T00:00:00Z", **asked)).json()["id"]
+        ended(small_client, task)
         return task
 
     whole, part, products = done(), done(fields=["id"]), done(index="products")
@@ -110,14 +112,14 @@ def test_result_with_a_hidden_column_is_refused(limited: httpx2.Client, small: h
     assert limited.get(f"/tasks/{part}/download_url").status_code == 200
 
 
-def test_change_of_a_task_is_checked_like_a_new_task(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_change_of_a_task_is_checked_like_a_new_task(limited: httpx2.Client, small_client: httpx2.Client) -> None:
     mine = limited.post("/tasks", json=body(fields=["id"])).json()["id"]
     target = body(fields=["phone_number"])["target"]
     assert "/target/fields/0" in hidden(limited.patch(f"/tasks/{mine}", json={"target": target}))
     trigger = body(segment=PHONE)["trigger"]
     assert "/trigger/segment/rules/0/field_name" in hidden(limited.patch(f"/tasks/{mine}", json={"trigger": trigger}))
     # Removing the column from a task would open the results of its earlier runs.
-    theirs = small.post("/tasks", json=body()).json()["id"]
+    theirs = small_client.post("/tasks", json=body()).json()["id"]
     target = body(fields=["id"])["target"]
     assert "/target/fields" in hidden(limited.patch(f"/tasks/{theirs}", json={"target": target}))
     assert limited.patch(f"/tasks/{mine}", json={"desc": "mine"}).status_code == 200
@@ -133,7 +135,9 @@ def result(client: httpx2.Client, wanted: dict[str, Any]) -> int:
     return task
 
 
-def test_hidden_column_is_refused_under_any_name_by_every_request(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_hidden_column_is_refused_under_any_name_by_every_request(
+    limited: httpx2.Client, small_client: httpx2.Client
+) -> None:
     renamed = [{"name": "id", "as": "phone_number"}, {"name": "phone_number", "as": "id"}]
     assert set(hidden(limited.post("/tasks", json=body(fields=renamed)))) == {"/target/fields/1"}
     mine = limited.post("/tasks", json=body(fields=renamed[:1])).json()["id"]
@@ -144,7 +148,7 @@ def test_hidden_column_is_refused_under_any_name_by_every_request(limited: httpx
     assert set(hidden(answer)) == {"/target/fields/1"}
     asked = {"segment": segment("id", field_type="number"), "fields": renamed}
     assert set(hidden(limited.post("/segments/preview", json=asked))) == {"/fields/1"}
-    theirs = result(small, body(fields=renamed, once=DONE))
+    theirs = result(small_client, body(fields=renamed, once=DONE))
     for path in ("download_url", "runs/1/download_url", *OF_MANIFEST, "runs/1/files", "progress", "links"):
         problem(limited.get(f"/tasks/{theirs}/{path}"), "forbidden")
     for task in (limited.get(f"/tasks/{theirs}").json(), limited.get("/tasks").json()[0]):
@@ -155,11 +159,11 @@ def test_hidden_column_is_refused_under_any_name_by_every_request(limited: httpx
 
 @pytest.mark.parametrize("gone", ["users.mobile", "people.phone_number"], ids=["a column", "an index"])
 def test_renamed_hidden_column_closes_the_index_in_every_request(
-    service: Longshore, small: httpx2.Client, gone: str
+    service: Longshore, small_client: httpx2.Client, gone: str
 ) -> None:
     named = {"chain": CHAIN, "name": "x", "segment": segment("id", field_type="number")}
-    stored = small.post("/segments", json=named).json()["id"]
-    theirs = result(small, body(fields=["id"], once=DONE, segment_id=stored))
+    stored = small_client.post("/segments", json=named).json()["id"]
+    theirs = result(small_client, body(fields=["id"], once=DONE, segment_id=stored))
     with service.client(Level.WRITE, CHAIN, Scope(hidden_columns=[gone])) as closed:
         refused = [
             closed.post("/tasks", json=body(fields=["id"])),

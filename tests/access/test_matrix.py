@@ -23,7 +23,7 @@ from longshore.api.problem_kinds import KINDS
 from longshore.api.routes import CHECKS, NEEDED, Check, NoLevel
 from longshore.database.migrate import connected_if_current
 from longshore.settings import Settings
-from tests.access.users import headers_of, new_person
+from tests.access.users import headers_of, new_user
 from tests.service import CHAIN, Longshore, ended, export_body
 
 OTHER = 1765
@@ -130,7 +130,7 @@ def new_destination(_: Ids) -> Any:
 
 
 def user(site: Site) -> Ids:
-    return {"id": new_person(site.service, _1764=Level.READ).id}
+    return {"id": new_user(site.service, _1764=Level.READ).id}
 
 
 def owner(site: Site) -> Ids:
@@ -365,7 +365,7 @@ def credentials(service: Longshore) -> dict[str, dict[str, str]]:
     found["nothing"] = {}
     found["garbage"] = {"Authorization": "Bearer garbage", "X-Session-User-Id": "x", "X-Session-Key": "y"}
     found["a token that names another chain"] = {"Authorization": f"Bearer {good}", "X-Session-Chain-Id": str(OTHER)}
-    admin = new_person(service, _1764=Level.ADMIN)
+    admin = new_user(service, _1764=Level.ADMIN)
     over = admin.session()
     httpx2.post(f"{service.address}/auth/logout", headers=over)
     found["a session that has ended"] = over
@@ -373,12 +373,12 @@ def credentials(service: Longshore) -> dict[str, dict[str, str]]:
     without = admin.session()
     del without["X-Session-Chain-Id"]
     found["a session without a chain"] = without
-    found["a session without a level for the chain"] = new_person(service, _1765=Level.ADMIN).session(CHAIN)
+    found["a session without a level for the chain"] = new_user(service, _1765=Level.ADMIN).session(CHAIN)
     for level in Level:
         found[f"token {level.name}"] = {"Authorization": f"Bearer {service.token(level)}"}
-        found[f"session {level.name}"] = new_person(service, _1764=level).session()
+        found[f"session {level.name}"] = new_user(service, _1764=level).session()
     found["another chain's token"] = {"Authorization": f"Bearer {service.token(Level.ADMIN, OTHER)}"}
-    found["another chain's session"] = new_person(service, _1765=Level.ADMIN).session(OTHER)
+    found["another chain's session"] = new_user(service, _1765=Level.ADMIN).session(OTHER)
     return found
 
 
@@ -536,8 +536,8 @@ def test_endpoint_for_users_accepts_any_valid_session_and_no_token(
     refused |= {f"token {level.name}" for level in Level} | {"another chain's token"}
     for kind in refused:
         assert asked(service, endpoint, cell, cell.make(site), credentials[kind]) == 401, kind
-    person = new_person(service)
-    for headers in (person.session(), headers_of(person.sign_in().json(), OTHER)):
+    user = new_user(service)
+    for headers in (user.session(), headers_of(user.sign_in().json(), OTHER)):
         assert asked(service, endpoint, cell, cell.make(site), headers) == cell.right
 
 
@@ -663,7 +663,7 @@ def test_console_pages_show_a_user_no_counts_of_an_export_above_their_level(serv
     )
     counted = re.compile(r"nobody4711|success: [0-9]|\"total\": ?[0-9]|\b[1-9][0-9,]* rows")
     for level, shown in ((Level.ADMIN, True), (Level.WRITE, False)):
-        headers = new_person(service, _1764=level).session()
+        headers = new_user(service, _1764=level).session()
         for path in paths:
             page = httpx2.get(service.address + path, headers=headers, timeout=60)
             assert page.status_code == 200

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level, Scope
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.answers import problem
 from tests.played import play
 from tests.service import CHAIN, Longshore, export_body
@@ -38,9 +38,9 @@ def of_token(service: Longshore, statement: str, scope: Scope | None = None, cha
     return Credential(headers, statement, token_id(headers))
 
 
-def of_person(service: Longshore, statement: str, kind: str = "unauthorized") -> Credential:
-    person = new_person(service, _1764=Level.WRITE)
-    return Credential(person.session(), statement, person.id, kind=kind)
+def of_user(service: Longshore, statement: str, kind: str = "unauthorized") -> Credential:
+    user = new_user(service, _1764=Level.WRITE)
+    return Credential(user.session(), statement, user.id, kind=kind)
 
 
 def credentials(service: Longshore) -> dict[str, Credential]:
@@ -61,20 +61,20 @@ def credentials(service: Longshore) -> dict[str, Credential]:
         "an expired token": of_token(service, expire),
         "a token of a disabled client": disabled,
         "a token that left the chain": of_token(service, leave, shared, OTHER),
-        "a person who signed out": of_person(service, "delete from longshore.sessions where user_id = $1"),
-        "a person whose session was idle for too long": of_person(
+        "a user who signed out": of_user(service, "delete from longshore.sessions where user_id = $1"),
+        "a user whose session was idle for too long": of_user(
             service, "update longshore.sessions set used_at = now() - interval '1 day' where user_id = $1"
         ),
-        "a disabled person": of_person(service, "update longshore.users set disabled_at = now() where id = $1"),
-        "a person who lost the chain": of_person(service, "delete from longshore.user_levels where user_id = $1"),
-        "a person whose level was lowered": of_person(service, level, kind="forbidden"),
+        "a disabled user": of_user(service, "update longshore.users set disabled_at = now() where id = $1"),
+        "a user who lost the chain": of_user(service, "delete from longshore.user_levels where user_id = $1"),
+        "a user whose level was lowered": of_user(service, level, kind="forbidden"),
     }
 
 
 WAYS = (
     "a revoked token", "an expired token", "a token of a disabled client", "a token that left the chain",
-    "a person who signed out", "a person whose session was idle for too long", "a disabled person",
-    "a person who lost the chain", "a person whose level was lowered",
+    "a user who signed out", "a user whose session was idle for too long", "a disabled user",
+    "a user who lost the chain", "a user whose level was lowered",
 )  # fmt: skip
 
 
@@ -91,21 +91,21 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def opened(idle: Longshore) -> Iterator[dict[str, Opened]]:
+def opened(idle_service: Longshore) -> Iterator[dict[str, Opened]]:
     """Streams, long polls and executes of all credentials, which then end all at once."""
-    found = {name: Opened(credential) for name, credential in credentials(idle).items()}
-    with idle.client(Level.ADMIN) as waiting, ThreadPoolExecutor(3 * len(found)) as pool:
+    found = {name: Opened(credential) for name, credential in credentials(idle_service).items()}
+    with idle_service.client(Level.ADMIN) as waiting, ThreadPoolExecutor(3 * len(found)) as pool:
         ids = [waiting.post("/tasks", json=export_body()).json()["id"] for _ in found]
         for task, each in zip(ids, found.values(), strict=True):
-            ask(idle, pool, each, task)
+            ask(idle_service, pool, each, task)
         for each in found.values():
             assert each.heard.wait(TIMEOUT_SECONDS)
-        until(lambda: waiters(idle) >= 3 * len(found), "all to wait")
+        until(lambda: waiters(idle_service) >= 3 * len(found), "all to wait")
         for each in found.values():
-            idle.sql(each.credential.statement, *each.credential.args)
+            idle_service.sql(each.credential.statement, *each.credential.args)
         yield found
         for task in ids:  # which ends the requests that still wait
-            idle.sql("delete from longshore.tasks where id = $1", task)
+            idle_service.sql("delete from longshore.tasks where id = $1", task)
 
 
 def ask(service: Longshore, pool: ThreadPoolExecutor, each: Opened, task: int) -> None:
@@ -164,20 +164,20 @@ def test_the_end_of_a_credential_answers_its_execute(opened: dict[str, Opened], 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_end_of_a_credential_ends_its_download_addresses(idle: Longshore, way: str) -> None:
-    credential = credentials(idle)[way]
-    with idle.client(Level.ADMIN) as admin:
+def test_the_end_of_a_credential_ends_its_download_addresses(idle_service: Longshore, way: str) -> None:
+    credential = credentials(idle_service)[way]
+    with idle_service.client(Level.ADMIN) as admin:
         task = admin.post("/tasks", json=export_body()).json()["id"]
-    play(idle, task, "begin", "finish")
-    path = idle.data / "results" / f"{task}-1"
+    play(idle_service, task, "begin", "finish")
+    path = idle_service.data / "results" / f"{task}-1"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"a,b\n")
-    idle.sql("update longshore.tasks set result = 'a.csv' where id = $1 and state = 'DONE' returning id", task)
-    answer = httpx2.get(f"{idle.address}/tasks/{task}/download_url", headers=credential.headers)
+    idle_service.sql("update longshore.tasks set result = 'a.csv' where id = $1 and state = 'DONE' returning id", task)
+    answer = httpx2.get(f"{idle_service.address}/tasks/{task}/download_url", headers=credential.headers)
     assert answer.status_code == 200, answer.text
     url = answer.json()["url"]
     assert httpx2.get(url).status_code == 200
-    idle.sql(credential.statement, *credential.args)
+    idle_service.sql(credential.statement, *credential.args)
     if credential.kind == "forbidden":  # `read` is enough for the wallet ledger
         assert httpx2.get(url).status_code == 200
         return
@@ -185,34 +185,34 @@ def test_the_end_of_a_credential_ends_its_download_addresses(idle: Longshore, wa
     problem(httpx2.get(url), "bad-address")
 
 
-def test_open_stream_and_long_poll_show_what_the_lowered_level_of_their_user_allows(idle: Longshore) -> None:
-    reader = new_person(idle, _1764=Level.ADMIN)
+def test_open_stream_and_long_poll_show_what_the_lowered_level_of_their_user_allows(idle_service: Longshore) -> None:
+    reader = new_user(idle_service, _1764=Level.ADMIN)
     headers = reader.session()
     rule = {"field_name": "action", "field_type": "keyword", "operator": "is", "value": "for admins alone"}
     segment = {"entity": "people", "index": "audit", "join": "all", "chain_id": CHAIN, "rules": [rule]}
     body = export_body(segment=segment)
     body["target"]["export_index"] = "audit"  # for admins
-    with idle.client(Level.ADMIN) as admin, ThreadPoolExecutor(2) as pool:
+    with idle_service.client(Level.ADMIN) as admin, ThreadPoolExecutor(2) as pool:
         task = admin.post("/tasks", json=body).json()["id"]
         stream: list[str] = []
         heard = threading.Event()
 
         def listen() -> None:
-            address = f"{idle.address}/tasks/{task}/events"
+            address = f"{idle_service.address}/tasks/{task}/events"
             with httpx2.stream("GET", address, headers=headers, timeout=60) as answer:
                 for line in answer.iter_lines():
                     heard.set()
                     stream.append(line)
 
-        before = waiters(idle)
+        before = waiters(idle_service)
         listening = pool.submit(listen)
-        poll = pool.submit(httpx2.get, f"{idle.address}/tasks/{task}?wait=60", headers=headers, timeout=60)
+        poll = pool.submit(httpx2.get, f"{idle_service.address}/tasks/{task}?wait=60", headers=headers, timeout=60)
         assert heard.wait(TIMEOUT_SECONDS)
-        until(lambda: waiters(idle) >= before + 2, "both to wait")
-        idle.sql("update longshore.user_levels set level = 'read' where user_id = $1", reader.id)
+        until(lambda: waiters(idle_service) >= before + 2, "both to wait")
+        idle_service.sql("update longshore.user_levels set level = 'read' where user_id = $1", reader.id)
         time.sleep(3)  # within which the process has found the new level
         assert not listening.done() and not poll.done()
-        play(idle, task, "begin", "report", "fail")
+        play(idle_service, task, "begin", "report", "fail")
         polled = poll.result(TIMEOUT_SECONDS)
         listening.result(TIMEOUT_SECONDS)
     assert polled.status_code == 200
@@ -222,21 +222,21 @@ def test_open_stream_and_long_poll_show_what_the_lowered_level_of_their_user_all
     assert "event: log" in stream
 
 
-def test_the_end_of_a_credential_closes_a_stream_that_still_sends_a_long_log(idle: Longshore) -> None:
+def test_the_end_of_a_credential_closes_a_stream_that_still_sends_a_long_log(idle_service: Longshore) -> None:
     entries = 60_000
-    credential = credentials(idle)["a revoked token"]
-    with idle.client(Level.ADMIN) as admin:
+    credential = credentials(idle_service)["a revoked token"]
+    with idle_service.client(Level.ADMIN) as admin:
         task = admin.post("/tasks", json=export_body()).json()["id"]
-    idle.sql(
+    idle_service.sql(
         "insert into longshore.task_logs (task_id, seq, at, msg)"
         " select $1, n, now(), repeat('x', 1000) from generate_series(0, $2::int - 1) n",
         task, entries,
     )  # fmt: skip
-    idle.sql("update longshore.tasks set log_length = $2 where id = $1", task, entries)
-    with httpx2.stream("GET", f"{idle.address}/tasks/{task}/events", headers=credential.headers) as answer:
+    idle_service.sql("update longshore.tasks set log_length = $2 where id = $1", task, entries)
+    with httpx2.stream("GET", f"{idle_service.address}/tasks/{task}/events", headers=credential.headers) as answer:
         lines = answer.iter_lines()
         assert next(lines) == "retry: 2000"
-        idle.sql(credential.statement, *credential.args)
+        idle_service.sql(credential.statement, *credential.args)
         time.sleep(3)  # within which the process has found that the credential ended
         rest = list(lines)
     assert "event: unauthorized" in rest
@@ -244,16 +244,16 @@ def test_the_end_of_a_credential_closes_a_stream_that_still_sends_a_long_log(idl
 
 
 @pytest.mark.parametrize("path", ["/tasks/{}/events", "/console/1764/tasks/{}/events"])
-def test_head_of_an_event_stream_does_not_stay_open(idle: Longshore, path: str) -> None:
-    with new_person(idle, _1764=Level.WRITE).client() as client:
+def test_head_of_an_event_stream_does_not_stay_open(idle_service: Longshore, path: str) -> None:
+    with new_user(idle_service, _1764=Level.WRITE).client() as client:
         task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-        before = waiters(idle)
+        before = waiters(idle_service)
         cookie = {"Cookie": f"longshore={client.headers['x-session-user-id']}.{client.headers['x-session-key']}"}
         answer = client.head(path.format(task), headers=cookie, timeout=5)
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
-        assert waiters(idle) == before
+        assert waiters(idle_service) == before
 
 
 def test_requests_that_wait_are_bounded_for_each_credential_and_chain_and_polls_go_on(new_service: Any) -> None:
@@ -289,22 +289,24 @@ def test_requests_that_wait_are_bounded_for_each_credential_and_chain_and_polls_
     ],
 )
 def test_execute_of_a_queued_run_answers_at_once_when_the_run_will_not_begin(
-    idle: Longshore, method: str, path: str, body: dict[str, Any] | None, kind: str
+    idle_service: Longshore, method: str, path: str, body: dict[str, Any] | None, kind: str
 ) -> None:
-    with idle.client(Level.ADMIN) as client, ThreadPoolExecutor(1) as pool:
+    with idle_service.client(Level.ADMIN) as client, ThreadPoolExecutor(1) as pool:
         task = client.post("/tasks", json=export_body()).json()["id"]
         execute = pool.submit(client.post, f"/tasks/{task}/execute")
-        until(lambda: idle.sql("select from longshore.tasks where id = $1 and attempt = 2", task), "the execute")
+        until(
+            lambda: idle_service.sql("select from longshore.tasks where id = $1 and attempt = 2", task), "the execute"
+        )
         assert client.request(method, f"/tasks/{task}{path}", json=body).status_code in (200, 204)
         answer = execute.result(TIMEOUT_SECONDS)
     problem(answer, kind)
 
 
-def test_execute_request_that_its_client_leaves_is_closed(idle: Longshore) -> None:
-    with idle.client(Level.ADMIN) as client:
+def test_execute_request_that_its_client_leaves_is_closed(idle_service: Longshore) -> None:
+    with idle_service.client(Level.ADMIN) as client:
         task = client.post("/tasks", json=export_body()).json()["id"]
-        before = waiters(idle)
+        before = waiters(idle_service)
         with pytest.raises(httpx2.ReadTimeout):
             client.post(f"/tasks/{task}/execute", timeout=0.5)
-        until(lambda: waiters(idle) <= before, "the waiter to be gone")
+        until(lambda: waiters(idle_service) <= before, "the waiter to be gone")
         client.delete(f"/tasks/{task}")

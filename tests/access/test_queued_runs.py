@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level, Scope
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.service import Longshore, database_in, ended
 
 CHAIN, OTHER_CHAIN = 1764, 9
@@ -101,10 +101,10 @@ def log_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple
         queued["token of a chain that left"] = elsewhere, requested(elsewhere, shared, USERS, OTHER_CHAIN)
         changes.append((LEAVE, token_id(shared)))
         for name, (target, change, _) in OF_USERS.items():
-            person = new_person(service, _1764=Level.ADMIN)
-            asking = stack.enter_context(person.client())
+            user = new_user(service, _1764=Level.ADMIN)
+            asking = stack.enter_context(user.client())
             queued[f"user {name}"] = admin, requested(admin, asking, target)
-            changes.append((change, person.id))
+            changes.append((change, user.id))
         for change, whose in changes:
             service.sql(change, whose)
         service.start("worker")

@@ -8,7 +8,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from longshore.access.rate_limits import EXCHANGE_SECONDS, Rates
+from longshore.access.rate_limits import EXCHANGE_SECONDS, RateLimiter
 from longshore.access.tokens import Level
 from longshore.errors import ProblemError
 from longshore.settings import Rate
@@ -31,11 +31,11 @@ def exchanged(service: Longshore, what: str, hits: int) -> None:
     time.sleep(2 * EXCHANGE_SECONDS)
 
 
-def test_credential_has_a_rate_limit_and_sees_the_requests_left(perimeter: Longshore) -> None:
-    token = {"Authorization": f"Bearer {perimeter.token(Level.READ)}"}
-    answers = asked(perimeter, token, "192.0.2.1", 10)
-    exchanged(perimeter, token["Authorization"].split()[1].split(":")[0], 10)
-    answers += asked(perimeter, token, "192.0.2.1", 20)
+def test_credential_has_a_rate_limit_and_sees_the_requests_left(proxied_service: Longshore) -> None:
+    token = {"Authorization": f"Bearer {proxied_service.token(Level.READ)}"}
+    answers = asked(proxied_service, token, "192.0.2.1", 10)
+    exchanged(proxied_service, token["Authorization"].split()[1].split(":")[0], 10)
+    answers += asked(proxied_service, token, "192.0.2.1", 20)
     good = [answer for answer in answers if answer.status_code == 200]
     assert 10 <= len(good) <= 20, "each of the two processes lets its ten through at most, before it hears of the other"
     first = good[0].headers
@@ -47,27 +47,27 @@ def test_credential_has_a_rate_limit_and_sees_the_requests_left(perimeter: Longs
     assert 3400 < int(refused.headers["retry-after"]) <= 3600
 
 
-def test_rate_limit_of_an_address_counts_all_its_credentials_and_no_other_address(perimeter: Longshore) -> None:
+def test_rate_limit_of_an_address_counts_all_its_credentials_and_no_other_address(proxied_service: Longshore) -> None:
     wrong = {"Authorization": "Bearer 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11:guess"}
-    answers = asked(perimeter, wrong, "192.0.2.3", 40)
-    exchanged(perimeter, "192.0.2.3", 40)
-    answers += asked(perimeter, wrong, "192.0.2.3", 80)
+    answers = asked(proxied_service, wrong, "192.0.2.3", 40)
+    exchanged(proxied_service, "192.0.2.3", 40)
+    answers += asked(proxied_service, wrong, "192.0.2.3", 80)
     assert 40 <= sum(answer.status_code == 401 for answer in answers) <= 80
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert problem(refused, "too-many-requests")["detail"].startswith("This address")
-    token = {"Authorization": f"Bearer {perimeter.token(Level.READ)}"}
-    assert asked(perimeter, token, "192.0.2.3", 81)[-1].status_code == 429
-    assert asked(perimeter, token, "192.0.2.4", 1)[0].status_code == 200
+    token = {"Authorization": f"Bearer {proxied_service.token(Level.READ)}"}
+    assert asked(proxied_service, token, "192.0.2.3", 81)[-1].status_code == 429
+    assert asked(proxied_service, token, "192.0.2.4", 1)[0].status_code == 200
 
 
-def test_all_addresses_of_a_v6_network_are_one_and_health_is_not_counted(perimeter: Longshore) -> None:
-    asked(perimeter, {}, "2001:db8::1", 1)
-    asked(perimeter, {}, "2001:db8::2:1", 1)
-    exchanged(perimeter, "2001:db8::/64", 2)
-    assert "ratelimit" not in httpx2.get(f"{perimeter.address}/healthz").headers
+def test_all_addresses_of_a_v6_network_are_one_and_health_is_not_counted(proxied_service: Longshore) -> None:
+    asked(proxied_service, {}, "2001:db8::1", 1)
+    asked(proxied_service, {}, "2001:db8::2:1", 1)
+    exchanged(proxied_service, "2001:db8::/64", 2)
+    assert "ratelimit" not in httpx2.get(f"{proxied_service.address}/healthz").headers
 
 
-def counted(rates: Rates) -> tuple[int, int]:
+def counted(rates: RateLimiter) -> tuple[int, int]:
     """Count a request; return the requests left, -1 where it is refused, and the seconds until the window ends."""
     try:
         field = rates.count("test", "one")[1][1].decode()
@@ -77,10 +77,10 @@ def counted(rates: Rates) -> tuple[int, int]:
     return int(left), int(seconds)
 
 
-def test_processes_share_their_counts_and_the_end_of_the_window_after_an_exchange(idle: Longshore) -> None:
+def test_processes_share_their_counts_and_the_end_of_the_window_after_an_exchange(idle_service: Longshore) -> None:
     async def run() -> None:
-        async with asyncpg.create_pool(idle.url, min_size=1, max_size=2) as pool:
-            a, b = (Rates(pool, {"test": Rate(10, 6)}) for _ in range(2))
+        async with asyncpg.create_pool(idle_service.url, min_size=1, max_size=2) as pool:
+            a, b = (RateLimiter(pool, {"test": Rate(10, 6)}) for _ in range(2))
             for _ in range(7):
                 a.count("test", "one")
             await a.exchange()
@@ -107,10 +107,10 @@ def test_processes_share_their_counts_and_the_end_of_the_window_after_an_exchang
     asyncio.run(run())
 
 
-def test_without_its_database_a_process_goes_on_counting_for_itself(idle: Longshore) -> None:
+def test_without_its_database_a_process_goes_on_counting_for_itself(idle_service: Longshore) -> None:
     async def run() -> None:
-        pool = await asyncpg.create_pool(idle.url, min_size=1, max_size=1)
-        rates = Rates(pool, {"test": Rate(2, 60)})
+        pool = await asyncpg.create_pool(idle_service.url, min_size=1, max_size=1)
+        rates = RateLimiter(pool, {"test": Rate(2, 60)})
         await pool.close()
         rates.count("test", "alone")
         with pytest.raises(asyncpg.InterfaceError):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from longshore.access import one_time_codes
 from longshore.access.tokens import Level
 from longshore.database.embedded_server import programs
-from tests.access.users import headers_of, new_person
+from tests.access.users import headers_of, new_user
 from tests.receiver import receiving
 from tests.service import CHAIN, Longshore, ended, export_body
 
@@ -167,7 +167,7 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
     change = {"password": first, "new_password": second}
     mine = headers_of(opened)
     assert httpx2.post(f"{service.address}/auth/password", json=change, headers=mine).status_code == 204
-    other = new_person(service, totp=False, _1764=Level.READ)
+    other = new_user(service, totp=False, _1764=Level.READ)
     secret = one_time_codes.new_secret()
     sealed = one_time_codes.seal(service.vault, other.id, secret)
     service.sql("update longshore.users set totp_secret = $2 where id = $1", other.id, sealed)

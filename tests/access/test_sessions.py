@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.users import Person, headers_of, new_person
+from tests.access.users import User, headers_of, new_user
 from tests.answers import problem, violations
 from tests.service import Longshore, export_body
 
@@ -15,15 +15,15 @@ NEW = "another horse, another staple"
 
 
 @pytest.fixture(scope="module")
-def anna(idle: Longshore) -> Person:
+def anna(idle_service: Longshore) -> User:
     """May write in chain 1764 and read in 1765."""
-    return new_person(idle, _1764=Level.WRITE, _1765=Level.READ)
+    return new_user(idle_service, _1764=Level.WRITE, _1765=Level.READ)
 
 
 @pytest.mark.parametrize("prefix", ["X-Session-", "X-Spaaza-Session-"])
-def test_a_session_does_what_its_level_for_the_chain_allows(idle: Longshore, anna: Person, prefix: str) -> None:
+def test_a_session_does_what_its_level_for_the_chain_allows(idle_service: Longshore, anna: User, prefix: str) -> None:
     opened = anna.sign_in().json()
-    with httpx2.Client(base_url=idle.address) as client:
+    with httpx2.Client(base_url=idle_service.address) as client:
         mine = headers_of(opened, 1764, prefix)
         body = export_body(once="2126-05-26T12:00:00Z")
         made = client.post("/tasks", json=body, headers=mine)
@@ -36,20 +36,24 @@ def test_a_session_does_what_its_level_for_the_chain_allows(idle: Longshore, ann
         problem(client.get("/users", headers=mine), "forbidden")
 
 
-def test_request_with_an_invalid_session_is_401_and_one_that_names_no_chain_400(idle: Longshore, anna: Person) -> None:
+def test_request_with_an_invalid_session_is_401_and_one_that_names_no_chain_400(
+    idle_service: Longshore, anna: User
+) -> None:
     good = anna.session()
     for name in good:
         without = {key: value for key, value in good.items() if key != name}
         refuse = assert_chain_missing if name == "X-Session-Chain-Id" else assert_unauthorized
-        refuse(httpx2.get(f"{idle.address}/tasks", headers=without))
+        refuse(httpx2.get(f"{idle_service.address}/tasks", headers=without))
         for bad in ("", "x", "0", "-1", "9" * 30, "1.5", good["X-Session-Key"] + "x", "x" * 5000):
-            answer = httpx2.get(f"{idle.address}/tasks", headers={**good, name: bad})
+            answer = httpx2.get(f"{idle_service.address}/tasks", headers={**good, name: bad})
             if name == "X-Session-Chain-Id" and bad == "0":
                 problem(answer, "forbidden")
             else:
                 refuse(answer)
-    other = new_person(idle, _1764=Level.WRITE)
-    assert_unauthorized(httpx2.get(f"{idle.address}/tasks", headers={**good, "X-Session-User-Id": str(other.id)}))
+    other = new_user(idle_service, _1764=Level.WRITE)
+    assert_unauthorized(
+        httpx2.get(f"{idle_service.address}/tasks", headers={**good, "X-Session-User-Id": str(other.id)})
+    )
 
 
 def assert_chain_missing(answer: httpx2.Response) -> None:
@@ -70,63 +74,65 @@ def assert_unauthorized(answer: httpx2.Response) -> None:
         "delete from longshore.sessions where user_id = $1",
     ],
 )
-def test_session_ends_by_time_and_with_its_user(idle: Longshore, change: str) -> None:
-    person = new_person(idle, _1764=Level.READ)
-    with person.client() as client:
+def test_session_ends_by_time_and_with_its_user(idle_service: Longshore, change: str) -> None:
+    user = new_user(idle_service, _1764=Level.READ)
+    with user.client() as client:
         assert client.get("/tasks").status_code == 200
-        idle.sql(change, person.id)
+        idle_service.sql(change, user.id)
         assert_unauthorized(client.get("/tasks"))
         assert_unauthorized(client.get("/auth/sessions"))
 
 
-def test_session_in_use_does_not_end_and_its_use_is_written_once_a_minute(idle: Longshore) -> None:
-    person = new_person(idle, _1764=Level.READ)
+def test_session_in_use_does_not_end_and_its_use_is_written_once_a_minute(idle_service: Longshore) -> None:
+    user = new_user(idle_service, _1764=Level.READ)
     used = "select used_at from longshore.sessions where user_id = $1"
-    with person.client() as client:
+    with user.client() as client:
         client.get("/tasks")
-        first = idle.sql(used, person.id)[0][0]
+        first = idle_service.sql(used, user.id)[0][0]
         client.get("/tasks")
-        assert idle.sql(used, person.id)[0][0] == first
-        idle.sql("update longshore.sessions set used_at = now() - interval '50 minutes' where user_id = $1", person.id)
+        assert idle_service.sql(used, user.id)[0][0] == first
+        idle_service.sql(
+            "update longshore.sessions set used_at = now() - interval '50 minutes' where user_id = $1", user.id
+        )
         assert client.get("/tasks").status_code == 200
-        assert idle.sql(used, person.id)[0][0] >= first
+        assert idle_service.sql(used, user.id)[0][0] >= first
 
 
-def test_session_in_use_does_not_end_under_the_shortest_idle_time(idle: Longshore) -> None:
-    person = new_person(idle, _1764=Level.READ)
-    strict = Longshore(idle.data, idle.url, session_idle="60")
+def test_session_in_use_does_not_end_under_the_shortest_idle_time(idle_service: Longshore) -> None:
+    user = new_user(idle_service, _1764=Level.READ)
+    strict = Longshore(idle_service.data, idle_service.url, session_idle="60")
     change = "update longshore.sessions set used_at = now() - interval '40 seconds' where user_id = $1"
     strict.start_api()
     try:
-        headers = person.session()
+        headers = user.session()
         for _ in range(2):  # 80 seconds, with a request every 40
-            idle.sql(change, person.id)
+            idle_service.sql(change, user.id)
             assert httpx2.get(f"{strict.address}/tasks", headers=headers).status_code == 200
-            used = idle.sql("select now() - used_at as ago from longshore.sessions where user_id = $1", person.id)
+            used = idle_service.sql("select now() - used_at as ago from longshore.sessions where user_id = $1", user.id)
             assert used[0]["ago"].total_seconds() < 30
     finally:
         strict.stop()
 
 
-def test_user_keeps_the_hundred_sessions_that_were_used_last(idle: Longshore) -> None:
-    person = new_person(idle, _1764=Level.READ)
+def test_user_keeps_the_hundred_sessions_that_were_used_last(idle_service: Longshore) -> None:
+    user = new_user(idle_service, _1764=Level.READ)
     many = """
         insert into longshore.sessions (user_id, key_sha256, address, used_at)
         select $1, sha256(convert_to($1::bigint || ' ' || n, 'UTF8')), '192.0.2.1', now() - n * interval '1 second'
         from generate_series(10, 129) n
     """
-    with person.client() as first:
-        idle.sql(many, person.id)
-        with person.client() as client:
+    with user.client() as first:
+        idle_service.sql(many, user.id)
+        with user.client() as client:
             listed = client.get("/auth/sessions").json()
             assert len(listed) == 100
-            assert idle.sql("select count(*) from longshore.sessions where user_id = $1", person.id)[0][0] == 100
+            assert idle_service.sql("select count(*) from longshore.sessions where user_id = $1", user.id)[0][0] == 100
             assert first.get("/tasks").status_code == 200
 
 
-def test_user_lists_and_ends_their_own_sessions_and_no_others(idle: Longshore) -> None:
-    person, other = new_person(idle, _1764=Level.READ), new_person(idle, _1764=Level.READ)
-    with person.client() as here, person.client() as there, other.client() as theirs:
+def test_user_lists_and_ends_their_own_sessions_and_no_others(idle_service: Longshore) -> None:
+    user, other = new_user(idle_service, _1764=Level.READ), new_user(idle_service, _1764=Level.READ)
+    with user.client() as here, user.client() as there, other.client() as theirs:
         listed = here.get("/auth/sessions").json()
         assert [each["current"] for each in listed] == [False, True]
         assert {each["address"] for each in listed} == {"127.0.0.1"}
@@ -139,30 +145,30 @@ def test_user_lists_and_ends_their_own_sessions_and_no_others(idle: Longshore) -
         assert theirs.get("/tasks").status_code == 200
 
 
-def test_a_change_of_password_ends_all_sessions(idle: Longshore) -> None:
-    person = new_person(idle, _1764=Level.READ)
-    with person.client() as here, person.client() as there:
+def test_a_change_of_password_ends_all_sessions(idle_service: Longshore) -> None:
+    user = new_user(idle_service, _1764=Level.READ)
+    with user.client() as here, user.client() as there:
         wrong = {"password": "wrong horse battery staple", "new_password": NEW}
         problem(here.post("/auth/password", json=wrong), "login-failed")
-        short = {"password": person.password, "new_password": "short"}
+        short = {"password": user.password, "new_password": "short"}
         assert set(violations(here.post("/auth/password", json=short))) == {"/new_password"}
         assert here.get("/tasks").status_code == 200
-        good = {"password": person.password, "new_password": NEW}
+        good = {"password": user.password, "new_password": NEW}
         assert here.post("/auth/password", json=good).status_code == 204
         for client in (here, there):
             assert_unauthorized(client.get("/tasks"))
-    assert person.sign_in().status_code == 401
-    assert person.sign_in(NEW).status_code == 200
+    assert user.sign_in().status_code == 401
+    assert user.sign_in(NEW).status_code == 200
 
 
-def test_token_is_refused_as_a_session(waiting: httpx2.Client) -> None:
-    assert_unauthorized(waiting.get("/auth/sessions"))
-    assert_unauthorized(waiting.post("/auth/logout"))
+def test_token_is_refused_as_a_session(idle_client: httpx2.Client) -> None:
+    assert_unauthorized(idle_client.get("/auth/sessions"))
+    assert_unauthorized(idle_client.post("/auth/logout"))
 
 
-def browser(idle: Longshore, anna: Person) -> httpx2.Client:
-    ours = {"Origin": idle.address, "Sec-Fetch-Site": "same-origin"}
-    client = httpx2.Client(base_url=idle.address, headers={"X-Session-Chain-Id": "1764"})
+def browser(idle_service: Longshore, anna: User) -> httpx2.Client:
+    ours = {"Origin": idle_service.address, "Sec-Fetch-Site": "same-origin"}
+    client = httpx2.Client(base_url=idle_service.address, headers={"X-Session-Chain-Id": "1764"})
     body = {"username": anna.name, "password": anna.password, "cookie": True}
     answer = client.post("/auth/login", json=body, headers=ours)
     assert answer.json()["session_key"] == "", "a script of the page could read it"
@@ -188,12 +194,12 @@ def browser(idle: Longshore, anna: Person) -> httpx2.Client:
     ],
 )
 def test_cookie_allows_changes_only_from_pages_of_this_service(
-    idle: Longshore, anna: Person, headers: dict[str, str], good: bool
+    idle_service: Longshore, anna: User, headers: dict[str, str], good: bool
 ) -> None:
-    idle.sql("delete from longshore.sign_in_failures")
-    with contextlib.closing(browser(idle, anna)) as client:
+    idle_service.sql("delete from longshore.sign_in_failures")
+    with contextlib.closing(browser(idle_service, anna)) as client:
         assert client.get("/tasks").status_code == 200, "reading changes nothing"
-        sent = {name: idle.address if value == "OURS" else value for name, value in headers.items()}
+        sent = {name: idle_service.address if value == "OURS" else value for name, value in headers.items()}
         answer = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z"), headers=sent)
         if good:
             assert answer.status_code == 201, answer.text

@@ -13,9 +13,11 @@ DIFFERENCE = 0.05
 TRIES = 3  # the machine is shared
 
 
-def test_task_of_another_chain_takes_as_long_as_a_missing_one(idle: Longshore, waiting: httpx2.Client) -> None:
-    foreign = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    with idle.client(chain=1765) as asking:
+def test_task_of_another_chain_takes_as_long_as_a_missing_one(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    foreign = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    with idle_service.client(chain=1765) as asking:
         paths = f"/tasks/{foreign}", f"/tasks/{foreign + 1_000_000}"
         answers = [asking.get(path) for path in paths]
         bodies = [problem(answer, "task-not-found") for answer in answers]

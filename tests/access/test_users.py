@@ -9,7 +9,7 @@ import pyotp
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.users import Person, headers_of, new_person
+from tests.access.users import User, headers_of, new_user
 from tests.answers import problem, violations
 from tests.command import failed, run
 from tests.service import Longshore
@@ -26,73 +26,77 @@ def listed(client: httpx2.Client) -> dict[int, dict[str, Any]]:
     return found
 
 
-def test_admin_creates_a_user_who_can_sign_in_and_changes_the_level(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_admin_creates_a_user_who_can_sign_in_and_changes_the_level(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
     wanted = body()
-    made = waiting.post("/users", json=wanted)
+    made = idle_client.post("/users", json=wanted)
     assert made.status_code == 201, made.text
     assert made.headers["location"] == f"/users/{made.json()['id']}"
     user = made.json()
     assert {**user, "created": ""} == {
         "id": user["id"], "name": wanted["username"], "level": "read", "enabled": True, "passcode": False, "created": ""
     }  # fmt: skip
-    assert listed(waiting)[user["id"]] == user
-    headers = headers_of(Person(idle, user["id"], wanted["username"], wanted["password"], None).sign_in().json())
-    with httpx2.Client(base_url=idle.address, headers=headers) as theirs:
+    assert listed(idle_client)[user["id"]] == user
+    headers = headers_of(User(idle_service, user["id"], wanted["username"], wanted["password"], None).sign_in().json())
+    with httpx2.Client(base_url=idle_service.address, headers=headers) as theirs:
         path = f"/users/{user['id']}"
         assert theirs.get("/tasks").status_code == 200
         problem(theirs.get("/users"), "forbidden")
-        assert waiting.patch(path, json={"level": "admin"}).json()["level"] == "admin"
+        assert idle_client.patch(path, json={"level": "admin"}).json()["level"] == "admin"
         assert theirs.get("/users").status_code == 200
-        assert waiting.patch(path, json={"enabled": False}).json() == {**user, "level": "admin", "enabled": False}
+        assert idle_client.patch(path, json={"enabled": False}).json() == {**user, "level": "admin", "enabled": False}
         problem(theirs.get("/tasks"), "forbidden")
-        assert waiting.patch(path, json={"enabled": True}).status_code == 200
-        assert waiting.delete(path).status_code == 204
+        assert idle_client.patch(path, json={"enabled": True}).status_code == 200
+        assert idle_client.delete(path).status_code == 204
         problem(theirs.get("/tasks"), "forbidden")
-        assert user["id"] not in listed(waiting)
-        problem(waiting.delete(path), "user-not-found")
+        assert user["id"] not in listed(idle_client)
+        problem(idle_client.delete(path), "user-not-found")
 
 
-def test_an_admin_sees_and_changes_nothing_of_other_chains(idle: Longshore, waiting: httpx2.Client) -> None:
-    both, theirs = new_person(idle, _1764=Level.READ, _1765=Level.ADMIN), new_person(idle, _1765=Level.READ)
-    assert listed(waiting)[both.id]["level"] == "read"
-    assert theirs.id not in listed(waiting)
-    before = idle.sql("select * from longshore.user_levels where chain_id = 1765 order by user_id")
+def test_an_admin_sees_and_changes_nothing_of_other_chains(idle_service: Longshore, idle_client: httpx2.Client) -> None:
+    both, theirs = new_user(idle_service, _1764=Level.READ, _1765=Level.ADMIN), new_user(idle_service, _1765=Level.READ)
+    assert listed(idle_client)[both.id]["level"] == "read"
+    assert theirs.id not in listed(idle_client)
+    before = idle_service.sql("select * from longshore.user_levels where chain_id = 1765 order by user_id")
     for id in (theirs.id, 10**9, 2**63):
-        problem(waiting.patch(f"/users/{id}", json={"level": "admin"}), "user-not-found")
-        problem(waiting.delete(f"/users/{id}"), "user-not-found")
-    waiting.patch(f"/users/{both.id}", json={"level": "write", "enabled": False})
-    waiting.delete(f"/users/{both.id}")
-    assert idle.sql("select * from longshore.user_levels where chain_id = 1765 order by user_id") == before
-    assert httpx2.get(f"{idle.address}/users", headers=both.session(1765)).status_code == 200
+        problem(idle_client.patch(f"/users/{id}", json={"level": "admin"}), "user-not-found")
+        problem(idle_client.delete(f"/users/{id}"), "user-not-found")
+    idle_client.patch(f"/users/{both.id}", json={"level": "write", "enabled": False})
+    idle_client.delete(f"/users/{both.id}")
+    assert idle_service.sql("select * from longshore.user_levels where chain_id = 1765 order by user_id") == before
+    assert httpx2.get(f"{idle_service.address}/users", headers=both.session(1765)).status_code == 200
 
 
-def test_admin_cannot_take_away_their_own_level(idle: Longshore, waiting: httpx2.Client) -> None:
-    person = new_person(idle, _1764=Level.ADMIN)
-    path = f"/users/{person.id}"
-    with person.client() as own:
+def test_admin_cannot_take_away_their_own_level(idle_service: Longshore, idle_client: httpx2.Client) -> None:
+    user = new_user(idle_service, _1764=Level.ADMIN)
+    path = f"/users/{user.id}"
+    with user.client() as own:
         for change in ({"level": "read"}, {"enabled": False}, {"level": "admin", "enabled": False}):
             problem(own.patch(path, json=change), "own-level")
         problem(own.delete(path), "own-level")
         assert own.patch(path, json={"level": "admin", "enabled": True}).status_code == 200
-        assert waiting.patch(path, json={"level": "read"}).status_code == 200
+        assert idle_client.patch(path, json={"level": "read"}).status_code == 200
         problem(own.patch(path, json={"level": "admin"}), "forbidden")
 
 
-def test_violations_of_a_user_body_are_named_and_user_names_are_unique(idle: Longshore, waiting: httpx2.Client) -> None:
-    count = idle.sql("select count(*) from longshore.users")[0][0]
-    bad = waiting.post("/users", json={"username": " x", "password": "short", "level": "read"})
+def test_violations_of_a_user_body_are_named_and_user_names_are_unique(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    count = idle_service.sql("select count(*) from longshore.users")[0][0]
+    bad = idle_client.post("/users", json={"username": " x", "password": "short", "level": "read"})
     assert set(violations(bad)) == {"/username", "/password"}
     assert "short" not in bad.text.replace("at least", "")
-    assert set(violations(waiting.post("/users", json=body(level="owner")))) == {"/level"}
-    assert idle.sql("select count(*) from longshore.users")[0][0] == count
+    assert set(violations(idle_client.post("/users", json=body(level="owner")))) == {"/level"}
+    assert idle_service.sql("select count(*) from longshore.users")[0][0] == count
     wanted = body()
-    assert waiting.post("/users", json=wanted).status_code == 201
-    problem(waiting.post("/users", json=body(wanted["username"].upper())), "name-taken")
+    assert idle_client.post("/users", json=wanted).status_code == 201
+    problem(idle_client.post("/users", json=body(wanted["username"].upper())), "name-taken")
 
 
 @pytest.fixture
-def database(idle: Longshore) -> dict[str, str]:
-    return {"database_url": idle.url, "data": str(idle.data)}
+def database(idle_service: Longshore) -> dict[str, str]:
+    return {"database_url": idle_service.url, "data": str(idle_service.data)}
 
 
 def typed(password: str, *arguments: str, folder: Path, **settings: str) -> Any:
@@ -119,53 +123,55 @@ def test_user_is_not_created_with_a_chain_or_a_level_alone(half: tuple[str, str]
     assert (refused.returncode, "--chain and --level go together" in refused.stderr) == (2, True), refused.stderr
 
 
-def test_first_admin_is_created_by_the_command_line(idle: Longshore, database: dict[str, str], tmp_path: Path) -> None:
+def test_first_admin_is_created_by_the_command_line(
+    idle_service: Longshore, database: dict[str, str], tmp_path: Path
+) -> None:
     name, password, new = f"first-{uuid.uuid4()}", "correct horse battery staple", "another horse, another staple"
     options = {"folder": tmp_path, **database}
     failed(typed("short", "user", "create", name, folder=tmp_path, **database), "12 to 1024 characters")
     made = typed(password, "user", "create", name, "--chain", "1764", "--level", "admin", folder=tmp_path, **database)
     assert made.returncode == 0, made.stderr
-    person = Person(idle, int(made.stdout.split()[1].rstrip(":")), name, password, None)
-    with person.client() as client:
+    user = User(idle_service, int(made.stdout.split()[1].rstrip(":")), name, password, None)
+    with user.client() as client:
         assert client.get("/users").status_code == 200
         assert typed(new, "user", "password", name, folder=tmp_path, **database).returncode == 0
         assert client.get("/users").status_code == 401
-    person.password = new
+    user.password = new
     on = run("user", "totp", name, "on", **options)  # type: ignore[arg-type]
     secret = pyotp.parse_uri(on.stdout.strip()).secret
-    attempt = person.sign_in().json()["attempt_id"]
+    attempt = user.sign_in().json()["attempt_id"]
     sent = {"attempt_id": attempt, "passcode": pyotp.TOTP(secret).now()}
-    assert httpx2.post(f"{idle.address}/auth/session", json=sent).status_code == 200
+    assert httpx2.post(f"{idle_service.address}/auth/session", json=sent).status_code == 200
     assert run("user", "level", name, "--chain", "1765", "read", **options).returncode == 0  # type: ignore[arg-type]
     line = next(line for line in run("user", "list", **options).stdout.splitlines() if name in line)  # type: ignore[arg-type]
     assert line.endswith(f"{name}  1764: admin, 1765: read  passcode")
     failed(run("user", "disable", "nobody", **options), "there is no user 'nobody'")  # type: ignore[arg-type]
-    done = idle.sql("select action from longshore.audit where object = $1 and chain_id = 1764 order by id",
-                    f"user {person.id}")  # fmt: skip
+    done = idle_service.sql("select action from longshore.audit where object = $1 and chain_id = 1764 order by id",
+                    f"user {user.id}")  # fmt: skip
     assert [row["action"] for row in done] == [
         "user.create", "login.success", "user.password", "user.totp_on", "login.success"
     ]  # fmt: skip
 
 
 def test_command_line_records_the_removal_of_a_level_as_the_api_does(
-    idle: Longshore, waiting: httpx2.Client, tmp_path: Path
+    idle_service: Longshore, idle_client: httpx2.Client, tmp_path: Path
 ) -> None:
-    person = new_person(idle, _1764=Level.READ)
+    user = new_user(idle_service, _1764=Level.READ)
     for level in ("write", "none"):
-        done = run("user", "level", person.name, "--chain", "1764", level, folder=tmp_path, database_url=idle.url)
+        done = run("user", "level", user.name, "--chain", "1764", level, folder=tmp_path, database_url=idle_service.url)
         assert done.returncode == 0, done.stderr
-    entries = waiting.get("/audit", params={"object": f"user {person.id}"}).json()
+    entries = idle_client.get("/audit", params={"object": f"user {user.id}"}).json()
     assert [(each["action"], each["details"]) for each in reversed(entries)] == [
         ("user.change", {"level": "write"}), ("user.remove", None),
     ]  # fmt: skip
 
 
-def test_audit_entries_of_a_user_have_the_fields_of_the_request_but_the_password(waiting: httpx2.Client) -> None:
+def test_audit_entries_of_a_user_have_the_fields_of_the_request_but_the_password(idle_client: httpx2.Client) -> None:
     wanted = body()
-    id = waiting.post("/users", json=wanted).json()["id"]
-    waiting.patch(f"/users/{id}", json={"level": "write"})
-    waiting.patch(f"/users/{id}", json={"enabled": False})
-    entries = waiting.get("/audit", params={"object": f"user {id}"}).json()
+    id = idle_client.post("/users", json=wanted).json()["id"]
+    idle_client.patch(f"/users/{id}", json={"level": "write"})
+    idle_client.patch(f"/users/{id}", json={"enabled": False})
+    entries = idle_client.get("/audit", params={"object": f"user {id}"}).json()
     assert [entry["details"] for entry in reversed(entries)] == [
         {"username": wanted["username"], "level": "read"}, {"level": "write"}, {"enabled": False}
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from longshore.access.work_of_credentials import Ongoing
 from longshore.database.connect import open_pool
 from longshore.tasks.model import ChainId
 from tests import command
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.service import Longshore, export_body
 from tests.waiting import until
 
@@ -40,13 +40,16 @@ def stop(service: Longshore, maker: str) -> Ongoing:
     return asyncio.run(run())
 
 
-def test_task_with_only_runs_of_a_backfill_left_is_listed_and_stopped(idle: Longshore) -> None:
-    with idle.client(Level.WRITE, chain=CHAIN) as client, idle.client(Level.ADMIN, chain=CHAIN) as admin:
+def test_task_with_only_runs_of_a_backfill_left_is_listed_and_stopped(idle_service: Longshore) -> None:
+    with (
+        idle_service.client(Level.WRITE, chain=CHAIN) as client,
+        idle_service.client(Level.ADMIN, chain=CHAIN) as admin,
+    ):
         body = {**export_body(once="2026-01-01T06:00:00Z", repeat="daily"), "chain": CHAIN}
         task = client.post("/tasks", json=body).json()["id"]
         days = {"start": "2026-02-01T00:00:00Z", "end": "2026-02-03T00:00:00Z"}
         assert client.post(f"/tasks/{task}/backfill", json=days).status_code == 202
-        idle.sql(
+        idle_service.sql(
             "update longshore.tasks set state = 'DONE', due_at = null, attempt_began_at = now(), schedule_ended = true"
             " where id = $1",
             task,
@@ -54,52 +57,54 @@ def test_task_with_only_runs_of_a_backfill_left_is_listed_and_stopped(idle: Long
         token = client.headers["authorization"].removeprefix("Bearer ").split(":")[0]
         answer = admin.delete(f"/access_tokens/{token}?stop=true").json()
         assert ([each["id"] for each in answer["tasks"]], answer["stopped"]) == ([task], True)
-    assert idle.sql("select backfill from longshore.tasks where id = $1", task)[0]["backfill"] is None
+    assert idle_service.sql("select backfill from longshore.tasks where id = $1", task)[0]["backfill"] is None
 
 
 def test_all_tasks_are_stopped_where_they_are_more_than_a_page(
-    idle: Longshore, monkeypatch: pytest.MonkeyPatch
+    idle_service: Longshore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_of_credentials, "MAX_LISTED", 2)
     maker = f"token {uuid4()}"
-    idle.sql(ADDED, CHAIN, maker, 5)
-    stopped = stop(idle, maker)
+    idle_service.sql(ADDED, CHAIN, maker, 5)
+    stopped = stop(idle_service, maker)
     assert (len(stopped.tasks), stopped.stopped) == (2, True), "a page of them is named"
-    states = idle.sql("select distinct state from longshore.tasks where created_by = $1", maker)
+    states = idle_service.sql("select distinct state from longshore.tasks where created_by = $1", maker)
     assert [row["state"] for row in states] == ["ERROR"]
 
 
-def test_command_stops_each_task_in_a_transaction_of_its_own(idle: Longshore, tmp_path: Path) -> None:
-    with idle.client(Level.WRITE, chain=CHAIN) as client:
+def test_command_stops_each_task_in_a_transaction_of_its_own(idle_service: Longshore, tmp_path: Path) -> None:
+    with idle_service.client(Level.WRITE, chain=CHAIN) as client:
         token = client.headers["authorization"].removeprefix("Bearer ").split(":")[0]
-    idle.sql(ADDED, CHAIN, f"token {token}", 2)
-    done = command.run("token", "revoke", token, "--stop", folder=tmp_path, data=str(idle.data), database_url=idle.url)
+    idle_service.sql(ADDED, CHAIN, f"token {token}", 2)
+    done = command.run(
+        "token", "revoke", token, "--stop", folder=tmp_path, data=str(idle_service.data), database_url=idle_service.url
+    )
     assert (done.returncode, done.stdout.count("stopped: task")) == (0, 2), done.stderr
     # The time of an entry is that of the start of its transaction.
-    moments = idle.sql(
+    moments = idle_service.sql(
         "select at from longshore.audit where chain_id = $1 and action = 'task.cancel' order by id", CHAIN
     )
     assert moments[-1]["at"] != moments[-2]["at"]
 
 
-def test_command_stops_the_work_of_a_token_that_is_revoked_already(idle: Longshore, tmp_path: Path) -> None:
-    id = idle.token(Level.WRITE, CHAIN).split(":")[0]
+def test_command_stops_the_work_of_a_token_that_is_revoked_already(idle_service: Longshore, tmp_path: Path) -> None:
+    id = idle_service.token(Level.WRITE, CHAIN).split(":")[0]
 
     def revoke(*words: str) -> int:
-        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle.data), "database_url": idle.url}
+        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle_service.data), "database_url": idle_service.url}
         return command.run("token", "revoke", *words, **options).returncode
 
-    idle.sql(ADDED, CHAIN, f"token {id}", 1)
+    idle_service.sql(ADDED, CHAIN, f"token {id}", 1)
     assert [revoke(id), revoke(id), revoke(id, "--stop"), revoke(str(uuid4()), "--stop")] == [0, 1, 0, 1]
-    (row,) = idle.sql("select state from longshore.tasks where created_by = $1", f"token {id}")
+    (row,) = idle_service.sql("select state from longshore.tasks where created_by = $1", f"token {id}")
     assert row["state"] == "ERROR"
 
 
-def test_chain_that_has_revoked_a_token_for_itself_can_still_stop_its_work(idle: Longshore) -> None:
-    id = idle.token(Level.WRITE, CHAIN).split(":")[0]
-    idle.sql("update longshore.access_tokens set more_chains = array[504] where id::text = $1", id)
-    idle.sql(ADDED, 504, f"token {id}", 1)
-    with idle.client(Level.ADMIN, 504) as admin:
+def test_chain_that_has_revoked_a_token_for_itself_can_still_stop_its_work(idle_service: Longshore) -> None:
+    id = idle_service.token(Level.WRITE, CHAIN).split(":")[0]
+    idle_service.sql("update longshore.access_tokens set more_chains = array[504] where id::text = $1", id)
+    idle_service.sql(ADDED, 504, f"token {id}", 1)
+    with idle_service.client(Level.ADMIN, 504) as admin:
         first = admin.delete(f"/access_tokens/{id}").json()
         second = admin.delete(f"/access_tokens/{id}?stop=true")
         assert (len(first["tasks"]), first["stopped"]) == (1, False)
@@ -139,52 +144,54 @@ REMOVE_LEVEL = "delete from longshore.user_levels where user_id::text = $1"
     ],
 )  # fmt: skip
 def test_request_whose_credential_ends_before_its_body_has_arrived_changes_nothing(
-    idle: Longshore, kind: str, change: str, answer: int
+    idle_service: Longshore, kind: str, change: str, answer: int
 ) -> None:
     if kind == "token":
-        client = idle.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
-        pair = idle.token(Level.WRITE, CHAIN)
+        client = idle_service.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
+        pair = idle_service.token(Level.WRITE, CHAIN)
         id = pair.split(":")[0]
-        idle.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", id, client)
+        idle_service.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", id, client)
         headers = {"Authorization": f"Bearer {pair}"}
     else:
-        person = new_person(idle, _503=Level.WRITE)
-        id, headers = str(person.id), person.session(CHAIN)
+        user = new_user(idle_service, _503=Level.WRITE)
+        id, headers = str(user.id), user.session(CHAIN)
     body = {**export_body(), "chain": CHAIN}
-    assert status_of_late_body(idle, headers, body, lambda: idle.sql(change, id)) == answer
-    made = idle.sql("select count(*) from longshore.tasks where created_by = $1", f"{kind} {id}")
+    assert status_of_late_body(idle_service, headers, body, lambda: idle_service.sql(change, id)) == answer
+    made = idle_service.sql("select count(*) from longshore.tasks where created_by = $1", f"{kind} {id}")
     assert made[0]["count"] == (answer == 201)
 
 
 @pytest.mark.parametrize("way", ["token", "client", "command"])
 def test_revocation_waits_for_the_changes_that_the_credential_has_under_way_and_stops_them(
-    idle: Longshore, tmp_path: Path, way: str
+    idle_service: Longshore, tmp_path: Path, way: str
 ) -> None:
-    pair = idle.token(Level.WRITE, CHAIN)
+    pair = idle_service.token(Level.WRITE, CHAIN)
     id = pair.split(":")[0]
-    client = idle.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
-    idle.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", id, client)
+    client = idle_service.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
+    idle_service.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", id, client)
 
     def post() -> httpx2.Response:
         body = {**export_body(once="2126-05-26T12:00:00Z"), "chain": CHAIN}
-        return httpx2.post(f"{idle.address}/tasks", json=body, headers={"Authorization": f"Bearer {pair}"}, timeout=30)
+        return httpx2.post(
+            f"{idle_service.address}/tasks", json=body, headers={"Authorization": f"Bearer {pair}"}, timeout=30
+        )
 
     def revoke() -> str:
-        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle.data), "database_url": idle.url}
+        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle_service.data), "database_url": idle_service.url}
         if way == "command":
             return command.run("token", "revoke", id, "--stop", **options).stdout
-        with idle.client(Level.ADMIN, CHAIN) as admin:
+        with idle_service.client(Level.ADMIN, CHAIN) as admin:
             if way == "token":
                 return admin.delete(f"/access_tokens/{id}?stop=true").text
             return admin.patch(f"/service_clients/{client}?stop=true", json={"enabled": False}).text
 
     async def run() -> tuple[httpx2.Response, str]:
-        connection = await asyncpg.connect(idle.url)
+        connection = await asyncpg.connect(idle_service.url)
         async with connection.transaction():
             await connection.execute("lock table longshore.tasks in share row exclusive mode")
             posting = asyncio.create_task(asyncio.to_thread(post))
             waits = "select from pg_locks where relation = 'longshore.tasks'::regclass and not granted"
-            await asyncio.to_thread(until, lambda: idle.sql(waits), "the task to wait for the table")
+            await asyncio.to_thread(until, lambda: idle_service.sql(waits), "the task to wait for the table")
             revoking = asyncio.create_task(asyncio.to_thread(revoke))
             await asyncio.wait([revoking], timeout=4)
         await connection.close()
@@ -194,30 +201,34 @@ def test_revocation_waits_for_the_changes_that_the_credential_has_under_way_and_
     task = posted.json()["id"]
     assert str(task) in answer
     assert "stopped" in answer
-    (row,) = idle.sql("select state, due_at from longshore.tasks where id = $1", task)
+    (row,) = idle_service.sql("select state, due_at from longshore.tasks where id = $1", task)
     assert (row["state"], row["due_at"]) == ("ERROR", None)
 
 
-def test_chain_that_revokes_a_token_for_itself_does_not_wait_for_changes_of_another_chain(idle: Longshore) -> None:
-    pair = idle.token(Level.WRITE, CHAIN)
+def test_chain_that_revokes_a_token_for_itself_does_not_wait_for_changes_of_another_chain(
+    idle_service: Longshore,
+) -> None:
+    pair = idle_service.token(Level.WRITE, CHAIN)
     id = pair.split(":")[0]
-    idle.sql("update longshore.access_tokens set more_chains = array[504] where id::text = $1", id)
+    idle_service.sql("update longshore.access_tokens set more_chains = array[504] where id::text = $1", id)
 
     def post() -> httpx2.Response:
         body = {**export_body(once="2126-05-26T12:00:00Z"), "chain": CHAIN}
-        return httpx2.post(f"{idle.address}/tasks", json=body, headers={"Authorization": f"Bearer {pair}"}, timeout=30)
+        return httpx2.post(
+            f"{idle_service.address}/tasks", json=body, headers={"Authorization": f"Bearer {pair}"}, timeout=30
+        )
 
     def revoke() -> httpx2.Response:
-        with idle.client(Level.ADMIN, 504) as admin:
+        with idle_service.client(Level.ADMIN, 504) as admin:
             return admin.delete(f"/access_tokens/{id}", timeout=5)
 
     async def run() -> tuple[httpx2.Response, httpx2.Response]:
-        connection = await asyncpg.connect(idle.url)
+        connection = await asyncpg.connect(idle_service.url)
         async with connection.transaction():
             await connection.execute("lock table longshore.tasks in share row exclusive mode")
             posting = asyncio.create_task(asyncio.to_thread(post))
             waits = "select from pg_locks where relation = 'longshore.tasks'::regclass and not granted"
-            await asyncio.to_thread(until, lambda: idle.sql(waits), "the task to wait for the table")
+            await asyncio.to_thread(until, lambda: idle_service.sql(waits), "the task to wait for the table")
             revoked = await asyncio.to_thread(revoke)
         await connection.close()
         return await posting, revoked

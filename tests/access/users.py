@@ -13,7 +13,7 @@ from tests.service import CHAIN, Longshore, in_own_loop
 PASSWORD = "correct horse battery staple"
 
 
-class Person:
+class User:
     """A user of a service, with the secret of their one-time codes; None without them."""
 
     def __init__(self, service: Longshore, id: int, name: str, password: str, totp: str | None) -> None:
@@ -42,7 +42,7 @@ def headers_of(opened: dict[str, Any], chain: int = CHAIN, prefix: str = "X-Sess
     }
 
 
-def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWORD, **levels: Level) -> Person:
+def new_user(service: Longshore, *, totp: bool = False, password: str = PASSWORD, **levels: Level) -> User:
     """A new user; `levels` by chain, such as `_1764=Level.READ`."""
     name = f"anna-{secrets.token_hex(4)}"
     secret = one_time_codes.new_secret() if totp else None
@@ -59,4 +59,4 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
         finally:
             await connection.close()
 
-    return Person(service, in_own_loop(make()), name, password, secret)
+    return User(service, in_own_loop(make()), name, password, secret)

@@ -10,7 +10,7 @@ import httpx2
 import pyotp
 
 from longshore.access.tokens import Level
-from tests.access.users import headers_of, new_person
+from tests.access.users import headers_of, new_user
 from tests.receiver import Receiver
 from tests.service import CHAIN, Longshore, ended
 
@@ -175,12 +175,12 @@ def people(examples: Examples, service: Longshore) -> None:
     ask("listUsers")
     ask("changeUser", id=user)
     ask("removeUser", id=user)
-    person, other = new_person(service, _1764=Level.READ), new_person(service, totp=True, _1764=Level.READ)
-    opened = ask("login", change={"username": person.name})
+    user, other = new_user(service, _1764=Level.READ), new_user(service, totp=True, _1764=Level.READ)
+    opened = ask("login", change={"username": user.name})
     attempt = other.sign_in().json()["attempt_id"]
     ask("openSession", change={"attempt_id": attempt, "passcode": pyotp.TOTP(str(other.totp)).now()})
     session = headers_of(opened, CHAIN)
-    further = person.session()
+    further = user.session()
     ask("listSessions", headers=session)
     ask("createProfile", headers=further)
     ask("getProfile")
@@ -188,7 +188,7 @@ def people(examples: Examples, service: Longshore) -> None:
     ask("revokeProfile", headers=further, id=made["id"])
     ask("endSession", headers=session, id=examples.answers["listSessions"][0]["id"])
     ask("logout", headers=session)
-    ask("changePassword", headers=person.session())
+    ask("changePassword", headers=user.session())
 
 
 def the_rest(examples: Examples) -> None:

@@ -20,20 +20,20 @@ CHAIN = 8812
 
 
 @pytest.fixture
-def client(idle: Longshore) -> Iterator[httpx2.Client]:
-    with idle.client(Level.ADMIN, chain=CHAIN) as client:
+def client(idle_service: Longshore) -> Iterator[httpx2.Client]:
+    with idle_service.client(Level.ADMIN, chain=CHAIN) as client:
         yield client
-    idle.sql("delete from longshore.tasks where chain_id = $1", CHAIN)
-    idle.sql("delete from longshore.pgqueuer")
+    idle_service.sql("delete from longshore.tasks where chain_id = $1", CHAIN)
+    idle_service.sql("delete from longshore.pgqueuer")
 
 
 @pytest.fixture
-def ticked(idle: Longshore) -> Callable[[], None]:
+def ticked(idle_service: Longshore) -> Callable[[], None]:
     """Take one step of the scheduler of the service without a worker."""
 
     def step() -> None:
         async def within() -> None:
-            async with open_pool(idle.url, size=1, name="test") as pool:
+            async with open_pool(idle_service.url, size=1, name="test") as pool:
                 await tick(pool)
 
         asyncio.run(within())
@@ -53,7 +53,7 @@ MAY = {"start": "2026-05-01T03:00:00Z", "end": "2026-05-04T12:00:00+02:00"}
 
 
 def test_backfill_is_accepted_and_shows_its_progress(
-    idle: Longshore, client: httpx2.Client, ticked: Callable[[], None]
+    idle_service: Longshore, client: httpx2.Client, ticked: Callable[[], None]
 ) -> None:
     task = scheduled(client)
     answer = client.post(f"/tasks/{task}/backfill", json=MAY)
@@ -62,9 +62,9 @@ def test_backfill_is_accepted_and_shows_its_progress(
     found = client.get(f"/tasks/{task}").json()
     assert found["logs"][-1]["msg"].startswith("backfill 1 of 3 runs requested by token ")
     ticked()
-    play(idle, task, "begin", "finish")
+    play(idle_service, task, "begin", "finish")
     ticked()
-    play(idle, task, "begin", "fail")
+    play(idle_service, task, "begin", "fail")
     [shown] = client.get(f"/tasks/{task}/backfills").json()
     assert {key: shown[key] for key in ("id", "state", "runs", "done", "failed", "left", "ended")} == {
         "id": 1, "state": "INPROGRESS", "runs": 3, "done": 1, "failed": 1, "left": 1, "ended": None,
@@ -149,18 +149,18 @@ def test_backfill_is_refused_without_a_schedule_and_for_incremental_tasks(client
 
 
 def test_times_that_were_missed_at_the_end_of_a_schedule_can_be_backfilled(
-    idle: Longshore, client: httpx2.Client, ticked: Callable[[], None]
+    idle_service: Longshore, client: httpx2.Client, ticked: Callable[[], None]
 ) -> None:
     task = scheduled(client)
     over = '{"once":"2026-05-01T03:00:00Z","repeat":"daily","until":"2026-05-04T03:00:00Z"}'
-    idle.sql("update longshore.tasks set trigger = $2, due_at = '2026-05-02T03:00Z' where id = $1", task, over)
+    idle_service.sql("update longshore.tasks set trigger = $2, due_at = '2026-05-02T03:00Z' where id = $1", task, over)
     ticked()
     assert client.get(f"/tasks/{task}").json()["logs"][0]["msg"].endswith("was missed, and no time is left")
     wanted = {"start": "2026-05-01T03:00:00Z", "end": "2026-06-01T03:00:00Z"}
     assert client.post(f"/tasks/{task}/backfill", json=wanted).json() == {"id": 1, "runs": 3}
     for _ in range(3):
         ticked()
-        play(idle, task, "begin", "finish")
+        play(idle_service, task, "begin", "finish")
     ticked()
     assert client.get(f"/tasks/{task}/backfills").json()[0]["state"] == "DONE"
     assert len(client.get(f"/tasks/{task}/runs").json()) == 3, "the missed times are not due again"
@@ -207,22 +207,22 @@ def test_pages_of_backfills_are_linked(client: httpx2.Client) -> None:
     assert [each["id"] for each in client.get(f"/tasks/{task}/backfills", params={"offset": 2}).json()] == [1]
 
 
-def test_backfill_of_an_export_has_the_rows_of_its_intervals(service: Longshore, small: httpx2.Client) -> None:
+def test_backfill_of_an_export_has_the_rows_of_its_intervals(service: Longshore, small_client: httpx2.Client) -> None:
     newest = service.sql("select max(timestamp) as at from loyalty.wallet_ledger where chain_id = 1765")[0]["at"]
     last = newest.replace(hour=0, minute=0, second=0, microsecond=0)
     rule = {"field_name": "timestamp", "field_type": "date", "operator": "is_in_interval"}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1765, "rules": [rule]}
     body = export_body(chain=1765, once="2126-01-01T00:00:00Z", repeat="daily", segment=segment)
-    task = small.post("/tasks", json=body).json()["id"]
+    task = small_client.post("/tasks", json=body).json()["id"]
     wanted = {"start": (last - timedelta(days=3)).isoformat(), "end": last.isoformat()}
-    assert small.post(f"/tasks/{task}/backfill", json=wanted).json()["runs"] == 3
+    assert small_client.post(f"/tasks/{task}/backfill", json=wanted).json()["runs"] == 3
 
     def ended() -> bool:
-        [shown] = small.get(f"/tasks/{task}/backfills").json()
+        [shown] = small_client.get(f"/tasks/{task}/backfills").json()
         return bool(shown["state"] == "DONE")
 
     until(ended, "the backfill to end")
-    runs = small.get(f"/tasks/{task}/runs").json()
+    runs = small_client.get(f"/tasks/{task}/runs").json()
     assert [run["state"] for run in runs] == ["DONE"] * 3
     count = (
         "select count(*) as n from loyalty.wallet_ledger where chain_id = 1765 and timestamp >= $1 and timestamp < $2"
@@ -230,4 +230,4 @@ def test_backfill_of_an_export_has_the_rows_of_its_intervals(service: Longshore,
     for number, run in enumerate(runs):
         edges = (last - timedelta(days=number + 1), last - timedelta(days=number))
         assert run["rows"] == service.sql(count, *edges)[0]["n"]
-    assert small.post(f"/tasks/{task}/cancel").status_code == 200
+    assert small_client.post(f"/tasks/{task}/cancel").status_code == 200

@@ -23,34 +23,34 @@ def changed(at: str, value: Any, **trigger: Any) -> dict[str, Any]:
     return body
 
 
-def test_a_created_task_is_answered_with_its_location(waiting: httpx2.Client) -> None:
-    answer = waiting.post("/tasks", json=export_body(once=FAR))
+def test_a_created_task_is_answered_with_its_location(idle_client: httpx2.Client) -> None:
+    answer = idle_client.post("/tasks", json=export_body(once=FAR))
     assert answer.status_code == 201
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["location"] == f"/tasks/{answer.json()['id']}"
 
 
-def test_new_task_has_a_greater_id_than_those_before(waiting: httpx2.Client) -> None:
-    ids = [waiting.post("/tasks", json=export_body(once=FAR)).json()["id"] for _ in range(3)]
+def test_new_task_has_a_greater_id_than_those_before(idle_client: httpx2.Client) -> None:
+    ids = [idle_client.post("/tasks", json=export_body(once=FAR)).json()["id"] for _ in range(3)]
     assert ids == sorted(set(ids))
 
 
 @pytest.mark.parametrize("past", ["2026-05-26T12:00:00Z", "1900-01-01T00:00:00Z", "1969-12-31T23:59:59.5-08:00"])
-def test_task_whose_once_is_in_the_past_runs_now(small: httpx2.Client, past: str) -> None:
-    task = small.post("/tasks", json=export_body(chain=1765, once=past)).json()
-    assert ended(small, task["id"])["state"]["code"] == "DONE"
+def test_task_whose_once_is_in_the_past_runs_now(small_client: httpx2.Client, past: str) -> None:
+    task = small_client.post("/tasks", json=export_body(chain=1765, once=past)).json()
+    assert ended(small_client, task["id"])["state"]["code"] == "DONE"
 
 
-def test_task_whose_once_is_in_the_future_runs_then(small: httpx2.Client) -> None:
+def test_task_whose_once_is_in_the_future_runs_then(small_client: httpx2.Client) -> None:
     due = time.time() + 2
     once = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(due)) + f".{int(due % 1 * 1000):03}Z"
-    task = small.post("/tasks", json=export_body(chain=1765, once=once)).json()
+    task = small_client.post("/tasks", json=export_body(chain=1765, once=once)).json()
     assert task["state"]["code"] == "READY"
     while time.time() < due - 0.3:
-        seen = small.get(f"/tasks/{task['id']}").json()["state"]["code"]
+        seen = small_client.get(f"/tasks/{task['id']}").json()["state"]["code"]
         assert seen == "READY" or time.time() >= due
         time.sleep(0.05)
-    assert ended(small, task["id"])["state"]["code"] == "DONE"
+    assert ended(small_client, task["id"])["state"]["code"] == "DONE"
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,10 @@ def test_task_whose_once_is_in_the_future_runs_then(small: httpx2.Client) -> Non
         ("2126-05-25T22:29:59.5-13:30", "2126-05-26T11:59:59Z"),
     ],
 )
-def test_once_with_any_offset_is_shown_in_utc_and_whole_seconds(waiting: httpx2.Client, given: str, shown: str) -> None:
-    assert waiting.post("/tasks", json=export_body(once=given)).json()["trigger"] == {"once": shown}
+def test_once_with_any_offset_is_shown_in_utc_and_whole_seconds(
+    idle_client: httpx2.Client, given: str, shown: str
+) -> None:
+    assert idle_client.post("/tasks", json=export_body(once=given)).json()["trigger"] == {"once": shown}
 
 
 @pytest.mark.parametrize(
@@ -72,8 +74,8 @@ def test_once_with_any_offset_is_shown_in_utc_and_whole_seconds(waiting: httpx2.
     ["2126-05-26T12:00:00", "2126-05-26", "tomorrow", "", 4935556800, "4935556800", "2126-02-30T12:00:00Z", None, True,
      "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00", "2126-05-26T12:00:60Z", "2126-05-26T25:00:00Z"],
 )  # fmt: skip
-def test_a_time_that_is_none_or_has_no_offset_is_refused(waiting: httpx2.Client, once: Any) -> None:
-    assert list(violations(waiting.post("/tasks", json=export_body(once=once)))) == ["/trigger/once"]
+def test_a_time_that_is_none_or_has_no_offset_is_refused(idle_client: httpx2.Client, once: Any) -> None:
+    assert list(violations(idle_client.post("/tasks", json=export_body(once=once)))) == ["/trigger/once"]
 
 
 @pytest.mark.parametrize(
@@ -107,28 +109,28 @@ def test_a_time_that_is_none_or_has_no_offset_is_refused(waiting: httpx2.Client,
     ],
 )
 def test_violation_names_its_place_and_the_expected_value(
-    waiting: httpx2.Client, at: str, value: Any, pointer: str, hint: str
+    idle_client: httpx2.Client, at: str, value: Any, pointer: str, hint: str
 ) -> None:
-    found = violations(waiting.post("/tasks", json=changed(at, value)))
+    found = violations(idle_client.post("/tasks", json=changed(at, value)))
     assert list(found) == [pointer]
     assert hint in found[pointer]
 
 
 @pytest.mark.parametrize("key", ["chain", "desc", "target", "trigger"])
-def test_body_of_a_task_without_a_required_key_is_refused(waiting: httpx2.Client, key: str) -> None:
+def test_body_of_a_task_without_a_required_key_is_refused(idle_client: httpx2.Client, key: str) -> None:
     body = export_body(once=FAR)
     del body[key]
-    assert violations(waiting.post("/tasks", json=body)) == {f"/{key}": "is required"}
+    assert violations(idle_client.post("/tasks", json=body)) == {f"/{key}": "is required"}
 
 
-def test_all_violations_of_a_body_are_named_at_once(waiting: httpx2.Client) -> None:
+def test_all_violations_of_a_body_are_named_at_once(idle_client: httpx2.Client) -> None:
     body = {
         "chain": 0,
         "dsc": "a test",
         "target": {"action": "exprt", "export_index": "wallet-leger", "export_format": "cvs", "colour": "red"},
         "trigger": {"once": "2126-05-26T12:00:00", "segmnt": {}},
     }
-    assert set(violations(waiting.post("/tasks", json=body))) == {
+    assert set(violations(idle_client.post("/tasks", json=body))) == {
         "/chain", "/dsc", "/desc", "/target/action", "/target/export_index", "/target/export_format",
         "/target/colour", "/trigger/once", "/trigger/segmnt",
     }  # fmt: skip
@@ -142,44 +144,44 @@ def test_all_violations_of_a_body_are_named_at_once(waiting: httpx2.Client) -> N
     ],
 )
 def test_half_a_surrogate_pair_is_not_called_a_body_that_is_cut_off(
-    waiting: httpx2.Client, body: bytes, said: str
+    idle_client: httpx2.Client, body: bytes, said: str
 ) -> None:
-    answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
+    answer = idle_client.post("/tasks", content=body, headers={"Content-Type": "application/json"})
     assert violations(answer) == {"": said}
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"chain": NaN}', b"[" * 60_000, b'{"desc": "\\ud800"}', b"{} {}"]
 )
-def test_body_that_is_not_json_is_refused(waiting: httpx2.Client, body: bytes) -> None:
-    answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
+def test_body_that_is_not_json_is_refused(idle_client: httpx2.Client, body: bytes) -> None:
+    answer = idle_client.post("/tasks", content=body, headers={"Content-Type": "application/json"})
     assert list(violations(answer)) == [""]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"x"', b"true"])
-def test_body_that_is_not_an_object_is_refused(waiting: httpx2.Client, body: bytes) -> None:
-    answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
+def test_body_that_is_not_an_object_is_refused(idle_client: httpx2.Client, body: bytes) -> None:
+    answer = idle_client.post("/tasks", content=body, headers={"Content-Type": "application/json"})
     assert violations(answer)[""].startswith("expected an object, got")
 
 
-def test_task_for_another_chain_than_that_of_the_credential_is_refused(waiting: httpx2.Client) -> None:
-    assert "1765" in problem(waiting.post("/tasks", json=export_body(chain=1765)), "forbidden")["detail"]
+def test_task_for_another_chain_than_that_of_the_credential_is_refused(idle_client: httpx2.Client) -> None:
+    assert "1765" in problem(idle_client.post("/tasks", json=export_body(chain=1765)), "forbidden")["detail"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_over_64_kib_is_refused(waiting: httpx2.Client, chunked: bool) -> None:
+def test_a_body_over_64_kib_is_refused(idle_client: httpx2.Client, chunked: bool) -> None:
     def large() -> Any:
         for _ in range(65):
             yield b" " * 1024
 
     content = large() if chunked else b"".join(large())
     headers = {"Content-Type": "application/json"}
-    problem(waiting.post("/tasks", content=content, headers=headers), "too-large")
+    problem(idle_client.post("/tasks", content=content, headers=headers), "too-large")
 
 
-def test_body_of_64_kib_is_accepted(waiting: httpx2.Client) -> None:
+def test_body_of_64_kib_is_accepted(idle_client: httpx2.Client) -> None:
     body = httpx2.Request("POST", "http://x", json=export_body(once=FAR)).content
-    answer = waiting.post(
+    answer = idle_client.post(
         "/tasks", content=body + b" " * (65536 - len(body)), headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 201
@@ -188,29 +190,29 @@ def test_body_of_64_kib_is_accepted(waiting: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", ""]
 )
-def test_other_media_types_than_json_are_refused(waiting: httpx2.Client, media_type: str) -> None:
-    problem(waiting.post("/tasks", content=b"{}", headers={"Content-Type": media_type}), "not-json")
+def test_other_media_types_than_json_are_refused(idle_client: httpx2.Client, media_type: str) -> None:
+    problem(idle_client.post("/tasks", content=b"{}", headers={"Content-Type": media_type}), "not-json")
 
 
-def test_the_media_type_may_have_parameters_and_any_case(waiting: httpx2.Client) -> None:
+def test_the_media_type_may_have_parameters_and_any_case(idle_client: httpx2.Client) -> None:
     body = httpx2.Request("POST", "http://x", json=export_body(once=FAR)).content
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
-    assert waiting.post("/tasks", content=body, headers=headers).status_code == 201
+    assert idle_client.post("/tasks", content=body, headers=headers).status_code == 201
 
 
-def test_a_refused_task_leaves_nothing_behind(waiting: httpx2.Client) -> None:
-    newest = waiting.get("/tasks", params={"limit": 1}).json()
-    waiting.post("/tasks", json=changed("target.action", "mail"))
-    waiting.post("/tasks", json=export_body(chain=CHAIN + 1))
-    assert waiting.get("/tasks", params={"limit": 1}).json() == newest
+def test_a_refused_task_leaves_nothing_behind(idle_client: httpx2.Client) -> None:
+    newest = idle_client.get("/tasks", params={"limit": 1}).json()
+    idle_client.post("/tasks", json=changed("target.action", "mail"))
+    idle_client.post("/tasks", json=export_body(chain=CHAIN + 1))
+    assert idle_client.get("/tasks", params={"limit": 1}).json() == newest
 
 
 @pytest.mark.parametrize(
     ("once", "until"), [("x", "y"), ({}, "y"), (1, True), (FAR, "y"), ("2126-05-26T12:00:00", "2126-05-26T12:00:00Z")]
 )
 def test_trigger_whose_times_are_none_is_refused_and_each_is_named(
-    waiting: httpx2.Client, once: Any, until: Any
+    idle_client: httpx2.Client, once: Any, until: Any
 ) -> None:
     trigger = {"once": once, "until": until, "repeat": "daily"}
     for path, body in (("/tasks", export_body(**trigger)), ("/tasks/preview", {"trigger": trigger})):
-        assert violations(waiting.post(path, json=body)).keys() <= {"/trigger/once", "/trigger/until"}
+        assert violations(idle_client.post(path, json=body)).keys() <= {"/trigger/once", "/trigger/until"}

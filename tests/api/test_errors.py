@@ -51,8 +51,10 @@ def test_a_missing_and_a_foreign_task_have_the_same_answer(
 
 @pytest.mark.parametrize("id", ["0", "-1", "x", "1.5", "1,5", "+1", "%201", "1_0", "0x10", "%00", "%ff", "%EF%BC%91"])
 @pytest.mark.parametrize(("method", "path"), OF_ONE_TASK)
-def test_an_id_that_is_no_positive_integer_is_refused(waiting: httpx2.Client, id: str, method: str, path: str) -> None:
-    assert list(violations(waiting.request(method, f"/tasks/{id}{path}"))) == ["id"]
+def test_an_id_that_is_no_positive_integer_is_refused(
+    idle_client: httpx2.Client, id: str, method: str, path: str
+) -> None:
+    assert list(violations(idle_client.request(method, f"/tasks/{id}{path}"))) == ["id"]
 
 
 @pytest.mark.parametrize(
@@ -84,16 +86,16 @@ def test_an_id_that_is_no_positive_integer_is_refused(waiting: httpx2.Client, id
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_named(
-    waiting: httpx2.Client, path: str, name: str, value: str, expected: str
+    idle_client: httpx2.Client, path: str, name: str, value: str, expected: str
 ) -> None:
-    found = violations(waiting.get(path, params={name: value}))
+    found = violations(idle_client.get(path, params={name: value}))
     assert list(found) == [name]
     assert expected in found[name]
 
 
-def test_all_invalid_parameters_are_named_at_once(waiting: httpx2.Client) -> None:
+def test_all_invalid_parameters_are_named_at_once(idle_client: httpx2.Client) -> None:
     query = {"log_limit": "-1", "offset": "x", "wrong": "1"}
-    assert set(violations(waiting.get("/tasks/0", params=query))) == {"id", "log_limit", "offset", "wrong"}
+    assert set(violations(idle_client.get("/tasks/0", params=query))) == {"id", "log_limit", "offset", "wrong"}
 
 
 MADE_UP = "Bearer 0a8f6d0e-9d3c-4c3e-8f0b-1f6f0c1f2b7a:5f0c9a1e7d3b2468"
@@ -105,39 +107,43 @@ MADE_UP = "Bearer 0a8f6d0e-9d3c-4c3e-8f0b-1f6f0c1f2b7a:5f0c9a1e7d3b2468"
      "bearer 0a8f6d0e-9d3c-4c3e-8f0b-1f6f0c1f2b7a", "Bearer é:é", MADE_UP + " x"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/tasks", "/tasks/1", "/tasks/x", "/tasks/1/download_url"])
-def test_missing_or_malformed_credential_is_unauthorized(idle: Longshore, header: str | None, path: str) -> None:
+def test_missing_or_malformed_credential_is_unauthorized(
+    idle_service: Longshore, header: str | None, path: str
+) -> None:
     headers = {} if header is None else {b"Authorization": header.encode()}
-    answer = httpx2.get(idle.address + path, headers=headers)
+    answer = httpx2.get(idle_service.address + path, headers=headers)
     problem(answer, "unauthorized")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_revoked_token_stops_working(idle: Longshore) -> None:
-    pair = idle.token(Level.READ)
+def test_a_revoked_token_stops_working(idle_service: Longshore) -> None:
+    pair = idle_service.token(Level.READ)
     headers = {"Authorization": f"Bearer {pair}"}
-    assert httpx2.get(f"{idle.address}/tasks", headers=headers).status_code == 200
-    idle.sql("update longshore.access_tokens set revoked_at = now() where id = $1", uuid.UUID(pair.split(":")[0]))
+    assert httpx2.get(f"{idle_service.address}/tasks", headers=headers).status_code == 200
+    idle_service.sql(
+        "update longshore.access_tokens set revoked_at = now() where id = $1", uuid.UUID(pair.split(":")[0])
+    )
     deadline = time.monotonic() + 2
     asked = time.monotonic()
-    while (answer := httpx2.get(f"{idle.address}/tasks", headers=headers)).status_code == 200:
+    while (answer := httpx2.get(f"{idle_service.address}/tasks", headers=headers)).status_code == 200:
         assert asked < deadline, "one that was asked later was let in"
         time.sleep(0.05)
         asked = time.monotonic()
     problem(answer, "unauthorized")
 
 
-def test_id_of_one_token_with_the_secret_of_another_is_unauthorized(idle: Longshore) -> None:
-    id, secret = idle.token().split(":")[0], idle.token().split(":")[1]
-    answer = httpx2.get(f"{idle.address}/tasks", headers={"Authorization": f"Bearer {id}:{secret}"})
+def test_id_of_one_token_with_the_secret_of_another_is_unauthorized(idle_service: Longshore) -> None:
+    id, secret = idle_service.token().split(":")[0], idle_service.token().split(":")[1]
+    answer = httpx2.get(f"{idle_service.address}/tasks", headers={"Authorization": f"Bearer {id}:{secret}"})
     problem(answer, "unauthorized")
 
 
-def test_a_level_that_is_too_low_is_forbidden(idle: Longshore) -> None:
-    with idle.client(Level.READ) as reader:
+def test_a_level_that_is_too_low_is_forbidden(idle_service: Longshore) -> None:
+    with idle_service.client(Level.READ) as reader:
         assert "'write'" in problem(reader.post("/tasks", json=export_body()), "forbidden")["detail"]
         problem(reader.post("/tasks/1/execute"), "forbidden")
         assert reader.get("/tasks").status_code == 200
-    with idle.client(Level.WRITE) as writer:
+    with idle_service.client(Level.WRITE) as writer:
         assert writer.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).status_code == 201
 
 
@@ -149,9 +155,9 @@ def test_a_level_that_is_too_low_is_forbidden(idle: Longshore) -> None:
      ("BREW", "/tasks", {"GET", "POST"})],
 )  # fmt: skip
 def test_unknown_method_is_refused_with_the_allowed_ones(
-    waiting: httpx2.Client, method: str, path: str, allowed: set[str]
+    idle_client: httpx2.Client, method: str, path: str, allowed: set[str]
 ) -> None:
-    answer = waiting.request(method, path)
+    answer = idle_client.request(method, path)
     if method != "HEAD":
         problem(answer, "method-not-allowed")
     assert answer.status_code == 405
@@ -160,13 +166,13 @@ def test_unknown_method_is_refused_with_the_allowed_ones(
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/tasks/1/nothing", "/task", "/docs/assets/../../x", "/problems/x"])
-def test_unknown_path_is_not_found(waiting: httpx2.Client, path: str) -> None:
-    problem(waiting.get(path), "not-found")
+def test_unknown_path_is_not_found(idle_client: httpx2.Client, path: str) -> None:
+    problem(idle_client.get(path), "not-found")
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/tasks/999999999", "/nothing", "/healthz", "/readyz", "/docs"])
-def test_head_answers_as_get_does_without_the_content(waiting: httpx2.Client, path: str) -> None:
-    got, head = waiting.get(path), waiting.head(path)
+def test_head_answers_as_get_does_without_the_content(idle_client: httpx2.Client, path: str) -> None:
+    got, head = idle_client.get(path), idle_client.head(path)
     assert head.status_code == got.status_code
     assert head.content == b""
     different = {"x-request-id", "date"}
@@ -175,46 +181,46 @@ def test_head_answers_as_get_does_without_the_content(waiting: httpx2.Client, pa
     }
 
 
-def test_the_request_id_is_in_header_problem_and_log(idle: Longshore, waiting: httpx2.Client) -> None:
-    answer = waiting.get("/tasks/999999999")
+def test_the_request_id_is_in_header_problem_and_log(idle_service: Longshore, idle_client: httpx2.Client) -> None:
+    answer = idle_client.get("/tasks/999999999")
     id = problem(answer, "task-not-found")["request_id"]
     assert re.fullmatch(r"[0-9a-f]{32}", id)
     deadline = time.monotonic() + 5
-    while not (lines := [line for line in idle.logged() if id in line.values()]):
+    while not (lines := [line for line in idle_service.logged() if id in line.values()]):
         assert time.monotonic() < deadline, "the line is written once the answer is out"
     assert [(line["event"], line["path"], line["status"], line["request_id"]) for line in lines] == [
         ("request", "/tasks/999999999", 404, id)
     ]
 
 
-def test_request_id_of_the_client_is_kept_when_it_is_valid(waiting: httpx2.Client) -> None:
-    assert waiting.get("/tasks", headers={"X-Request-Id": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
+def test_request_id_of_the_client_is_kept_when_it_is_valid(idle_client: httpx2.Client) -> None:
+    assert idle_client.get("/tasks", headers={"X-Request-Id": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
     for odd in ("", "x" * 65, "a b", 'a"b', "é"):
-        given = waiting.get("/tasks", headers={b"X-Request-Id": odd.encode()}).headers["x-request-id"]
+        given = idle_client.get("/tasks", headers={b"X-Request-Id": odd.encode()}).headers["x-request-id"]
         assert re.fullmatch(r"[0-9a-f]{32}", given)
 
 
-def test_every_request_has_an_id_of_its_own(waiting: httpx2.Client) -> None:
-    assert len({waiting.get("/healthz").headers["x-request-id"] for _ in range(20)}) == 20
+def test_every_request_has_an_id_of_its_own(idle_client: httpx2.Client) -> None:
+    assert len({idle_client.get("/healthz").headers["x-request-id"] for _ in range(20)}) == 20
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/nothing", "/docs", "/results/x"])
-def test_every_answer_has_security_headers(waiting: httpx2.Client, path: str) -> None:
-    headers = waiting.get(path).headers
+def test_every_answer_has_security_headers(idle_client: httpx2.Client, path: str) -> None:
+    headers = idle_client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-frame-options"] == "DENY"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_type_of_every_problem_is_a_page(idle: Longshore, kind: str) -> None:
-    answer = httpx2.get(f"{idle.address}/problems/{kind}")
+def test_the_type_of_every_problem_is_a_page(idle_service: Longshore, kind: str) -> None:
+    answer = httpx2.get(f"{idle_service.address}/problems/{kind}")
     assert answer.status_code == 200
     assert answer.text.startswith(f"{KINDS[kind].title} ({KINDS[kind].status})")
 
 
-def test_no_secret_gets_into_the_log(idle: Longshore) -> None:
-    pair = idle.token()
-    httpx2.get(f"{idle.address}/tasks", headers={"Authorization": f"Bearer {pair}"})
-    httpx2.get(f"{idle.address}/tasks", params={"token": pair}, headers={"Authorization": f"Bearer {pair}x"})
-    assert pair.split(":")[1] not in idle.log_file.read_text()
+def test_no_secret_gets_into_the_log(idle_service: Longshore) -> None:
+    pair = idle_service.token()
+    httpx2.get(f"{idle_service.address}/tasks", headers={"Authorization": f"Bearer {pair}"})
+    httpx2.get(f"{idle_service.address}/tasks", params={"token": pair}, headers={"Authorization": f"Bearer {pair}x"})
+    assert pair.split(":")[1] not in idle_service.log_file.read_text()

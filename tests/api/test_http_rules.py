@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.answers import problem, violations
 from tests.played import play
 from tests.raw import Answered, request, sent
@@ -21,8 +21,8 @@ JSON = "Content-Type: application/json"
 
 
 @pytest.fixture(scope="module")
-def bearer(idle: Longshore) -> str:
-    return f"Authorization: Bearer {idle.token(Level.ADMIN)}"
+def bearer(idle_service: Longshore) -> str:
+    return f"Authorization: Bearer {idle_service.token(Level.ADMIN)}"
 
 
 def answers_on_one_connection(port: int, *requests: bytes) -> bytes:
@@ -51,22 +51,24 @@ def answers_on_one_connection(port: int, *requests: bytes) -> bytes:
 @pytest.mark.parametrize("path", ["/users", "/nothing", "/tasks/1/cancel"])
 @pytest.mark.parametrize("known", [True, False])
 def test_connection_with_a_refused_body_goes_on_or_says_that_it_ends(
-    idle: Longshore, bearer: str, size: int, path: str, known: bool
+    idle_service: Longshore, bearer: str, size: int, path: str, known: bool
 ) -> None:
     """RFC 9112, section 9.6."""
     head = ["Host: x", JSON, f"Content-Length: {size}", *([bearer] if known else [])]
     post = "\r\n".join([f"POST {path} HTTP/1.1", *head, "", ""]).encode() + size * b"x"
     get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(3):
-        found = answers_on_one_connection(idle.port, post, get)
+        found = answers_on_one_connection(idle_service.port, post, get)
         assert found.count(b"HTTP/1.1 ") == 2 or b"connection: close" in found.lower()
 
 
-def test_chunked_body_that_is_too_large_says_that_the_connection_ends_or_goes_on(idle: Longshore, bearer: str) -> None:
+def test_chunked_body_that_is_too_large_says_that_the_connection_ends_or_goes_on(
+    idle_service: Longshore, bearer: str
+) -> None:
     body = 40 * (b"1000\r\n" + 4096 * b"x" + b"\r\n") + b"0\r\n\r\n"
     head = ["POST /users HTTP/1.1", "Host: x", JSON, "Transfer-Encoding: chunked", bearer, "", ""]
     found = answers_on_one_connection(
-        idle.port, "\r\n".join(head).encode() + body, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        idle_service.port, "\r\n".join(head).encode() + body, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     )
     assert b" 413 " in found.split(b"\r\n")[0]
     assert found.count(b"HTTP/1.1 ") == 2 or b"connection: close" in found.lower()
@@ -80,24 +82,24 @@ def refused(answer: Answered, status: int, kind: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "x"])
-def test_content_coding_other_than_identity_is_refused(idle: Longshore, bearer: str, coding: str) -> None:
+def test_content_coding_other_than_identity_is_refused(idle_service: Longshore, bearer: str, coding: str) -> None:
     """RFC 9110, section 8.4."""
     fields = (bearer, JSON, f"Content-Encoding: {coding}", "Content-Length: 2")
-    answer = sent(idle.port, request("/tasks", *fields, method="POST", body=b"{}"))
+    answer = sent(idle_service.port, request("/tasks", *fields, method="POST", body=b"{}"))
     refused(answer, 415, "unsupported-coding")
     assert answer.headers["accept-encoding"] == "identity"
 
 
-def test_content_coding_identity_is_none(waiting: httpx2.Client) -> None:
-    answer = waiting.post("/tasks", json=export_body(), headers={"Content-Encoding": "identity"})
+def test_content_coding_identity_is_none(idle_client: httpx2.Client) -> None:
+    answer = idle_client.post("/tasks", json=export_body(), headers={"Content-Encoding": "identity"})
     assert answer.status_code == 201
 
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, chunked"])
-def test_transfer_coding_other_than_chunked_is_refused(idle: Longshore, bearer: str, coding: str) -> None:
+def test_transfer_coding_other_than_chunked_is_refused(idle_service: Longshore, bearer: str, coding: str) -> None:
     """RFC 9112, section 6.1."""
     fields = (bearer, JSON, f"Transfer-Encoding: {coding}")
-    answer = sent(idle.port, request("/tasks", *fields, method="POST", body=b"2\r\n{}\r\n0\r\n\r\n"))
+    answer = sent(idle_service.port, request("/tasks", *fields, method="POST", body=b"2\r\n{}\r\n0\r\n\r\n"))
     found = refused(answer, 400, "bad-request")
     assert found["errors"] == [{"detail": "expected chunked alone", "parameter": "Transfer-Encoding"}]
 
@@ -106,11 +108,11 @@ def test_transfer_coding_other_than_chunked_is_refused(idle: Longshore, bearer: 
     ("charset", "status"),
     [("utf-8", 201), ("UTF-8", 201), ('"utf-8"', 201), ("iso-8859-1", 415), ("utf-16", 415), ("x", 415)],
 )
-def test_json_has_no_charset_but_utf_8(waiting: httpx2.Client, charset: str, status: int) -> None:
+def test_json_has_no_charset_but_utf_8(idle_client: httpx2.Client, charset: str, status: int) -> None:
     """RFC 8259, section 8.1."""
     body = json.dumps(export_body()).encode()
     headers = {"Content-Type": f"application/json; charset={charset}"}
-    answer = waiting.post("/tasks", content=body, headers=headers)
+    answer = idle_client.post("/tasks", content=body, headers=headers)
     assert answer.status_code == status
     if status == 415:
         problem(answer, "not-json")
@@ -122,7 +124,9 @@ def test_json_has_no_charset_but_utf_8(waiting: httpx2.Client, charset: str, sta
      "X-Session-Chain-Id: 1764", "X-Spaaza-Session-Chain-Id: 9", "If-Range: x", "Last-Event-ID: 1-1",
      "X-Request-Id: b", "Origin: null", "If-Unmodified-Since: x"],
 )  # fmt: skip
-def test_field_that_must_be_single_is_refused_where_it_comes_twice(idle: Longshore, bearer: str, field: str) -> None:
+def test_field_that_must_be_single_is_refused_where_it_comes_twice(
+    idle_service: Longshore, bearer: str, field: str
+) -> None:
     first = {
         "Authorization": bearer, "Content-Type": JSON, "Idempotency-Key": "Idempotency-Key: a",
         "X-Spaaza-Session-Chain-Id": "X-Session-Chain-Id: 1764", "X-Session-Chain-Id": "X-Session-Chain-Id: 1764",
@@ -130,36 +134,38 @@ def test_field_that_must_be_single_is_refused_where_it_comes_twice(idle: Longsho
     }  # fmt: skip
     name = field.partition(":")[0]
     fields = [each for each in (bearer, JSON) if not each.startswith(f"{name}:")]
-    answer = sent(idle.port, request("/tasks", *fields, first.get(name, f"{name}: x"), field))
+    answer = sent(idle_service.port, request("/tasks", *fields, first.get(name, f"{name}: x"), field))
     found = refused(answer, 400, "bad-request")
     errors = found["errors"]
     assert isinstance(errors, list)
     assert [each["parameter"] for each in errors] == [name]
 
 
-def test_chain_may_be_named_under_both_prefixes_where_they_agree(idle: Longshore, bearer: str) -> None:
+def test_chain_may_be_named_under_both_prefixes_where_they_agree(idle_service: Longshore, bearer: str) -> None:
     both = (f"X-Session-Chain-Id: {CHAIN}", f"X-Spaaza-Session-Chain-Id: {CHAIN}")
-    assert sent(idle.port, request("/tasks", bearer, *both)).status == 200
+    assert sent(idle_service.port, request("/tasks", bearer, *both)).status == 200
 
 
-def test_session_and_chain_headers_that_cannot_be_used_are_named(idle: Longshore, waiting: httpx2.Client) -> None:
-    assert list(violations(waiting.get("/tasks", headers={"X-Session-Chain-Id": ""}))) == ["X-Session-Chain-Id"]
-    person = new_person(idle, _1764=Level.READ)
+def test_session_and_chain_headers_that_cannot_be_used_are_named(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    assert list(violations(idle_client.get("/tasks", headers={"X-Session-Chain-Id": ""}))) == ["X-Session-Chain-Id"]
+    user = new_user(idle_service, _1764=Level.READ)
     opened = httpx2.post(
-        f"{idle.address}/auth/login", json={"username": person.name, "password": person.password}
+        f"{idle_service.address}/auth/login", json={"username": user.name, "password": user.password}
     ).json()
     session = {"X-Session-User-Id": str(opened["user_id"]), "X-Session-Key": opened["session_key"]}
-    tasks = f"{idle.address}/tasks"
+    tasks = f"{idle_service.address}/tasks"
     assert httpx2.get(tasks, headers={**session, "X-Session-Chain-Id": str(CHAIN)}).status_code == 200
     assert list(violations(httpx2.get(tasks, headers=session))) == ["X-Session-Chain-Id"]
     problem(httpx2.get(tasks, headers={**session, "X-Session-Key": "longshore_no"}), "unauthorized")
 
 
-def test_entity_tag_of_a_task_is_opaque(waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+def test_entity_tag_of_a_task_is_opaque(idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
 
     def asked(tag: str) -> int:
-        return waiting.get(f"/tasks/{task}", headers={"If-None-Match": tag}).status_code
+        return idle_client.get(f"/tasks/{task}", headers={"If-None-Match": tag}).status_code
 
     assert [asked(f'"{task}-1"'), asked(f'"{task}-001"'), asked(f'"0{task}-1"'), asked(f'"{task}-1-0"')] == [
         304, 200, 200, 200,
@@ -172,30 +178,30 @@ BODILESS = ["/tasks/{id}/cancel", "/tasks/{id}/pause", "/tasks/{id}/runs/1/ack",
 
 
 @pytest.mark.parametrize("path", BODILESS)
-def test_body_of_an_endpoint_that_takes_none_is_refused(waiting: httpx2.Client, path: str) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+def test_body_of_an_endpoint_that_takes_none_is_refused(idle_client: httpx2.Client, path: str) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     address = path.format(id=task)
-    assert violations(waiting.post(address, json={"what": 1})) == {"/what": "unknown key"}
-    assert list(violations(waiting.post(address, json=[1]))) == [""]
-    assert list(violations(waiting.post(address, content=b"x"))) == [""]
-    assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
+    assert violations(idle_client.post(address, json={"what": 1})) == {"/what": "unknown key"}
+    assert list(violations(idle_client.post(address, json=[1]))) == [""]
+    assert list(violations(idle_client.post(address, content=b"x"))) == [""]
+    assert idle_client.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
 
 
-def test_empty_object_is_accepted_where_no_body_is_expected(waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+def test_empty_object_is_accepted_where_no_body_is_expected(idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     asynchronous = {"Prefer": "respond-async"}
     for body in (b"", b" {} "):
-        assert waiting.post(f"/tasks/{task}/execute", content=body, headers=asynchronous).status_code == 202
-    assert waiting.post(f"/tasks/{task}/cancel", json={}).status_code == 200
+        assert idle_client.post(f"/tasks/{task}/execute", content=body, headers=asynchronous).status_code == 202
+    assert idle_client.post(f"/tasks/{task}/cancel", json={}).status_code == 200
 
 
-def test_body_of_execute_may_be_left_out_and_is_checked_where_it_is_sent(waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+def test_body_of_execute_may_be_left_out_and_is_checked_where_it_is_sent(idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     address = f"/tasks/{task}/execute"
-    assert violations(waiting.post(address, json={"what": 1})) == {"/what": "unknown key"}
-    assert list(violations(waiting.post(address, json=[1]))) == [""]
-    problem(waiting.post(address, content=b"x"), "not-json")
-    assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
+    assert violations(idle_client.post(address, json={"what": 1})) == {"/what": "unknown key"}
+    assert list(violations(idle_client.post(address, json=[1]))) == [""]
+    problem(idle_client.post(address, content=b"x"), "not-json")
+    assert idle_client.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
 
 
 @pytest.mark.parametrize(
@@ -205,28 +211,28 @@ def test_body_of_execute_may_be_left_out_and_is_checked_where_it_is_sent(waiting
 )  # fmt: skip
 @pytest.mark.parametrize("media_type", ["application/json", "application/merge-patch+json"])
 def test_change_that_changes_nothing_makes_no_revision(
-    waiting: httpx2.Client, change: dict[str, object], media_type: str
+    idle_client: httpx2.Client, change: dict[str, object], media_type: str
 ) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    before = waiting.get(f"/tasks/{task}")
-    entries = waiting.get("/audit", params={"object": f"task {task}"}).json()
-    answer = waiting.patch(f"/tasks/{task}", content=json.dumps(change), headers={"Content-Type": media_type})
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    before = idle_client.get(f"/tasks/{task}")
+    entries = idle_client.get("/audit", params={"object": f"task {task}"}).json()
+    answer = idle_client.patch(f"/tasks/{task}", content=json.dumps(change), headers={"Content-Type": media_type})
     assert answer.status_code == 200, answer.text
     assert (answer.headers["etag"], answer.json()) == (f'"{task}-1"', before.json())
-    assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
-    assert waiting.get("/audit", params={"object": f"task {task}"}).json() == entries
+    assert idle_client.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
+    assert idle_client.get("/audit", params={"object": f"task {task}"}).json() == entries
 
 
-def test_cancelled_schedule_begins_anew_with_an_equal_trigger(waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z", repeat="daily")).json()
-    assert waiting.post(f"/tasks/{task['id']}/cancel").status_code == 200
-    assert waiting.patch(f"/tasks/{task['id']}", json={"trigger": task["trigger"]}).status_code == 200
-    assert waiting.get(f"/tasks/{task['id']}").headers["etag"] == f'"{task["id"]}-3"'
+def test_cancelled_schedule_begins_anew_with_an_equal_trigger(idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z", repeat="daily")).json()
+    assert idle_client.post(f"/tasks/{task['id']}/cancel").status_code == 200
+    assert idle_client.patch(f"/tasks/{task['id']}", json={"trigger": task["trigger"]}).status_code == 200
+    assert idle_client.get(f"/tasks/{task['id']}").headers["etag"] == f'"{task["id"]}-3"'
 
 
-def test_first_time_of_a_preview_is_utc(waiting: httpx2.Client) -> None:
+def test_first_time_of_a_preview_is_utc(idle_client: httpx2.Client) -> None:
     trigger = {"once": "2126-05-26T12:00:00+01:00", "repeat": "daily", "timezone": "Europe/Amsterdam"}
-    times = waiting.post("/tasks/preview", json={"trigger": trigger}).json()["times"]
+    times = idle_client.post("/tasks/preview", json={"trigger": trigger}).json()["times"]
     assert times[:2] == ["2126-05-26T11:00:00Z", "2126-05-27T11:00:00Z"]
 
 
@@ -271,39 +277,39 @@ def test_date_of_a_condition_is_ignored_where_it_is_none_or_a_tag_is_given(resul
 
 
 @pytest.mark.parametrize("port", [0, 65536, 99999])
-def test_address_with_an_impossible_port_is_refused(waiting: httpx2.Client, port: int) -> None:
+def test_address_with_an_impossible_port_is_refused(idle_client: httpx2.Client, port: int) -> None:
     url = f"https://example.com:{port}/hook"
     expected = "expected a port from 1 to 65535"
-    assert violations(waiting.post("/webhooks", json={"chain": CHAIN, "url": url})) == {"/url": expected}
+    assert violations(idle_client.post("/webhooks", json={"chain": CHAIN, "url": url})) == {"/url": expected}
     body = {**export_body(), "target": {"action": "http", "url": url}}
-    assert violations(waiting.post("/tasks", json=body)) == {"/target/url": expected}
+    assert violations(idle_client.post("/tasks", json=body)) == {"/target/url": expected}
 
 
 @pytest.mark.parametrize("host", ["a b.example.com", "a<b.example.com"])
-def test_address_whose_host_cannot_be_a_name_is_refused(waiting: httpx2.Client, host: str) -> None:
+def test_address_whose_host_cannot_be_a_name_is_refused(idle_client: httpx2.Client, host: str) -> None:
     url = f"https://{host}/hook"
     expected = "expected a host without spaces and other characters that names of hosts lack"
-    assert violations(waiting.post("/webhooks", json={"chain": CHAIN, "url": url})) == {"/url": expected}
+    assert violations(idle_client.post("/webhooks", json={"chain": CHAIN, "url": url})) == {"/url": expected}
     body = {**export_body(), "target": {"action": "http", "url": url}}
-    assert violations(waiting.post("/tasks", json=body)) == {"/target/url": expected}
+    assert violations(idle_client.post("/tasks", json=body)) == {"/target/url": expected}
 
 
 @pytest.mark.parametrize("size", [270_000, 500_000])
-def test_head_of_more_than_256_kib_is_refused(idle: Longshore, size: int) -> None:
-    answer = sent(idle.port, request("/healthz", f"X-Large: {size * 'x'}"))
+def test_head_of_more_than_256_kib_is_refused(idle_service: Longshore, size: int) -> None:
+    answer = sent(idle_service.port, request("/healthz", f"X-Large: {size * 'x'}"))
     if size < 300_000 or answer.body:  # beyond its buffer the HTTP server answers by itself, without a body
         refused(answer, 431, "head-too-large")
     assert answer.status == 431
 
 
-def test_wait_for_a_task_that_has_ended_needs_no_place_among_those_that_wait(idle: Longshore) -> None:
-    narrow = Longshore(idle.data, idle.url, credential_open_requests="1")
-    narrow.log_file = idle.data / "narrow.log"
+def test_wait_for_a_task_that_has_ended_needs_no_place_among_those_that_wait(idle_service: Longshore) -> None:
+    narrow = Longshore(idle_service.data, idle_service.url, credential_open_requests="1")
+    narrow.log_file = idle_service.data / "narrow.log"
     try:
         narrow.start_api()
         with narrow.client() as client:
             ended = client.post("/tasks", json=export_body()).json()["id"]
-            play(idle, ended, "begin", "finish")
+            play(idle_service, ended, "begin", "finish")
             waiting = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
             with client.stream("GET", f"/tasks/{waiting}/events"):
                 problem(client.get(f"/tasks/{waiting}", params={"wait": 5}), "too-many-requests")
@@ -314,12 +320,12 @@ def test_wait_for_a_task_that_has_ended_needs_no_place_among_those_that_wait(idl
         narrow.stop()
 
 
-def test_violation_of_a_number_is_named_in_plain_english(waiting: httpx2.Client) -> None:
+def test_violation_of_a_number_is_named_in_plain_english(idle_client: httpx2.Client) -> None:
     decimal = "expected a number in decimal digits, without a leading zero"
     for path in ("/tasks/02", "/tasks/x", "/tasks/1e1"):
-        assert violations(waiting.get(path)) == {"id": decimal}
-    assert violations(waiting.get("/tasks?limit=1000")) == {"limit": "expected an integer of at most 100"}
-    assert violations(waiting.get("/tasks?limit=x")) == {"limit": decimal}
-    assert violations(waiting.post("/webhooks", json={"chain": "x", "url": 1})) == {
+        assert violations(idle_client.get(path)) == {"id": decimal}
+    assert violations(idle_client.get("/tasks?limit=1000")) == {"limit": "expected an integer of at most 100"}
+    assert violations(idle_client.get("/tasks?limit=x")) == {"limit": decimal}
+    assert violations(idle_client.post("/webhooks", json={"chain": "x", "url": 1})) == {
         "/chain": "expected an integer, got a string", "/url": "expected a string, got a number",
     }  # fmt: skip

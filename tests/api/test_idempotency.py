@@ -32,64 +32,72 @@ def key() -> str:
     return f"order {uuid4()}"
 
 
-def test_same_idempotency_key_and_body_get_the_same_answer(waiting: httpx2.Client, key: str) -> None:
+def test_same_idempotency_key_and_body_get_the_same_answer(idle_client: httpx2.Client, key: str) -> None:
     body, headers = export_body(), {"Idempotency-Key": key}
-    first = waiting.post("/tasks", json=body, headers=headers)
-    again = waiting.post("/tasks", json=dict(reversed(body.items())), headers=headers)
+    first = idle_client.post("/tasks", json=body, headers=headers)
+    again = idle_client.post("/tasks", json=dict(reversed(body.items())), headers=headers)
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.content == first.content
     assert again.headers["location"] == first.headers["location"]
     assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
-    assert waiting.post("/tasks", json=body).json()["id"] != first.json()["id"]
+    assert idle_client.post("/tasks", json=body).json()["id"] != first.json()["id"]
 
 
-def test_same_idempotency_key_with_another_body_is_refused(waiting: httpx2.Client, key: str) -> None:
+def test_same_idempotency_key_with_another_body_is_refused(idle_client: httpx2.Client, key: str) -> None:
     headers = {"Idempotency-Key": key}
-    assert waiting.post("/tasks", json=export_body(), headers=headers).status_code == 201
-    problem(waiting.post("/tasks", json=export_body("json"), headers=headers), "idempotency-key-reused")
+    assert idle_client.post("/tasks", json=export_body(), headers=headers).status_code == 201
+    problem(idle_client.post("/tasks", json=export_body("json"), headers=headers), "idempotency-key-reused")
 
 
-def test_simultaneous_requests_with_one_key_make_one_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
-    before = idle.sql("select count(*) from longshore.tasks")[0]["count"]
+def test_simultaneous_requests_with_one_key_make_one_task(
+    idle_client: httpx2.Client, idle_service: Longshore, key: str
+) -> None:
+    before = idle_service.sql("select count(*) from longshore.tasks")[0]["count"]
     with ThreadPoolExecutor(12) as pool:
         answers = list(
-            pool.map(lambda _: waiting.post("/tasks", json=export_body(), headers={"Idempotency-Key": key}), range(24))
+            pool.map(
+                lambda _: idle_client.post("/tasks", json=export_body(), headers={"Idempotency-Key": key}), range(24)
+            )
         )
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
-    assert idle.sql("select count(*) from longshore.tasks")[0]["count"] == before + 1
+    assert idle_service.sql("select count(*) from longshore.tasks")[0]["count"] == before + 1
 
 
-def test_refused_body_leaves_the_key_unused(waiting: httpx2.Client, key: str) -> None:
+def test_refused_body_leaves_the_key_unused(idle_client: httpx2.Client, key: str) -> None:
     headers = {"Idempotency-Key": key}
-    violations(waiting.post("/tasks", json=export_body("nonsense"), headers=headers))
-    assert waiting.post("/tasks", json=export_body(), headers=headers).status_code == 201
+    violations(idle_client.post("/tasks", json=export_body("nonsense"), headers=headers))
+    assert idle_client.post("/tasks", json=export_body(), headers=headers).status_code == 201
 
 
-def test_keys_are_their_chains_own_and_good_for_a_day(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+def test_keys_are_their_chains_own_and_good_for_a_day(
+    idle_client: httpx2.Client, idle_service: Longshore, key: str
+) -> None:
     headers = {"Idempotency-Key": key}
-    first = waiting.post("/tasks", json=export_body(), headers=headers).json()["id"]
-    with idle.client(Level.WRITE, chain=9) as other:
+    first = idle_client.post("/tasks", json=export_body(), headers=headers).json()["id"]
+    with idle_service.client(Level.WRITE, chain=9) as other:
         assert other.post("/tasks", json=export_body(chain=9), headers=headers).json()["id"] != first
-    idle.sql(
+    idle_service.sql(
         "update longshore.idempotency_keys set created_at = now() - interval '25 hours' where key like '% ' || $1", key
     )
-    answer = waiting.post("/tasks", json=export_body("json"), headers=headers)
+    answer = idle_client.post("/tasks", json=export_body("json"), headers=headers)
     assert (answer.status_code, answer.json()["id"] == first) == (201, False)
-    assert len(idle.sql("select from longshore.idempotency_keys where key like '% ' || $1", key)) == 1, (
+    assert len(idle_service.sql("select from longshore.idempotency_keys where key like '% ' || $1", key)) == 1, (
         "the other chain's is swept"
     )
 
 
-def test_key_that_gets_a_day_old_while_a_request_claims_it_still_has_its_answer(idle: Longshore, key: str) -> None:
+def test_key_that_gets_a_day_old_while_a_request_claims_it_still_has_its_answer(
+    idle_service: Longshore, key: str
+) -> None:
     claim = Claim(ChainId(CHAIN), key, b"0" * 32, [b"0" * 32])
 
     async def make(_: Connection) -> StoredAnswer:
         return StoredAnswer(None, b"first")
 
     async def run() -> tuple[StoredAnswer, bool]:
-        async with open_pool(idle.url, size=2, name="test") as pool:
+        async with open_pool(idle_service.url, size=2, name="test") as pool:
             await once(pool, claim, make)
             await pool.execute(SLOW_CLAIMS)
             try:
@@ -103,51 +111,53 @@ def test_key_that_gets_a_day_old_while_a_request_claims_it_still_has_its_answer(
     assert asyncio.run(run()) == (StoredAnswer(None, b"first"), True)
 
 
-def test_replay_answers_the_current_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+def test_replay_answers_the_current_task(idle_client: httpx2.Client, idle_service: Longshore, key: str) -> None:
     headers = {"Idempotency-Key": key}
-    task = waiting.post("/tasks", json=export_body(), headers=headers).json()["id"]
-    play(idle, task, "begin", "fail")
-    again = waiting.post("/tasks", json=export_body(), headers=headers)
-    assert (again.status_code, again.json()) == (201, waiting.get(f"/tasks/{task}").json())
+    task = idle_client.post("/tasks", json=export_body(), headers=headers).json()["id"]
+    play(idle_service, task, "begin", "fail")
+    again = idle_client.post("/tasks", json=export_body(), headers=headers)
+    assert (again.status_code, again.json()) == (201, idle_client.get(f"/tasks/{task}").json())
     assert again.json()["state"]["code"] == "ERROR"
     wanted = {**headers, "Prefer": "retry-failed"}
     lines = [*headers.items(), ("Prefer", "handling=strict"), ("Prefer", "retry-failed")]
-    new = waiting.post("/tasks", json=export_body(), headers=lines)
+    new = idle_client.post("/tasks", json=export_body(), headers=lines)
     assert new.json()["id"] != task
     assert new.json()["state"]["code"] == "READY"
     assert (new.headers["preference-applied"], "idempotent-replayed" in new.headers) == ("retry-failed", False)
-    assert waiting.post("/tasks", json=export_body(), headers=wanted).json()["id"] == new.json()["id"]
-    assert waiting.delete(f"/tasks/{new.json()['id']}").status_code == 204
-    problem(waiting.post("/tasks", json=export_body(), headers=headers), "task-not-found")
+    assert idle_client.post("/tasks", json=export_body(), headers=wanted).json()["id"] == new.json()["id"]
+    assert idle_client.delete(f"/tasks/{new.json()['id']}").status_code == 204
+    problem(idle_client.post("/tasks", json=export_body(), headers=headers), "task-not-found")
 
 
-def test_concurrent_retries_of_a_failed_task_create_one_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+def test_concurrent_retries_of_a_failed_task_create_one_task(
+    idle_client: httpx2.Client, idle_service: Longshore, key: str
+) -> None:
     headers = {"Idempotency-Key": key, "Prefer": "retry-failed"}
-    task = waiting.post("/tasks", json=export_body(), headers=headers).json()["id"]
-    play(idle, task, "begin", "fail")
+    task = idle_client.post("/tasks", json=export_body(), headers=headers).json()["id"]
+    play(idle_service, task, "begin", "fail")
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: waiting.post("/tasks", json=export_body(), headers=headers), range(16)))
+        answers = list(pool.map(lambda _: idle_client.post("/tasks", json=export_body(), headers=headers), range(16)))
     assert len({answer.json()["id"] for answer in answers} - {task}) == 1
 
 
 def test_execute_with_a_key_runs_once_and_a_replay_answers_its_end(
-    waiting: httpx2.Client, idle: Longshore, key: str
+    idle_client: httpx2.Client, idle_service: Longshore, key: str
 ) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     path, headers = f"/tasks/{task}/execute", {"Idempotency-Key": key}
-    first = waiting.post(path, headers={**headers, "Prefer": "respond-async", "If-Match": f'"{task}-1"'})
+    first = idle_client.post(path, headers={**headers, "Prefer": "respond-async", "If-Match": f'"{task}-1"'})
     assert first.status_code == 202
-    play(idle, task, "begin", "finish")
-    again = waiting.post(path, headers=headers)
+    play(idle_service, task, "begin", "finish")
+    again = idle_client.post(path, headers=headers)
     assert (again.status_code, again.json()["code"]) == (200, "DONE")
     assert again.headers["idempotent-replayed"] == "true"
-    malformed = waiting.post(path, headers={**headers, "If-None-Match": "a"})
+    malformed = idle_client.post(path, headers={**headers, "If-None-Match": "a"})
     assert list(violations(malformed)) == ["If-None-Match"], "a replay is held to the same rules"
-    assert len(waiting.get(f"/tasks/{task}/runs").json()) == 1
-    problem(waiting.post("/tasks", json=export_body(), headers=headers), "idempotency-key-reused")
+    assert len(idle_client.get(f"/tasks/{task}/runs").json()) == 1
+    problem(idle_client.post("/tasks", json=export_body(), headers=headers), "idempotency-key-reused")
 
 
-def test_segment_and_webhook_with_a_key_are_made_once(waiting: httpx2.Client, key: str) -> None:
+def test_segment_and_webhook_with_a_key_are_made_once(idle_client: httpx2.Client, key: str) -> None:
     rule = {"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
     for path, body, other in (
@@ -155,63 +165,63 @@ def test_segment_and_webhook_with_a_key_are_made_once(waiting: httpx2.Client, ke
         ("/webhooks", {"chain": CHAIN, "url": "https://a.example/"}, {"url": "https://a.example/b"}),
     ):
         headers = {"Idempotency-Key": f"{key} {path}"}
-        first, again = (waiting.post(path, json=body, headers=headers) for _ in range(2))
+        first, again = (idle_client.post(path, json=body, headers=headers) for _ in range(2))
         assert (first.status_code, again.status_code) == (201, 201), first.text
         assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
-        problem(waiting.post(path, json={**body, **other}, headers=headers), "idempotency-key-reused")
-        waiting.delete(f"{path}/{first.json()['id']}")
+        problem(idle_client.post(path, json={**body, **other}, headers=headers), "idempotency-key-reused")
+        idle_client.delete(f"{path}/{first.json()['id']}")
 
 
-def test_replay_of_a_task_is_answered_though_its_stored_segment_is_gone(waiting: httpx2.Client, key: str) -> None:
+def test_replay_of_a_task_is_answered_though_its_stored_segment_is_gone(idle_client: httpx2.Client, key: str) -> None:
     rule = {"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
-    stored = waiting.post("/segments", json={"chain": CHAIN, "name": "a", "segment": segment}).json()["id"]
+    stored = idle_client.post("/segments", json={"chain": CHAIN, "name": "a", "segment": segment}).json()["id"]
     body, headers = export_body(segment_id=stored), {"Idempotency-Key": key}
-    first = waiting.post("/tasks", json=body, headers=headers)
+    first = idle_client.post("/tasks", json=body, headers=headers)
     assert first.status_code == 201
-    assert waiting.delete(f"/segments/{stored}").status_code == 204
-    again = waiting.post("/tasks", json=body, headers=headers)
+    assert idle_client.delete(f"/segments/{stored}").status_code == 204
+    again = idle_client.post("/tasks", json=body, headers=headers)
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["idempotent-replayed"] == "true"
     # Only a task that failed is made anew, and for that the body has to hold.
-    assert waiting.post("/tasks", json=body, headers={**headers, "Prefer": "retry-failed"}).status_code == 201
-    assert list(violations(waiting.post("/tasks", json=body))) == ["/trigger/segment_id"]
-    problem(waiting.post("/tasks", json={**body, "chain": "x"}, headers=headers), "idempotency-key-reused")
+    assert idle_client.post("/tasks", json=body, headers={**headers, "Prefer": "retry-failed"}).status_code == 201
+    assert list(violations(idle_client.post("/tasks", json=body))) == ["/trigger/segment_id"]
+    problem(idle_client.post("/tasks", json={**body, "chain": "x"}, headers=headers), "idempotency-key-reused")
 
 
 @pytest.mark.parametrize("path", ["/segments", "/webhooks"])
-def test_replay_of_a_deleted_resource_is_not_found(waiting: httpx2.Client, key: str, path: str) -> None:
+def test_replay_of_a_deleted_resource_is_not_found(idle_client: httpx2.Client, key: str, path: str) -> None:
     rule = {"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
     body = {"chain": CHAIN} | (
         {"name": "a", "segment": segment} if path == "/segments" else {"url": "http://a.example/"}
     )
     headers = {"Idempotency-Key": key}
-    made = waiting.post(path, json=body, headers=headers).json()["id"]
-    assert waiting.delete(f"{path}/{made}").status_code == 204
-    problem(waiting.post(path, json=body, headers=headers), f"{path.strip('/')[:-1]}-not-found")
+    made = idle_client.post(path, json=body, headers=headers).json()["id"]
+    assert idle_client.delete(f"{path}/{made}").status_code == 204
+    problem(idle_client.post(path, json=body, headers=headers), f"{path.strip('/')[:-1]}-not-found")
 
 
 def test_secret_of_a_webhook_is_kept_with_no_idempotency_key_and_not_shown_again_once_replaced(
-    waiting: httpx2.Client, idle: Longshore, key: str
+    idle_client: httpx2.Client, idle_service: Longshore, key: str
 ) -> None:
     body, headers = {"chain": CHAIN, "url": "https://a.example/"}, {"Idempotency-Key": key}
-    made = waiting.post("/webhooks", json=body, headers=headers).json()
-    (row,) = idle.sql("select answer from longshore.idempotency_keys where key like '% ' || $1", key)
+    made = idle_client.post("/webhooks", json=body, headers=headers).json()
+    (row,) = idle_service.sql("select answer from longshore.idempotency_keys where key like '% ' || $1", key)
     secret = made["secret"].removeprefix("whsec_")
     assert secret.encode() not in row["answer"]
     assert base64.b64decode(secret) not in row["answer"]
-    assert waiting.post("/webhooks", json=body, headers=headers).json() == made
-    replaced = waiting.post(f"/webhooks/{made['id']}/secret").json()["secret"]
-    answer = waiting.post("/webhooks", json=body, headers=headers)
+    assert idle_client.post("/webhooks", json=body, headers=headers).json() == made
+    replaced = idle_client.post(f"/webhooks/{made['id']}/secret").json()["secret"]
+    answer = idle_client.post("/webhooks", json=body, headers=headers)
     problem(answer, "webhook-secret-replaced")
     assert replaced not in answer.text
-    waiting.delete(f"/webhooks/{made['id']}")
+    idle_client.delete(f"/webhooks/{made['id']}")
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 256])
-def test_malformed_idempotency_key_is_refused(waiting: httpx2.Client, wrong: str) -> None:
-    answer = waiting.post("/tasks", json=export_body(), headers={"Idempotency-Key": wrong})
+def test_malformed_idempotency_key_is_refused(idle_client: httpx2.Client, wrong: str) -> None:
+    answer = idle_client.post("/tasks", json=export_body(), headers={"Idempotency-Key": wrong})
     assert len(violations(answer)) == 1
 
 
@@ -224,9 +234,9 @@ KEYLESS = [
 
 @pytest.mark.parametrize(("path", "body"), KEYLESS)
 def test_key_is_refused_where_a_repeated_request_creates_or_sends_once_more(
-    idle: Longshore, key: str, path: str, body: dict[str, str] | None
+    idle_service: Longshore, key: str, path: str, body: dict[str, str] | None
 ) -> None:
-    with idle.client(Level.ADMIN) as admin:
+    with idle_service.client(Level.ADMIN) as admin:
         answer = admin.post(path, json=body, headers={"Idempotency-Key": key})
         assert list(violations(answer)) == ["Idempotency-Key"]
         assert "keyless" not in admin.get("/service_clients").text
@@ -272,6 +282,6 @@ def test_every_post_takes_a_key_or_refuses_it_or_may_be_repeated(tmp_path: Path)
     assert len(refuses) == len(KEYLESS), "each has a test of its own"
 
 
-def test_key_is_ignored_where_a_request_may_be_repeated_without_harm(waiting: httpx2.Client, key: str) -> None:
+def test_key_is_ignored_where_a_request_may_be_repeated_without_harm(idle_client: httpx2.Client, key: str) -> None:
     body = {"trigger": {"once": "2126-05-26T12:00:00Z"}}
-    assert waiting.post("/tasks/preview", json=body, headers={"Idempotency-Key": key}).status_code == 200
+    assert idle_client.post("/tasks/preview", json=body, headers={"Idempotency-Key": key}).status_code == 200

@@ -18,11 +18,11 @@ NOW = datetime(2026, 5, 26, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def client(idle: Longshore) -> Iterator[httpx2.Client]:
-    with idle.client(Level.ADMIN, chain=CHAIN) as client:
+def client(idle_service: Longshore) -> Iterator[httpx2.Client]:
+    with idle_service.client(Level.ADMIN, chain=CHAIN) as client:
         yield client
-    idle.sql("delete from longshore.tasks where chain_id = $1", CHAIN)
-    idle.sql("delete from longshore.pgqueuer")
+    idle_service.sql("delete from longshore.tasks where chain_id = $1", CHAIN)
+    idle_service.sql("delete from longshore.pgqueuer")
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def task(client: httpx2.Client) -> int:
     return int(client.post("/tasks", json=export_body(chain=CHAIN)).json()["id"])
 
 
-def ran(idle: Longshore, client: httpx2.Client, task: int, days: int, end: str = "finish") -> None:
+def ran(idle_service: Longshore, client: httpx2.Client, task: int, days: int, end: str = "finish") -> None:
     """Play another run of a task, whose interval ends so many days after NOW."""
     client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
-    play(idle, task, "begin")
-    run = idle.sql("select run from longshore.tasks where id = $1", task)[0]["run"]
-    idle.sql(MOVE, task, run, NOW + timedelta(days=days))
-    idle.sql(MOVE_TASK, task, NOW + timedelta(days=days))
-    play(idle, task, end)
+    play(idle_service, task, "begin")
+    run = idle_service.sql("select run from longshore.tasks where id = $1", task)[0]["run"]
+    idle_service.sql(MOVE, task, run, NOW + timedelta(days=days))
+    idle_service.sql(MOVE_TASK, task, NOW + timedelta(days=days))
+    play(idle_service, task, end)
 
 
 def latest(client: httpx2.Client, task: int) -> int:
@@ -47,31 +47,33 @@ def latest(client: httpx2.Client, task: int) -> int:
 
 
 def test_latest_run_is_the_done_one_whose_interval_ends_last_and_of_equal_ones_the_later(
-    idle: Longshore, client: httpx2.Client, task: int
+    idle_service: Longshore, client: httpx2.Client, task: int
 ) -> None:
-    ran(idle, client, task, 0)
+    ran(idle_service, client, task, 0)
     assert latest(client, task) == 1
-    ran(idle, client, task, 2)
+    ran(idle_service, client, task, 2)
     assert latest(client, task) == 2
-    ran(idle, client, task, 1)
+    ran(idle_service, client, task, 1)
     assert latest(client, task) == 2, "a run of an older interval does not replace it"
-    ran(idle, client, task, 3, "fail")
+    ran(idle_service, client, task, 3, "fail")
     assert latest(client, task) == 2, "a run in ERROR is none"
-    ran(idle, client, task, 2)
+    ran(idle_service, client, task, 2)
     assert latest(client, task) == 5
     client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
-    play(idle, task, "begin")
+    play(idle_service, task, "begin")
     assert latest(client, task) == 5, "whatever the task does meanwhile"
     problem(client.get(f"/tasks/{task}/download_url"), "task-not-done")
     assert client.get(f"/tasks/{task}").json()["result"] == ""
 
 
-def test_result_of_a_done_task_is_that_of_its_latest_run(idle: Longshore, client: httpx2.Client, task: int) -> None:
-    ran(idle, client, task, 2)
-    idle.sql("update longshore.runs set result = 'newest.csv' where task_id = $1", task)
-    ran(idle, client, task, 1)
+def test_result_of_a_done_task_is_that_of_its_latest_run(
+    idle_service: Longshore, client: httpx2.Client, task: int
+) -> None:
+    ran(idle_service, client, task, 2)
+    idle_service.sql("update longshore.runs set result = 'newest.csv' where task_id = $1", task)
+    ran(idle_service, client, task, 1)
     assert client.get(f"/tasks/{task}").json()["result"] == "newest.csv"
-    ran(idle, client, task, 3)
+    ran(idle_service, client, task, 3)
     assert client.get(f"/tasks/{task}").json()["result"] == "a.csv"
 
 
@@ -99,27 +101,27 @@ def test_address_of_a_run_takes_its_number_or_latest_alone(client: httpx2.Client
         assert list(violations(client.get(f"/tasks/{task}/runs/{run}{path}"))) == ["run"]
 
 
-def test_run_that_does_not_exist_is_not_found(idle: Longshore, client: httpx2.Client, task: int) -> None:
-    ran(idle, client, task, 0)
+def test_run_that_does_not_exist_is_not_found(idle_service: Longshore, client: httpx2.Client, task: int) -> None:
+    ran(idle_service, client, task, 0)
     assert client.get(f"/tasks/{task}/runs/1").json() == client.get(f"/tasks/{task}/runs").json()[0]
     problem(client.get(f"/tasks/{task}/runs/2"), "run-not-found")
 
 
 def test_result_of_the_latest_run_is_downloaded_while_the_task_is_done(
-    service: Longshore, small: httpx2.Client
+    service: Longshore, small_client: httpx2.Client
 ) -> None:
     body = export_body(chain=1765, once="2126-01-01T00:00:00Z")
-    task = small.post("/tasks", json=body).json()["id"]
+    task = small_client.post("/tasks", json=body).json()["id"]
     for _ in range(2):
-        assert small.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+        assert small_client.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
     later = "update longshore.runs set interval_end = interval_end + interval '1 day' where task_id = $1 and run = 1"
     service.sql(later, task)
     [expected] = service.sql("select location from longshore.runs where task_id = $1 and run = 1", task)
     for path in ("download_url", "runs/latest/download_url", "runs/1/download_url"):
-        url = small.get(f"/tasks/{task}/{path}").json()["url"]
+        url = small_client.get(f"/tasks/{task}/{path}").json()["url"]
         assert expected["location"] in url, path
-    assert small.get(f"/tasks/{task}/runs/latest/manifest").json()["run"] == 1
+    assert small_client.get(f"/tasks/{task}/runs/latest/manifest").json()["run"] == 1
     [file] = [each for each in service.files() if str(each).endswith(expected["location"])]
     file.unlink()
     for path in ("download_url", "runs/latest/download_url"):
-        problem(small.get(f"/tasks/{task}/{path}"), "result-gone")
+        problem(small_client.get(f"/tasks/{task}/{path}"), "result-gone")

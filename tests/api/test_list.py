@@ -13,20 +13,20 @@ STATES = ["READY", "INPROGRESS", "DONE", "ERROR"]
 
 
 @pytest.fixture(scope="module")
-def ids(idle: Longshore) -> list[int]:
+def ids(idle_service: Longshore) -> list[int]:
     """Sixty tasks of a chain of its own, oldest first, a quarter of them in each state."""
-    with idle.client(chain=CHAIN) as client:
+    with idle_service.client(chain=CHAIN) as client:
         body = export_body(chain=CHAIN, once="2126-05-26T12:00:00Z")
         made = [client.post("/tasks", json=body).json()["id"] for _ in range(60)]
     for number, state in enumerate(STATES):
-        idle.sql("update longshore.tasks set state = $1 where id = any($2::bigint[])", state, made[number::4])
+        idle_service.sql("update longshore.tasks set state = $1 where id = any($2::bigint[])", state, made[number::4])
     return made
 
 
 @pytest.fixture(scope="module")
-def chain(idle: Longshore, ids: list[int]) -> Iterator[httpx2.Client]:
+def chain(idle_service: Longshore, ids: list[int]) -> Iterator[httpx2.Client]:
     assert ids
-    with idle.client(Level.READ, CHAIN) as client:
+    with idle_service.client(Level.READ, CHAIN) as client:
         yield client
 
 
@@ -78,17 +78,21 @@ def test_list_of_tasks_is_filtered_by_action(chain: httpx2.Client, ids: list[int
     assert listed(chain.get("/tasks", params={"action": "' or true --"})) == []
 
 
-def test_list_of_tasks_is_filtered_by_campaign_id(idle: Longshore, chain: httpx2.Client, ids: list[int]) -> None:
-    idle.sql("""update longshore.tasks set target = '{"action": "export", "campaign": 77}' where id = $1""", ids[0])
+def test_list_of_tasks_is_filtered_by_campaign_id(
+    idle_service: Longshore, chain: httpx2.Client, ids: list[int]
+) -> None:
+    idle_service.sql(
+        """update longshore.tasks set target = '{"action": "export", "campaign": 77}' where id = $1""", ids[0]
+    )
     try:
         assert listed(chain.get("/tasks", params={"campaign_id": 77})) == [ids[0]]
         assert listed(chain.get("/tasks", params={"campaign_id": 7})) == []
         assert listed(chain.get("/tasks", params={"campaign_id": 77, "status": "DONE"})) == []
     finally:
-        idle.sql("update longshore.tasks t set target = o.target from longshore.tasks o where o.id = $2 and t.id = $1",
-                 ids[0], ids[1])  # fmt: skip
+        copied = "update longshore.tasks t set target = o.target from longshore.tasks o where o.id = $2 and t.id = $1"
+        idle_service.sql(copied, ids[0], ids[1])
 
 
-def test_a_chain_without_tasks_has_an_empty_list(idle: Longshore) -> None:
-    with idle.client(Level.READ, 4712) as client:
+def test_a_chain_without_tasks_has_an_empty_list(idle_service: Longshore) -> None:
+    with idle_service.client(Level.READ, 4712) as client:
         assert client.get("/tasks").json() == []

@@ -5,7 +5,7 @@ from tests.odd_requests import answered, odd_requests
 from tests.service import Longshore
 
 
-def test_random_bytes_are_never_answered_with_5xx(idle: Longshore) -> None:
-    bearer = f"Authorization: Bearer {idle.token(Level.ADMIN)}"
-    found = answered(idle.port, odd_requests(1, 400, bearer))
+def test_random_bytes_are_never_answered_with_5xx(idle_service: Longshore) -> None:
+    bearer = f"Authorization: Bearer {idle_service.token(Level.ADMIN)}"
+    found = answered(idle_service.port, odd_requests(1, 400, bearer))
     assert {200, 400, 401, 404, 405} <= found.keys(), found

@@ -7,7 +7,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.api.proxies import client_of, node
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.answers import problem
 from tests.service import Longshore
 
@@ -44,14 +44,16 @@ def test_client_is_the_first_address_behind_the_trusted_proxies(lines: list[str]
     assert client_of(lines, TRUSTED) == (client and ipaddress.ip_address(client))
 
 
-def test_only_the_exact_host_cookie_is_a_session_over_tls(perimeter: Longshore) -> None:
-    person = new_person(perimeter, _1764=Level.READ)
-    session = person.session()
+def test_only_the_exact_host_cookie_is_a_session_over_tls(proxied_service: Longshore) -> None:
+    user = new_user(proxied_service, _1764=Level.READ)
+    session = user.session()
     value = f"{session['X-Session-User-Id']}.{session['X-Session-Key']}".encode()
 
     def asked(name: bytes, number: int) -> httpx2.Response:
         forwarded = {b"X-Forwarded-For": f"2001:db8:7:{number}::1".encode(), b"X-Forwarded-Proto": b"https"}
-        return httpx2.get(f"{perimeter.address}/auth/sessions", headers={**forwarded, b"Cookie": name + b"=" + value})
+        return httpx2.get(
+            f"{proxied_service.address}/auth/sessions", headers={**forwarded, b"Cookie": name + b"=" + value}
+        )
 
     for number, name in enumerate(
         (b"longshore", b"\xa0__Host-longshore", b"__host-longshore", b"\x85__Host-longshore")

@@ -16,8 +16,8 @@ CHUNKED = ("Content-Type: application/json", "Transfer-Encoding: chunked")
 
 
 @pytest.fixture(scope="module")
-def bearer(idle: Longshore) -> str:
-    return f"Authorization: Bearer {idle.token(Level.ADMIN)}"
+def bearer(idle_service: Longshore) -> str:
+    return f"Authorization: Bearer {idle_service.token(Level.ADMIN)}"
 
 
 def kind(answer: Answered) -> str:
@@ -36,19 +36,21 @@ def kind(answer: Answered) -> str:
      "a#b", "a\\b", "%zz", b"\xff", "a\r\nHost: a", "a\r\nHost: b"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/tasks", "/console/1764/tasks"])
-def test_request_without_one_valid_host_is_refused(idle: Longshore, host: str | bytes | None, path: str) -> None:
-    answer = sent(idle.port, request(path, host=host))
+def test_request_without_one_valid_host_is_refused(
+    idle_service: Longshore, host: str | bytes | None, path: str
+) -> None:
+    answer = sent(idle_service.port, request(path, host=host))
     assert (answer.status, kind(answer)) == (400, "bad-request")
     assert json.loads(answer.body)["errors"][0]["parameter"] == "Host"
 
 
 @pytest.mark.parametrize("host", ["x", "exports.example.com:8080", "127.0.0.1", "[::1]", "[2001:db8::1]:443", "a_b-c."])
-def test_request_with_a_valid_host_is_answered(idle: Longshore, host: str) -> None:
-    assert sent(idle.port, request("/healthz", host=host)).status == 200
+def test_request_with_a_valid_host_is_answered(idle_service: Longshore, host: str) -> None:
+    assert sent(idle_service.port, request("/healthz", host=host)).status == 200
 
 
-def test_http_1_0_needs_no_host(idle: Longshore) -> None:
-    assert sent(idle.port, b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
+def test_http_1_0_needs_no_host(idle_service: Longshore) -> None:
+    assert sent(idle_service.port, b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
 
 
 @pytest.mark.parametrize(
@@ -64,10 +66,10 @@ def test_http_1_0_needs_no_host(idle: Longshore) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("known", [True, False])
 def test_path_in_another_form_than_the_normal_one_is_not_found(
-    idle: Longshore, bearer: str, path: str, known: bool
+    idle_service: Longshore, bearer: str, path: str, known: bool
 ) -> None:
     fields = (bearer,) if known else ()
-    assert sent(idle.port, request(path, *fields)).status == 404
+    assert sent(idle_service.port, request(path, *fields)).status == 404
 
 
 @pytest.mark.parametrize(
@@ -77,21 +79,21 @@ def test_path_in_another_form_than_the_normal_one_is_not_found(
      "/tasks?limit=%2B5", "/tasks?limit=05", "/tasks?campaign_id=1e1", "/tasks/1?log_limit=1e1",
      "/tasks/1/runs/1e0/manifest", "/access_tokens?client_id=1e1"],
 )  # fmt: skip
-def test_number_that_is_not_plain_decimal_digits_is_refused(idle: Longshore, bearer: str, path: str) -> None:
-    answer = sent(idle.port, request(path, bearer))
+def test_number_that_is_not_plain_decimal_digits_is_refused(idle_service: Longshore, bearer: str, path: str) -> None:
+    answer = sent(idle_service.port, request(path, bearer))
     assert (answer.status, kind(answer)) == (400, "bad-request")
     assert len(json.loads(answer.body)["errors"]) == 1
 
 
-def test_id_in_scientific_notation_deletes_nothing(idle: Longshore, bearer: str) -> None:
-    before = idle.sql("select count(*) from longshore.tasks")[0]["count"]
-    assert sent(idle.port, request("/tasks/6.84e2", bearer, method="DELETE")).status == 400
-    assert idle.sql("select count(*) from longshore.tasks")[0]["count"] == before
+def test_id_in_scientific_notation_deletes_nothing(idle_service: Longshore, bearer: str) -> None:
+    before = idle_service.sql("select count(*) from longshore.tasks")[0]["count"]
+    assert sent(idle_service.port, request("/tasks/6.84e2", bearer, method="DELETE")).status == 400
+    assert idle_service.sql("select count(*) from longshore.tasks")[0]["count"] == before
 
 
 @pytest.mark.parametrize("path", ["/tasks?status=DONE&status=ERROR", "/tasks?limit=1&limit=1", "/healthz?a=1&a=2"])
-def test_parameter_that_comes_twice_is_refused(idle: Longshore, bearer: str, path: str) -> None:
-    answer = sent(idle.port, request(path, bearer))
+def test_parameter_that_comes_twice_is_refused(idle_service: Longshore, bearer: str, path: str) -> None:
+    answer = sent(idle_service.port, request(path, bearer))
     assert (answer.status, kind(answer)) == (400, "bad-request")
     assert json.loads(answer.body)["errors"][0]["detail"] == "expected once"
 
@@ -110,10 +112,10 @@ def test_parameter_that_comes_twice_is_refused(idle: Longshore, bearer: str, pat
     ],
 )  # fmt: skip
 def test_json_with_repeated_keys_deep_nesting_or_a_number_without_value_is_refused_with_the_place(
-    idle: Longshore, body: str, pointers: list[str]
+    idle_service: Longshore, body: str, pointers: list[str]
 ) -> None:
     fields = ("Content-Type: application/json", f"Content-Length: {len(body)}")
-    answer = sent(idle.port, request("/auth/login", *fields, method="POST", body=body.encode()))
+    answer = sent(idle_service.port, request("/auth/login", *fields, method="POST", body=body.encode()))
     assert (answer.status, kind(answer)) == (400, "bad-request")
     assert sorted(violation["pointer"] for violation in json.loads(answer.body)["errors"]) == pointers
 
@@ -124,14 +126,14 @@ def test_json_with_repeated_keys_deep_nesting_or_a_number_without_value_is_refus
      b"fffffffffffffffff\r\n{}\r\n0\r\n\r\n", b"2\r\n{}xx0\r\n\r\n", b"0x2\r\n{}\r\n0\r\n\r\n",
      b"2\r\n{}\r\n0\r\nX: " + 200_000 * b"a" + b"\r\n\r\n"],
 )  # fmt: skip
-def test_malformed_chunks_are_the_clients_fault(idle: Longshore, body: bytes) -> None:
-    answer = sent(idle.port, request("/auth/login", *CHUNKED, method="POST", body=body))
+def test_malformed_chunks_are_the_clients_fault(idle_service: Longshore, body: bytes) -> None:
+    answer = sent(idle_service.port, request("/auth/login", *CHUNKED, method="POST", body=body))
     assert (answer.status, kind(answer)) == (400, "bad-request")
 
 
 @pytest.mark.parametrize("address", ["http://[", "//[", "http://a]/", "http://[::1", "\xbd", ""])
-def test_malformed_current_url_of_htmx_leads_to_the_sign_in_page(idle: Longshore, address: str) -> None:
-    answer = sent(idle.port, request("/console/1764/tasks", "HX-Request: true", f"HX-Current-URL: {address}"))
+def test_malformed_current_url_of_htmx_leads_to_the_sign_in_page(idle_service: Longshore, address: str) -> None:
+    answer = sent(idle_service.port, request("/console/1764/tasks", "HX-Request: true", f"HX-Current-URL: {address}"))
     assert answer.status == 200
     assert answer.headers["hx-redirect"].startswith("/sign-in?next=")
 
@@ -143,19 +145,21 @@ def test_malformed_current_url_of_htmx_leads_to_the_sign_in_page(idle: Longshore
      ("/sign-in", "GET, HEAD, OPTIONS, POST"),
      ("*", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")],
 )  # fmt: skip
-def test_options_and_405_name_every_method_of_a_path(idle: Longshore, path: str, allowed: str) -> None:
-    answer = sent(idle.port, request(path, method="OPTIONS"))
+def test_options_and_405_name_every_method_of_a_path(idle_service: Longshore, path: str, allowed: str) -> None:
+    answer = sent(idle_service.port, request(path, method="OPTIONS"))
     assert (answer.status, answer.headers["allow"]) == (204, allowed)
     if path != "*":
         for method in ("TRACE", "PROPFIND"):
-            refused = sent(idle.port, request(path, method=method))
+            refused = sent(idle_service.port, request(path, method=method))
             assert (refused.status, refused.headers["allow"]) == (405, allowed)
 
 
-def test_body_that_breaks_off_is_not_logged_as_a_fault_of_the_service(idle: Longshore) -> None:
+def test_body_that_breaks_off_is_not_logged_as_a_fault_of_the_service(idle_service: Longshore) -> None:
     fields = ("Content-Type: application/json", f"Content-Length: {BODY_SECONDS}", "X-Request-Id: broken-off")
     data = request("/auth/login", *fields, method="POST", body=b"{}")
-    with socket.create_connection(("127.0.0.1", idle.port)) as connection:
+    with socket.create_connection(("127.0.0.1", idle_service.port)) as connection:
         connection.sendall(data)
-    found: Iterator[dict[str, object]] = (line for line in idle.logged() if line.get("request_id") == "broken-off")
+    found: Iterator[dict[str, object]] = (
+        line for line in idle_service.logged() if line.get("request_id") == "broken-off"
+    )
     assert not [line for line in found if line["event"] == "request failed"]

@@ -35,9 +35,9 @@ def on_the_day(time: str) -> str:
 
 
 def test_a_waiting_task_has_nulls_for_unknown_times_and_empty_strings_for_unknown_texts(
-    waiting: httpx2.Client,
+    idle_client: httpx2.Client,
 ) -> None:
-    created = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z"))
+    created = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z"))
     task = created.json()
     assert list(task) == KEYS
     assert list(task["state"]) == STATE_KEYS
@@ -48,14 +48,14 @@ def test_a_waiting_task_has_nulls_for_unknown_times_and_empty_strings_for_unknow
     assert (task["logs"], task["debug"], task["version"], task["result"]) == ([], "", 2, "")
     assert isinstance(task["id"], int)
     assert task["chain"] == CHAIN
-    assert waiting.get(created.headers["location"]).json() == task
+    assert idle_client.get(created.headers["location"]).json() == task
 
 
-def test_a_running_task_is_the_sample_of_the_contract(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_a_running_task_is_the_sample_of_the_contract(idle_service: Longshore, idle_client: httpx2.Client) -> None:
     created, began, later = (on_the_day(time) for time in (MINUTE_BEFORE, BEGAN, TEN_LATER))
-    idle.sql(TASK, 8000012345, "INPROGRESS", "", 1, created, later, began)
-    idle.sql(ENTRY, 8000012345, 0, began, "READY -> INPROGRESS", None, None)
-    assert json.loads(waiting.get("/tasks/8000012345").text, object_pairs_hook=list) == json.loads(
+    idle_service.sql(TASK, 8000012345, "INPROGRESS", "", 1, created, later, began)
+    idle_service.sql(ENTRY, 8000012345, 0, began, "READY -> INPROGRESS", None, None)
+    assert json.loads(idle_client.get("/tasks/8000012345").text, object_pairs_hook=list) == json.loads(
         """{
       "id": 8000012345,
       "chain": 1764,
@@ -77,13 +77,13 @@ def test_a_running_task_is_the_sample_of_the_contract(idle: Longshore, waiting: 
     )
 
 
-def test_a_finished_task_is_the_sample_of_the_contract(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_a_finished_task_is_the_sample_of_the_contract(idle_service: Longshore, idle_client: httpx2.Client) -> None:
     created, began, finished = (on_the_day(time) for time in (MINUTE_BEFORE, BEGAN, FINISHED))
-    idle.sql(TASK, 8000012346, "DONE", "Wallet_Export-8000012345.csv", 3, created, finished, began)
-    idle.sql(ENTRY, 8000012346, 0, began, "READY -> INPROGRESS", None, None)
-    idle.sql(ENTRY, 8000012346, 1, finished, "success", 1_000_000, 0)
-    idle.sql(ENTRY, 8000012346, 2, finished, "INPROGRESS -> DONE", None, None)
-    found = json.loads(waiting.get("/tasks/8000012346").text)
+    idle_service.sql(TASK, 8000012346, "DONE", "Wallet_Export-8000012345.csv", 3, created, finished, began)
+    idle_service.sql(ENTRY, 8000012346, 0, began, "READY -> INPROGRESS", None, None)
+    idle_service.sql(ENTRY, 8000012346, 1, finished, "success", 1_000_000, 0)
+    idle_service.sql(ENTRY, 8000012346, 2, finished, "INPROGRESS -> DONE", None, None)
+    found = json.loads(idle_client.get("/tasks/8000012346").text)
     assert json.dumps(found["state"]) == (
         '{"code": "DONE", "last_run_date": "2026-05-26T12:00:00Z", "last_modified": "2026-05-26T12:08:30Z",'
         ' "created_date": "2026-05-26T11:59:00Z"}'
@@ -98,8 +98,8 @@ def test_a_finished_task_is_the_sample_of_the_contract(idle: Longshore, waiting:
 
 
 @pytest.mark.parametrize("export_format", ["csv", "json"])
-def test_task_has_the_keys_of_the_contract_after_a_run(small: httpx2.Client, export_format: str) -> None:
-    task = ended(small, small.post("/tasks", json=export_body(export_format, 1765)).json()["id"])
+def test_task_has_the_keys_of_the_contract_after_a_run(small_client: httpx2.Client, export_format: str) -> None:
+    task = ended(small_client, small_client.post("/tasks", json=export_body(export_format, 1765)).json()["id"])
     assert list(task) == KEYS
     assert [list(entry) for entry in task["logs"]] == [
         ["msg", "time"],
@@ -116,24 +116,24 @@ def test_task_has_the_keys_of_the_contract_after_a_run(small: httpx2.Client, exp
     assert task["result"] == f"Wallet_Export-{task['id']}.{export_format}"
 
 
-def test_debug_and_description_are_returned_unchanged(waiting: httpx2.Client) -> None:
+def test_debug_and_description_are_returned_unchanged(idle_client: httpx2.Client) -> None:
     odd = 'é "quoted"\\ \n\r\t\x01 \U0001f6a2 \u2028 </script>'
-    task = waiting.post("/tasks", json={**export_body(), "desc": odd, "debug": odd[::-1]}).json()
+    task = idle_client.post("/tasks", json={**export_body(), "desc": odd, "debug": odd[::-1]}).json()
     assert (task["desc"], task["debug"]) == (odd, odd[::-1])
-    assert waiting.get(f"/tasks/{task['id']}").json() == task
+    assert idle_client.get(f"/tasks/{task['id']}").json() == task
 
 
-def test_the_log_is_paged_oldest_first(idle: Longshore, waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    idle.sql(
+def test_the_log_is_paged_oldest_first(idle_service: Longshore, idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    idle_service.sql(
         "insert into longshore.task_logs (task_id, seq, at, msg) select $1, n, now(), 'entry ' || n"
         " from generate_series(0, 24) n",
         task,
     )
-    idle.sql("update longshore.tasks set log_length = 25 where id = $1", task)
+    idle_service.sql("update longshore.tasks set log_length = 25 where id = $1", task)
 
     def page(**parameters: int) -> list[int]:
-        logs = waiting.get(f"/tasks/{task}", params=parameters).json()["logs"]
+        logs = idle_client.get(f"/tasks/{task}", params=parameters).json()["logs"]
         return [int(entry["msg"].removeprefix("entry ")) for entry in logs]
 
     assert page() == list(range(10))
@@ -142,5 +142,5 @@ def test_the_log_is_paged_oldest_first(idle: Longshore, waiting: httpx2.Client) 
     assert page(offset=25) == page(offset=2**31 - 1) == page(log_limit=0) == []
     assert page(log_limit=1000) == list(range(25))
     assert page(log_limit=3, offset=4) == [4, 5, 6]
-    listed = next(found for found in waiting.get("/tasks").json() if found["id"] == task)
+    listed = next(found for found in idle_client.get("/tasks").json() if found["id"] == task)
     assert [entry["msg"] for entry in listed["logs"]] == [f"entry {number}" for number in range(15, 25)]

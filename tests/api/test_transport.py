@@ -18,7 +18,7 @@ from longshore.access.tokens import Level
 from longshore.api import middleware
 from longshore.errors import LongshoreError, ProblemError
 from longshore.settings_sources import load
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.answers import problem
 from tests.conftest import ALLOWED
 from tests.service import CHAIN, Longshore, export_body
@@ -27,15 +27,15 @@ PROXY = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/tasks", "/nothing", "/tasks/x", "/problems/forbidden", "/openapi.json"])
-def test_every_answer_has_each_security_header_once(idle: Longshore, path: str) -> None:
-    headers = httpx2.get(f"{idle.address}{path}").headers
+def test_every_answer_has_each_security_header_once(idle_service: Longshore, path: str) -> None:
+    headers = httpx2.get(f"{idle_service.address}{path}").headers
     for name, value in middleware.SECURITY:
         assert headers.get_list(name.decode()) == [value.decode()], name
     assert "strict-transport-security" not in headers, "browsers take it only over TLS"
 
 
-def test_the_page_of_the_documentation_runs_its_own_scripts_alone(idle: Longshore) -> None:
-    page = httpx2.get(f"{idle.address}/docs")
+def test_the_page_of_the_documentation_runs_its_own_scripts_alone(idle_service: Longshore) -> None:
+    page = httpx2.get(f"{idle_service.address}/docs")
     policy = page.headers["content-security-policy"]
     assert "script-src 'self' 'sha256-" in policy
     assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
@@ -45,7 +45,7 @@ def test_the_page_of_the_documentation_runs_its_own_scripts_alone(idle: Longshor
 
 
 def test_pages_of_other_origins_may_read_nothing_unless_they_are_configured(
-    idle: Longshore, perimeter: Longshore
+    idle_service: Longshore, proxied_service: Longshore
 ) -> None:
     asked = {
         "Origin": ALLOWED,
@@ -53,9 +53,9 @@ def test_pages_of_other_origins_may_read_nothing_unless_they_are_configured(
         "Access-Control-Request-Headers": "authorization",
     }
     for service, origin, good in (
-        (idle, ALLOWED, False),
-        (perimeter, ALLOWED, True),
-        (perimeter, "https://evil.example", False),
+        (idle_service, ALLOWED, False),
+        (proxied_service, ALLOWED, True),
+        (proxied_service, "https://evil.example", False),
     ):
         before = httpx2.options(f"{service.address}/tasks", headers={**asked, "Origin": origin})
         answer = httpx2.get(f"{service.address}/healthz", headers={"Origin": origin})
@@ -65,9 +65,9 @@ def test_pages_of_other_origins_may_read_nothing_unless_they_are_configured(
 
 
 def test_pages_of_configured_origins_may_send_all_that_the_api_reads_and_read_all_that_it_says(
-    perimeter: Longshore,
+    proxied_service: Longshore,
 ) -> None:
-    document = httpx2.get(f"{perimeter.address}/openapi.json").json()
+    document = httpx2.get(f"{proxied_service.address}/openapi.json").json()
     operations = [each for path in document["paths"].values() for each in path.values() if isinstance(each, dict)]
     read = {one["name"] for each in operations for one in each.get("parameters", []) if one["in"] == "header"}
     assert {"If-Match", "If-None-Match", "Last-Event-ID", "Prefer"} <= read
@@ -76,33 +76,33 @@ def test_pages_of_configured_origins_may_send_all_that_the_api_reads_and_read_al
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": ",".join(sorted(read, key=str.lower)),
     }
-    before = httpx2.options(f"{perimeter.address}/tasks/1", headers=asked)
+    before = httpx2.options(f"{proxied_service.address}/tasks/1", headers=asked)
     allowed = {name.strip().lower() for name in before.headers["access-control-allow-headers"].split(",")}
     assert before.is_success
     assert {name.lower() for name in read} <= allowed
-    with perimeter.client() as client:
+    with proxied_service.client() as client:
         task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
         answer = client.get(f"/tasks/{task}", headers={"Origin": ALLOWED})
     exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
     assert {"x-log-length", "x-created-by", "etag", "x-request-id"} <= exposed & set(answer.headers)
 
 
-def test_a_proxy_is_believed_only_where_it_is_configured(idle: Longshore, perimeter: Longshore) -> None:
-    for service, address in ((idle, "127.0.0.1"), (perimeter, "203.0.113.9")):
-        person = new_person(service, _1764=Level.READ)
-        body = {"username": person.name, "password": person.password}
+def test_a_proxy_is_believed_only_where_it_is_configured(idle_service: Longshore, proxied_service: Longshore) -> None:
+    for service, address in ((idle_service, "127.0.0.1"), (proxied_service, "203.0.113.9")):
+        user = new_user(service, _1764=Level.READ)
+        body = {"username": user.name, "password": user.password}
         forged = {**PROXY, "X-Forwarded-For": "198.51.100.1, 203.0.113.9, 10.1.2.3"}
         answer = httpx2.post(f"{service.address}/auth/login", json=body, headers=forged)
         assert answer.status_code == 200
-        rows = service.sql("select address from longshore.audit where object = $1", f"user {person.id}")
+        rows = service.sql("select address from longshore.audit where object = $1", f"user {user.id}")
         assert [row["address"] for row in rows] == [address], "what a client puts before the proxy's own word counts"
 
 
-def test_behind_tls_addresses_cookies_and_headers_are_those_of_tls(perimeter: Longshore) -> None:
-    person = new_person(perimeter, _1764=Level.READ)
-    body = {"username": person.name, "password": person.password, "cookie": True}
+def test_behind_tls_addresses_cookies_and_headers_are_those_of_tls(proxied_service: Longshore) -> None:
+    user = new_user(proxied_service, _1764=Level.READ)
+    body = {"username": user.name, "password": user.password, "cookie": True}
     ours = {**PROXY, "Host": "exports.example.com", "Origin": "https://exports.example.com"}
-    answer = httpx2.post(f"{perimeter.address}/auth/login", json=body, headers=ours)
+    answer = httpx2.post(f"{proxied_service.address}/auth/login", json=body, headers=ours)
     assert answer.status_code == 200, answer.text
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith("__Host-longshore=")
@@ -110,13 +110,13 @@ def test_behind_tls_addresses_cookies_and_headers_are_those_of_tls(perimeter: Lo
     assert "domain" not in cookie.lower()
     assert answer.headers["strict-transport-security"].startswith("max-age=")
     plain = httpx2.post(
-        f"{perimeter.address}/auth/login", json=body, headers={**ours, "Origin": "http://exports.example.com"}
+        f"{proxied_service.address}/auth/login", json=body, headers={**ours, "Origin": "http://exports.example.com"}
     )
     problem(plain, "other-site")
 
 
-def test_a_download_address_is_the_one_that_the_client_reached(perimeter: Longshore) -> None:
-    task = perimeter.sql(
+def test_a_download_address_is_the_one_that_the_client_reached(proxied_service: Longshore) -> None:
+    task = proxied_service.sql(
         """
         with made as (
             insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, run, result)
@@ -131,10 +131,10 @@ def test_a_download_address_is_the_one_that_the_client_reached(perimeter: Longsh
         """,
         '{"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}',
     )[0][0]
-    file = perimeter.data / "results" / str(CHAIN) / str(task) / "1" / "x.csv"
+    file = proxied_service.data / "results" / str(CHAIN) / str(task) / "1" / "x.csv"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x")
-    with perimeter.client(Level.READ) as client:
+    with proxied_service.client(Level.READ) as client:
         url = client.get(f"/tasks/{task}/download_url", headers={**PROXY, "Host": "exports.example.com"}).json()["url"]
     assert url.startswith(f"https://exports.example.com/results/{CHAIN}/{task}/")
 
@@ -153,11 +153,11 @@ def until_closed(client: socket.socket) -> bytes:
     return found
 
 
-def test_a_client_that_is_slow_with_its_headers_or_body_is_cut_off(idle: Longshore) -> None:
+def test_a_client_that_is_slow_with_its_headers_or_body_is_cut_off(idle_service: Longshore) -> None:
     """Both at once, so that the test waits once."""
     head = "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60\r\n"
     began = time.monotonic()
-    with connected(idle) as headers, connected(idle) as body:
+    with connected(idle_service) as headers, connected(idle_service) as body:
         headers.sendall(head.encode())
         body.sendall(head.encode() + b"\r\n{")
         headers.settimeout(0.25)
@@ -205,14 +205,14 @@ def test_the_time_for_a_body_begins_when_the_service_begins_to_read_it(monkeypat
     assert not asyncio.run(read_rest(middleware.UNREAD_SECONDS + 0.5))
 
 
-def test_headers_of_a_megabyte_are_refused(idle: Longshore) -> None:
+def test_headers_of_a_megabyte_are_refused(idle_service: Longshore) -> None:
     for large in (f"X-Large: {'x' * 1_000_000}\r\n", "".join(f"X-{n}: y\r\n" for n in range(5000))):
-        with connected(idle) as client:
+        with connected(idle_service) as client:
             with contextlib.suppress(ConnectionError):
                 client.sendall(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{large}\r\n".encode())
             answer = until_closed(client)
         assert answer.startswith(b"HTTP/1.1 431 ") or answer == b"", answer[:200]
-    assert httpx2.get(f"{idle.address}/healthz", headers={"X-Large": "x" * 8000}).status_code == 200
+    assert httpx2.get(f"{idle_service.address}/healthz", headers={"X-Large": "x" * 8000}).status_code == 200
 
 
 @pytest.mark.parametrize(

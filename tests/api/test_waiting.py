@@ -22,70 +22,72 @@ MAX_SECONDS = 20  # for what happens at once, on a busy machine
 
 
 @pytest.fixture
-def task(waiting: httpx2.Client) -> int:
+def task(idle_client: httpx2.Client) -> int:
     """A task that is due, on a service where nobody works."""
-    found: int = waiting.post("/tasks", json=export_body()).json()["id"]
+    found: int = idle_client.post("/tasks", json=export_body()).json()["id"]
     return found
 
 
-def after(seconds: float, idle: Longshore, task: int, *steps: str) -> threading.Timer:
+def after(seconds: float, idle_service: Longshore, task: int, *steps: str) -> threading.Timer:
     """Take steps of a run a little later."""
-    timer = threading.Timer(seconds, play, (idle, task, *steps))
+    timer = threading.Timer(seconds, play, (idle_service, task, *steps))
     timer.start()
     return timer
 
 
-def once_somebody_waits(idle: Longshore, task: int, *steps: str) -> None:
+def once_somebody_waits(idle_service: Longshore, task: int, *steps: str) -> None:
     """Take steps of a run when a request waits for the task."""
-    until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle.address}/metrics").text, "somebody to wait")
+    until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle_service.address}/metrics").text, "somebody to wait")
     time.sleep(0.3)
-    play(idle, task, *steps)
+    play(idle_service, task, *steps)
 
 
-def test_an_unchanged_task_is_not_sent_again_whatever_page_of_its_log(waiting: httpx2.Client, task: int) -> None:
-    first = waiting.get(f"/tasks/{task}")
+def test_an_unchanged_task_is_not_sent_again_whatever_page_of_its_log(idle_client: httpx2.Client, task: int) -> None:
+    first = idle_client.get(f"/tasks/{task}")
     assert first.headers["etag"] == f'"{task}-1"'
     for tag in (first.headers["etag"], f'W/"{task}-1"', f'"{task}-0" , "{task}-1"', "*"):
-        again = waiting.get(f"/tasks/{task}", params={"log_limit": 3}, headers={"If-None-Match": tag})
+        again = idle_client.get(f"/tasks/{task}", params={"log_limit": 3}, headers={"If-None-Match": tag})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
     for tag in (f'"{task}-2"', f'"{task + 1}-1"', f"{task}-1", '"x"', ""):
-        assert waiting.get(f"/tasks/{task}", headers={"If-None-Match": tag}).json() == first.json()
+        assert idle_client.get(f"/tasks/{task}", headers={"If-None-Match": tag}).json() == first.json()
 
 
 def test_every_change_is_a_new_revision_and_progress_is_none(
-    waiting: httpx2.Client, idle: Longshore, task: int
+    idle_client: httpx2.Client, idle_service: Longshore, task: int
 ) -> None:
     tags = []
     for step in ("begin", "report", "finish"):
-        play(idle, task, step)
-        tags.append(waiting.get(f"/tasks/{task}").headers["etag"])
+        play(idle_service, task, step)
+        tags.append(idle_client.get(f"/tasks/{task}").headers["etag"])
     assert tags == [f'"{task}-2"', f'"{task}-2"', f'"{task}-3"']
 
 
 def test_only_unfinished_tasks_are_answered_with_retry_after(
-    waiting: httpx2.Client, idle: Longshore, task: int
+    idle_client: httpx2.Client, idle_service: Longshore, task: int
 ) -> None:
-    later = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    assert waiting.get(f"/tasks/{later}").headers["retry-after"] == "30"
-    assert waiting.get(f"/tasks/{task}").headers["retry-after"] == "2"
-    play(idle, task, "begin", "report")
-    idle.sql(
+    later = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    assert idle_client.get(f"/tasks/{later}").headers["retry-after"] == "30"
+    assert idle_client.get(f"/tasks/{task}").headers["retry-after"] == "2"
+    play(idle_service, task, "begin", "report")
+    idle_service.sql(
         "update longshore.runs set rows = 100, rows_expected = 260, attempt_began_at = progress_at - interval '10 s'"
         " where task_id = $1",
         task,
     )
-    answer = waiting.get(f"/tasks/{task}", headers={"If-None-Match": f'"{task}-2"'})
+    answer = idle_client.get(f"/tasks/{task}", headers={"If-None-Match": f'"{task}-2"'})
     assert (answer.status_code, answer.headers["retry-after"]) == (304, "16")
-    play(idle, task, "finish")
-    assert "retry-after" not in waiting.get(f"/tasks/{task}").headers
+    play(idle_service, task, "finish")
+    assert "retry-after" not in idle_client.get(f"/tasks/{task}").headers
 
 
 @pytest.mark.parametrize("way", ["query", "preference"])
-def test_a_long_poll_answers_at_the_next_change(waiting: httpx2.Client, idle: Longshore, task: int, way: str) -> None:
+def test_a_long_poll_answers_at_the_next_change(
+    idle_client: httpx2.Client, idle_service: Longshore, task: int, way: str
+) -> None:
     asked: dict[str, Any] = {"params": {"wait": 60}} if way == "query" else {"headers": {"Prefer": "wait=60"}}
-    changing = threading.Thread(target=once_somebody_waits, args=(idle, task, "begin"))
+    changing = threading.Thread(target=once_somebody_waits, args=(idle_service, task, "begin"))
     changing.start()
-    answer = waiting.get(f"/tasks/{task}", **asked)
+    answer = idle_client.get(f"/tasks/{task}", **asked)
     assert answer.elapsed.total_seconds() < 2 * MAX_SECONDS
     assert answer.json()["state"]["code"] == "INPROGRESS"
     assert answer.headers["etag"] == f'"{task}-2"'
@@ -94,40 +96,42 @@ def test_a_long_poll_answers_at_the_next_change(waiting: httpx2.Client, idle: Lo
 
 
 def test_a_long_poll_that_knows_an_older_revision_answers_at_once(
-    waiting: httpx2.Client, idle: Longshore, task: int
+    idle_client: httpx2.Client, idle_service: Longshore, task: int
 ) -> None:
-    tag = waiting.get(f"/tasks/{task}").headers["etag"]
+    tag = idle_client.get(f"/tasks/{task}").headers["etag"]
     began = time.monotonic()
-    assert waiting.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": '""'}).headers["etag"] == tag
-    play(idle, task, "begin", "finish")
-    answer = waiting.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": tag})
+    assert (
+        idle_client.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": '""'}).headers["etag"] == tag
+    )
+    play(idle_service, task, "begin", "finish")
+    answer = idle_client.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": tag})
     assert answer.json()["state"]["code"] == "DONE"
-    assert waiting.get(f"/tasks/{task}", params={"wait": 60}).json() == answer.json(), "nothing comes next"
+    assert idle_client.get(f"/tasks/{task}", params={"wait": 60}).json() == answer.json(), "nothing comes next"
     assert time.monotonic() - began < MAX_SECONDS
 
 
-def test_long_poll_without_a_change_is_answered_as_a_poll(waiting: httpx2.Client, task: int) -> None:
-    usual = waiting.get(f"/tasks/{task}")
-    vain = waiting.get(f"/tasks/{task}", params={"wait": 1})
+def test_long_poll_without_a_change_is_answered_as_a_poll(idle_client: httpx2.Client, task: int) -> None:
+    usual = idle_client.get(f"/tasks/{task}")
+    vain = idle_client.get(f"/tasks/{task}", params={"wait": 1})
     assert (vain.status_code, vain.json()) == (200, usual.json())
     headers = {"If-None-Match": usual.headers["etag"], "Prefer": "respond-async, wait=1"}
-    assert waiting.get(f"/tasks/{task}", headers=headers).status_code == 304
-    assert violations(waiting.get(f"/tasks/{task}", params={"wait": 61})) == {
+    assert idle_client.get(f"/tasks/{task}", headers=headers).status_code == 304
+    assert violations(idle_client.get(f"/tasks/{task}", params={"wait": 61})) == {
         "wait": "expected an integer of at most 60"
     }
 
 
-def test_another_chains_task_is_not_waited_for(idle: Longshore, task: int) -> None:
-    with idle.client(Level.ADMIN, chain=9) as other:
+def test_another_chains_task_is_not_waited_for(idle_service: Longshore, task: int) -> None:
+    with idle_service.client(Level.ADMIN, chain=9) as other:
         problem(other.get(f"/tasks/{task}", params={"wait": 60}), "task-not-found")
         problem(other.get(f"/tasks/{task}/events"), "task-not-found")
 
 
-def test_a_deleted_task_ends_the_wait(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+def test_a_deleted_task_ends_the_wait(idle_client: httpx2.Client, idle_service: Longshore, task: int) -> None:
     delete = "delete from longshore.tasks where id = $1"
-    timer = threading.Timer(0.3, idle.sql, (delete, task))
+    timer = threading.Timer(0.3, idle_service.sql, (delete, task))
     timer.start()
-    problem(waiting.get(f"/tasks/{task}", params={"wait": 60}), "task-not-found")
+    problem(idle_client.get(f"/tasks/{task}", params={"wait": 60}), "task-not-found")
     timer.join()
 
 
@@ -148,30 +152,32 @@ def events(answer: httpx2.Response) -> Iterator[tuple[str, str, str]]:
 
 
 def test_event_stream_has_states_log_and_progress_until_the_task_has_ended(
-    waiting: httpx2.Client, idle: Longshore, task: int
+    idle_client: httpx2.Client, idle_service: Longshore, task: int
 ) -> None:
-    with waiting.stream("GET", f"/tasks/{task}/events") as answer:
+    with idle_client.stream("GET", f"/tasks/{task}/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         told = events(answer)
         assert next(told)[::2] == ("state", "1-0")
-        play(idle, task, "begin")
+        play(idle_service, task, "begin")
         assert [next(told)[::2] for _ in range(2)] == [("log", "1-1"), ("state", "2-1")]
         assert next(told)[0] == "progress"
-        play(idle, task, "report")
+        play(idle_service, task, "report")
         name, data, last = next(told)
         assert (name, last) == ("progress", "2-1")
         assert '"rows":2' in data
-        play(idle, task, "finish")
+        play(idle_service, task, "finish")
         rest = [event for event in told if event[0] != "progress"]
     assert [event[::2] for event in rest] == [("log", "2-2"), ("log", "2-3"), ("state", "3-3"), ("end", "3-3")]
     assert '"code":"DONE"' in rest[-1][1]
 
 
-def test_event_stream_continues_after_the_last_event_id(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
-    play(idle, task, "begin", "fail")
+def test_event_stream_continues_after_the_last_event_id(
+    idle_client: httpx2.Client, idle_service: Longshore, task: int
+) -> None:
+    play(idle_service, task, "begin", "fail")
 
     def told(last: str) -> list[tuple[str, str]]:
-        with waiting.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last}) as answer:
+        with idle_client.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last}) as answer:
             return [event[::2] for event in events(answer)]
 
     everything = told("")
@@ -185,17 +191,19 @@ def test_event_stream_continues_after_the_last_event_id(waiting: httpx2.Client, 
 
 
 def test_hundreds_of_waiting_requests_need_few_connections_to_the_database_and_leave_no_waiter(
-    waiting: httpx2.Client, idle: Longshore, task: int
+    idle_client: httpx2.Client, idle_service: Longshore, task: int
 ) -> None:
     polls, streams = 200, 50
     connections = "select count(*) from pg_stat_activity where application_name like 'longshore%'"
-    (api,) = (process for process in psutil.Process(idle.processes[0].pid).children())
+    (api,) = (process for process in psutil.Process(idle_service.processes[0].pid).children())
     threads = api.num_threads()
 
     async def wait() -> tuple[int, int, list[str]]:
         limits = httpx2.Limits(max_connections=None)
-        headers = dict(waiting.headers)
-        async with httpx2.AsyncClient(base_url=idle.address, headers=headers, timeout=60, limits=limits) as client:
+        headers = dict(idle_client.headers)
+        async with httpx2.AsyncClient(
+            base_url=idle_service.address, headers=headers, timeout=60, limits=limits
+        ) as client:
 
             async def poll() -> str:
                 known = {"If-None-Match": f'"{task}-1"'}  # one that is heard late has missed nothing
@@ -213,58 +221,58 @@ def test_hundreds_of_waiting_requests_need_few_connections_to_the_database_and_l
             while len(api.net_connections("tcp")) < polls + streams:  # noqa: ASYNC110  # of another process
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.5)
-            used = (await asyncio.to_thread(idle.sql, connections))[0]["count"]
+            used = (await asyncio.to_thread(idle_service.sql, connections))[0]["count"]
             grown = api.num_threads() - threads
-            await asyncio.to_thread(play, idle, task, "begin")
+            await asyncio.to_thread(play, idle_service, task, "begin")
             return used, grown, await asyncio.wait_for(asyncio.gather(*waiters), 40)
 
     used, grown, told = asyncio.run(wait())
     assert used <= 16, "the pools and the listeners"
     assert grown <= 4
     assert set(told) == {"INPROGRESS"}
-    nobody_waits(idle)
+    nobody_waits(idle_service)
 
 
-def nobody_waits(idle: Longshore) -> None:
+def nobody_waits(idle_service: Longshore) -> None:
     deadline = time.monotonic() + MAX_SECONDS
-    while "longshore_waiters 0.0" not in httpx2.get(f"{idle.address}/metrics").text:
+    while "longshore_waiters 0.0" not in httpx2.get(f"{idle_service.address}/metrics").text:
         assert time.monotonic() < deadline, "a client that has gone is still waited for"
         time.sleep(0.05)
 
 
-def test_disconnected_clients_leave_no_waiter(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+def test_disconnected_clients_leave_no_waiter(idle_client: httpx2.Client, idle_service: Longshore, task: int) -> None:
     for path in (f"/tasks/{task}?wait=60", f"/tasks/{task}/events"):
         with (
-            httpx2.Client(base_url=idle.address, headers=waiting.headers, timeout=0.5) as client,
+            httpx2.Client(base_url=idle_service.address, headers=idle_client.headers, timeout=0.5) as client,
             pytest.raises(httpx2.ReadTimeout),
             client.stream("GET", path) as answer,
         ):
             list(answer.iter_lines())
-    nobody_waits(idle)
+    nobody_waits(idle_service)
 
 
 def test_progress_has_the_place_in_the_queue_and_the_next_step(
-    waiting: httpx2.Client, idle: Longshore, task: int
+    idle_client: httpx2.Client, idle_service: Longshore, task: int
 ) -> None:
-    second = waiting.post("/tasks", json=export_body()).json()["id"]
-    first, behind = (waiting.get(f"/tasks/{id}/progress").json() for id in (task, second))
+    second = idle_client.post("/tasks", json=export_body()).json()["id"]
+    first, behind = (idle_client.get(f"/tasks/{id}/progress").json() for id in (task, second))
     assert first["queue_place"] >= 1
     assert behind["queue_place"] == first["queue_place"] + 1
     assert first["next"] == {"step": "start", "at": None, "if_silent": False}
-    later = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    assert waiting.get(f"/tasks/{later}/progress").json()["next"] == {
+    later = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    assert idle_client.get(f"/tasks/{later}/progress").json()["next"] == {
         "step": "start", "at": "2126-05-26T12:00:00Z", "if_silent": False,
     }  # fmt: skip
-    play(idle, task, "begin")
-    running = waiting.get(f"/tasks/{task}/progress").json()
+    play(idle_service, task, "begin")
+    running = idle_client.get(f"/tasks/{task}/progress").json()
     assert running["heartbeat_age"] < MAX_SECONDS
     assert (running["next"]["step"], running["next"]["if_silent"]) == ("retry", True)
     left = datetime.fromisoformat(running["next"]["at"]) - datetime.now(UTC)
     assert left.total_seconds() <= 16
-    idle.sql("update longshore.runs set failures = 2 where task_id = $1", task)
-    assert waiting.get(f"/tasks/{task}/progress").json()["next"]["step"] == "give up"
-    play(idle, task, "finish")
-    done = waiting.get(f"/tasks/{task}/progress").json()
+    idle_service.sql("update longshore.runs set failures = 2 where task_id = $1", task)
+    assert idle_client.get(f"/tasks/{task}/progress").json()["next"]["step"] == "give up"
+    play(idle_service, task, "finish")
+    done = idle_client.get(f"/tasks/{task}/progress").json()
     assert (done["next"], done["queue_place"], done["heartbeat_age"]) == (None, None, None)
 
 

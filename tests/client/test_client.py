@@ -98,8 +98,8 @@ def test_waiting_ends_when_its_time_is_over(longshore: Longshore) -> None:
     assert time.monotonic() - began >= 1.5
 
 
-def test_a_failed_task_raises_with_its_log(own_catalog: services.Longshore) -> None:
-    with Longshore(own_catalog.address, own_catalog.token(), chain=services.CHAIN) as client:
+def test_a_failed_task_raises_with_its_log(odd_values_service: services.Longshore) -> None:
+    with Longshore(odd_values_service.address, odd_values_service.token(), chain=services.CHAIN) as client:
         missing = [index.name for index in client.indexes.list()][-1]
         with pytest.raises(TaskFailedError) as caught:
             client.exports.create(missing).wait(60)

@@ -40,9 +40,14 @@ def test_conditions_become_rules_that_must_all_hold(logged_in: Cli) -> None:
 
 
 def test_last_and_the_lists_name_the_field_that_has_the_column_of_times(
-    cli: Cli, own_catalog: services.Longshore
+    cli: Cli, odd_values_service: services.Longshore
 ) -> None:
-    assert cli("login", "--address", own_catalog.address, "--chain", str(CHAIN), typed=own_catalog.token())[0] == 0
+    assert (
+        cli("login", "--address", odd_values_service.address, "--chain", str(CHAIN), typed=odd_values_service.token())[
+            0
+        ]
+        == 0
+    )
     [rule] = created(cli, "renamed", "--last", "24h", *LATER)["trigger"]["segment"]["rules"]
     assert (rule["field_name"], rule["operator"]) == ("when", "relative_less_than")
     listed = {name: field for name, field, _ in (line.split("\t") for line in cli("indexes")[1].splitlines())}
@@ -50,9 +55,9 @@ def test_last_and_the_lists_name_the_field_that_has_the_column_of_times(
     code, _, told = cli("export", "baskets", "--last", "24h", *LATER)
     assert code == 2
     assert "the index baskets has no time field" in told
-    assert "the time field is `when`" in page(load(str(own_catalog.data / "catalog.toml")))
-    hiding = own_catalog.token(scope=Scope(hidden_columns=["renamed.when"]))
-    with Longshore(own_catalog.address, hiding, chain=CHAIN) as limited:
+    assert "the time field is `when`" in page(load(str(odd_values_service.data / "catalog.toml")))
+    hiding = odd_values_service.token(scope=Scope(hidden_columns=["renamed.when"]))
+    with Longshore(odd_values_service.address, hiding, chain=CHAIN) as limited:
         assert limited.indexes.get("renamed").time is None
 
 

@@ -44,10 +44,10 @@ def files(longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def nasty(own_catalog: services.Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nasty(odd_values_service: services.Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nasty words under the ledger's name."""
     monkeypatch.chdir(tmp_path)
-    with Longshore(own_catalog.address, own_catalog.token(), chain=CHAIN) as client:
+    with Longshore(odd_values_service.address, odd_values_service.token(), chain=CHAIN) as client:
         client.exports.create("odd", fields=["id", "words"]).wait(60).download("ledger.csv")
 
 
@@ -203,10 +203,10 @@ def test_a_copy_in_duckdb_is_kept_right_and_checked_against_its_mirror(
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Amsterdam", "UTC"])
 def test_interval_of_a_day_has_the_rows_of_that_day_in_a_column_without_time(
-    own_catalog: services.Longshore, zone: str
+    odd_values_service: services.Longshore, zone: str
 ) -> None:
     start = datetime(2021, 2, 28, tzinfo=ZoneInfo(zone))
-    with Longshore(own_catalog.address, own_catalog.token(), chain=CHAIN) as client:
+    with Longshore(odd_values_service.address, odd_values_service.token(), chain=CHAIN) as client:
         for day in (start, start - timedelta(days=1)):
             options = of_interval({"fields": ["id", "day"], "format": "parquet"}, "day", day, day + timedelta(days=1))
             found = client.exports.create("odd", **options).wait(60).to_arrow()["day"].to_pylist()

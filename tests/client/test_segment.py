@@ -200,8 +200,10 @@ def test_types_come_from_the_service_and_the_rules_select_rows(longshore: Longsh
     ],
 )
 def test_comparisons_of_dates_are_those_of_postgresql_infinity_included(
-    own_catalog: services.Longshore, rule: Rules, condition: str
+    odd_values_service: services.Longshore, rule: Rules, condition: str
 ) -> None:
-    [row] = own_catalog.sql(f"select count(*) as rows from odd.values where chain_id = $1 and {condition}", CHAIN)
-    with Longshore(own_catalog.address, own_catalog.token(), chain=CHAIN) as client:
+    [row] = odd_values_service.sql(
+        f"select count(*) as rows from odd.values where chain_id = $1 and {condition}", CHAIN
+    )
+    with Longshore(odd_values_service.address, odd_values_service.token(), chain=CHAIN) as client:
         assert client.segments.preview("odd", rule).rows == row["rows"] > 0

@@ -10,7 +10,7 @@ from longshore import AsyncLongshore, Longshore
 from longshore.access.tokens import Level
 from longshore.client import ForbiddenError, NotFoundError, UnauthorizedError
 from tests import service as services
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 
@@ -81,7 +81,7 @@ def test_profile_file_in_a_folder_that_is_missing_is_an_error(logged_in: Cli) ->
 def test_command_revokes_a_profile_file_of_a_user_without_a_login(
     service: services.Longshore, logged_in: Cli, token: str, tmp_path: Path
 ) -> None:
-    reader = new_person(service, _1765=Level.READ)
+    reader = new_user(service, _1765=Level.READ)
     with reader.client(chain=SMALL_CHAIN) as session:
         made = session.post("/delta-sharing/profile").json()
         (tmp_path / "here" / "anna.share").write_text(json.dumps(made))

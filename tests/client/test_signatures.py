@@ -15,7 +15,7 @@ from longshore.client import AsyncTask, Task, api_types
 from longshore.exports.formats import FORMATS
 from longshore.exports.segments.operators import WINDOWS
 from longshore.settings import Settings
-from longshore.tasks.model import Code
+from longshore.tasks.model import StateCode
 from longshore.web import build
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_words_are_those_of_the_service() -> None:
     schemas = document(build(Settings()))["components"]["schemas"]
     assert set(get_args(api_types.Operator)) == set(schemas["Rule"]["properties"]["operator"]["enum"])
     assert set(get_args(api_types.Window)) == set(WINDOWS)
-    assert set(get_args(api_types.StateCode)) == {code.value for code in Code}
+    assert set(get_args(api_types.StateCode)) == {code.value for code in StateCode}
     assert set(get_args(api_types.Format)) == set(FORMATS)
     assert set(get_args(api_types.CatchUp)) == set(schemas["Trigger"]["properties"]["catch_up"]["enum"])
 

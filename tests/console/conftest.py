@@ -22,7 +22,7 @@ from playwright.sync_api import (
 )
 
 from longshore.access.tokens import Level
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.service import Longshore
 
 # As root Chromium has no sandbox; and left to itself it asks hosts elsewhere, whatever page it shows.
@@ -58,9 +58,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def person(service: Longshore) -> Person:
+def admin_user(service: Longshore) -> User:
     """An admin of chain 1764 who also reads chain 1765."""
-    return new_person(service, _1764=Level.ADMIN, _1765=Level.READ)
+    return new_user(service, _1764=Level.ADMIN, _1765=Level.READ)
 
 
 @pytest.fixture
@@ -113,20 +113,20 @@ def context(chromium: Browser, service: Longshore, cut_off: set[str]) -> Iterato
     assert not wrong, wrong
 
 
-def sign_in(page: Page, person: Person, path: str = "/") -> None:
+def sign_in(page: Page, admin_user: User, path: str = "/") -> None:
     """Sign in by the form, on the way to a path."""
     page.goto(path)
-    page.get_by_label("Name", exact=True).fill(person.name)
-    page.get_by_label("Password").fill(person.password)
+    page.get_by_label("Name", exact=True).fill(admin_user.name)
+    page.get_by_label("Password").fill(admin_user.password)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(lambda url: "/console/" in url)
 
 
 @pytest.fixture
-def page(context: Callable[..., BrowserContext], person: Person) -> Page:
-    """A page of a person who has signed in, on the tasks of chain 1764."""
+def page(context: Callable[..., BrowserContext], admin_user: User) -> Page:
+    """A page of a user who has signed in, on the tasks of chain 1764."""
     opened = context().new_page()
-    sign_in(opened, person)
+    sign_in(opened, admin_user)
     return opened
 
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from longshore.access.tokens import Level
 from longshore.demo.seed import seed
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import launch, sign_in
 from tests.console.test_pages import PAGES, held
 from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_own_loop
@@ -126,13 +126,13 @@ def fill(client: httpx2.Client, service: Longshore) -> dict[str, int]:
     return {"task": nights, "task-failed": failed}
 
 
-def take(context: BrowserContext, person: Person, tasks: dict[str, int], theme: str, width: int) -> None:
+def take(context: BrowserContext, admin_user: User, tasks: dict[str, int], theme: str, width: int) -> None:
     """Take the pictures of one width and theme."""
     suffix = f"{theme}-{width}"
     page = context.new_page()
     page.goto("/sign-in")
     page.screenshot(path=FOLDER / f"sign-in-{suffix}.png", full_page=True)
-    sign_in(page, person)
+    sign_in(page, admin_user)
     pages = {name: f"{CHAIN}/{name}" for name in PAGES}
     pages |= {f"{name}-{count}": f"{chain}/{name}" for name in OF_TASKS
               for chain, count in ((EMPTY_CHAIN, 0), (SOME_CHAIN, 30))}  # fmt: skip
@@ -149,7 +149,7 @@ def take(context: BrowserContext, person: Person, tasks: dict[str, int], theme: 
         page.set_viewport_size({"width": width, "height": HEIGHT})
 
 
-def take_all(browser: Browser, service: Longshore, person: Person, tasks: dict[str, int]) -> None:
+def take_all(browser: Browser, service: Longshore, admin_user: User, tasks: dict[str, int]) -> None:
     """Take the pictures of all widths and themes."""
     FOLDER.mkdir(exist_ok=True)
     for theme in THEMES:
@@ -158,7 +158,7 @@ def take_all(browser: Browser, service: Longshore, person: Person, tasks: dict[s
             with browser.new_context(
                 base_url=service.address, viewport=size, color_scheme=theme, timezone_id="Europe/Amsterdam"
             ) as context:
-                take(context, person, tasks, theme, width)
+                take(context, admin_user, tasks, theme, width)
 
 
 def main() -> None:
@@ -170,14 +170,14 @@ def main() -> None:
             try:
                 service.start("worker")
                 service.start_api()
-                person = new_person(service, _1764=Level.ADMIN, _1765=Level.READ, _9=Level.READ)
+                user = new_user(service, _1764=Level.ADMIN, _1765=Level.READ, _9=Level.READ)
                 with service.client(Level.ADMIN) as client:
                     tasks = fill(client, service)
                     with held(service, "loyalty.users"):
                         running = export_body()
                         running["target"]["export_index"] = "users"
                         tasks["task-running"] = client.post("/tasks", json=running).json()["id"]
-                        take_all(launch(playwright), service, person, tasks)
+                        take_all(launch(playwright), service, user, tasks)
             finally:
                 service.stop()
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}/")

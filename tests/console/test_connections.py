@@ -9,7 +9,7 @@ import httpx2
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from longshore.access.tokens import Level
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go
 from tests.destinations.memory import PASSWORD
@@ -55,9 +55,9 @@ def test_pages_of_tasks_that_are_not_visible_hold_no_connection_and_catch_up(
     service: Longshore, context: Callable[..., BrowserContext], client: httpx2.Client
 ) -> None:
     task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
-    person, browser = new_person(service, _1764=Level.WRITE), context()
+    user, browser = new_user(service, _1764=Level.WRITE), context()
     pages = [browser.new_page() for _ in range(CONNECTIONS + 1)]
-    sign_in(pages[0], person)
+    sign_in(pages[0], user)
     for page in pages[:CONNECTIONS]:
         go(page, f"tasks/{task}")
         page.evaluate(SHOW, True)
@@ -76,7 +76,7 @@ def show_again(page: Page) -> None:
 
 
 def test_page_of_a_task_that_becomes_visible_again_does_not_read_its_whole_log_again(
-    page: Page, client: httpx2.Client, person: Person
+    page: Page, client: httpx2.Client, admin_user: User
 ) -> None:
     task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
     client.post(f"/tasks/{task}/cancel")
@@ -84,7 +84,7 @@ def test_page_of_a_task_that_becomes_visible_again_does_not_read_its_whole_log_a
         go(page, f"tasks/{task}")
     with page.expect_request(lambda request: "/events" in request.url) as again:
         show_again(page)
-    with person.client() as reader:
+    with admin_user.client() as reader:
         assert re.findall("^event: (.*)$", reader.get(again.value.url).text, re.M) == ["end"]
 
 
@@ -107,8 +107,8 @@ def test_page_of_a_task_whose_events_are_refused_tries_once_at_a_time_however_of
     assert len(requests) == 1
 
 
-def test_change_that_another_admin_made_meanwhile_is_not_overwritten(person: Person) -> None:
-    with person.client() as admin:
+def test_change_that_another_admin_made_meanwhile_is_not_overwritten(admin_user: User) -> None:
+    with admin_user.client() as admin:
         made = admin.post("/destinations", json=DESTINATION | {"name": f"shelf-{uuid.uuid4().hex[:8]}"}).json()
         path = f"/console/{CHAIN}/destinations/{made['id']}/change"
         [revision] = re.findall(r'name="revision" value="([^"]+)"', admin.get(path).text)
@@ -136,7 +136,7 @@ LEAKS = """mark => {
 
 
 def test_texts_with_characters_that_reverse_what_follows_reverse_themselves_alone(
-    page: Page, client: httpx2.Client, person: Person
+    page: Page, client: httpx2.Client, admin_user: User
 ) -> None:
     mark = "\u202egnp.exe"
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": []}
@@ -146,7 +146,7 @@ def test_texts_with_characters_that_reverse_what_follows_reverse_themselves_alon
     made = client.post("/tasks", json=body)
     assert made.status_code == 201, made.text
     task = made.json()["id"]
-    with person.client() as admin:
+    with admin_user.client() as admin:
         assert admin.post("/service_clients", json={"name": mark, "contact": mark}).status_code == 201
     for path in ("tasks", f"tasks/{task}", "schedules", "segments", "access"):
         go(page, path)

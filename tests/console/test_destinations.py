@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
 from longshore.api.service import TEST_RATE
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import request_of, sign_in
 from tests.console.test_pages import WIDTHS, go, violations
 from tests.destinations.memory import PASSWORD
@@ -44,17 +44,17 @@ def delivered(client: httpx2.Client, destination: str, **trigger: Any) -> int:
 
 
 @pytest.fixture
-def admin(person: Person) -> Iterator[httpx2.Client]:
+def admin(admin_user: User) -> Iterator[httpx2.Client]:
     """A client with a session of an admin."""
-    with person.client() as client:
+    with admin_user.client() as client:
         yield client
 
 
 def test_destination_is_tested_made_changed_and_deleted_without_scripts(
-    context: Callable[..., BrowserContext], person: Person, admin: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, admin: httpx2.Client
 ) -> None:
     page = context(java_script_enabled=False).new_page()
-    sign_in(page, person, BASE)
+    sign_in(page, admin_user, BASE)
     name = new_name()
     page.get_by_role("link", name="New destination").click()
     page.get_by_role("link", name="memory").click()
@@ -92,7 +92,7 @@ def test_destination_is_tested_made_changed_and_deleted_without_scripts(
     expect(page.get_by_role("heading", name="Destinations", exact=True)).to_be_visible()
     assert admin.get(f"/destinations/{found['id']}").status_code == 404
     entries = admin.get("/audit", params={"object": f"destination {found['id']}", "limit": 100}).json()
-    assert {each["actor"] for each in entries} == {f"user {person.id}"}
+    assert {each["actor"] for each in entries} == {f"user {admin_user.id}"}
     assert [each["action"] for each in reversed(entries)] == [
         "destination.create", "destination.test", "destination.change", "destination.change", "destination.test",
         "destination.delete",
@@ -194,7 +194,7 @@ def test_failed_delivery_is_explained_and_done_again_with_a_new_secret(page: Pag
 
 
 def test_run_is_delivered_again_without_scripts(
-    context: Callable[..., BrowserContext], person: Person, admin: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, admin: httpx2.Client
 ) -> None:
     found = made(admin, shelf="without scripts")
     there = f"/destinations/{found['id']}"
@@ -203,7 +203,7 @@ def test_run_is_delivered_again_without_scripts(
     assert ended(admin, task)["state"]["code"] == "ERROR"
     admin.patch(there, json={"secret": {"password": PASSWORD}})
     page = context(java_script_enabled=False).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/tasks/{task}")
+    sign_in(page, admin_user, f"/console/{CHAIN}/tasks/{task}")
     page.get_by_role("button", name="Deliver run 1 again").click()
     page.wait_for_url("**#deliveries")
     settled(admin, task)
@@ -257,7 +257,7 @@ def test_new_export_to_a_destination_is_made_without_scripts(admin: httpx2.Clien
 
 def test_page_of_a_destination_lets_in_whom_its_level_says(service: Longshore, admin: httpx2.Client) -> None:
     found = made(admin)
-    writer, stranger = new_person(service, _1764=Level.WRITE), new_person(service, _1765=Level.ADMIN)
+    writer, stranger = new_user(service, _1764=Level.WRITE), new_user(service, _1765=Level.ADMIN)
     with writer.client() as theirs:
         for path in ("", f"/{found['id']}"):
             shown = theirs.get(f"{BASE}{path}")
@@ -274,10 +274,10 @@ def test_page_of_a_destination_lets_in_whom_its_level_says(service: Longshore, a
     assert admin.get(f"/destinations/{found['id']}").status_code == 200
 
 
-def test_form_of_another_site_makes_no_destination(service: Longshore, person: Person) -> None:
+def test_form_of_another_site_makes_no_destination(service: Longshore, admin_user: User) -> None:
     ours = {"Origin": service.address}
     answer = httpx2.post(
-        f"{service.address}/sign-in", data={"username": person.name, "password": person.password}, headers=ours
+        f"{service.address}/sign-in", data={"username": admin_user.name, "password": admin_user.password}, headers=ours
     )
     cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
     form = {"kind": "memory", "name": new_name(), "/settings/shelf": "top", "/secret/password": PASSWORD}
@@ -288,7 +288,7 @@ def test_form_of_another_site_makes_no_destination(service: Longshore, person: P
 
 
 def test_limit_of_tests_is_told_on_the_page_of_a_destination(service: Longshore) -> None:
-    with new_person(service, _81=Level.ADMIN).client(81) as theirs:
+    with new_user(service, _81=Level.ADMIN).client(81) as theirs:
         found = made(theirs)
         there = f"/console/81/destinations/{found['id']}"
         statuses = [theirs.post(f"/destinations/{found['id']}/test").status_code for _ in range(TEST_RATE.requests)]
@@ -318,13 +318,13 @@ def test_destination_whose_kind_is_not_installed_is_shown_and_can_be_deleted(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_keeps_anybody_from_using_the_pages_of_destinations(
-    context: Callable[..., BrowserContext], person: Person, admin: httpx2.Client, scheme: str
+    context: Callable[..., BrowserContext], admin_user: User, admin: httpx2.Client, scheme: str
 ) -> None:
     found = made(admin)
     task = delivered(admin, found["name"])
     ended(admin, task)
     page = context(color_scheme=scheme).new_page()
-    sign_in(page, person)
+    sign_in(page, admin_user)
     wrong = {}
     kinds = [f"destinations/new?kind={each['kind']}" for each in admin.get("/destination_kinds").json()]
     one = f"destinations/{found['id']}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.access.users import Person
+from tests.access.users import User
 from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
 from tests.service import CHAIN, Longshore
 
@@ -18,8 +18,8 @@ HTMX = {"HX-Request": "true"}
 
 
 @pytest.fixture
-def admin(person: Person) -> Iterator[httpx2.Client]:
-    with person.client() as opened:
+def admin(admin_user: User) -> Iterator[httpx2.Client]:
+    with admin_user.client() as opened:
         yield opened
 
 
@@ -76,9 +76,9 @@ def test_size_of_files_may_have_blanks_around_it(admin: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("fields", ["partition=" + "a:b," * 15_000, "rule-field=x&" * 4900], ids=["folders", "rules"])
-def test_largest_form_does_not_hold_the_event_loop(service: Longshore, person: Person, fields: str) -> None:
+def test_largest_form_does_not_hold_the_event_loop(service: Longshore, admin_user: User, fields: str) -> None:
     asked = Asked("POST", f"{NEW}/preview", f"index=users&format=csv&{fields}".encode(), "part=snippets")
-    headers = list(person.session().items())
+    headers = list(admin_user.session().items())
 
     async def fastest() -> Answered:
         async with application(service.url, str(service.data)) as app:

@@ -1,4 +1,4 @@
-"""The console's pages in a real browser: what a person does with them, and that everybody can."""
+"""The console's pages in a real browser: what a user does with them, and that everybody can."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from longshore.access.tokens import Level
 from longshore.exports.formats import FORMATS
 from longshore.exports.segments.operators import OPERATORS
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import request_of, sign_in
 from tests.service import CHAIN, Longshore, ended, export_body
 
@@ -55,15 +55,15 @@ def add_rule(page: Page, field: str, operator: str, *operands: str) -> None:
         line.locator("input:enabled, select:enabled:nth-of-type(n+3)").nth(at).fill(value)
 
 
-def test_signing_in_leads_to_where_one_wanted_to_go(context: Callable[..., BrowserContext], person: Person) -> None:
+def test_signing_in_leads_to_where_one_wanted_to_go(context: Callable[..., BrowserContext], admin_user: User) -> None:
     page = context().new_page()
     page.goto(f"/console/{CHAIN}/tasks?status=DONE")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    page.get_by_label("Name", exact=True).fill(person.name)
+    page.get_by_label("Name", exact=True).fill(admin_user.name)
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("The name or the password is wrong")
-    page.get_by_label("Password").fill(person.password)
+    page.get_by_label("Password").fill(admin_user.password)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**/console/{CHAIN}/tasks?status=DONE")
     [cookie] = [each for each in page.context.cookies() if each["name"] == "longshore"]
@@ -75,28 +75,28 @@ def test_signing_in_leads_to_where_one_wanted_to_go(context: Callable[..., Brows
 
 
 def test_a_passcode_is_asked_for_where_it_is_on(context: Callable[..., BrowserContext], service: Longshore) -> None:
-    person = new_person(service, totp=True, _1764=Level.READ)
+    user = new_user(service, totp=True, _1764=Level.READ)
     page = context().new_page()
     page.goto(f"/console/{CHAIN}/segments")
-    page.get_by_label("Name", exact=True).fill(person.name)
-    page.get_by_label("Password").fill(person.password)
+    page.get_by_label("Name", exact=True).fill(user.name)
+    page.get_by_label("Password").fill(user.password)
     page.get_by_role("button", name="Sign in").click()
-    assert person.totp
-    page.get_by_label("six digits").fill(pyotp.TOTP(person.totp).now())
+    assert user.totp
+    page.get_by_label("six digits").fill(pyotp.TOTP(user.totp).now())
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**/console/{CHAIN}/segments")
 
 
 @pytest.mark.parametrize("there", ["https://example.com/", "//example.com", "/\\example.com", "javascript:x"])
-def test_no_other_site_is_where_signing_in_leads(service: Longshore, person: Person, there: str) -> None:
-    form = {"username": person.name, "password": person.password, "next": there}
+def test_no_other_site_is_where_signing_in_leads(service: Longshore, admin_user: User, there: str) -> None:
+    form = {"username": admin_user.name, "password": admin_user.password, "next": there}
     answer = httpx2.post(f"{service.address}/sign-in", data=form, headers={"Origin": service.address})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert httpx2.post(f"{service.address}/sign-in", data=form, headers={"Origin": there}).status_code == 403
 
 
 def test_an_export_is_made_with_a_segment_watched_to_its_end_and_downloaded(
-    service: Longshore, page: Page, person: Person, client: httpx2.Client
+    service: Longshore, page: Page, admin_user: User, client: httpx2.Client
 ) -> None:
     go(page, "new")
     page.get_by_label("Index").select_option("wallet-ledger")
@@ -112,11 +112,11 @@ def test_an_export_is_made_with_a_segment_watched_to_its_end_and_downloaded(
     page.get_by_label("Find a column").fill("")
     page.locator("#fields input[value=id]").check()
     audited = "select count(*) from longshore.audit where action = 'segment.preview' and actor = $1"
-    assert service.sql(audited, str(person.id))[0][0] == 0  # counting shows no rows
+    assert service.sql(audited, str(admin_user.id))[0][0] == 0  # counting shows no rows
     page.get_by_role("button", name="Show the first rows").click()
     expect(page.locator("#sample tbody tr")).to_have_count(10)
     expect(page.locator("#sample th")).to_have_count(2)
-    assert service.sql(audited, str(person.id))[0][0] == 1
+    assert service.sql(audited, str(admin_user.id))[0][0] == 1
     with held(service):
         page.get_by_role("button", name="Create the export").click()
         page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))
@@ -156,12 +156,12 @@ def test_a_running_export_is_cancelled(service: Longshore, page: Page, client: h
 
 
 def test_schedule_is_paused_resumed_and_backfilled_without_scripts(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client
 ) -> None:
     body = export_body(once="2126-01-05T03:00:00Z", repeat="daily", timezone="Europe/Amsterdam")
     task = client.post("/tasks", json=body).json()["id"]
     page = context(java_script_enabled=False).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/tasks/{task}")
+    sign_in(page, admin_user, f"/console/{CHAIN}/tasks/{task}")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#part .row")).to_contain_text("PAUSED")
     page.get_by_label("Times after").fill("2026-05-01T04:00")
@@ -184,18 +184,18 @@ def test_schedule_is_paused_resumed_and_backfilled_without_scripts(
 
 
 def test_a_session_that_expires_is_asked_for_again_and_goes_on_there(
-    service: Longshore, page: Page, person: Person
+    service: Longshore, page: Page, admin_user: User
 ) -> None:
     go(page, "tasks?status=DONE")
-    service.sql("delete from longshore.sessions where user_id = $1", person.id)
+    service.sql("delete from longshore.sessions where user_id = $1", admin_user.id)
     page.wait_for_url("**/sign-in?next=*")  # the list keeps itself up to date, and so finds out
-    page.get_by_label("Name", exact=True).fill(person.name)
-    page.get_by_label("Password").fill(person.password)
+    page.get_by_label("Name", exact=True).fill(admin_user.name)
+    page.get_by_label("Password").fill(admin_user.password)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**/console/{CHAIN}/tasks?status=DONE")
     go(page, "new")
     expect(page.locator("#count")).to_contain_text("rows")  # no preview is on its way, which would find out first
-    service.sql("delete from longshore.sessions where user_id = $1", person.id)
+    service.sql("delete from longshore.sessions where user_id = $1", admin_user.id)
     page.get_by_role("button", name="Create the export").click()
     page.wait_for_url("**/sign-in?next=*")
 
@@ -347,10 +347,10 @@ def test_export_of_changes_and_one_of_many_files_are_made(page: Page, client: ht
 
 
 def test_new_export_is_made_without_scripts(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client
 ) -> None:
     page = context(java_script_enabled=False).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/new")
+    sign_in(page, admin_user, f"/console/{CHAIN}/new")
     expect(page.get_by_role("button", name="Add a rule")).to_be_hidden()
     page.get_by_label("Index").select_option("wallet-ledger")
     page.get_by_text("With other indexes").click()
@@ -456,11 +456,11 @@ def kept_by_repeating(client: httpx2.Client) -> dict[str, Any]:
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_repeated_task_keeps_what_the_form_does_not_show(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client, scripts: bool
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client, scripts: bool
 ) -> None:
     task = kept_by_repeating(client)
     page = context(java_script_enabled=scripts).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/new?from={task['id']}")
+    sign_in(page, admin_user, f"/console/{CHAIN}/new?from={task['id']}")
     page.get_by_label("Begins").select_option("at")
     page.locator("#at").fill("2126-01-05 04:00")
     page.get_by_role("button", name="Create the export").click()
@@ -474,7 +474,7 @@ def test_repeated_task_keeps_what_the_form_does_not_show(
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_export_of_a_stored_segment_never_becomes_one_of_every_row(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client, service: Longshore, scripts: bool
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client, service: Longshore, scripts: bool
 ) -> None:
     rules = [{"field_name": "total", "field_type": "number", "operator": "is_greater_than", "value": 10}]
     segment = {"entity": "people", "index": "transactions", "join": "all", "chain_id": CHAIN, "rules": rules}
@@ -486,7 +486,7 @@ def test_export_of_a_stored_segment_never_becomes_one_of_every_row(
     """
     service.sql(older, stored), service.sql(more, stored)
     page = context(java_script_enabled=scripts).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/new?segment={stored}")
+    sign_in(page, admin_user, f"/console/{CHAIN}/new?segment={stored}")
     expect(page.get_by_label("Segment", exact=True)).to_have_value(stored)
     expect(page.get_by_label("Index", exact=True)).to_have_value("transactions")
     page.get_by_role("button", name="Create the export").click()
@@ -629,18 +629,18 @@ def test_a_client_and_its_token_are_made_and_revoked(page: Page, service: Longsh
 
 
 def test_times_are_shown_in_the_viewers_zone_with_utc_beside(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client
 ) -> None:
     task = client.post("/tasks", json=export_body(once="2126-01-05T23:30:00Z")).json()["id"]
     page = context(timezone_id="Asia/Tokyo").new_page()
-    sign_in(page, person)
+    sign_in(page, admin_user)
     due = page.locator("tbody tr", has=page.get_by_role("link", name=str(task))).locator(
         "td[data-label='Next run'] time"
     )
     expect(due).to_have_text(re.compile("in [0-9]+ y"))
     expect(due).to_have_attribute("title", "6 Jan 2126, 08:30:00 (2126-01-05 23:30:00 UTC)")
     american = context(timezone_id="America/New_York", locale="en-US").new_page()
-    sign_in(american, person, f"/console/{CHAIN}/tasks/{task}")
+    sign_in(american, admin_user, f"/console/{CHAIN}/tasks/{task}")
     created = american.locator("section[aria-labelledby=definition] time")
     expect(created).to_have_attribute("title", re.compile("UTC$"))
     expect(created).not_to_contain_text("M")  # neither AM nor PM
@@ -692,9 +692,9 @@ def test_a_click_is_not_lost_when_the_page_has_news_in_the_middle_of_it(page: Pa
     expect(page.locator("tr[id^=run-]")).to_have_count(2)
 
 
-def test_every_page_says_what_it_is_in_a_policy_that_runs_no_other_script(service: Longshore, person: Person) -> None:
+def test_every_page_says_what_it_is_in_a_policy_that_runs_no_other_script(service: Longshore, admin_user: User) -> None:
     for name in PAGES:
-        answer = httpx2.get(f"{service.address}/console/{CHAIN}/{name}", headers=person.session())
+        answer = httpx2.get(f"{service.address}/console/{CHAIN}/{name}", headers=admin_user.session())
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -708,7 +708,7 @@ def test_every_page_says_what_it_is_in_a_policy_that_runs_no_other_script(servic
 
 def test_a_page_lets_in_whom_its_level_says(service: Longshore, client: httpx2.Client) -> None:
     task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    reader, stranger = (new_person(service, _1764=Level.READ), new_person(service, _1765=Level.ADMIN))
+    reader, stranger = (new_user(service, _1764=Level.READ), new_user(service, _1765=Level.ADMIN))
     base = f"{service.address}/console/{CHAIN}"
     mine = reader.session()
     for name in PAGES:
@@ -728,14 +728,14 @@ def test_a_page_lets_in_whom_its_level_says(service: Longshore, client: httpx2.C
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_keeps_anybody_from_using_a_page(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client, scheme: str
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client, scheme: str
 ) -> None:
     task = client.post("/tasks", json=export_body()).json()["id"]
     ended(client, task)
     page = context(color_scheme=scheme).new_page()
     page.goto("/sign-in")
     found = {"sign-in": violations(page)}
-    sign_in(page, person)
+    sign_in(page, admin_user)
     paused = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z", repeat="daily")).json()["id"]
     client.post(f"/tasks/{paused}/pause")
     span = {"start": "2026-05-01T03:00:00Z", "end": "2026-05-09T03:00:00Z"}

@@ -9,7 +9,7 @@ import httpx2
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import request_of, sign_in
 from tests.service import CHAIN, Longshore, export_body
 
@@ -37,11 +37,11 @@ def profile_of(page: Page, folder: Path) -> dict[str, str]:
 
 
 def test_panel_has_a_snippet_for_each_program_and_copies_it(
-    context: Callable[..., BrowserContext], person: Person, service: Longshore, client: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, service: Longshore, client: httpx2.Client
 ) -> None:
     task = shared_task(client, "copied")
     page = context(permissions=["clipboard-read", "clipboard-write"]).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/tasks/{task}")
+    sign_in(page, admin_user, f"/console/{CHAIN}/tasks/{task}")
     panel = page.locator("#read-from")
     address = f'"longshore-{CHAIN}.share#{CHAIN}.exports.copied"'
     for name in ("pandas", "Spark"):
@@ -59,7 +59,7 @@ def test_profile_file_is_made_without_scripts_for_as_long_as_chosen(
     context: Callable[..., BrowserContext], service: Longshore, client: httpx2.Client, tmp_path: Path
 ) -> None:
     task = shared_task(client, "plain")
-    reader = new_person(service, _1764=Level.READ)
+    reader = new_user(service, _1764=Level.READ)
     page = context(java_script_enabled=False).new_page()
     sign_in(page, reader, f"/console/{CHAIN}/tasks/{task}")
     expect(page.get_by_role("button", name="Copy")).to_have_count(0)
@@ -75,7 +75,7 @@ def test_user_finds_an_own_profile_file_on_the_page_access_and_revokes_it(
     context: Callable[..., BrowserContext], service: Longshore, client: httpx2.Client, tmp_path: Path
 ) -> None:
     task = shared_task(client, "revoked")
-    reader = new_person(service, _1764=Level.READ)
+    reader = new_user(service, _1764=Level.READ)
     page = context().new_page()
     sign_in(page, reader, f"/console/{CHAIN}/tasks/{task}")
     id = profile_of(page, tmp_path)["bearerToken"][:8]
@@ -90,7 +90,7 @@ def test_user_finds_an_own_profile_file_on_the_page_access_and_revokes_it(
 
 def test_form_that_asks_for_too_long_a_time_is_refused(service: Longshore, client: httpx2.Client) -> None:
     assert client
-    reader = new_person(service, _1764=Level.READ)
+    reader = new_user(service, _1764=Level.READ)
     with reader.client() as session:
         for days in ("91", "0", "", "-1", "1.5", "9" * 400, "²"):
             answer = session.post(f"/console/{CHAIN}/profile", data={"days": days})
@@ -121,10 +121,10 @@ def test_new_export_is_shared_as_a_table_and_a_repeated_one_is_not(page: Page, c
 
 
 def test_new_export_is_shared_without_scripts(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client
 ) -> None:
     page = context(java_script_enabled=False).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/new")
+    sign_in(page, admin_user, f"/console/{CHAIN}/new")
     page.get_by_label("Format").select_option("parquet")
     page.get_by_label("Shared as the table").fill("no_script")
     page.get_by_role("button", name="Create the export").click()

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.service import CHAIN, Longshore, ended, export_body
 
 CHARTS = {
@@ -25,7 +25,7 @@ CHARTS = {
 @pytest.fixture
 def reader(service: Longshore) -> Iterator[httpx2.Client]:
     """A client with the session of a user who only reads."""
-    with new_person(service, _1764=Level.READ).client() as client:
+    with new_user(service, _1764=Level.READ).client() as client:
         yield client
 
 

@@ -9,7 +9,7 @@ import httpx2
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go
 from tests.service import CHAIN, Longshore, ended, export_body
@@ -107,12 +107,12 @@ def test_selected_tasks_are_cancelled_run_and_deleted_together_and_refusals_are_
 
 
 def test_list_works_without_scripts(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client
 ) -> None:
     word = f"word{time.time_ns()}"
     task = make(client, word)
     page = context(java_script_enabled=False).new_page()
-    sign_in(page, person, f"/console/{CHAIN}/tasks")
+    sign_in(page, admin_user, f"/console/{CHAIN}/tasks")
     page.get_by_label("Search").fill(word)
     page.get_by_label("State").select_option("READY")
     page.get_by_role("button", name="Filter").click()
@@ -129,7 +129,7 @@ def test_week_has_a_line_for_each_task_in_the_days_of_the_viewer(
     context: Callable[..., BrowserContext], service: Longshore
 ) -> None:
     # In a chain without other tasks: the more tasks a page has, the fewer runs of each are drawn.
-    person = new_person(service, _1790=Level.ADMIN)
+    user = new_user(service, _1790=Level.ADMIN)
     client = service.client(Level.ADMIN, WEEK_CHAIN)
     made = []
     weekday = (datetime.now(UTC) + timedelta(days=3)).isoweekday()
@@ -139,7 +139,7 @@ def test_week_has_a_line_for_each_task_in_the_days_of_the_viewer(
         body["desc"] = f"{desc} {time.time_ns()}"
         made.append((client.post("/tasks", json=body).json()["id"], body["desc"]))
     page = context(timezone_id="Asia/Tokyo").new_page()
-    sign_in(page, person, f"/console/{WEEK_CHAIN}/schedules")
+    sign_in(page, user, f"/console/{WEEK_CHAIN}/schedules")
     expect(page.get_by_label("Days in the time zone")).to_have_value("Asia/Tokyo")
     for (_, desc), bars, text in zip(made, (1, 1), ("^[56][0-9][0-9] runs", "^1 run "), strict=True):
         line = page.locator(".line", has_text=desc)

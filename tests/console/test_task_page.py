@@ -8,7 +8,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
 from longshore.api.visibility_checks import NOT_SHOWN
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go, violations
 from tests.played import play
@@ -105,12 +105,12 @@ def test_result_is_described_and_its_first_rows_are_shown_and_audited(
 
 
 def test_pages_of_runs_work_without_scripts_and_say_why_there_are_no_rows(
-    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+    context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client
 ) -> None:
     csv, parquet = (client.post("/tasks", json=export_body(form)).json()["id"] for form in ("csv", "parquet"))
     page = context(java_script_enabled=False).new_page()
     ended(client, csv), ended(client, parquet)
-    sign_in(page, person, f"/console/{CHAIN}/tasks/{csv}/runs/1")
+    sign_in(page, admin_user, f"/console/{CHAIN}/tasks/{csv}/runs/1")
     expect(page.get_by_role("heading", name="Run 1")).to_be_visible()
     page.get_by_role("link", name="Show the first rows").click()
     expect(page.locator("#first-rows tbody tr")).to_have_count(20)
@@ -133,7 +133,7 @@ def test_pages_of_runs_work_without_scripts_and_say_why_there_are_no_rows(
 
 
 def test_pages_of_a_result_of_changes_say_how_many_rows_to_write_and_to_delete(
-    service: Longshore, person: Person, client: httpx2.Client
+    service: Longshore, admin_user: User, client: httpx2.Client
 ) -> None:
     body = export_body(once="2126-01-05T03:00:00Z")
     body["target"] |= {"fields": ["id", {"name": "amount"}], "incremental": True, "deletes": True}
@@ -141,7 +141,7 @@ def test_pages_of_a_result_of_changes_say_how_many_rows_to_write_and_to_delete(
     client.post(f"/tasks/{task}/execute")
     run = ended(client, task) and client.get(f"/tasks/{task}/runs/1").json()
     assert run["full"] is True
-    headers = person.session()
+    headers = admin_user.session()
     for part in ("", "?part=live", "/runs/1"):
         answer = httpx2.get(f"{service.address}/console/{CHAIN}/tasks/{task}{part}", headers=headers)
         assert answer.status_code == 200, part
@@ -158,7 +158,7 @@ def test_rows_of_a_result_need_the_right_to_download_it(service: Longshore) -> N
     with service.client(Level.ADMIN) as admin:
         task = admin.post("/tasks", json=body).json()["id"]
         ended(admin, task)
-    writer = new_person(service, _1764=Level.WRITE)
+    writer = new_user(service, _1764=Level.WRITE)
     for part in ("", "/rows", "/manifest", "/download"):
         answer = httpx2.get(f"{service.address}/console/{CHAIN}/tasks/{task}/runs/1{part}", headers=writer.session())
         assert answer.status_code == 403, part
@@ -166,32 +166,32 @@ def test_rows_of_a_result_need_the_right_to_download_it(service: Longshore) -> N
 
 
 def test_reason_of_a_failure_is_hidden_from_a_user_who_may_not_see_all_that_the_task_has_read(
-    idle: Longshore, waiting: httpx2.Client
+    idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
-    task = waiting.post("/tasks", json=export_body()).json()["id"]
-    play(idle, task, "begin", "fail")
-    reader = new_person(idle, _1764=Level.READ)
-    address = f"{idle.address}/console/{CHAIN}/tasks/{task}"
+    task = idle_client.post("/tasks", json=export_body()).json()["id"]
+    play(idle_service, task, "begin", "fail")
+    reader = new_user(idle_service, _1764=Level.READ)
+    address = f"{idle_service.address}/console/{CHAIN}/tasks/{task}"
     seen = httpx2.get(address, headers=reader.session()).text
     assert seen.count("on purpose") == 3, "above all, beside its run, and in the log"
     read = '[{"index": "audit", "level": "admin", "columns": null}]'
-    idle.sql("update longshore.tasks set reads = $2 where id = $1", task, read)
+    idle_service.sql("update longshore.tasks set reads = $2 where id = $1", task, read)
     hidden = httpx2.get(address, headers=reader.session()).text
     assert "on purpose" not in hidden
     assert hidden.count(NOT_SHOWN) > 2
 
 
 def test_page_does_not_say_every_row_where_the_rules_of_the_task_are_hidden(
-    idle: Longshore, waiting: httpx2.Client
+    idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
     rule = {"field_name": "amount", "field_type": "number", "operator": "is_greater_than", "value": 10}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
-    task = waiting.post("/tasks", json=export_body(segment=segment)).json()["id"]
-    reader = new_person(idle, _1764=Level.READ)
-    address = f"{idle.address}/console/{CHAIN}/tasks/{task}"
+    task = idle_client.post("/tasks", json=export_body(segment=segment)).json()["id"]
+    reader = new_user(idle_service, _1764=Level.READ)
+    address = f"{idle_service.address}/console/{CHAIN}/tasks/{task}"
     assert "amount is greater than 10" in httpx2.get(address, headers=reader.session()).text
     read = '[{"index": "audit", "level": "admin", "columns": null}]'
-    idle.sql("update longshore.tasks set reads = $2 where id = $1", task, read)
+    idle_service.sql("update longshore.tasks set reads = $2 where id = $1", task, read)
     hidden = httpx2.get(address, headers=reader.session()).text
     assert "amount is greater than 10" not in hidden
     assert "every row" not in hidden
@@ -222,12 +222,12 @@ def test_long_log_is_paged_from_its_end(service: Longshore, page: Page, client: 
 
 
 def test_page_of_a_run_whose_result_has_expired_says_so_and_offers_no_file(
-    service: Longshore, person: Person, client: httpx2.Client
+    service: Longshore, admin_user: User, client: httpx2.Client
 ) -> None:
     task = client.post("/tasks", json=export_body()).json()["id"]
     ended(client, task)
     path = f"/console/{CHAIN}/tasks/{task}/runs/1"
-    with person.client() as admin:
+    with admin_user.client() as admin:
         assert f'href="{path}/download"' in admin.get(path).text
         service.sql("update longshore.runs set expires_at = null where task_id = $1", task)  # as its removal does
         text = admin.get(path).text

@@ -9,16 +9,16 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
-from tests.access.users import Person, new_person
+from tests.access.users import User, new_user
 from tests.console.conftest import sign_in
 from tests.service import CHAIN, Longshore, ended, export_body
 
 
 @pytest.fixture
-def plain(context: Callable[..., BrowserContext], person: Person) -> Page:
+def plain(context: Callable[..., BrowserContext], admin_user: User) -> Page:
     """A page of an admin whose browser runs no scripts."""
     opened = context(java_script_enabled=False).new_page()
-    sign_in(opened, person)
+    sign_in(opened, admin_user)
     return opened
 
 
@@ -106,21 +106,21 @@ def test_refused_form_of_access_comes_back_with_what_was_typed_but_for_passwords
     plain.locator("#new-password").fill("correct horse battery staple")
     plain.get_by_role("button", name="Change it").click()
     expect(plain.get_by_role("alert")).to_be_visible()
-    reader = new_person(service, _1764=Level.READ)
+    reader = new_user(service, _1764=Level.READ)
     for path in ("clients", "tokens", "users", "clients/1", "users/1"):
         url = f"{service.address}/console/{CHAIN}/access/{path}"
         headers = {**reader.session(), "Origin": service.address}
         assert httpx2.post(url, headers=headers, data={"enabled": "false"}).status_code == 403, path
 
 
-def test_password_is_changed_and_a_session_ended_without_scripts(plain: Page, person: Person) -> None:
+def test_password_is_changed_and_a_session_ended_without_scripts(plain: Page, admin_user: User) -> None:
     go(plain, "access")
     plain.get_by_text("Change your password").click()
-    plain.locator("#old-password").fill(person.password)
+    plain.locator("#old-password").fill(admin_user.password)
     plain.locator("#new-password").fill("a new horse battery staple")
     plain.get_by_role("button", name="Change it").click()
     expect(plain.get_by_role("heading", name="Sign in")).to_be_visible()
-    plain.get_by_label("Name", exact=True).fill(person.name)
+    plain.get_by_label("Name", exact=True).fill(admin_user.name)
     plain.get_by_label("Password").fill("a new horse battery staple")
     plain.get_by_role("button", name="Sign in").click()
     go(plain, "access")

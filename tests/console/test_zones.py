@@ -8,14 +8,14 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.console.zones import with_offset
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.service import CHAIN, Longshore
 
 
 @pytest.fixture(scope="module")
 def admin(service: Longshore) -> Iterator[httpx2.Client]:
     """A client with the session of an admin."""
-    with new_person(service, _1764=Level.ADMIN).client() as client:
+    with new_user(service, _1764=Level.ADMIN).client() as client:
         yield client
 
 

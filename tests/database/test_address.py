@@ -9,7 +9,7 @@ import botocore
 import psycopg.conninfo
 import pytest
 
-from longshore.database.address import SUPPORTED, VARIABLES, parse
+from longshore.database.connection_uri import SUPPORTED, VARIABLES, parse
 from longshore.database.tls import ssl_context, ssl_mode
 from longshore.errors import LongshoreError
 from longshore.settings_sources import load

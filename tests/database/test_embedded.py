@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from longshore.database.address import parse
+from longshore.database.connection_uri import parse
 from longshore.database.embedded import embedded_server
 from longshore.database.embedded_server import programs
 from longshore.database.server_user import server_user

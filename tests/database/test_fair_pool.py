@@ -27,9 +27,9 @@ async def ask(pool: Pool, chain: int | None, statement: str = "select 1") -> Non
     await pool.fetch(statement)
 
 
-def test_chain_whose_statements_wait_for_a_lock_leaves_connections_to_other_chains(idle: Longshore) -> None:
+def test_chain_whose_statements_wait_for_a_lock_leaves_connections_to_other_chains(idle_service: Longshore) -> None:
     async def run() -> None:
-        async with open_fair_pool(idle.url, LIMITS, size=4, name="test") as pool, pool.acquire() as holder:
+        async with open_fair_pool(idle_service.url, LIMITS, size=4, name="test") as pool, pool.acquire() as holder:
             await holder.execute("select pg_advisory_lock(1)")
             waiting = [asyncio.create_task(ask(pool, 1, LOCK)) for _ in range(6)]
             async with asyncio.timeout(10):
@@ -46,7 +46,9 @@ def test_chain_whose_statements_wait_for_a_lock_leaves_connections_to_other_chai
     asyncio.run(run())
 
 
-def test_request_that_holds_a_connection_gets_a_second_one_without_waiting_for_its_own_share(idle: Longshore) -> None:
+def test_request_that_holds_a_connection_gets_a_second_one_without_waiting_for_its_own_share(
+    idle_service: Longshore,
+) -> None:
     async def nested(pool: Pool, all_hold: asyncio.Barrier) -> None:
         use_connections_of(1)
         async with pool.acquire() as connection:
@@ -55,17 +57,19 @@ def test_request_that_holds_a_connection_gets_a_second_one_without_waiting_for_i
             await connection.fetch("select 1")
 
     async def run() -> None:
-        async with open_fair_pool(idle.url, LIMITS, size=4, name="test") as pool, asyncio.timeout(10):
+        async with open_fair_pool(idle_service.url, LIMITS, size=4, name="test") as pool, asyncio.timeout(10):
             all_hold = asyncio.Barrier(LIMITS.running_of_key)
             await asyncio.gather(*(nested(pool, all_hold) for _ in range(LIMITS.running_of_key)))
 
     asyncio.run(run())
 
 
-def test_tasks_of_a_chain_that_wait_for_each_other_do_not_keep_another_chain_from_its_list(idle: Longshore) -> None:
+def test_tasks_of_a_chain_that_wait_for_each_other_do_not_keep_another_chain_from_its_list(
+    idle_service: Longshore,
+) -> None:
     async def run(busy: httpx2.Client, other: httpx2.Client) -> None:
         assert busy.post("/tasks", json=export_body(chain=BUSY)).status_code == 201
-        async with connected(idle.url, "test") as connection, connected(idle.url, "test") as watcher:
+        async with connected(idle_service.url, "test") as connection, connected(idle_service.url, "test") as watcher:
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute("select from longshore.chain_usage where chain_id = $1 for update", BUSY)
@@ -79,6 +83,6 @@ def test_tasks_of_a_chain_that_wait_for_each_other_do_not_keep_another_chain_fro
                     await transaction.rollback()
                 assert {answer.result().status_code for answer in made} == {201}
 
-    with idle.client(chain=BUSY) as busy, idle.client(chain=BUSY + 1) as other:
+    with idle_service.client(chain=BUSY) as busy, idle_service.client(chain=BUSY + 1) as other:
         asyncio.run(run(busy, other))
-    idle.sql("delete from longshore.tasks where chain_id = $1", BUSY)
+    idle_service.sql("delete from longshore.tasks where chain_id = $1", BUSY)

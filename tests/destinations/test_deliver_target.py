@@ -8,13 +8,13 @@ import httpx2
 import pytest
 
 from longshore.errors import LongshoreError
-from longshore.exports.target.deliver import Deliver, RunFacts, check_template, delivery_place, path_of
+from longshore.exports.target.deliver import Deliver, TemplateValues, check_template, delivery_place, path_of
 from longshore.tasks.model import Interval
 from tests.answers import violations
 from tests.destinations.places import Place, add_place, delivered_body
 from tests.service import Longshore, export_body
 
-FACTS = RunFacts(
+FACTS = TemplateValues(
     chain=1764,
     task=12,
     run=7,
@@ -23,7 +23,7 @@ FACTS = RunFacts(
     interval=Interval(None, datetime(2026, 5, 26, 23, tzinfo=UTC)),
     zone="Europe/Amsterdam",
 )
-MANY = RunFacts(**{**{key: getattr(FACTS, key) for key in FACTS.__struct_fields__}, "result": "a.manifest.json"})
+MANY = TemplateValues(**{**{key: getattr(FACTS, key) for key in FACTS.__struct_fields__}, "result": "a.manifest.json"})
 FAR = "2126-05-26T12:00:00Z"
 
 
@@ -83,13 +83,13 @@ def test_path_that_no_store_takes_is_an_error() -> None:
 
 
 @pytest.fixture(scope="module")
-def files(idle: Longshore, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return add_place(idle, tmp_path_factory.mktemp("files"))
+def files(idle_service: Longshore, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return add_place(idle_service, tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")
-def tables(idle: Longshore, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return add_place(idle, tmp_path_factory.mktemp("tables"), "folder-table")
+def tables(idle_service: Longshore, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return add_place(idle_service, tmp_path_factory.mktemp("tables"), "folder-table")
 
 
 TABLE = {"table": "ledger", "mode": "append"}
@@ -124,10 +124,10 @@ ON_ACK = {"incremental": "on_ack"}
     ],
 )
 def test_entry_for_a_table_has_to_fit_the_result(
-    waiting: httpx2.Client, tables: Place, entry: dict[str, Any], target: dict[str, Any], expected: dict[str, str]
+    idle_client: httpx2.Client, tables: Place, entry: dict[str, Any], target: dict[str, Any], expected: dict[str, str]
 ) -> None:
     body = delivered_body({"destination": tables.name} | entry, target=target, once=FAR)
-    answer = waiting.post("/tasks", json=body)
+    answer = idle_client.post("/tasks", json=body)
     if not expected:
         assert answer.status_code == 201, answer.text
         return
@@ -136,13 +136,13 @@ def test_entry_for_a_table_has_to_fit_the_result(
         assert said in found[f"/target/deliver/0/{key}"], found
 
 
-def test_violations_of_entries_are_named_together_with_all_others(waiting: httpx2.Client, files: Place) -> None:
+def test_violations_of_entries_are_named_together_with_all_others(idle_client: httpx2.Client, files: Place) -> None:
     entries = [
         {"destination": "nowhere"},
         {"destination": files.name, "path": "x"},
         {"destination": files.name} | TABLE,
     ]
-    found = violations(waiting.post("/tasks", json=delivered_body(*entries, target={"export_index": "wallets"})))
+    found = violations(idle_client.post("/tasks", json=delivered_body(*entries, target={"export_index": "wallets"})))
     assert 'this chain has no destination "nowhere"' in found["/target/deliver/0/destination"]
     assert "lacks {name}" in found["/target/deliver/1/path"]
     assert "takes files" in found["/target/deliver/2/table"]
@@ -153,32 +153,34 @@ def test_violations_of_entries_are_named_together_with_all_others(waiting: httpx
     ("deliver", "place"),
     [([], "/target/deliver"), ({}, "/target/deliver"), ([{"destination": 1}], "/target/deliver/0/destination")],
 )
-def test_malformed_list_is_refused(waiting: httpx2.Client, deliver: Any, place: str) -> None:
+def test_malformed_list_is_refused(idle_client: httpx2.Client, deliver: Any, place: str) -> None:
     body = export_body()
     body["target"]["deliver"] = deliver
-    assert place in violations(waiting.post("/tasks", json=body))
+    assert place in violations(idle_client.post("/tasks", json=body))
 
 
-def test_same_place_is_named_once_and_deletes_need_acknowledgements(waiting: httpx2.Client, files: Place) -> None:
+def test_same_place_is_named_once_and_deletes_need_acknowledgements(idle_client: httpx2.Client, files: Place) -> None:
     twice = [{"destination": files.name}, {"destination": files.name}]
     found = violations(
-        waiting.post("/tasks", json=delivered_body(*twice, target={"incremental": True, "deletes": True}))
+        idle_client.post("/tasks", json=delivered_body(*twice, target={"incremental": True, "deletes": True}))
     )
     assert "same place" in found["/target/deliver/1"]
     assert "on_ack" in found["/target/deliver"]
 
 
-def test_destination_of_another_chain_is_unknown(idle: Longshore, waiting: httpx2.Client, tmp_path: Path) -> None:
-    theirs = add_place(idle, tmp_path, chain=9)
-    found = violations(waiting.post("/tasks", json=delivered_body({"destination": theirs.name})))
+def test_destination_of_another_chain_is_unknown(
+    idle_service: Longshore, idle_client: httpx2.Client, tmp_path: Path
+) -> None:
+    theirs = add_place(idle_service, tmp_path, chain=9)
+    found = violations(idle_client.post("/tasks", json=delivered_body({"destination": theirs.name})))
     assert "no destination" in found["/target/deliver/0/destination"]
 
 
-def test_task_that_replaces_a_table_runs_no_old_interval(waiting: httpx2.Client, tables: Place) -> None:
+def test_task_that_replaces_a_table_runs_no_old_interval(idle_client: httpx2.Client, tables: Place) -> None:
     entry = {"destination": tables.name, "table": "ledger", "mode": "replace"}
     body = delivered_body(entry, once="2026-05-01T00:00:00Z", repeat="daily")
-    task = waiting.post("/tasks", json=body).json()["id"]
+    task = idle_client.post("/tasks", json=body).json()["id"]
     times = {"start": "2026-05-01T00:00:00Z", "end": "2026-05-03T00:00:00Z"}
     for path, sent in (("backfill", times), ("execute", {"interval_end": "2026-05-02T00:00:00Z"})):
-        answer = waiting.post(f"/tasks/{task}/{path}", json=sent)
+        answer = idle_client.post(f"/tasks/{task}/{path}", json=sent)
         assert answer.json()["type"].endswith("/no-intervals"), answer.text

@@ -42,10 +42,10 @@ def body_of(destination: str, mode: str, chain: int, **target: Any) -> dict[str,
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_rows_of_a_run_are_in_the_table_once_the_task_is_done(
-    service: Longshore, small: httpx2.Client, warehouse: Warehouse, form: str
+    service: Longshore, small_client: httpx2.Client, warehouse: Warehouse, form: str
 ) -> None:
     name = make(service, warehouse, 1765)
-    task = ended(small, created(small, body_of(name, "append", 1765, export_format=form)))
+    task = ended(small_client, created(small_client, body_of(name, "append", 1765, export_format=form)))
     assert task["state"]["code"] == "DONE", task["logs"]
     types = warehouse.types("ledger")
     assert types["amount"].startswith("numeric")
@@ -54,9 +54,9 @@ def test_rows_of_a_run_are_in_the_table_once_the_task_is_done(
     columns = ", ".join(f'"{column}"' for column in types)
     expected = service.sql(f"select {columns} from {source} order by id")
     assert [tuple(row) for row in expected] == warehouse.sql(f"select {columns} from ledger order by id")
-    (listed,) = deliveries_of(small, task["id"])
+    (listed,) = deliveries_of(small_client, task["id"])
     assert (listed["state"], listed["error"], listed["evidence"]["rows"]) == ("delivered", None, 2000)
-    manifest = small.get(f"/tasks/{task['id']}/runs/1/manifest").json()
+    manifest = small_client.get(f"/tasks/{task['id']}/runs/1/manifest").json()
     assert listed["evidence"]["totals"] == manifest["totals"]
     assert listed["address"] == f"{warehouse.settings.address}.ledger"
     line = warehouse.sql("select task, run, rows, encode(sha256, 'hex') from _longshore_deliveries")
@@ -64,18 +64,18 @@ def test_rows_of_a_run_are_in_the_table_once_the_task_is_done(
 
 
 def test_delivery_that_is_refused_says_what_to_change_and_succeeds_afterwards(
-    service: Longshore, small: httpx2.Client, warehouse: Warehouse
+    service: Longshore, small_client: httpx2.Client, warehouse: Warehouse
 ) -> None:
     name = make(service, warehouse, 1765)
     warehouse.sql("create table ledger (id text[])")
-    task = ended(small, created(small, body_of(name, "replace", 1765)))
+    task = ended(small_client, created(small_client, body_of(name, "replace", 1765)))
     assert task["state"]["code"] == "ERROR"
-    (listed,) = deliveries_of(small, task["id"])
+    (listed,) = deliveries_of(small_client, task["id"])
     assert 'column "id" of' in listed["error"]
     assert "is text[] and the load's is int8" in listed["error"]
     warehouse.sql("drop table ledger")
-    assert small.post(f"/tasks/{task['id']}/runs/1/deliver").status_code == 202
-    reached(small, task["id"], "DONE")
+    assert small_client.post(f"/tasks/{task['id']}/runs/1/deliver").status_code == 202
+    reached(small_client, task["id"], "DONE")
     assert warehouse.sql("select count(*) from ledger") == [(2000,)]
 
 
@@ -120,35 +120,35 @@ def test_changes_are_merged_run_after_run(new_service: Callable[..., Longshore],
 
 
 def test_table_that_is_added_to_an_incremental_task_is_filled_by_a_full_run(
-    service: Longshore, small: httpx2.Client, warehouse: Warehouse
+    service: Longshore, small_client: httpx2.Client, warehouse: Warehouse
 ) -> None:
     name = make(service, warehouse, 1765)
-    task = created(small, body_of(name, "merge", 1765, incremental="on_ack"))
-    reached(small, task, "DONE")
+    task = created(small_client, body_of(name, "merge", 1765, incremental="on_ack"))
+    reached(small_client, task, "DONE")
     entry = {"destination": name, "mode": "merge"}
-    target = small.get(f"/tasks/{task}").json()["target"]
+    target = small_client.get(f"/tasks/{task}").json()["target"]
     target["deliver"] = [entry | {"table": "ledger"}, entry | {"table": "other"}]
-    assert small.patch(f"/tasks/{task}", json={"target": target}).status_code == 200
-    assert small.post(f"/tasks/{task}/execute").status_code in (200, 202)
-    found = ended(small, task)
+    assert small_client.patch(f"/tasks/{task}", json={"target": target}).status_code == 200
+    assert small_client.post(f"/tasks/{task}/execute").status_code in (200, 202)
+    found = ended(small_client, task)
     assert found["state"]["code"] == "ERROR", "it would be nearly empty"
-    states = [(each["table"], each["state"]) for each in deliveries_of(small, task, 2)]
+    states = [(each["table"], each["state"]) for each in deliveries_of(small_client, task, 2)]
     assert states == [("ledger", "delivered"), ("other", "failed")]
-    assert f'POST /tasks/{task}/execute with {{"full": true}}' in deliveries_of(small, task, 2)[1]["error"]
-    assert small.post(f"/tasks/{task}/execute", json={"full": True}).status_code in (200, 202)
-    reached(small, task, "DONE")
-    run = small.get(f"/tasks/{task}/runs/3").json()
+    assert f'POST /tasks/{task}/execute with {{"full": true}}' in deliveries_of(small_client, task, 2)[1]["error"]
+    assert small_client.post(f"/tasks/{task}/execute", json={"full": True}).status_code in (200, 202)
+    reached(small_client, task, "DONE")
+    run = small_client.get(f"/tasks/{task}/runs/3").json()
     assert (run["rows"], run["increment"]["from"], run["increment"]["acknowledged"]) == (2000, None, True)
     assert warehouse.sql("select count(*) from other") == warehouse.sql("select count(*) from ledger") == [(2000,)]
-    assert small.post(f"/tasks/{task}/execute").status_code in (200, 202)
-    reached(small, task, "DONE")
-    assert small.get(f"/tasks/{task}/runs/4").json()["increment"]["from"] == run["increment"]["to"]
+    assert small_client.post(f"/tasks/{task}/execute").status_code in (200, 202)
+    reached(small_client, task, "DONE")
+    assert small_client.get(f"/tasks/{task}/runs/4").json()["increment"]["from"] == run["increment"]["to"]
 
 
-def test_full_run_is_asked_of_incremental_tasks_alone(small: httpx2.Client) -> None:
-    task = created(small, export_body(chain=1765))
-    reached(small, task, "DONE")
-    refused = small.post(f"/tasks/{task}/execute", json={"full": True})
+def test_full_run_is_asked_of_incremental_tasks_alone(small_client: httpx2.Client) -> None:
+    task = created(small_client, export_body(chain=1765))
+    reached(small_client, task, "DONE")
+    refused = small_client.post(f"/tasks/{task}/execute", json={"full": True})
     assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not-incremental")
 
 

@@ -41,7 +41,7 @@ async def stored(pool: Pool, password: str = PASSWORD, chain: int = CHAIN, shelf
         return (await destinations(pool).create(connection, ChainId(chain), new, "user 7")).destination
 
 
-def test_stored_destination_is_opened_with_its_settings_and_secret(idle: Longshore) -> None:
+def test_stored_destination_is_opened_with_its_settings_and_secret(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         async with destinations(pool).open(CHAIN, made.name) as opened:
@@ -49,10 +49,10 @@ def test_stored_destination_is_opened_with_its_settings_and_secret(idle: Longsho
             assert opened.address("x") == "memory://top/x"
         assert await destinations(pool).takes_of(CHAIN, [made.name, "missing"]) == {made.name: "files"}
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
-def test_destination_of_another_chain_is_a_missing_one(idle: Longshore) -> None:
+def test_destination_of_another_chain_is_a_missing_one(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool, chain=9)
         with pytest.raises(DestinationError, match="chain 1764 has no destination"):
@@ -60,10 +60,10 @@ def test_destination_of_another_chain_is_a_missing_one(idle: Longshore) -> None:
                 pass
         assert await destinations(pool).takes_of(CHAIN, [made.name]) == {}
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
-def test_secret_copied_into_another_destination_is_not_read(idle: Longshore) -> None:
+def test_secret_copied_into_another_destination_is_not_read(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         theirs, mine = await stored(pool, chain=9), await stored(pool, "mine")
         await pool.execute(
@@ -76,10 +76,10 @@ def test_secret_copied_into_another_destination_is_not_read(idle: Longshore) -> 
             async with destinations(pool).open(CHAIN, mine.name):
                 pass
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
-def test_destination_after_a_restart_with_another_secret_waits_for_the_setting(idle: Longshore) -> None:
+def test_destination_after_a_restart_with_another_secret_waits_for_the_setting(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         with pytest.raises(DestinationUnavailableError, match="LONGSHORE_SECRET does not have"):
@@ -88,11 +88,11 @@ def test_destination_after_a_restart_with_another_secret_waits_for_the_setting(i
         async with destinations(pool, Settings(secret=f"{'x' * 32},{'n' * 32}")).open(CHAIN, made.name):
             pass
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
 @pytest.mark.parametrize("column", ["kind", "settings"])
-def test_destination_that_this_version_cannot_read_says_so(idle: Longshore, column: str) -> None:
+def test_destination_that_this_version_cannot_read_says_so(idle_service: Longshore, column: str) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         value = {"kind": "'removed'", "settings": "'{\"bucket\": 1}'"}[column]
@@ -101,10 +101,10 @@ def test_destination_that_this_version_cannot_read_says_so(idle: Longshore, colu
             async with destinations(pool).open(CHAIN, made.name):
                 pass
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
-def test_unreadable_secret_is_not_told(idle: Longshore) -> None:
+def test_unreadable_secret_is_not_told(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         sealed = open_vault(SETTINGS).seal(CHAIN, f"destination {made.id}", b'{"password": ["hunter2"]}')
@@ -115,10 +115,10 @@ def test_unreadable_secret_is_not_told(idle: Longshore) -> None:
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
-def test_error_of_a_kind_that_holds_the_secret_is_not_told(idle: Longshore) -> None:
+def test_error_of_a_kind_that_holds_the_secret_is_not_told(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool, "it's \\ hunter2", shelf="telling")
         with pytest.raises(DestinationError, match="ValueError, whose message is not shown") as caught:
@@ -126,17 +126,17 @@ def test_error_of_a_kind_that_holds_the_secret_is_not_told(idle: Longshore) -> N
                 pass
         assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
-def test_other_errors_of_a_delivery_are_told_as_they_are(idle: Longshore) -> None:
+def test_other_errors_of_a_delivery_are_told_as_they_are(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         with pytest.raises(OSError, match="no space left"):
             async with destinations(pool).open(CHAIN, made.name):
                 raise OSError("no space left")
 
-    with_pool(idle, run)
+    with_pool(idle_service, run)
 
 
 def test_kind_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,15 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from longshore.destinations.kind import BytesFile, DeliveryLine, Step, TableColumn, TableEvidence, TableLoad, TablePlace
+from longshore.destinations.kind import (
+    BytesFile,
+    DeliveryRecord,
+    Step,
+    TableColumn,
+    TableEvidence,
+    TableLoad,
+    TablePlace,
+)
 from longshore.destinations.postgresql import postgresql
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings
 from longshore.settings import Settings
@@ -45,7 +53,7 @@ def a_load(
     names = (["_change", "_reason"] if has_changes else []) + list(columns)
     file = more.pop("file", None) or csv_file(names, rows)
     since, until = more.pop("watermarks", (None, None))
-    line = DeliveryLine(12, run, None, END, since, until, len(rows), file.sha256)
+    line = DeliveryRecord(12, run, None, END, since, until, len(rows), file.sha256)
     fields: dict[str, Any] = {
         "key": ["id"] if mode == "merge" else [],
         "has_changes": False,

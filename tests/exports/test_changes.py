@@ -103,7 +103,7 @@ today = { type = "keyword", sql = "current_date::text", description = "Of the cl
 
 
 @pytest.fixture(scope="module")
-def shelves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+def changes_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """Yield a service with the table of `tests.exports.changing`."""
     data = tmp_path_factory.mktemp("shelves")
     (data / "catalog.toml").write_text(CATALOG + OTHER_INDEXES)
@@ -124,24 +124,24 @@ def shelves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
             longshore.stop()
 
 
-def make_typed(shelves: Longshore) -> None:
+def make_typed(changes_service: Longshore) -> None:
     for statement in TYPED.strip().removesuffix(";").split(";"):
-        shelves.sql(statement)
+        changes_service.sql(statement)
 
 
 @pytest.fixture
-def things(shelves: Longshore) -> Iterator[Session]:
+def things(changes_service: Longshore) -> Iterator[Session]:
     """Yield a session that writes to the table of things, which is empty."""
-    session = Session(shelves.url)
+    session = Session(changes_service.url)
     session("truncate shop.things, shop.hidden, shop.unique_not")
     yield session
     session.close()
 
 
 @pytest.fixture
-def reader(shelves: Longshore) -> Iterator[httpx2.Client]:
+def reader(changes_service: Longshore) -> Iterator[httpx2.Client]:
     """Yield a client of the service with the things."""
-    with shelves.client() as client:
+    with changes_service.client() as client:
         yield client
 
 
@@ -219,10 +219,10 @@ def test_a_row_that_comes_into_view_is_an_upsert_although_nobody_wrote_it(
 
 
 def test_rows_of_a_transaction_that_commits_late_come_once_it_has(
-    reader: httpx2.Client, things: Session, shelves: Longshore
+    reader: httpx2.Client, things: Session, changes_service: Longshore
 ) -> None:
     insert(things, 1, 2)
-    series, late = changes(reader), Session(shelves.url)
+    series, late = changes(reader), Session(changes_service.url)
     try:
         late("begin")
         insert(late, 3)
@@ -277,12 +277,12 @@ def test_rows_of_a_partition_that_replaces_one_with_the_same_keys_are_upserts(
 
 @pytest.mark.parametrize("damage", ["gone", "damaged"])
 def test_a_lost_key_list_makes_the_next_run_full_and_the_log_says_so(
-    reader: httpx2.Client, things: Session, shelves: Longshore, damage: str
+    reader: httpx2.Client, things: Session, changes_service: Longshore, damage: str
 ) -> None:
     insert(things, 1, 2)
     series = changes(reader)
     told(series)
-    [path] = (shelves.data / "results" / str(CHAIN) / str(series.id)).glob("keys/*/*.parquet")
+    [path] = (changes_service.data / "results" / str(CHAIN) / str(series.id)).glob("keys/*/*.parquet")
     path.unlink() if damage == "gone" else path.write_bytes(b"PAR1")
     things("delete from shop.things where id = 1")
     assert told(series) == [("upsert", "", "2")]
@@ -329,67 +329,69 @@ def test_a_column_that_is_dropped_and_made_again_makes_the_next_run_full(
     ],
 )
 def test_a_change_of_types_or_columns_that_writes_no_row_makes_the_next_run_full(
-    reader: httpx2.Client, shelves: Longshore, field: str, statements: list[str], shown: str
+    reader: httpx2.Client, changes_service: Longshore, field: str, statements: list[str], shown: str
 ) -> None:
-    make_typed(shelves)
+    make_typed(changes_service)
     series = changes(reader, "typed", fields=["id", field])
     [before] = series.run()
     assert shown not in before[field]
     assert series.run() == []
     for statement in statements:
-        shelves.sql(statement)
+        changes_service.sql(statement)
     [after] = series.run()
     assert shown in after[field]
     assert series.runs()[-1]["full"] is True
 
 
 def test_a_table_and_its_types_that_are_made_anew_make_the_next_run_full(
-    reader: httpx2.Client, shelves: Longshore
+    reader: httpx2.Client, changes_service: Longshore
 ) -> None:
-    make_typed(shelves)
+    make_typed(changes_service)
     series = changes(reader, "typed", fields=["id", "everything"])
     for _ in range(3):  # on the same connection, whose statements are of the table before
         assert len(series.run()) == 1
         assert series.runs()[-1]["full"] is True
-        make_typed(shelves)
+        make_typed(changes_service)
 
 
-def test_a_column_that_no_field_reads_makes_no_run_full(reader: httpx2.Client, shelves: Longshore) -> None:
-    make_typed(shelves)
+def test_a_column_that_no_field_reads_makes_no_run_full(reader: httpx2.Client, changes_service: Longshore) -> None:
+    make_typed(changes_service)
     series = changes(reader, "typed", fields=["id", "price"])
     assert len(series.run()) == 1
-    shelves.sql("alter table shop.typed add unread int default 1")
-    shelves.sql("alter type shop.mood rename value 'good' to 'fine'")
+    changes_service.sql("alter table shop.typed add unread int default 1")
+    changes_service.sql("alter type shop.mood rename value 'good' to 'fine'")
     assert series.run() == []
     assert series.runs()[-1]["full"] is False
 
 
-def test_a_restored_source_makes_the_next_run_full(reader: httpx2.Client, things: Session, shelves: Longshore) -> None:
+def test_a_restored_source_makes_the_next_run_full(
+    reader: httpx2.Client, things: Session, changes_service: Longshore
+) -> None:
     insert(things, 1)
     series = changes(reader)
     told(series)
-    mark = shelves.sql("select watermark from longshore.tasks where id = $1", series.id)[0][0]
+    mark = changes_service.sql("select watermark from longshore.tasks where id = $1", series.id)[0][0]
     older = json.dumps({**json.loads(mark), "timeline": 99})
-    shelves.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, older)
+    changes_service.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, older)
     assert told(series) == [("upsert", "", "1")]
     assert any(message.startswith("a full run: the source was restored") for message in series.messages())
 
 
 def test_a_restored_service_makes_the_next_run_full_as_its_reader_has_come_further(
-    reader: httpx2.Client, things: Session, shelves: Longshore
+    reader: httpx2.Client, things: Session, changes_service: Longshore
 ) -> None:
     insert(things, 1)
     series = changes(reader)
     told(series)
     kept = "select watermark, attempt, run from longshore.tasks where id = $1"
-    mark, attempt, run = shelves.sql(kept, series.id)[0]
+    mark, attempt, run = changes_service.sql(kept, series.id)[0]
     insert(things, 2)
     told(series)  # the reader has applied this run, and the restored service does not know of it
     things("delete from shop.things where id = 2")
-    shelves.sql("delete from longshore.runs where task_id = $1 and run > $2", series.id, run)
+    changes_service.sql("delete from longshore.runs where task_id = $1 and run > $2", series.id, run)
     back = "update longshore.tasks set watermark = $2, attempt = $3, run = $4 where id = $1"
-    shelves.sql(back, series.id, mark, attempt, run)
-    for path in (shelves.data / "results" / str(CHAIN) / str(series.id)).glob(f"{attempt + 1}/*"):
+    changes_service.sql(back, series.id, mark, attempt, run)
+    for path in (changes_service.data / "results" / str(CHAIN) / str(series.id)).glob(f"{attempt + 1}/*"):
         path.unlink()
     assert told(series) == [("upsert", "", "1")]
     assert series.runs()[-1]["full"] is True
@@ -413,7 +415,7 @@ def test_an_increment_that_is_given_again_keeps_its_mirror_and_its_key_list(
 
 
 def test_an_increment_whose_file_is_gone_is_followed_by_a_full_run(
-    reader: httpx2.Client, things: Session, shelves: Longshore
+    reader: httpx2.Client, things: Session, changes_service: Longshore
 ) -> None:
     insert(things, 1, 2)
     series = changes(reader, incremental="on_ack")
@@ -421,7 +423,7 @@ def test_an_increment_whose_file_is_gone_is_followed_by_a_full_run(
     series.acknowledge(1)
     things("delete from shop.things where id = 1")
     told(series)
-    for path in (shelves.data / "results" / str(CHAIN) / str(series.id)).rglob("*.csv"):
+    for path in (changes_service.data / "results" / str(CHAIN) / str(series.id)).rglob("*.csv"):
         path.unlink()
     assert told(series) == [("upsert", "", "2")]
     assert series.runs()[-1]["full"] is True
@@ -448,34 +450,34 @@ def stored_bytes(service: Longshore) -> int:
 
 
 def test_key_lists_count_as_stored_bytes_and_go_with_their_task(
-    reader: httpx2.Client, things: Session, shelves: Longshore
+    reader: httpx2.Client, things: Session, changes_service: Longshore
 ) -> None:
     insert(things, 1, 2)
-    before = stored_bytes(shelves)
+    before = stored_bytes(changes_service)
     series = changes(reader)
     told(series)
-    folder = shelves.data / "results" / str(CHAIN) / str(series.id)
+    folder = changes_service.data / "results" / str(CHAIN) / str(series.id)
     [keys] = folder.glob("keys/*/*.parquet")
-    assert stored_bytes(shelves) - before == keys.stat().st_size + len(series.content())
+    assert stored_bytes(changes_service) - before == keys.stat().st_size + len(series.content())
     assert reader.delete(f"/tasks/{series.id}").status_code == 204
-    assert stored_bytes(shelves) == before
+    assert stored_bytes(changes_service) == before
     assert not folder.exists()
 
 
 def test_key_lists_of_runs_that_wait_for_their_acknowledgement_count_as_stored_bytes(
-    reader: httpx2.Client, things: Session, shelves: Longshore
+    reader: httpx2.Client, things: Session, changes_service: Longshore
 ) -> None:
     def lists() -> list[int]:
         return [path.stat().st_size for path in folder.glob("keys/*/*.parquet")]
 
     def assert_counted(number: int) -> None:
         assert len(lists()) == number
-        assert stored_bytes(shelves) - before == sum(lists()) + sum(run["bytes"] for run in series.runs())
+        assert stored_bytes(changes_service) - before == sum(lists()) + sum(run["bytes"] for run in series.runs())
 
     insert(things, 1, 2)
-    before = stored_bytes(shelves)
+    before = stored_bytes(changes_service)
     series = changes(reader, incremental="on_ack")
-    folder = shelves.data / "results" / str(CHAIN) / str(series.id)
+    folder = changes_service.data / "results" / str(CHAIN) / str(series.id)
     told(series)
     assert_counted(1)
     told(series)  # the same again, with the same key list
@@ -491,7 +493,7 @@ def test_key_lists_of_runs_that_wait_for_their_acknowledgement_count_as_stored_b
     told(series)  # a full run, of which another key list is
     assert_counted(3)
     series.acknowledge(4)
-    assert stored_bytes(shelves) - before == max(lists()) + sum(run["bytes"] for run in series.runs()), (
+    assert stored_bytes(changes_service) - before == max(lists()) + sum(run["bytes"] for run in series.runs()), (
         "the others are of no more use"
     )
     told(series)
@@ -500,26 +502,26 @@ def test_key_lists_of_runs_that_wait_for_their_acknowledgement_count_as_stored_b
     patch = reader.patch(f"/tasks/{series.id}", json={"target": {"incremental": True}}, headers=merged)
     assert patch.status_code == 200
     told(series)  # the increment once more, which counts as acknowledged
-    assert stored_bytes(shelves) - before == lists()[0] + sum(run["bytes"] for run in series.runs()), (
+    assert stored_bytes(changes_service) - before == lists()[0] + sum(run["bytes"] for run in series.runs()), (
         "one list, of the watermark"
     )
     assert reader.delete(f"/tasks/{series.id}").status_code == 204
-    assert stored_bytes(shelves) == before
+    assert stored_bytes(changes_service) == before
 
 
-def test_only_the_newest_key_lists_are_kept(reader: httpx2.Client, things: Session, shelves: Longshore) -> None:
+def test_only_the_newest_key_lists_are_kept(reader: httpx2.Client, things: Session, changes_service: Longshore) -> None:
     series = changes(reader)
     for id in range(4):
         insert(things, id)
         told(series)
-    folder = shelves.data / "results" / str(CHAIN) / str(series.id)
+    folder = changes_service.data / "results" / str(CHAIN) / str(series.id)
     assert len(list(folder.glob("keys/*/*.parquet"))) == 2  # of the mark, and the one before
 
 
 def test_the_cleanup_leaves_the_key_lists_of_tasks_and_removes_those_of_none(
-    reader: httpx2.Client, things: Session, shelves: Longshore
+    reader: httpx2.Client, things: Session, changes_service: Longshore
 ) -> None:
-    series, results = changes(reader), shelves.data / "results"
+    series, results = changes(reader), changes_service.data / "results"
     insert(things, 1)
     told(series)
     orphan = results / str(CHAIN) / "987654" / "keys" / "20261126T120000000000-1" / "keys.parquet"
@@ -529,7 +531,7 @@ def test_the_cleanup_leaves_the_key_lists_of_tasks_and_removes_those_of_none(
         os.utime(folder, (0, 0))
 
     async def sweep() -> None:
-        async with open_pool(shelves.url, size=2, name="test") as pool:
+        async with open_pool(changes_service.url, size=2, name="test") as pool:
             begun: Any = None  # it does not matter to the sweep who asks for it
             await Cleanup(pool, LocalStore(results), timedelta(days=365)).run(begun)
 
@@ -572,9 +574,9 @@ def test_a_field_that_only_reads_its_row_can_have_deletes(reader: httpx2.Client,
     assert told(series) == [("upsert", "", "1")]
 
 
-def test_a_credential_that_may_not_see_the_key_gets_no_deletes(shelves: Longshore, things: Session) -> None:
+def test_a_credential_that_may_not_see_the_key_gets_no_deletes(changes_service: Longshore, things: Session) -> None:
     del things
-    with shelves.client(Level.WRITE, scope=Scope(hidden_columns=["by-id.id"])) as limited:
+    with changes_service.client(Level.WRITE, scope=Scope(hidden_columns=["by-id.id"])) as limited:
         target = {
             "action": "export", "export_index": "by-id", "export_format": "csv", "incremental": True, "deletes": True,
             "fields": ["kind"],

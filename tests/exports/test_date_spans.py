@@ -126,16 +126,16 @@ def test_the_first_and_the_last_day_of_the_calendar_can_be_in_a_rule(
 
 
 def test_the_ends_of_the_calendar_in_a_rule_are_not_read_as_infinity(
-    own_catalog: Longshore, own: httpx2.Client
+    odd_values_service: Longshore, odd_values_client: httpx2.Client
 ) -> None:
     def matching(operator: str, **more: str) -> int:
         found = segment_of(rule("at", operator, "date", **more), index="odd")
-        answer = own.post("/segments/preview", json={"segment": found, "fields": ["id"]})
+        answer = odd_values_client.post("/segments/preview", json={"segment": found, "fields": ["id"]})
         assert answer.status_code == 200, answer.text
         return int(answer.json()["rows"])
 
     def stored(condition: str) -> int:
-        return int(own_catalog.sql(f"select count(*) from odd.values where {condition}")[0][0])
+        return int(odd_values_service.sql(f"select count(*) from odd.values where {condition}")[0][0])
 
     first, last = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"
     assert matching("is_before_date", end_date=first) == stored(f"at < '{first}'") > 0

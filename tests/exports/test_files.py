@@ -97,29 +97,31 @@ def rows_of(folder: Path, manifest: dict[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def test_split_by_rows_makes_parts_of_exactly_so_many_rows(small: httpx2.Client, tmp_path: Path) -> None:
+def test_split_by_rows_makes_parts_of_exactly_so_many_rows(small_client: httpx2.Client, tmp_path: Path) -> None:
     body = files_body(split={"rows": 300}) | {"chain": 1765}
-    task = done(small, body)
+    task = done(small_client, body)
     assert task["result"] == f"Wallet_Export-{task['id']}.manifest.json"
-    manifest = fetched_and_verified(small, task, tmp_path)
+    manifest = fetched_and_verified(small_client, task, tmp_path)
     assert [file["rows"] for file in manifest["files"]] == [300] * 6 + [200]
     assert [file["path"] for file in manifest["files"]] == [f"wallet-ledger/part-{n:05}.csv" for n in range(1, 8)]
-    whole = done(small, export_body(chain=1765))
-    text = httpx2.get(small.get(f"/tasks/{whole['id']}/download_url").json()["url"]).text
+    whole = done(small_client, export_body(chain=1765))
+    text = httpx2.get(small_client.get(f"/tasks/{whole['id']}/download_url").json()["url"]).text
     assert rows_of(tmp_path, manifest) == list(csv.DictReader(io.StringIO(text)))
-    assert manifest["indexes"][0]["totals"] == small.get(f"/tasks/{whole['id']}/runs/1/manifest").json()["totals"]
-    (run,) = small.get(f"/tasks/{task['id']}/runs").json()
+    assert (
+        manifest["indexes"][0]["totals"] == small_client.get(f"/tasks/{whole['id']}/runs/1/manifest").json()["totals"]
+    )
+    (run,) = small_client.get(f"/tasks/{task['id']}/runs").json()
     assert (run["rows"], run["bytes"]) == (2000, sum(file["bytes"] for file in manifest["files"]))
     assert run["sha256"] == hashlib.sha256((tmp_path / task["result"]).read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("format", ["csv", "json", "jsonl", "parquet"])
 def test_each_format_has_its_own_header_and_compression_in_each_part(
-    small: httpx2.Client, tmp_path: Path, format: str
+    small_client: httpx2.Client, tmp_path: Path, format: str
 ) -> None:
     compression = "zstd" if format == "parquet" else "gzip"
-    task = done(small, files_body(format, split={"rows": 700}, compression=compression) | {"chain": 1765})
-    manifest = fetched_and_verified(small, task, tmp_path)
+    task = done(small_client, files_body(format, split={"rows": 700}, compression=compression) | {"chain": 1765})
+    manifest = fetched_and_verified(small_client, task, tmp_path)
     assert [file["rows"] for file in manifest["files"]] == [700, 700, 600]
     for file in manifest["files"]:
         path = tmp_path / file["path"]
@@ -301,9 +303,9 @@ VIOLATIONS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] =
 
 @pytest.mark.parametrize(("body", "trigger", "expected"), VIOLATIONS)
 def test_violations_of_many_files_name_place_and_correction(
-    waiting: httpx2.Client, body: dict[str, Any], trigger: dict[str, Any], expected: list[tuple[str, str]]
+    idle_client: httpx2.Client, body: dict[str, Any], trigger: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
-    answer = waiting.post("/tasks", json={**body, "trigger": {**body["trigger"], **trigger}})
+    answer = idle_client.post("/tasks", json={**body, "trigger": {**body["trigger"], **trigger}})
     assert answer.status_code == 400, answer.text
     errors = answer.json()["errors"]
     for at, said in expected:
@@ -411,9 +413,9 @@ def test_an_increment_of_many_files_is_given_again_until_it_is_acknowledged(
     assert (third["rows"], len(third["files"])) == (0, 1)
 
 
-def test_a_value_too_long_for_a_folder_ends_the_run_with_its_name(own: httpx2.Client) -> None:
-    created = own.post("/tasks", json=files_body(index="odd", partition_by=[{"field": "code"}]))
-    task = ended(own, created.json()["id"])
+def test_a_value_too_long_for_a_folder_ends_the_run_with_its_name(odd_values_client: httpx2.Client) -> None:
+    created = odd_values_client.post("/tasks", json=files_body(index="odd", partition_by=[{"field": "code"}]))
+    task = ended(odd_values_client, created.json()["id"])
     assert task["state"]["code"] == "ERROR"
     assert "the partition code = " in task["logs"][-2]["msg"]
     assert "partition by a field with shorter values" in task["logs"][-2]["msg"]

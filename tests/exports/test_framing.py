@@ -18,7 +18,7 @@ from longshore.exports.formats.dialect import Dialect
 from longshore.exports.formats.format import Format
 from longshore.exports.formats.json import Json
 from longshore.exports.formats.reader import Layout
-from longshore.exports.readback import TextSums
+from longshore.exports.readback import RunningTextSums
 from longshore.exports.totals import TotalColumns
 from tests.exports import rfc4180
 
@@ -88,7 +88,7 @@ def test_amounts_add_up_however_the_rows_arrive(records: list[tuple[str | None, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readback, "PIECE_BYTES", 1)  # so that each block is added up by itself
         layout, columns = Layout("csv", NAMES, Dialect()), TotalColumns(amount=NAMES[1], per=NAMES[0], scale=0)
-        text = TextSums(CsvReader(), layout, columns)
+        text = RunningTextSums(CsvReader(), layout, columns)
         for block in blocks(copied([[word, str(amount)] for word, amount in records]), cuts):
             text.add(format.frame(block))
         assert text.end() == expected

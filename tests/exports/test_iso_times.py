@@ -24,14 +24,16 @@ FRACTIONS = [0, 1, 5, 9, 10, 15, 50, 95, 99, 100, 250, 500_000, 999_990, 999_995
 
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
 @pytest.mark.parametrize("sql", ["", "moment"])
-def test_times_have_six_decimals_and_a_z_whatever_their_decimals_are(idle: Longshore, kind: str, sql: str) -> None:
+def test_times_have_six_decimals_and_a_z_whatever_their_decimals_are(
+    idle_service: Longshore, kind: str, sql: str
+) -> None:
     times = [*TIMES, *(datetime(2024, 5, 6, 7, 8, 59) + timedelta(microseconds=fraction) for fraction in FRACTIONS)]
     column = Column("moment", Field(FieldType.DATE, "When.", sql=sql), "moment", kind)
     statement = f"select {column.copy_sql} from unnest($1::text[]::{kind}[]) as given (moment)"
     expected = [f"{time.isoformat(timespec='microseconds')}Z" for time in times]
 
     async def spelled() -> list[str]:
-        connection = await asyncpg.connect(idle.url, server_settings=PINNED_SETTINGS)
+        connection = await asyncpg.connect(idle_service.url, server_settings=PINNED_SETTINGS)
         try:
             return [row[0] for row in await connection.fetch(statement, [*expected, *BEYOND])]
         finally:

@@ -16,7 +16,7 @@ from longshore.exports import readback
 from longshore.exports.first_rows import first_rows
 from longshore.exports.formats import FORMATS, FileSpec, Format, FormatInfo, extension, new_format, reader_of
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.formats.reader import BinaryReader, Layout, Part, TextReader
+from longshore.exports.formats.reader import BinaryReader, Layout, PartialSum, TextReader
 from longshore.exports.totals import Sums, TotalColumns
 from longshore.results.local import LocalStore
 from longshore.results.media_types import MEDIA_TYPES
@@ -42,7 +42,7 @@ class Toy(Format):
         return block
 
 
-def parts(lines: Sequence[bytes]) -> Iterator[Part]:
+def parts(lines: Sequence[bytes]) -> Iterator[PartialSum]:
     for line in lines:
         code, _, amount = line.decode().partition(";")
         yield code or None, 1, Decimal(amount)
@@ -54,7 +54,7 @@ class ToyReader(BinaryReader):
     def rows(self, file: IO[bytes], layout: Layout) -> int:
         return len(file.read().splitlines()) - 1
 
-    def parts(self, file: IO[bytes], layout: Layout, columns: TotalColumns) -> Iterator[Part]:
+    def parts(self, file: IO[bytes], layout: Layout, columns: TotalColumns) -> Iterator[PartialSum]:
         yield from parts(file.read().splitlines()[1:])
 
 
@@ -64,7 +64,7 @@ class ToyTextReader(TextReader):
     def rows(self, file: IO[bytes], layout: Layout) -> int:
         return len(file.read().splitlines()) - 1
 
-    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[Part]:
+    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[PartialSum]:
         return list(parts(text.splitlines()[int(header) :]))
 
 

@@ -22,8 +22,8 @@ from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import FieldChoice
 from longshore.exports.files.partitions import Partition, PartitionKey
 from longshore.exports.files.paths import MAX_FILES
-from longshore.exports.files.writer import MAX_FINISHING, FilesWriter
-from longshore.exports.job import ExportJob, Output, ResultName, plan_indexes
+from longshore.exports.files.writer import MAX_FINISHING, SliceWriter
+from longshore.exports.job import ExportJob, Output, PlannedResult, plan_indexes
 from longshore.exports.manifest import FileEntry
 from longshore.exports.many_files import add_empty_files, write_by_one, write_files
 from longshore.exports.query import ExportQuery, ExportRequest, prepare
@@ -31,7 +31,7 @@ from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import Slice
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
-from longshore.exports.source_limits import Pace
+from longshore.exports.source_limits import Throttle
 from longshore.exports.target import IndexTarget, Split
 from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt
@@ -80,9 +80,9 @@ def quoted(text: str | None) -> str:
 
 
 @pytest.fixture(scope="module")
-def url(idle: Longshore) -> str:
-    in_own_loop(make(idle.url))
-    return idle.url
+def url(idle_service: Longshore) -> str:
+    in_own_loop(make(idle_service.url))
+    return idle_service.url
 
 
 async def export(
@@ -114,7 +114,7 @@ async def export(
 
 
 def output_in(folder: Path, bytes_per_second: float = 0) -> Output:
-    return Output(LocalStore(folder), "1/1/1/a.manifest.json", ignore, Pace(bytes_per_second))
+    return Output(LocalStore(folder), "1/1/1/a.manifest.json", ignore, Throttle(bytes_per_second))
 
 
 def rows_of(folder: Path, file: FileEntry) -> list[dict[str, str]]:
@@ -272,7 +272,7 @@ def test_the_file_of_an_index_without_rows_is_written_when_the_snapshot_has_ende
         ]
         attempt = Attempt(Message(TaskId(1), 1), ChainId(CHAIN), "export", "", "", 1, 1, 0, interval)
         output = output_in(tmp_path)
-        naming = ResultName(attempt, "a.manifest.json", output.location, None, SigningKey.new())
+        naming = PlannedResult(attempt, "a.manifest.json", output.location, None, SigningKey.new())
         async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool, AsyncExitStack() as stack:
             database = SourceConnections(pool, 1)
             async with database.snapshot() as (connection, snapshot_at):
@@ -314,7 +314,7 @@ def test_rows_that_are_not_those_counted_for_the_partitions_end_the_export(
     url: str, tmp_path: Path, rows: int, said: str
 ) -> None:
     partitions = [Partition(["a"], 2, "a"), Partition(["b"], 1, "b")]
-    writer = FilesWriter(output_in(tmp_path), asyncio.run(query_of(url)), ["word"], Slice(None, partitions=partitions))
+    writer = SliceWriter(output_in(tmp_path), asyncio.run(query_of(url)), ["word"], Slice(None, partitions=partitions))
     try:
         with pytest.raises(LongshoreError, match=said):
             writer.write([b"1,a\n"] * rows)
@@ -327,7 +327,7 @@ def test_progress_counts_the_rows_of_a_complete_file_once_while_it_waits_for_the
     url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "1/1/1/odd/part-00001.csv").mkdir(parents=True)  # so that the first file cannot be completed
-    writer = FilesWriter(output_in(tmp_path), asyncio.run(query_of(url, Split(rows=1))), [], Slice(None))
+    writer = SliceWriter(output_in(tmp_path), asyncio.run(query_of(url, Split(rows=1))), [], Slice(None))
     try:
         with pytest.raises(IsADirectoryError):
             writer.write([b"1,a\n"] * 100_000)

@@ -34,13 +34,13 @@ def body(export_format: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def csv_file(own: httpx2.Client) -> bytes:
-    return exported(own, body("csv"))[1]
+def csv_file(odd_values_client: httpx2.Client) -> bytes:
+    return exported(odd_values_client, body("csv"))[1]
 
 
 @pytest.fixture(scope="module")
-def json_file(own: httpx2.Client) -> bytes:
-    return exported(own, body("json"))[1]
+def json_file(odd_values_client: httpx2.Client) -> bytes:
+    return exported(odd_values_client, body("json"))[1]
 
 
 @pytest.fixture(scope="module")
@@ -145,28 +145,30 @@ def test_values_of_sql_expressions_and_enums_are_exported(csv_rows: list[dict[st
     assert csv_rows[plain]["shouted"] == "PLAIN"
 
 
-def test_numeric_12_2_takes_nan_and_keeps_two_places(own_catalog: Longshore, own: httpx2.Client) -> None:
-    own_catalog.sql(
+def test_numeric_12_2_takes_nan_and_keeps_two_places(
+    odd_values_service: Longshore, odd_values_client: httpx2.Client
+) -> None:
+    odd_values_service.sql(
         "create table odd.missing as select n::bigint id, 1764::bigint chain_id from generate_series(1, 3) n"
     )
     try:
-        own_catalog.sql("alter table odd.missing alter id type numeric(12, 2)")
-        own_catalog.sql("update odd.missing set id = 'NaN' where id = 2")
-        own_catalog.sql("update odd.missing set id = 9999999999.99 where id = 3")
+        odd_values_service.sql("alter table odd.missing alter id type numeric(12, 2)")
+        odd_values_service.sql("update odd.missing set id = 'NaN' where id = 2")
+        odd_values_service.sql("update odd.missing set id = 9999999999.99 where id = 3")
         wanted = body("csv")
         wanted["target"]["export_index"] = "missing"
-        content = exported(own, wanted)[1]
+        content = exported(odd_values_client, wanted)[1]
         assert sorted(content.split(b"\r\n")) == sorted([b"id", b"1.00", b"NaN", b"9999999999.99", b""])
     finally:
-        own_catalog.sql("drop table odd.missing")
+        odd_values_service.sql("drop table odd.missing")
 
 
-def test_objects_are_what_row_to_json_makes_of_the_same_values(own_catalog: Longshore) -> None:
-    index = catalog.load(str(own_catalog.data / "catalog.toml"))["odd"]
+def test_objects_are_what_row_to_json_makes_of_the_same_values(odd_values_service: Longshore) -> None:
+    index = catalog.load(str(odd_values_service.data / "catalog.toml"))["odd"]
     names = [(name, "a \"b\\' $1\n" + name) for name in index.fields]
 
     async def compare() -> list[tuple[str, str]]:
-        connection = await asyncpg.connect(own_catalog.url)
+        connection = await asyncpg.connect(odd_values_service.url)
         try:
             columns = await columns_of(connection, index, names)
             texts = [column.copy_sql if "timestamp" in column.pg_type else column.expression for column in columns]
@@ -185,36 +187,36 @@ def test_objects_are_what_row_to_json_makes_of_the_same_values(own_catalog: Long
 
 @pytest.mark.parametrize("export_format", ["csv", "jsonl", "parquet", "xlsx"])
 def test_odd_values_are_null_and_counted_in_skips_or_end_the_run(
-    own_catalog: Longshore, own: httpx2.Client, export_format: str
+    odd_values_service: Longshore, odd_values_client: httpx2.Client, export_format: str
 ) -> None:
-    own_catalog.sql("drop table if exists odd.baskets")
-    own_catalog.sql(
+    odd_values_service.sql("drop table if exists odd.baskets")
+    odd_values_service.sql(
         "create table odd.baskets as select 7::bigint id, 1764::bigint chain_id, now() as at,"
         """ '[{"price": "n/a"}, {"price": {}}, {"price": 1.5}]'::jsonb items"""
     )
     wanted = body(export_format)
     wanted["target"] |= {"export_index": "baskets", "fields": ["id", "lenient"]}
-    task = ended(own, own.post("/tasks", json=wanted).json()["id"])
+    task = ended(odd_values_client, odd_values_client.post("/tasks", json=wanted).json()["id"])
     assert task["state"]["code"] == "DONE", task
     assert [(entry["total"], entry["success"], entry["skips"]) for entry in task["logs"] if "skips" in entry] == [
         (1, 1, 2)
     ]
     wanted["target"]["fields"] = ["id", "strict"]
-    task = ended(own, own.post("/tasks", json=wanted).json()["id"])
+    task = ended(odd_values_client, odd_values_client.post("/tasks", json=wanted).json()["id"])
     assert task["state"]["code"] == "ERROR"
     assert any('column "strict[0].price" of the row with id 7 holds "n/a"' in entry["msg"] for entry in task["logs"])
 
 
 @pytest.mark.parametrize(("export_format", "empty"), [("csv", b"id\r\n"), ("json", b"[]\n")])
 def test_an_export_without_rows_is_a_complete_file(
-    own_catalog: Longshore, own: httpx2.Client, export_format: str, empty: bytes
+    odd_values_service: Longshore, odd_values_client: httpx2.Client, export_format: str, empty: bytes
 ) -> None:
-    own_catalog.sql("create table odd.missing (id bigint, chain_id bigint)")
+    odd_values_service.sql("create table odd.missing (id bigint, chain_id bigint)")
     try:
         wanted = body(export_format)
         wanted["target"]["export_index"] = "missing"
-        task, content = exported(own, wanted)
+        task, content = exported(odd_values_client, wanted)
         assert content == empty
         assert (task["logs"][1]["total"], task["logs"][1]["success"]) == (0, 0)
     finally:
-        own_catalog.sql("drop table odd.missing")
+        odd_values_service.sql("drop table odd.missing")

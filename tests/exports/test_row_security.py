@@ -40,7 +40,7 @@ def lost_filter(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+def service_without_filter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """Yield a service whose queries of the ledger have no filter. Tests leave the rights in it as they are."""
     data = tmp_path_factory.mktemp("forgetful")
     with database_in(data, ROWS) as url:
@@ -55,43 +55,47 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
             service.stop()
 
 
-def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(forgetful: Longshore) -> None:
+def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(service_without_filter: Longshore) -> None:
     def rows(chain: int) -> int:
-        with forgetful.client(chain=chain) as client:
+        with service_without_filter.client(chain=chain) as client:
             _, content = exported(client, export_body(chain=chain))
             return content.count(b"\r\n") - 1
 
     def previewed(chain: int) -> int:
         segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": chain, "rules": []}
-        with forgetful.client(chain=chain) as client:
+        with service_without_filter.client(chain=chain) as client:
             counted: int = client.post("/segments/preview", json={"segment": segment}).json()["rows"]
             return counted
 
     assert [rows(CHAIN), rows(1765), previewed(1765)] == [ROWS, TENTH, TENTH]
     # The policy, not another condition, has excluded them.
-    forgetful.sql("alter table loyalty.wallet_ledger disable row level security")
+    service_without_filter.sql("alter table loyalty.wallet_ledger disable row level security")
     try:
         assert [rows(1765), previewed(1765)] == [EVERYTHING, EVERYTHING]
     finally:
-        forgetful.sql("alter table loyalty.wallet_ledger enable row level security")
+        service_without_filter.sql("alter table loyalty.wallet_ledger enable row level security")
 
 
-def test_a_role_that_may_read_only_some_columns_still_holds_exports_to_their_chain(forgetful: Longshore) -> None:
-    forgetful.sql("revoke select on loyalty.wallet_ledger from longshore_export")
-    forgetful.sql("grant select (id, chain_id, every, amount, timestamp) on loyalty.wallet_ledger to longshore_export")
+def test_a_role_that_may_read_only_some_columns_still_holds_exports_to_their_chain(
+    service_without_filter: Longshore,
+) -> None:
+    service_without_filter.sql("revoke select on loyalty.wallet_ledger from longshore_export")
+    service_without_filter.sql(
+        "grant select (id, chain_id, every, amount, timestamp) on loyalty.wallet_ledger to longshore_export"
+    )
     body = export_body(chain=1765)
     body["target"]["fields"] = ["id", "amount"]
     try:
-        with forgetful.client(chain=1765) as client:
+        with service_without_filter.client(chain=1765) as client:
             _, content = exported(client, body)
             assert content.count(b"\r\n") - 1 == TENTH
             body["target"]["fields"] = ["id", "balance"]
             task = ended(client, client.post("/tasks", json=body).json()["id"])
     finally:
-        forgetful.sql(
+        service_without_filter.sql(
             "revoke select (id, chain_id, every, amount, timestamp) on loyalty.wallet_ledger from longshore_export"
         )
-        forgetful.sql("grant select on loyalty.wallet_ledger to longshore_export")
+        service_without_filter.sql("grant select on loyalty.wallet_ledger to longshore_export")
     assert task["state"]["code"] == "ERROR"
     assert "permission denied" in task["logs"][-2]["msg"]
 

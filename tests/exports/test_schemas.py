@@ -57,17 +57,17 @@ def changed(tmp_path: Path) -> Catalog:
 
 
 def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
-    idle: Longshore, waiting: httpx2.Client, tmp_path: Path
+    idle_service: Longshore, idle_client: httpx2.Client, tmp_path: Path
 ) -> None:
     body = export_body(once="2199-01-01T00:00:00Z")
-    body["target"]["schema"] = waiting.get("/indexes/wallet-ledger").json()["schema"]
-    answer = waiting.post("/tasks", json=body)
+    body["target"]["schema"] = idle_client.get("/indexes/wallet-ledger").json()["schema"]
+    answer = idle_client.post("/tasks", json=body)
     assert answer.status_code == 201, answer.text
     chain, task, now = ChainId(CHAIN), TaskId(answer.json()["id"]), changed(tmp_path)
     said = r"; kind \(keyword\) was removed; comment is keyword and was text$"
 
     async def steps() -> None:
-        async with open_pool(idle.url, size=3, name="test", **EXPORT_SESSION) as pool:
+        async with open_pool(idle_service.url, size=3, name="test", **EXPORT_SESSION) as pool:
             # The source is never queried: the idle service has no tables to export.
             exporter = Exporter(
                 pool, SourceDatabases(SourceConnections(pool, 0)), now, LocalStore(tmp_path / "results")
@@ -83,7 +83,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
 
     asyncio.run(steps())
     assert not (tmp_path / "results").exists()
-    later = Longshore(idle.data, idle.url, catalog=str(tmp_path / "catalog.toml"))
+    later = Longshore(idle_service.data, idle_service.url, catalog=str(tmp_path / "catalog.toml"))
     try:
         later.start_api()
         for asker, expected in ((CHAIN, said), (CHAIN + 1, "has not pinned before")):
@@ -97,11 +97,11 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
         later.stop()
 
 
-def test_a_malformed_fingerprint_is_refused(waiting: httpx2.Client) -> None:
+def test_a_malformed_fingerprint_is_refused(idle_client: httpx2.Client) -> None:
     for pinned in ("", "\x00", "x" * 16, "0" * 16):
         body = export_body(once="2199-01-01T00:00:00Z")
         body["target"]["schema"] = pinned
-        answer = waiting.post("/tasks", json=body)
+        answer = idle_client.post("/tasks", json=body)
         assert answer.status_code == 400, answer.text
         assert [violation["pointer"] for violation in answer.json()["errors"]] == ["/target/schema"]
 
@@ -120,25 +120,29 @@ create trigger a_wait after update of target on longshore.tasks for each row exe
 WAITING = "select count(*) from pg_locks where not granted"
 
 
-def test_two_requests_that_pin_a_new_schema_do_not_wait_for_each_other(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_two_requests_that_pin_a_new_schema_do_not_wait_for_each_other(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
     ledger = catalog.load()["wallet-ledger"]
     fields = list(ledger.fields)[2::-1]
     pinned = {"fields": fields, "schema": fingerprint(shape_of(choices(fields, ledger), ledger))}
     body = export_body(once="2199-01-01T00:00:00Z")
-    task = waiting.post("/tasks", json=body).json()
+    task = idle_client.post("/tasks", json=body).json()
     body["target"] |= pinned
-    run_script(idle.url, HELD)
+    run_script(idle_service.url, HELD)
     try:
-        with ThreadPoolExecutor(2) as threads, locked(idle.url, "public.held"):
-            changed = threads.submit(waiting.patch, f"/tasks/{task['id']}", json={"target": task["target"] | pinned})
-            until(lambda: idle.sql(WAITING)[0]["count"] == 1, "the change to wait")
-            created = threads.submit(waiting.post, "/tasks", json=body)
-            until(lambda: created.done() or idle.sql(WAITING)[0]["count"] == 2, "the new task")
+        with ThreadPoolExecutor(2) as threads, locked(idle_service.url, "public.held"):
+            changed = threads.submit(
+                idle_client.patch, f"/tasks/{task['id']}", json={"target": task["target"] | pinned}
+            )
+            until(lambda: idle_service.sql(WAITING)[0]["count"] == 1, "the change to wait")
+            created = threads.submit(idle_client.post, "/tasks", json=body)
+            until(lambda: created.done() or idle_service.sql(WAITING)[0]["count"] == 2, "the new task")
             assert created.done(), "the new task waits for the schema that the change has stored"
             assert created.result().status_code == 201
         assert changed.result().status_code == 200
     finally:
-        run_script(idle.url, "drop function public.wait_for_held() cascade; drop table public.held")
+        run_script(idle_service.url, "drop function public.wait_for_held() cascade; drop table public.held")
 
 
 def run_script(url: str, script: str) -> None:

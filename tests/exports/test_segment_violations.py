@@ -82,9 +82,9 @@ def answered(client: httpx2.Client, wanted: dict[str, Any]) -> httpx2.Response:
     ],
 )  # fmt: skip
 def test_a_violation_of_a_segment_names_its_place(
-    waiting: httpx2.Client, wanted: dict[str, Any], pointer: str | None, hint: str
+    idle_client: httpx2.Client, wanted: dict[str, Any], pointer: str | None, hint: str
 ) -> None:
-    found = violations(answered(waiting, wanted))
+    found = violations(answered(idle_client, wanted))
     if pointer is None:
         assert set(found) == {"/trigger/segment/rules/0/start_date", "/trigger/segment/rules/0/end_date"}
         return
@@ -92,14 +92,14 @@ def test_a_violation_of_a_segment_names_its_place(
     assert hint in found[f"/trigger/segment{pointer}"]
 
 
-def test_violations_of_several_rules_are_reported_together(waiting: httpx2.Client) -> None:
+def test_violations_of_several_rules_are_reported_together(idle_client: httpx2.Client) -> None:
     wanted = segment({**GOOD, "field_name": "kin"}, GOOD, {**AMOUNT, "operator": "is"}, chain_id=9)
-    assert set(violations(answered(waiting, wanted))) == {
+    assert set(violations(answered(idle_client, wanted))) == {
         "/trigger/segment/chain_id", "/trigger/segment/rules/0/field_name", "/trigger/segment/rules/2/value",
     }  # fmt: skip
 
 
-def test_a_valid_segment_is_returned_unchanged_with_its_times_in_utc(waiting: httpx2.Client) -> None:
+def test_a_valid_segment_is_returned_unchanged_with_its_times_in_utc(idle_client: httpx2.Client) -> None:
     rules: list[dict[str, Any]] = [
         GOOD,
         {**DATE, "operator": "is_after_date", "start_date": "2026-05-26T14:00:00+02:00"},
@@ -107,7 +107,7 @@ def test_a_valid_segment_is_returned_unchanged_with_its_times_in_utc(waiting: ht
         {**DATE, "operator": "relative_less_than", "time_factor": "day", "time_amount": 1},
         {**AMOUNT, "operator": "is_between_number", "min": -0.5, "max": 12345678901234567890},
     ]
-    answer = answered(waiting, segment(*rules))
+    answer = answered(idle_client, segment(*rules))
     assert answer.status_code == 201, answer.text
     rules[1]["start_date"] = "2026-05-26T12:00:00Z"
     assert answer.json()["trigger"]["segment"] == segment(*rules)

@@ -181,27 +181,29 @@ def test_no_rules_joined_by_all_select_everything(service: Longshore, ledger: li
      ("kind", "keyword", ("is_not", "does_not_contain"), "third"), ("double", "number", ("is_not",), 77)],
 )  # fmt: skip
 def test_null_never_matches_a_negation(
-    own_catalog: Longshore, odd: Index, field: str, kind: str, operators: tuple[str, ...], value: Any
+    odd_values_service: Longshore, odd: Index, field: str, kind: str, operators: tuple[str, ...], value: Any
 ) -> None:
     column = odd.expression(field)
-    rows = own_catalog.sql(f"select id, {column}::text as value from odd.values")
+    rows = odd_values_service.sql(f"select id, {column}::text as value from odd.values")
     expected = {row["id"] for row in rows if row["value"] not in (None, str(value).lower())}
     assert len(expected) < len(rows)
     for operator in operators:
         chosen = made("odd", "all", rule(field, kind, operator, value=value))
-        assert selected(own_catalog.url, odd, chosen) == expected
+        assert selected(odd_values_service.url, odd, chosen) == expected
 
 
 @pytest.mark.parametrize("value", [word for word in own_data.WORDS if word is not None and len(word) < 100])
-def test_rule_on_any_text_takes_exactly_the_rows_with_that_text(own_catalog: Longshore, odd: Index, value: str) -> None:
+def test_rule_on_any_text_takes_exactly_the_rows_with_that_text(
+    odd_values_service: Longshore, odd: Index, value: str
+) -> None:
     exact = {number for number, word in enumerate(own_data.WORDS[::-1]) if word == value}
     within = {number for number, word in enumerate(own_data.WORDS[::-1]) if word is not None and value in word}
     for operator, expected in (("is", exact), ("contains", within)):
         chosen = made("odd", "all", rule("code", "keyword", operator, value=value))
-        assert selected(own_catalog.url, odd, chosen) == expected
+        assert selected(odd_values_service.url, odd, chosen) == expected
 
 
-def test_numbers_and_moments_that_are_none_lie_beyond_all_others(own_catalog: Longshore, odd: Index) -> None:
+def test_numbers_and_moments_that_are_none_lie_beyond_all_others(odd_values_service: Longshore, odd: Index) -> None:
     chosen = made("odd", "all", rule("figure", "number", "is_between_number", min=-(10**50), max=10**50))
     figures = [own_data.FIGURES[number % len(own_data.FIGURES)] for number in range(own_data.ROWS)]
     expected = {
@@ -209,19 +211,19 @@ def test_numbers_and_moments_that_are_none_lie_beyond_all_others(own_catalog: Lo
         for number, figure in enumerate(figures)
         if figure is not None and math.isfinite(float(figure)) and abs(float(figure)) <= 1e50
     }
-    assert selected(own_catalog.url, odd, chosen) == expected
+    assert selected(odd_values_service.url, odd, chosen) == expected
     chosen = made("odd", "all", rule("at", "date", "is_after_date", start_date="9999-12-31T23:59:59Z"))
     late = {"infinity", "10000-01-01 00:00:00+00", "294276-12-31 23:59:59.999999+00"}
     moments = [own_data.MOMENTS[number % len(own_data.MOMENTS)][0] for number in range(own_data.ROWS)]
     expected = {number for number, moment in enumerate(moments) if moment in late}
-    assert selected(own_catalog.url, odd, chosen) == expected
+    assert selected(odd_values_service.url, odd, chosen) == expected
 
 
-def test_rule_on_a_boolean_takes_the_rows_with_that_value(own_catalog: Longshore, odd: Index) -> None:
+def test_rule_on_a_boolean_takes_the_rows_with_that_value(odd_values_service: Longshore, odd: Index) -> None:
     for value, rest in ((True, 1), (False, 2)):
         chosen = made("odd", "all", rule("flag", "boolean", "is", value=value))
         expected = {number for number in range(own_data.ROWS) if number % 3 == rest}
-        assert selected(own_catalog.url, odd, chosen) == expected
+        assert selected(odd_values_service.url, odd, chosen) == expected
 
 
 @pytest.mark.parametrize(

@@ -130,9 +130,9 @@ def test_set_of_signing_keys_can_be_cached_and_revalidated_by_its_entity_tag(ser
         assert anybody.head(KEYS).status_code == 200
 
 
-def test_run_without_a_manifest_has_no_signature(waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    answer = waiting.get(f"/tasks/{task}/runs/1/manifest.jws")
+def test_run_without_a_manifest_has_no_signature(idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    answer = idle_client.get(f"/tasks/{task}/runs/1/manifest.jws")
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/run-not-found")
 
 
@@ -164,24 +164,24 @@ def vault(folder: Path, *secrets: str, may_use_file: bool = False) -> Vault:
     return Vault(secrets, folder / "secret.key", may_use_file=may_use_file)
 
 
-def test_workers_that_begin_together_make_one_key(idle: Longshore, tmp_path: Path) -> None:
-    idle.sql("delete from longshore.signing_keys")
+def test_workers_that_begin_together_make_one_key(idle_service: Longshore, tmp_path: Path) -> None:
+    idle_service.sql("delete from longshore.signing_keys")
 
     async def run() -> set[str]:
-        async with open_pool(idle.url, size=8, name="test") as pool:
+        async with open_pool(idle_service.url, size=8, name="test") as pool:
             workers = [SigningKeys(pool, vault(tmp_path, "s" * 32)) for _ in range(8)]
             return {key.kid for key in await asyncio.gather(*(worker.current() for worker in workers))}
 
     kids = in_own_loop(run())
-    assert kids == {row["kid"] for row in idle.sql("select kid from longshore.signing_keys")}
+    assert kids == {row["kid"] for row in idle_service.sql("select kid from longshore.signing_keys")}
     assert len(kids) == 1
 
 
-def test_worker_with_another_secret_has_a_key_of_its_own(idle: Longshore, tmp_path: Path) -> None:
-    idle.sql("delete from longshore.signing_keys")
+def test_worker_with_another_secret_has_a_key_of_its_own(idle_service: Longshore, tmp_path: Path) -> None:
+    idle_service.sql("delete from longshore.signing_keys")
 
     async def run() -> list[str]:
-        async with open_pool(idle.url, size=2, name="test") as pool:
+        async with open_pool(idle_service.url, size=2, name="test") as pool:
             workers = [SigningKeys(pool, vault(tmp_path, secret * 32)) for secret in "aba"]
             kids = [(await worker.current()).kid for worker in workers]
             both = SigningKeys(pool, vault(tmp_path, "b" * 32, "a" * 32))
@@ -192,27 +192,29 @@ def test_worker_with_another_secret_has_a_key_of_its_own(idle: Longshore, tmp_pa
     assert first != second == both
 
 
-def test_worker_without_a_secret_signs_with_a_key_that_is_not_stored(idle: Longshore, tmp_path: Path) -> None:
-    idle.sql("delete from longshore.signing_keys")
+def test_worker_without_a_secret_signs_with_a_key_that_is_not_stored(idle_service: Longshore, tmp_path: Path) -> None:
+    idle_service.sql("delete from longshore.signing_keys")
 
     async def run() -> list[str]:
-        async with open_pool(idle.url, size=2, name="test") as pool:
+        async with open_pool(idle_service.url, size=2, name="test") as pool:
             workers = [SigningKeys(pool, vault(tmp_path)) for _ in range(2)]
             return [(await worker.current()).kid for worker in workers * 2]
 
     first, second, *again = in_own_loop(run())
     assert again == [first, second]
-    assert {row["kid"]: row["sealed"] for row in idle.sql("select kid, sealed from longshore.signing_keys")} == {
+    assert {
+        row["kid"]: row["sealed"] for row in idle_service.sql("select kid, sealed from longshore.signing_keys")
+    } == {
         first: None,
         second: None,
     }
-    with httpx2.Client(base_url=idle.address) as anybody:
+    with httpx2.Client(base_url=idle_service.address) as anybody:
         assert {key["kid"] for key in anybody.get(KEYS).json()["keys"]} == {first, second}
 
 
-def test_rotation_without_a_secret_is_refused_and_changes_nothing(idle: Longshore, tmp_path: Path) -> None:
+def test_rotation_without_a_secret_is_refused_and_changes_nothing(idle_service: Longshore, tmp_path: Path) -> None:
     async def run() -> None:
-        async with connected_if_current(idle.url) as connection:
+        async with connected_if_current(idle_service.url) as connection:
             await signing_keys.rotate(connection, vault(tmp_path))
 
     with pytest.raises(LongshoreError, match="LONGSHORE_SECRET is not set"):

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from longshore.errors import TransientError
-from longshore.exports.source_limits import Pace, SourceLimits
+from longshore.exports.source_limits import SourceLimits, Throttle
 from tests.exports.test_standby import WAIT, pair, replayed
 from tests.service import Longshore, database_in, ended, export_body
 
@@ -78,7 +78,7 @@ def test_an_export_is_held_to_its_bytes_per_second(api: Longshore) -> None:
 
 def test_a_paused_export_catches_up_with_one_second_of_bytes_at_most() -> None:
     async def seconds() -> float:
-        pace = Pace(1000)
+        pace = Throttle(1000)
         await pace.keep(0)
         await asyncio.sleep(3)
         began = time.monotonic()

@@ -15,8 +15,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from longshore.database.address import parse
 from longshore.database.connect import Connection, open_pool
+from longshore.database.connection_uri import parse
 from longshore.database.embedded import embedded_server
 from longshore.database.embedded_server import programs
 from longshore.errors import LongshoreError, TransientError

@@ -207,13 +207,13 @@ def test_totals_of_too_many_values_end_the_run_and_name_the_field(shop: Longshor
     ("wallet-ledger", "amount", "currency_symbol"), ("transactions", "total", "currency_code"),
 ])  # fmt: skip
 def test_manifest_of_ledgers_and_baskets_has_the_sum_for_each_currency(
-    service: Longshore, small: httpx2.Client, tmp_path: Path, index: str, amount: str, per: str
+    service: Longshore, small_client: httpx2.Client, tmp_path: Path, index: str, amount: str, per: str
 ) -> None:
     body = export_body("parquet", 1765)
     body["target"] |= {"export_index": index, "fields": ["id", {"name": per, "as": "money"}, amount]}
-    task = ended(small, small.post("/tasks", json=body).json()["id"])
+    task = ended(small_client, small_client.post("/tasks", json=body).json()["id"])
     assert task["state"]["code"] == "DONE", task
-    manifest = small.get(f"/tasks/{task['id']}/runs/1/manifest")
+    manifest = small_client.get(f"/tasks/{task['id']}/runs/1/manifest")
     found = manifest.json()["totals"]
     assert (found["amount"], found["per"]) == (amount, "money")
     table = f"loyalty.{index.replace('-', '_')}"
@@ -224,7 +224,7 @@ def test_manifest_of_ledgers_and_baskets_has_the_sum_for_each_currency(
     assert {one["value"]: one for one in found["sums"]} == {row["value"]: dict(row) for row in rows}
 
     path = tmp_path / task["result"]
-    path.write_bytes(downloaded(small, task["id"]))
+    path.write_bytes(downloaded(small_client, task["id"]))
     beside = path.with_name(path.name + SUFFIX)
     beside.write_bytes(manifest.content)
     verify([path])

@@ -27,7 +27,7 @@ REFUSED = 0.2  # of all requests
 
 
 def test_every_delivery_arrives_once_and_whole_after_random_kills(
-    service: Longshore, small: httpx2.Client, tmp_path: Path
+    service: Longshore, small_client: httpx2.Client, tmp_path: Path
 ) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -42,14 +42,14 @@ def test_every_delivery_arrives_once_and_whole_after_random_kills(
         {"destination": tables.name, "table": "ledger", "mode": "append"},
     ]
     crew = [service.start("worker") for _ in range(WORKERS)]
-    tasks = [created(small, delivered_body(*entries, chain=CHAIN)) for _ in range(TASKS)]
+    tasks = [created(small_client, delivered_body(*entries, chain=CHAIN)) for _ in range(TASKS)]
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.3, 2.0))
         place_of_worker = chance.randrange(WORKERS)
         crew[place_of_worker].kill()
         crew[place_of_worker].wait()
         crew[place_of_worker] = service.start("worker")
-    found = [ended(small, task, TIMEOUT_SECONDS, every=0.2) for task in tasks]
+    found = [ended(small_client, task, TIMEOUT_SECONDS, every=0.2) for task in tasks]
     for worker in crew:
         worker.terminate()
         worker.wait(30)
@@ -57,11 +57,11 @@ def test_every_delivery_arrives_once_and_whole_after_random_kills(
     given_up = [task for task in found if "worker lost, given up after 3 failures" in messages(task)]
     assert len(done) + len(given_up) == TASKS, [messages(task) for task in found]
     assert len(done) >= TASKS * 2 // 3
-    assert any(each["attempts"] > 1 for task in done for each in deliveries_of(small, task["id"])), (
+    assert any(each["attempts"] > 1 for task in done for each in deliveries_of(small_client, task["id"])), (
         "nothing was refused"
     )
     for task in done:
-        assert_delivered(small, task, files, tables)
+        assert_delivered(small_client, task, files, tables)
     for place in files:
         written = defaultdict(set)
         for write in place.noted(WRITES):
@@ -88,27 +88,27 @@ def assert_delivered(client: httpx2.Client, task: dict[str, Any], files: list[Pl
 
 
 def test_stalled_worker_that_resumes_its_delivery_changes_nothing(
-    service: Longshore, small: httpx2.Client, tmp_path: Path
+    service: Longshore, small_client: httpx2.Client, tmp_path: Path
 ) -> None:
     place = add_place(service, tmp_path, chain=CHAIN)
     place.faults(slow_seconds=0.5)
     stalled = service.start("worker", heartbeat_timeout="3")
-    task = created(small, delivered_body({"destination": place.name}, chain=CHAIN))
+    task = created(small_client, delivered_body({"destination": place.name}, chain=CHAIN))
     until(lambda: any(path.endswith(".part") for path in place.files()), "the delivery to begin")
     stalled.send_signal(signal.SIGSTOP)
     place.faults()
     other = service.start("worker", heartbeat_timeout="3")
-    found = ended(small, task)
+    found = ended(small_client, task)
     assert found["state"]["code"] == "DONE", messages(found)
     assert any("the worker was lost" in said for said in messages(found))
-    files, listed = place.files(), deliveries_of(small, task)
+    files, listed = place.files(), deliveries_of(small_client, task)
     assert listed[0]["attempts"] == 2
     stalled.send_signal(signal.SIGCONT)
     until(
         lambda: any(line["event"] == "delivery outdated" for line in service.logged()), "the stalled worker to notice"
     )
     assert place.files() == files, "nothing unfinished is left either"
-    assert deliveries_of(small, task) == listed
+    assert deliveries_of(small_client, task) == listed
     for worker in (stalled, other):
         worker.terminate()
         assert worker.wait(30) == 0

@@ -64,11 +64,11 @@ def test_worker_whose_clock_is_an_hour_off_is_not_lost(
 
 
 def test_api_whose_clock_is_an_hour_ahead_creates_a_token_that_expires_in_half_an_hour(
-    idle: Longshore, monkeypatch: pytest.MonkeyPatch
+    idle_service: Longshore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("LD_PRELOAD", str(LIBRARY)), ("FAKETIME", "+1h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")):
         monkeypatch.setenv(name, value)
-    ahead = Longshore(idle.data, idle.url)
+    ahead = Longshore(idle_service.data, idle_service.url)
     try:
         ahead.start_api()
         with ahead.client(Level.ADMIN) as admin:

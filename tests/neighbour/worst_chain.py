@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from longshore.access.tokens import Level
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.neighbour.worst import Client
 from tests.service import Longshore
 
@@ -44,9 +44,9 @@ class WorstChain:
         self._service = service
         self._stored = stored
         levels: dict[str, Any] = {f"_{chain}": Level.READ}
-        person = new_person(service, **levels)
+        user = new_user(service, **levels)
         tokens = [service.token(Level.WRITE, chain) for _ in range(TOKENS)]
-        self.client = Client(service.address, chain, tokens, person.name, person.password, opened)
+        self.client = Client(service.address, chain, tokens, user.name, user.password, opened)
 
     @contextlib.contextmanager
     def doing(self, behavior: str) -> Iterator[dict[str, int]]:

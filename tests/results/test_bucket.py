@@ -24,7 +24,7 @@ from longshore.results import bucket as objects
 from longshore.results.bucket import BucketStore
 from longshore.results.store import AttemptFiles, StoreError, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.answers import violations
 from tests.results.bucket import BUCKET, KEY, SECRET, Relay, keys, unfinished
 from tests.service import CHAIN, Longshore, ended, export_body
@@ -230,16 +230,18 @@ def test_presigned_addresses_end_together_whenever_they_are_signed() -> None:
     assert lives == {1, 2}
 
 
-def test_presigned_address_ends_no_later_than_the_credential_that_asked_for_it(bucket: Any, idle: Longshore) -> None:
-    over_bucket = Longshore(idle.data, idle.url, results_url=f"s3://{BUCKET}", session_life="86400")
-    over_bucket.log_file = idle.data / "bucket.log"
+def test_presigned_address_ends_no_later_than_the_credential_that_asked_for_it(
+    bucket: Any, idle_service: Longshore
+) -> None:
+    over_bucket = Longshore(idle_service.data, idle_service.url, results_url=f"s3://{BUCKET}", session_life="86400")
+    over_bucket.log_file = idle_service.data / "bucket.log"
     try:
         over_bucket.start_api()
         with over_bucket.client() as owner:
             task = owner.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
         location = f"{CHAIN}/{task}/1/Wallet_Export-{task}.csv"
         bucket.put_object(Bucket=BUCKET, Key=location, Body=b"x")
-        idle.sql(DONE_RUN, task, location)
+        idle_service.sql(DONE_RUN, task, location)
 
         def life(headers: dict[str, str], **asked: int) -> int:
             path = f"{over_bucket.address}/tasks/{task}/download_url"
@@ -255,11 +257,11 @@ def test_presigned_address_ends_no_later_than_the_credential_that_asked_for_it(b
         assert life(bearer(7200)) == 3600
         assert 800 < life(bearer(900)) <= 900
         assert life(bearer(900), expires_in=60) == 60
-        person = new_person(over_bucket, _1764=Level.READ)
-        session = person.session()
+        user = new_user(over_bucket, _1764=Level.READ)
+        session = user.session()
         assert life(session) == 3600
         began = "update longshore.sessions set created_at = now() - interval '23 hours 50 minutes' where user_id = $1"
-        idle.sql(began, person.id)
+        idle_service.sql(began, user.id)
         assert 500 < life(session) <= 600
     finally:
         over_bucket.stop()

@@ -175,27 +175,29 @@ def test_an_export_to_a_store_that_refuses_ends_at_once_and_its_task_can_be_dele
         assert client.get(f"/tasks/{task['id']}").status_code == 404
 
 
-def test_cleanup_goes_on_past_what_the_store_refuses_to_remove_and_says_so(refusing: Server, idle: Longshore) -> None:
+def test_cleanup_goes_on_past_what_the_store_refuses_to_remove_and_says_so(
+    refusing: Server, idle_service: Longshore
+) -> None:
     refusing.refuse(403, "AccessDenied")
     insert = """
         insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state,
                                      modified_at, attempt_began_at)
         values (73, $1, 'export', '{}', '{}', '', 'DONE', now() - $2::int * interval '1 day', now()) returning id
     """
-    (old,), (kept,) = idle.sql(insert, "old", 99)[0], idle.sql(insert, "kept", 1)[0]
+    (old,), (kept,) = idle_service.sql(insert, "old", 99)[0], idle_service.sql(insert, "kept", 1)[0]
     run = """
         insert into longshore.runs (task_id, run, first_attempt, attempt, state, began_at, attempt_began_at,
                                     progress_at, location, expires_at)
         values ($1, 1, 1, 1, 'DONE', now(), now(), now(), $2, now() - interval '1 hour')
     """
-    idle.sql(run, kept, f"73/{kept}/1/file.csv")
+    idle_service.sql(run, kept, f"73/{kept}/1/file.csv")
 
     async def cleaned() -> None:
-        async with open_pool(idle.url, size=2, name="a test") as pool:
+        async with open_pool(idle_service.url, size=2, name="a test") as pool:
             await Cleanup(pool, store(), timedelta(days=30)).run(None)  # type: ignore[arg-type]
 
     with pytest.raises(StoreError, match="AccessDenied"):
         in_own_loop(cleaned())
-    assert idle.sql("select from longshore.tasks where id = $1", old) == []
-    assert idle.sql("select expires_at from longshore.runs where task_id = $1", kept)[0][0] is not None
-    idle.sql("delete from longshore.tasks where id = $1", kept)
+    assert idle_service.sql("select from longshore.tasks where id = $1", old) == []
+    assert idle_service.sql("select expires_at from longshore.runs where task_id = $1", kept)[0][0] is not None
+    idle_service.sql("delete from longshore.tasks where id = $1", kept)

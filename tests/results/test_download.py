@@ -21,17 +21,17 @@ SMALL = 1765
 
 
 @pytest.fixture(scope="module")
-def task(small: httpx2.Client) -> int:
+def task(small_client: httpx2.Client) -> int:
     """A DONE export."""
-    found: int = small.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
-    ended(small, found)
+    found: int = small_client.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
+    ended(small_client, found)
     return found
 
 
 @pytest.fixture
-def url(small: httpx2.Client, task: int) -> str:
+def url(small_client: httpx2.Client, task: int) -> str:
     """Its signed address."""
-    answer = small.get(f"/tasks/{task}/download_url")
+    answer = small_client.get(f"/tasks/{task}/download_url")
     assert answer.status_code == 200
     assert list(answer.json()) == ["url"]
     found: str = answer.json()["url"]
@@ -133,8 +133,8 @@ def test_head_and_several_range_fields_ask_for_no_range(url: str, content: bytes
     assert (answer.status_code, answer.content) == (200, content)
 
 
-def test_download_without_bytes_does_not_count_as_a_use(small: httpx2.Client, task: int, content: bytes) -> None:
-    url = small.get(f"/tasks/{task}/download_url", params={"max_uses": 1}).json()["url"]
+def test_download_without_bytes_does_not_count_as_a_use(small_client: httpx2.Client, task: int, content: bytes) -> None:
+    url = small_client.get(f"/tasks/{task}/download_url", params={"max_uses": 1}).json()["url"]
     tag = httpx2.head(url).headers["etag"]
     for known in (tag, f"W/{tag}", "*", f'"x", {tag}'):
         same = httpx2.get(url, headers={"If-None-Match": known})
@@ -146,15 +146,15 @@ def test_download_without_bytes_does_not_count_as_a_use(small: httpx2.Client, ta
     problem(httpx2.get(url), "bad-address")
 
 
-def test_link_out_of_the_results_folder_is_not_followed(service: Longshore, small: httpx2.Client) -> None:
-    made = small.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
-    ended(small, made)
-    url = small.get(f"/tasks/{made}/download_url").json()["url"]
+def test_link_out_of_the_results_folder_is_not_followed(service: Longshore, small_client: httpx2.Client) -> None:
+    made = small_client.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
+    ended(small_client, made)
+    url = small_client.get(f"/tasks/{made}/download_url").json()["url"]
     file = next(path for path in service.files() if path.name == f"Wallet_Export-{made}.csv")
     file.unlink()
     file.symlink_to("/etc/passwd")
     problem(httpx2.get(url), "result-gone")
-    problem(small.get(f"/tasks/{made}/download_url"), "result-gone")
+    problem(small_client.get(f"/tasks/{made}/download_url"), "result-gone")
 
 
 def test_a_download_goes_on_only_in_the_same_file(url: str, content: bytes) -> None:
@@ -177,23 +177,23 @@ def test_curl_saves_a_download_under_its_name_and_resumes(url: str, content: byt
     assert file.read_bytes() == content
 
 
-def test_a_task_that_is_not_done_has_no_address(waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    assert "READY" in problem(waiting.get(f"/tasks/{task}/download_url"), "task-not-done")["detail"]
+def test_a_task_that_is_not_done_has_no_address(idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    assert "READY" in problem(idle_client.get(f"/tasks/{task}/download_url"), "task-not-done")["detail"]
 
 
-def test_a_task_that_is_no_export_has_no_address(idle: Longshore, waiting: httpx2.Client) -> None:
-    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
-    idle.sql("update longshore.tasks set action = 'mail', state = 'DONE' where id = $1", task)
-    assert "'mail'" in problem(waiting.get(f"/tasks/{task}/download_url"), "no-export")["detail"]
+def test_a_task_that_is_no_export_has_no_address(idle_service: Longshore, idle_client: httpx2.Client) -> None:
+    task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    idle_service.sql("update longshore.tasks set action = 'mail', state = 'DONE' where id = $1", task)
+    assert "'mail'" in problem(idle_client.get(f"/tasks/{task}/download_url"), "no-export")["detail"]
 
 
-def test_download_of_a_deleted_file_is_gone(service: Longshore, small: httpx2.Client) -> None:
-    task = small.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
-    ended(small, task)
-    url = small.get(f"/tasks/{task}/download_url").json()["url"]
+def test_download_of_a_deleted_file_is_gone(service: Longshore, small_client: httpx2.Client) -> None:
+    task = small_client.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
+    ended(small_client, task)
+    url = small_client.get(f"/tasks/{task}/download_url").json()["url"]
     next(path for path in service.files() if path.name == f"Wallet_Export-{task}.csv").unlink()
-    problem(small.get(f"/tasks/{task}/download_url"), "result-gone")
+    problem(small_client.get(f"/tasks/{task}/download_url"), "result-gone")
     problem(httpx2.get(url), "result-gone")
 
 
@@ -273,5 +273,5 @@ def test_path_traversal_is_refused(url: str, content: bytes, trick: str) -> None
         assert media_type == "application/problem+json"
 
 
-def test_token_instead_of_a_signature_is_refused(small: httpx2.Client, url: str) -> None:
-    problem(small.get(urlsplit(url).path), "bad-address")
+def test_token_instead_of_a_signature_is_refused(small_client: httpx2.Client, url: str) -> None:
+    problem(small_client.get(urlsplit(url).path), "bad-address")

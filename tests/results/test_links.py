@@ -15,10 +15,10 @@ SMALL = 1765
 
 
 @pytest.fixture(scope="module")
-def task(small: httpx2.Client) -> int:
+def task(small_client: httpx2.Client) -> int:
     """A DONE export."""
-    found: int = small.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
-    ended(small, found)
+    found: int = small_client.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
+    ended(small_client, found)
     return found
 
 

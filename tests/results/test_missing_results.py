@@ -54,11 +54,11 @@ def test_object_that_is_gone_before_its_attempt_has_read_it_is_a_transient_error
 
 
 @pytest.fixture
-def over_bucket(bucket: Any, idle: Longshore) -> Iterator[Longshore]:
+def over_bucket(bucket: Any, idle_service: Longshore) -> Iterator[Longshore]:
     """The service without a worker, with its results in the bucket behind the relay."""
     assert bucket
-    longshore = Longshore(idle.data, idle.url, results_url=f"s3://{BUCKET}")
-    longshore.log_file = idle.data / "missing.log"
+    longshore = Longshore(idle_service.data, idle_service.url, results_url=f"s3://{BUCKET}")
+    longshore.log_file = idle_service.data / "missing.log"
     try:
         longshore.start_api()
         yield longshore

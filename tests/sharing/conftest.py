@@ -86,7 +86,7 @@ def reader(service: Longshore) -> Iterator[Reader]:
 
 
 @pytest.fixture
-def narrow(service: Longshore) -> Iterator[Reader]:
+def limited_reader(service: Longshore) -> Iterator[Reader]:
     """A reader by a token from which a column of the ledger is hidden."""
     with service.client(Level.READ, scope=Scope(hidden_columns=["wallet-ledger.amount"])) as client:
         yield Reader(client)

@@ -109,8 +109,8 @@ def test_list_that_breaks_off_ends_with_a_line_that_makes_the_client_fail() -> N
     assert found[1]["endStreamAction"]["errorMessage"]
 
 
-def test_list_breaks_off_once_its_token_is_revoked(idle: Longshore) -> None:
-    token = idle.token(Level.READ)
+def test_list_breaks_off_once_its_token_is_revoked(idle_service: Longshore) -> None:
+    token = idle_service.token(Level.READ)
     bearer = f"Bearer {token}"
     deadline = time.monotonic() + 5  # the check of a token is cached for one second
 
@@ -121,7 +121,7 @@ def test_list_breaks_off_once_its_token_is_revoked(idle: Longshore) -> None:
 
     async def whole() -> list[Any]:
         found = []
-        async with open_pool(idle.url, size=2, name="a test") as pool:
+        async with open_pool(idle_service.url, size=2, name="a test") as pool:
             auth = TokenAuth(pool)
             caller = (await auth.callers(bearer))[""]
             async for part in listing.with_error_line(listing.while_valid(auth, bearer, caller, lines())):

@@ -52,15 +52,15 @@ def test_tables_come_by_name_page_by_page_in_both_lists(client: httpx2.Client, r
     assert len({item["id"] for item in whole["items"]}) == len(found)
 
 
-def test_page_tokens_name_no_table_that_the_token_may_not_see(client: httpx2.Client, narrow: Reader) -> None:
+def test_page_tokens_name_no_table_that_the_token_may_not_see(client: httpx2.Client, limited_reader: Reader) -> None:
     stem = new_name()
     for end, fields in (("a", ["id"]), ("b", ["id", "amount"]), ("c", ["id"])):
         shared(client, table_body(f"{stem}_{end}", fields=fields))
-    visible = [name.lower() for name in narrow.names()]
+    visible = [name.lower() for name in limited_reader.names()]
     assert {f"{stem}_a".lower(), f"{stem}_c".lower()} <= set(visible) and f"{stem}_b".lower() not in visible
     token, named = "", []
     while True:
-        page = narrow.client.get(TABLES, params={"maxResults": 1, "pageToken": token}).json()
+        page = limited_reader.client.get(TABLES, params={"maxResults": 1, "pageToken": token}).json()
         assert len(page["items"]) == 1
         if not (token := page.get("nextPageToken", "")):
             break
@@ -194,8 +194,8 @@ def test_requests_without_a_good_token_are_unauthenticated(service: Longshore, l
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_request_beyond_the_rate_is_refused_with_the_protocols_error(perimeter: Longshore) -> None:
-    with perimeter.client(Level.READ) as client:
+def test_request_beyond_the_rate_is_refused_with_the_protocols_error(proxied_service: Longshore) -> None:
+    with proxied_service.client(Level.READ) as client:
         client.headers["x-forwarded-for"] = "192.0.2.77"
         answers = [client.get("/delta-sharing/shares") for _ in range(11)]
     assert error_of(answers[-1]) == (429, "REQUEST_LIMIT_EXCEEDED")

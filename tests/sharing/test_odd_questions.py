@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level, Scope
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.service import CHAIN, ended, export_body
 from tests.sharing.worlds import Tables
 
@@ -215,7 +215,7 @@ def test_token_of_several_chains_has_a_share_for_each(on_disk: Tables) -> None:
 
 def test_only_bearer_tokens_read_tables(on_disk: Tables) -> None:
     address = on_disk.service.address
-    session = new_person(on_disk.service, _1764=Level.ADMIN).session()
+    session = new_user(on_disk.service, _1764=Level.ADMIN).session()
     for headers in ({}, session, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}):
         answer = httpx2.get(address + SHARES, headers=headers)
         assert error(answer, 401)

@@ -59,14 +59,16 @@ def test_changes_with_deletes_are_no_table() -> None:
     assert {"/incremental", "/deletes"} <= violations(incremental=True, deletes=True).keys()
 
 
-def test_name_of_a_table_is_taken_once_in_a_chain_in_any_case(client: httpx2.Client, small: httpx2.Client) -> None:
+def test_name_of_a_table_is_taken_once_in_a_chain_in_any_case(
+    client: httpx2.Client, small_client: httpx2.Client
+) -> None:
     name = new_name()
     first = client.post("/tasks", json=table_body(name, trigger={"once": FUTURE})).json()["id"]
     taken = client.post("/tasks", json=table_body(name.upper(), trigger={"once": FUTURE}))
     assert (taken.status_code, taken.json()["type"]) == (409, "/problems/share-name-taken")
     elsewhere = table_body(name, trigger={"once": FUTURE})
     elsewhere["chain"] = 1765
-    assert small.post("/tasks", json=elsewhere).status_code == 201
+    assert small_client.post("/tasks", json=elsewhere).status_code == 201
     other = client.post("/tasks", json=table_body(new_name(), trigger={"once": FUTURE})).json()
     changed = client.patch(f"/tasks/{other['id']}", json={"target": {**other["target"], "share_as": name}})
     assert (changed.status_code, changed.json()["type"]) == (409, "/problems/share-name-taken")

@@ -232,19 +232,20 @@ def test_addresses_expire_within_an_hour_serve_ranges_and_end_with_the_token(
 
 
 def test_table_with_a_column_that_the_token_may_not_see_is_not_there(
-    service: Longshore, client: httpx2.Client, reader: Reader, narrow: Reader
+    service: Longshore, client: httpx2.Client, reader: Reader, limited_reader: Reader
 ) -> None:
     id, name = shared(client, table_body(new_name(), fields=["id"]))
-    assert narrow.query(name).files
+    assert limited_reader.query(name).files
     target = client.get(f"/tasks/{id}").json()["target"]
     assert client.patch(f"/tasks/{id}", json={"target": {**target, "fields": ["id", "amount"]}}).is_success
-    assert narrow.query(name).files  # judged by what the version's run has read
+    assert limited_reader.query(name).files  # judged by what the version's run has read
     again(client, id)
-    assert name in reader.names() and name not in narrow.names()
+    assert name in reader.names() and name not in limited_reader.names()
     for answer in (
-        narrow.get(name), narrow.get(name, "version"), narrow.get(name, "metadata"), narrow.get(name, "changes"),
-        narrow.get(name, "metadata", params={"version": 1}),
-        narrow.client.post(f"{TABLES}/{name}/query", json={"version": 1}),
+        limited_reader.get(name), limited_reader.get(name, "version"), limited_reader.get(name, "metadata"),
+        limited_reader.get(name, "changes"),
+        limited_reader.get(name, "metadata", params={"version": 1}),
+        limited_reader.client.post(f"{TABLES}/{name}/query", json={"version": 1}),
     ):  # fmt: skip
         assert answer.status_code == 404
     with service.client(Level.READ, scope=Scope(indexes=["users"])) as other:
@@ -252,12 +253,12 @@ def test_table_with_a_column_that_the_token_may_not_see_is_not_there(
         assert Reader(other).get(name, "metadata").status_code == 404
 
 
-def test_rules_of_a_hidden_column_hide_the_table_too(client: httpx2.Client, narrow: Reader) -> None:
+def test_rules_of_a_hidden_column_hide_the_table_too(client: httpx2.Client, limited_reader: Reader) -> None:
     rule = {"field_name": "amount", "field_type": "number", "operator": "is_greater_than", "value": 0}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
     _, name = shared(client, table_body(new_name(), trigger={"segment": segment}, fields=["id"]))
-    assert name not in narrow.names()
-    assert narrow.get(name, "metadata").status_code == 404
+    assert name not in limited_reader.names()
+    assert limited_reader.get(name, "metadata").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["", "version", "metadata", "changes"])

@@ -12,27 +12,27 @@ from tests.service import Longshore, export_body
 
 
 @pytest.fixture
-def run(idle: Longshore) -> Iterator[Callable[[Callable[[Pool], Awaitable[None]]], None]]:
+def run(idle_service: Longshore) -> Iterator[Callable[[Callable[[Pool], Awaitable[None]]], None]]:
     """Run a test with a pool of a database without a worker; its tasks are deleted afterwards."""
 
     def run(test: Callable[[Pool], Awaitable[None]]) -> None:
         async def within() -> None:
-            async with open_pool(idle.url, size=4, name="test") as pool:
+            async with open_pool(idle_service.url, size=4, name="test") as pool:
                 await test(pool)
 
         asyncio.run(within())
 
     yield run
-    idle.sql("delete from longshore.tasks where chain_id in (501, 502)")
-    idle.sql("delete from longshore.pgqueuer")
+    idle_service.sql("delete from longshore.tasks where chain_id in (501, 502)")
+    idle_service.sql("delete from longshore.pgqueuer")
 
 
 @pytest.fixture
-def daily(idle: Longshore, waiting: httpx2.Client) -> Iterator[int]:
+def daily(idle_service: Longshore, idle_client: httpx2.Client) -> Iterator[int]:
     """A task of every night at six, whose first run has ended."""
     body = export_body(once="2026-01-01T06:00:00Z", repeat="daily")
-    task = waiting.post("/tasks", json=body).json()["id"]
-    play(idle, task, "begin", "finish")
+    task = idle_client.post("/tasks", json=body).json()["id"]
+    play(idle_service, task, "begin", "finish")
     yield task
-    idle.sql("delete from longshore.tasks where id = $1", task)
-    idle.sql("delete from longshore.pgqueuer")
+    idle_service.sql("delete from longshore.tasks where id = $1", task)
+    idle_service.sql("delete from longshore.pgqueuer")

@@ -271,10 +271,10 @@ STEPS = 4 * ("tick", "begin") + ("finish", "fail", "lost", "retry", "execute", "
 @example(steps=["tick", "due", "tick", "begin", "pause", "finish", "tick", "execute", "begin"], count=2, second=True)
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=30, max_size=60), count=st.integers(1, 5), second=st.booleans())
 def test_every_time_of_a_backfill_has_exactly_one_run_whatever_happens(
-    idle: Longshore, steps: list[str], count: int, second: bool
+    idle_service: Longshore, steps: list[str], count: int, second: bool
 ) -> None:
     async def test() -> None:
-        async with open_pool(idle.url, size=2, name="test") as pool:
+        async with open_pool(idle_service.url, size=2, name="test") as pool:
             task, times = await hourly(pool), hours(count)
             try:
                 numbers = [await backfilled(pool, task, times) for _ in range(1 + second)]

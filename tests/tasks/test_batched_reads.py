@@ -35,11 +35,14 @@ async def created(pool: Pool, chain: ChainId = CHAIN) -> TaskId:
         return await requests.create(connection, NewTask(chain, "a test", "export", "{}", "{}", "", schedule))
 
 
-def with_polls(idle: Longshore, test: Callable[[Pool, BatchedReads], Awaitable[None]]) -> None:
+def with_polls(idle_service: Longshore, test: Callable[[Pool, BatchedReads], Awaitable[None]]) -> None:
     """Run a test with a pool of its own to prepare things, and one of two connections that answers the polls."""
 
     async def run() -> None:
-        async with open_pool(idle.url, size=2, name="test") as own, open_pool(idle.url, size=2, name=NAME) as pool:
+        async with (
+            open_pool(idle_service.url, size=2, name="test") as own,
+            open_pool(idle_service.url, size=2, name=NAME) as pool,
+        ):
             await pool.execute("select 1")  # a transaction sees no session that begins after its first look at them
             async with asyncio.timeout(100):
                 await test(own, BatchedReads(pool))
@@ -47,23 +50,23 @@ def with_polls(idle: Longshore, test: Callable[[Pool, BatchedReads], Awaitable[N
     asyncio.run(run())
 
 
-async def blocked(own: Connection, many: int) -> list[int]:
+async def blocked(odd_values_client: Connection, many: int) -> list[int]:
     """The processes of PostgreSQL that answer the polls, once so many of them wait for a lock."""
     while True:
-        backends = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]
-        if await own.fetchval(BLOCKED, backends) >= many:
+        backends = [row["pid"] for row in await odd_values_client.fetch(BACKENDS, NAME)]
+        if await odd_values_client.fetchval(BLOCKED, backends) >= many:
             return backends
         await asyncio.sleep(0.01)
 
 
-def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(idle: Longshore) -> None:
-    async def test(own: Pool, polls: BatchedReads) -> None:
-        ours = [await created(own) for _ in range(20)]
-        theirs = [await created(own, OTHER) for _ in range(20)]
+def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(idle_service: Longshore) -> None:
+    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
+        ours = [await created(odd_values_client) for _ in range(20)]
+        theirs = [await created(odd_values_client, OTHER) for _ in range(20)]
         revisions = {}
         for number, task in enumerate(ours + theirs):
             for _ in range(number % 5 + 1):
-                revisions[task] = await own.fetchval(CHANGE, task)
+                revisions[task] = await odd_values_client.fetchval(CHANGE, task)
         asked = [(chain, task) for task in [*ours, *theirs, MISSING] for chain in (CHAIN, OTHER)] * 3
         answers = await asyncio.gather(*(polls.status(*each) for each in asked), return_exceptions=True)
         for (chain, task), answer in zip(asked, answers, strict=True):
@@ -74,12 +77,12 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
             else:
                 assert isinstance(answer, NotFoundError), answer
 
-    with_polls(idle, test)
+    with_polls(idle_service, test)
 
 
-def test_answer_is_never_older_than_its_poll(idle: Longshore) -> None:
-    async def test(own: Pool, polls: BatchedReads) -> None:
-        tasks = [await created(own) for _ in range(8)]
+def test_answer_is_never_older_than_its_poll(idle_service: Longshore) -> None:
+    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
+        tasks = [await created(odd_values_client) for _ in range(8)]
         over = asyncio.Event()
 
         async def poll_on(task: TaskId) -> None:
@@ -89,18 +92,18 @@ def test_answer_is_never_older_than_its_poll(idle: Longshore) -> None:
         crowd = [asyncio.create_task(poll_on(task)) for task in tasks * 4]
         for _ in range(50):
             for task in tasks:
-                revision = await own.fetchval(CHANGE, task)
+                revision = await odd_values_client.fetchval(CHANGE, task)
                 assert (await polls.status(CHAIN, task)).version.revision == revision
         over.set()
         await asyncio.gather(*crowd)
 
-    with_polls(idle, test)
+    with_polls(idle_service, test)
 
 
-def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle: Longshore) -> None:
-    async def test(own: Pool, polls: BatchedReads) -> None:
-        tasks = [await created(own) for _ in range(4)]
-        async with own.acquire() as connection, connection.transaction():
+def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle_service: Longshore) -> None:
+    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
+        tasks = [await created(odd_values_client) for _ in range(4)]
+        async with odd_values_client.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
             asked = [asyncio.create_task(polls.status(CHAIN, task)) for task in tasks * 2]
             await blocked(connection, 1)
@@ -111,13 +114,13 @@ def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle: Lo
         stayed = [answer for number, answer in enumerate(answers) if number % 3]
         assert [isinstance(answer, PolledStatus) for answer in stayed] == [True] * 5
 
-    with_polls(idle, test)
+    with_polls(idle_service, test)
 
 
-def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle: Longshore) -> None:
-    async def test(own: Pool, polls: BatchedReads) -> None:
-        tasks = [await created(own) for _ in range(4)]
-        async with own.acquire() as connection, connection.transaction():
+def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle_service: Longshore) -> None:
+    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
+        tasks = [await created(odd_values_client) for _ in range(4)]
+        async with odd_values_client.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
             asked = [asyncio.create_task(polls.status(CHAIN, task)) for task in [*tasks, MISSING]]
             for backend in await blocked(connection, 1):
@@ -126,15 +129,15 @@ def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle:
         assert all(isinstance(answer, Exception) and is_transient(answer) for answer in answers), answers
         assert (await polls.status(CHAIN, tasks[0])).version.revision == 1
 
-    with_polls(idle, test)
+    with_polls(idle_service, test)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process of PostgreSQL for a while")
-def test_connection_that_hangs_delays_the_polls_of_its_statement_alone(idle: Longshore) -> None:
-    async def test(own: Pool, polls: BatchedReads) -> None:
-        task = await created(own)
+def test_connection_that_hangs_delays_the_polls_of_its_statement_alone(idle_service: Longshore) -> None:
+    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
+        task = await created(odd_values_client)
         await polls.status(CHAIN, task)
-        (backend,) = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]
+        (backend,) = [row["pid"] for row in await odd_values_client.fetch(BACKENDS, NAME)]
         os.kill(backend, signal.SIGSTOP)
         try:
             held_up = asyncio.create_task(polls.status(CHAIN, task))
@@ -146,4 +149,4 @@ def test_connection_that_hangs_delays_the_polls_of_its_statement_alone(idle: Lon
             os.kill(backend, signal.SIGCONT)
         assert (await held_up).version.revision == 1
 
-    with_polls(idle, test)
+    with_polls(idle_service, test)

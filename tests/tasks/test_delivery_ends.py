@@ -95,9 +95,9 @@ def test_delivery_is_tried_for_six_hours_however_long_it_has_waited_for_its_turn
     run(test)
 
 
-def test_reason_of_a_failed_task_is_never_a_delivery_that_succeeded(idle: Longshore, run: Any) -> None:
+def test_reason_of_a_failed_task_is_never_a_delivery_that_succeeded(idle_service: Longshore, run: Any) -> None:
     async def test(pool: Pool) -> None:
-        hook = await idle.webhook(pool, CHAIN, "https://127.0.0.1:9/")
+        hook = await idle_service.webhook(pool, CHAIN, "https://127.0.0.1:9/")
         await pool.execute("update longshore.webhooks set events = '{task.error}' where id = $1", hook)
         bad, good = await sent(pool, "bad", "good")
         await begin(pool, bad)
@@ -123,7 +123,7 @@ def test_reason_of_a_failed_task_is_never_a_delivery_that_succeeded(idle: Longsh
     try:
         run(test)
     finally:
-        idle.sql("delete from longshore.webhooks where chain_id = 501")
+        idle_service.sql("delete from longshore.webhooks where chain_id = 501")
 
 
 def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(

@@ -24,7 +24,7 @@ STATE = "select state from longshore.run_deliveries where task_id = $1"
 
 
 def test_chains_whose_destinations_hang_delay_no_delivery_of_another_chain(
-    idle: Longshore, run: Any, tmp_path: Path
+    idle_service: Longshore, run: Any, tmp_path: Path
 ) -> None:
     opened: Counter[ChainId] = Counter()
 
@@ -41,7 +41,7 @@ def test_chains_whose_destinations_hang_delay_no_delivery_of_another_chain(
             await sent(pool, "a", "b", "c", "d", chain=chain)
         runner = DeliveryRunner(RunningAttempts(pool, 0.1), pool, place, LocalStore(tmp_path))
         heartbeat = timedelta(seconds=30)
-        consumer = Consumer(pool, idle.url, DeliveryMessage.entrypoint, runner.handle, CONCURRENCY, heartbeat)
+        consumer = Consumer(pool, idle_service.url, DeliveryMessage.entrypoint, runner.handle, CONCURRENCY, heartbeat)
         consuming = asyncio.create_task(consumer.run())
         try:
             async with asyncio.timeout(20):
@@ -60,4 +60,4 @@ def test_chains_whose_destinations_hang_delay_no_delivery_of_another_chain(
     try:
         run(test)
     finally:
-        idle.sql("delete from longshore.tasks where chain_id in (503, 504)")
+        idle_service.sql("delete from longshore.tasks where chain_id in (503, 504)")

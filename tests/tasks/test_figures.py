@@ -71,7 +71,7 @@ def test_figures_by_day_count_each_run_on_its_day_in_the_zone(run: Run) -> None:
     run(test)
 
 
-def test_runs_of_a_backfill_have_not_waited_since_the_time_that_they_are_for(idle: Longshore, run: Run) -> None:
+def test_runs_of_a_backfill_have_not_waited_since_the_time_that_they_are_for(idle_service: Longshore, run: Run) -> None:
     async def test(pool: Pool) -> None:
         await pool.execute(FILL, FEW, 1, 4, timedelta(hours=1))
         await pool.execute(
@@ -84,10 +84,10 @@ def test_runs_of_a_backfill_have_not_waited_since_the_time_that_they_are_for(idl
     try:
         run(test)
     finally:
-        idle.sql(GONE, [FEW])
+        idle_service.sql(GONE, [FEW])
 
 
-def test_oldest_waiting_task_has_waited_since_its_run_was_due(idle: Longshore, run: Run) -> None:
+def test_oldest_waiting_task_has_waited_since_its_run_was_due(idle_service: Longshore, run: Run) -> None:
     async def oldest(pool: Pool) -> float | None:
         return (await figures.of_chain(pool, FEW)).oldest
 
@@ -104,7 +104,7 @@ def test_oldest_waiting_task_has_waited_since_its_run_was_due(idle: Longshore, r
     try:
         run(test)
     finally:
-        idle.sql(GONE, [FEW])
+        idle_service.sql(GONE, [FEW])
 
 
 def test_days_are_also_those_of_a_zone_that_the_server_does_not_know(run: Run, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_days_are_also_those_of_a_zone_that_the_server_does_not_know(run: Run, t
         zoneinfo.reset_tzpath()
 
 
-def test_run_in_the_pause_before_its_next_attempt_waits_and_is_not_running(idle: Longshore, run: Run) -> None:
+def test_run_in_the_pause_before_its_next_attempt_waits_and_is_not_running(idle_service: Longshore, run: Run) -> None:
     async def test(pool: Pool) -> None:
         await pool.execute(FILL, FEW, 2, 1, timedelta(hours=1))
         await pool.execute("update longshore.tasks set state = 'INPROGRESS', due_at = null where chain_id = $1", FEW)
@@ -137,7 +137,7 @@ def test_run_in_the_pause_before_its_next_attempt_waits_and_is_not_running(idle:
     try:
         run(test)
     finally:
-        idle.sql(GONE, [FEW])
+        idle_service.sql(GONE, [FEW])
 
 
 def test_days_of_a_chain_without_runs_are_empty(run: Run) -> None:
@@ -149,9 +149,9 @@ def test_days_of_a_chain_without_runs_are_empty(run: Run) -> None:
     run(test)
 
 
-def test_figures_of_a_chain_do_not_read_the_runs_of_others(idle: Longshore) -> None:
+def test_figures_of_a_chain_do_not_read_the_runs_of_others(idle_service: Longshore) -> None:
     async def measure() -> int:
-        async with open_pool(idle.url, size=1, name="test") as pool:
+        async with open_pool(idle_service.url, size=1, name="test") as pool:
             await pool.execute(FILL, MANY, 20, 5000, timedelta(minutes=3))
             await pool.execute(FILL, FEW, 20, 20, timedelta(hours=1))
             await pool.execute("vacuum analyze longshore.tasks, longshore.runs")
@@ -165,4 +165,4 @@ def test_figures_of_a_chain_do_not_read_the_runs_of_others(idle: Longshore) -> N
     try:
         assert asyncio.run(measure()) < MAX_BLOCKS
     finally:
-        idle.sql(GONE, [FEW, MANY])
+        idle_service.sql(GONE, [FEW, MANY])

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.actions import Action, Context, Target
-from longshore.actions.action import plugged
+from longshore.actions.action import attempt_runner
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
 from longshore.settings import Settings
@@ -187,7 +187,9 @@ def test_action_of_a_package_gets_the_interval_of_its_run(run: Any, tmp_path: Pa
         task = await created(pool, new(repeat="daily"))
         await pool.execute('update longshore.tasks set target = \'{"action":"take"}\' where id = $1', task)
         begun = await ran(pool, task)
-        await plugged(Action(Target, take), pool, LocalStore(tmp_path), open_vault(Settings(data=tmp_path)))(begun)
+        await attempt_runner(Action(Target, take), pool, LocalStore(tmp_path), open_vault(Settings(data=tmp_path)))(
+            begun
+        )
         assert given == [Interval(None, await today(pool))]
 
     run(test)
@@ -203,46 +205,50 @@ def shown(moment: datetime) -> str:
 
 
 def test_changed_trigger_goes_on_where_the_last_interval_ended(
-    idle: Longshore, waiting: httpx2.Client, daily: int
+    idle_service: Longshore, idle_client: httpx2.Client, daily: int
 ) -> None:
-    [first] = runs(waiting, daily)
+    [first] = runs(idle_client, daily)
     assert first["interval"] == {"start": None, "end": first["due"]}
     # The newest six o'clock of the new schedule lies before that end, or is that end.
     trigger = {"once": "2026-01-01T06:00:00Z", "repeat": "weekly"}
-    assert waiting.patch(f"/tasks/{daily}", json={"trigger": trigger}).status_code == 200
-    [row] = idle.sql("select due_at, parked, due_at > now() as waits from longshore.tasks where id = $1", daily)
+    assert idle_client.patch(f"/tasks/{daily}", json={"trigger": trigger}).status_code == 200
+    [row] = idle_service.sql("select due_at, parked, due_at > now() as waits from longshore.tasks where id = $1", daily)
     assert (row["parked"], row["waits"]) == (False, True)
     # One that has a newer time begins with it, at once.
     end = datetime.fromisoformat(first["due"])
-    idle.sql("update longshore.tasks set covered_until = $2 where id = $1", daily, end - 9 * DAY)
-    changed = waiting.patch(f"/tasks/{daily}", json={"trigger": {**trigger, "repeat": "daily"}})
+    idle_service.sql("update longshore.tasks set covered_until = $2 where id = $1", daily, end - 9 * DAY)
+    changed = idle_client.patch(f"/tasks/{daily}", json={"trigger": {**trigger, "repeat": "daily"}})
     assert changed.status_code == 200
-    play(idle, daily, "begin", "finish")
-    newest = runs(waiting, daily)[0]
+    play(idle_service, daily, "begin", "finish")
+    newest = runs(idle_client, daily)[0]
     assert newest["interval"] == {"start": shown(end - 9 * DAY), "end": newest["due"]}
 
 
-def test_execute_runs_an_interval_of_the_schedule_again(idle: Longshore, waiting: httpx2.Client, daily: int) -> None:
-    [first] = runs(waiting, daily)
+def test_execute_runs_an_interval_of_the_schedule_again(
+    idle_service: Longshore, idle_client: httpx2.Client, daily: int
+) -> None:
+    [first] = runs(idle_client, daily)
     end = datetime.fromisoformat(first["due"])
     for asked, start in ((end, None), (end - 3 * DAY, end - 4 * DAY)):
         body = {"interval_end": asked.astimezone(UTC).isoformat()}
-        answer = waiting.post(f"/tasks/{daily}/execute", json=body, headers=ASYNC)
+        answer = idle_client.post(f"/tasks/{daily}/execute", json=body, headers=ASYNC)
         assert answer.status_code == 202, answer.text
-        play(idle, daily, "begin", "finish")
-        newest = runs(waiting, daily)[0]
+        play(idle_service, daily, "begin", "finish")
+        newest = runs(idle_client, daily)[0]
         assert newest["due"] is None
         assert newest["interval"] == {"start": start and shown(start), "end": shown(asked)}
-    assert waiting.post(f"/tasks/{daily}/execute", headers=ASYNC).status_code == 202
-    play(idle, daily, "begin", "finish")
-    assert runs(waiting, daily)[0]["interval"]["start"] == first["due"], "that of the schedule, not of a repeated run"
+    assert idle_client.post(f"/tasks/{daily}/execute", headers=ASYNC).status_code == 202
+    play(idle_service, daily, "begin", "finish")
+    assert runs(idle_client, daily)[0]["interval"]["start"] == first["due"], (
+        "that of the schedule, not of a repeated run"
+    )
 
 
 def test_interval_end_that_is_no_time_of_the_schedule_is_refused_with_the_nearest(
-    waiting: httpx2.Client, daily: int
+    idle_client: httpx2.Client, daily: int
 ) -> None:
     def violation(interval_end: Any, **more: Any) -> str:
-        answer = waiting.post(f"/tasks/{daily}/execute", json={"interval_end": interval_end, **more}, headers=ASYNC)
+        answer = idle_client.post(f"/tasks/{daily}/execute", json={"interval_end": interval_end, **more}, headers=ASYNC)
         assert answer.status_code == 400, answer.text
         [found] = answer.json()["errors"]
         assert found["pointer"] == ("/odd" if more else "/interval_end")
@@ -270,33 +276,33 @@ def test_interval_end_that_is_no_time_of_the_schedule_is_refused_with_the_neares
     ids=["once", "incremental"],
 )
 def test_interval_end_is_for_tasks_whose_schedule_has_intervals(
-    waiting: httpx2.Client, daily: int, change: dict[str, Any], detail: str
+    idle_client: httpx2.Client, daily: int, change: dict[str, Any], detail: str
 ) -> None:
-    [first] = runs(waiting, daily)
-    assert waiting.patch(f"/tasks/{daily}", json=change).status_code == 200
-    answer = waiting.post(f"/tasks/{daily}/execute", json={"interval_end": first["due"]}, headers=ASYNC)
+    [first] = runs(idle_client, daily)
+    assert idle_client.patch(f"/tasks/{daily}", json=change).status_code == 200
+    answer = idle_client.post(f"/tasks/{daily}/execute", json={"interval_end": first["due"]}, headers=ASYNC)
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/no-intervals")
     assert detail in answer.json()["detail"]
 
 
-def test_request_for_an_interval_is_carried_out_once_for_its_key(waiting: httpx2.Client, daily: int) -> None:
-    [first] = runs(waiting, daily)
+def test_request_for_an_interval_is_carried_out_once_for_its_key(idle_client: httpx2.Client, daily: int) -> None:
+    [first] = runs(idle_client, daily)
     headers = {**ASYNC, "Idempotency-Key": f"again {daily}"}
     body = {"interval_end": first["due"]}
-    answers = [waiting.post(f"/tasks/{daily}/execute", json=body, headers=headers) for _ in range(2)]
+    answers = [idle_client.post(f"/tasks/{daily}/execute", json=body, headers=headers) for _ in range(2)]
     assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true"]
-    assert waiting.post(f"/tasks/{daily}/execute", headers=headers).status_code == 422
+    assert idle_client.post(f"/tasks/{daily}/execute", headers=headers).status_code == 422
 
 
-def test_is_in_interval_is_refused_with_incremental(waiting: httpx2.Client) -> None:
+def test_is_in_interval_is_refused_with_incremental(idle_client: httpx2.Client) -> None:
     rule = {"field_name": "timestamp", "field_type": "date", "operator": "is_in_interval"}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1764, "rules": [rule]}
     body = export_body(segment=segment)
     body["target"]["incremental"] = True
-    stored = waiting.post("/segments", json={"chain": 1764, "name": "new", "segment": segment}).json()["id"]
+    stored = idle_client.post("/segments", json={"chain": 1764, "name": "new", "segment": segment}).json()["id"]
     named = {**body, "trigger": {"once": body["trigger"]["once"], "segment_id": stored}}
     for refused, pointer in ((body, "/trigger/segment/rules/0/operator"), (named, "/trigger/segment_id")):
-        answer = waiting.post("/tasks", json=refused)
+        answer = idle_client.post("/tasks", json=refused)
         assert answer.status_code == 400
         [violation] = answer.json()["errors"]
         assert violation["pointer"] == pointer

@@ -58,39 +58,43 @@ values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '', now()) re
 
 
 @contextmanager
-def poisoned(idle: Longshore, table: str, on: str, when: str) -> Iterator[None]:
+def poisoned(idle_service: Longshore, table: str, on: str, when: str) -> Iterator[None]:
     """Let PostgreSQL refuse each row of a table for which `when` holds."""
-    idle.sql(
+    idle_service.sql(
         "create or replace function longshore.poison() returns trigger language plpgsql as"
         " $$ begin raise exception 'poisoned'; end $$"
     )
-    idle.sql(
+    idle_service.sql(
         f"create trigger poison before {on} on longshore.{table} for each row"
         f" when ({when}) execute function longshore.poison()"
     )
     try:
         yield
     finally:
-        idle.sql("drop function longshore.poison() cascade")
+        idle_service.sql("drop function longshore.poison() cascade")
 
 
 async def may_see_data(*_: object) -> bool:
     return True
 
 
-def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_delivered(idle: Longshore, run: Any) -> None:
+def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_delivered(
+    idle_service: Longshore, run: Any
+) -> None:
     async def test(pool: Pool) -> None:
         with receiving() as receiver:
-            good = await idle.webhook(pool, GOOD, receiver.url)
-            stuck = await pool.fetchval(DELIVERY, await idle.webhook(pool, BAD, receiver.url), '{"from":"stuck"}')
+            good = await idle_service.webhook(pool, GOOD, receiver.url)
+            stuck = await pool.fetchval(
+                DELIVERY, await idle_service.webhook(pool, BAD, receiver.url), '{"from":"stuck"}'
+            )
             strange = [
-                await pool.fetchval(DELIVERY, await idle.webhook(pool, BAD, url), "{}")
+                await pool.fetchval(DELIVERY, await idle_service.webhook(pool, BAD, url), "{}")
                 for url in ("http://[", "", "ftp://a.example/", "http://127.0.0.1:99999/", "http://a\x01b.example/")
             ]
             delivered = await pool.fetchval(DELIVERY, good, '{"from":"good"}')
-            with poisoned(idle, "webhook_deliveries", "update", f"old.id = '{stuck}'"):
-                dispatcher = Dispatcher(pool, idle.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
-                dispatching = asyncio.create_task(dispatcher.run(idle.url))
+            with poisoned(idle_service, "webhook_deliveries", "update", f"old.id = '{stuck}'"):
+                dispatcher = Dispatcher(pool, idle_service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
+                dispatching = asyncio.create_task(dispatcher.run(idle_service.url))
                 try:
                     assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'
                     count = "select count(*) from longshore.webhook_deliveries where id = any($1) and fault is not null"
@@ -111,22 +115,22 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
     try:
         run(test)
     finally:
-        idle.sql("delete from longshore.webhooks where chain_id in (501, 502)")
+        idle_service.sql("delete from longshore.webhooks where chain_id in (501, 502)")
 
 
 def test_any_number_of_deliveries_that_cannot_be_leased_keeps_none_that_is_due_later_waiting(
-    idle: Longshore, run: Any
+    idle_service: Longshore, run: Any
 ) -> None:
     async def test(pool: Pool) -> None:
         with receiving() as receiver:
-            webhook = await idle.webhook(pool, BAD, receiver.url)
+            webhook = await idle_service.webhook(pool, BAD, receiver.url)
             for _ in range(2 * MAX_DELIVERIES_OF_WEBHOOK):
                 await pool.execute(DELIVERY, webhook, '{"from":"stuck"}')
             good = await pool.fetchval(DELIVERY, webhook, '{"from":"good"}')
             await pool.execute("update longshore.webhook_deliveries set due_at = now() where id = $1", good)
-            await pool.execute(DELIVERY, await idle.webhook(pool, GOOD, receiver.url), '{"from":"other"}')
-            with poisoned(idle, "webhook_deliveries", "update", """old.payload = '{"from":"stuck"}'"""):
-                dispatcher = Dispatcher(pool, idle.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
+            await pool.execute(DELIVERY, await idle_service.webhook(pool, GOOD, receiver.url), '{"from":"other"}')
+            with poisoned(idle_service, "webhook_deliveries", "update", """old.payload = '{"from":"stuck"}'"""):
+                dispatcher = Dispatcher(pool, idle_service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
                 await dispatcher._begin_due()
                 await asyncio.gather(*dispatcher._slots.tasks())
             received = {receiver.received.get_nowait().body for _ in range(receiver.received.qsize())}
@@ -135,11 +139,11 @@ def test_any_number_of_deliveries_that_cannot_be_leased_keeps_none_that_is_due_l
     try:
         run(test)
     finally:
-        idle.sql("delete from longshore.webhooks where chain_id in (501, 502)")
+        idle_service.sql("delete from longshore.webhooks where chain_id in (501, 502)")
 
 
 def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleaned_up(
-    idle: Longshore, run: Any, tmp_path: Path
+    idle_service: Longshore, run: Any, tmp_path: Path
 ) -> None:
     async def test(pool: Pool) -> None:
         store = LocalStore(tmp_path)
@@ -156,12 +160,12 @@ def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleane
             file.publish()
         await pool.execute(FORGOTTEN)
         cleanup = Cleanup(pool, store, timedelta(days=365))
-        idle.sql("alter table longshore.pgqueuer_log rename to pgqueuer_log_away")
+        idle_service.sql("alter table longshore.pgqueuer_log rename to pgqueuer_log_away")
         try:
-            with poisoned(idle, "tasks", "delete", f"old.chain_id = {BAD}"), pytest.raises(StoreError):
+            with poisoned(idle_service, "tasks", "delete", f"old.chain_id = {BAD}"), pytest.raises(StoreError):
                 await cleanup.run(None)  # type: ignore[arg-type]  # which it does not look at
         finally:
-            idle.sql("alter table longshore.pgqueuer_log_away rename to pgqueuer_log")
+            idle_service.sql("alter table longshore.pgqueuer_log_away rename to pgqueuer_log")
         assert not [location for location in locations if store.open_path(location)]
         left = "select run from longshore.runs where task_id = $1 and expires_at is not null"
         assert [row["run"] for row in await pool.fetch(left, kept)] == [1]
@@ -203,10 +207,10 @@ def test_cleanup_deletes_what_is_over_in_the_database_while_the_store_is_away(ru
     run(test)
 
 
-def test_chain_whose_tasks_cannot_be_admitted_keeps_no_other_chain_waiting(idle: Longshore, run: Any) -> None:
+def test_chain_whose_tasks_cannot_be_admitted_keeps_no_other_chain_waiting(idle_service: Longshore, run: Any) -> None:
     async def test(pool: Pool) -> None:
         bad, good = [await pool.fetchval(PARKED, chain) for chain in (BAD, GOOD)]
-        with poisoned(idle, "tasks", "update", f"old.chain_id = {BAD}"):
+        with poisoned(idle_service, "tasks", "update", f"old.chain_id = {BAD}"):
             await fill_all_slots(pool)
         rows = await pool.fetch("select id, parked from longshore.tasks where id = any($1)", [bad, good])
         assert {row["id"]: row["parked"] for row in rows} == {bad: True, good: False}
@@ -214,10 +218,10 @@ def test_chain_whose_tasks_cannot_be_admitted_keeps_no_other_chain_waiting(idle:
     run(test)
 
 
-def test_due_task_that_can_never_be_sent_is_logged_once_and_not_at_each_tick(idle: Longshore, run: Any) -> None:
+def test_due_task_that_can_never_be_sent_is_logged_once_and_not_at_each_tick(idle_service: Longshore, run: Any) -> None:
     async def test(pool: Pool) -> None:
         bad, good = [await pool.fetchval(DUE, chain) for chain in (BAD, GOOD)]
-        with poisoned(idle, "tasks", "update", f"old.id = {bad}"), capture_logs() as logged:
+        with poisoned(idle_service, "tasks", "update", f"old.id = {bad}"), capture_logs() as logged:
             for _ in range(3):
                 await scheduler.send_all_due(pool)
         rows = await pool.fetch("select id, due_at from longshore.tasks where id = any($1)", [bad, good])
@@ -228,14 +232,14 @@ def test_due_task_that_can_never_be_sent_is_logged_once_and_not_at_each_tick(idl
 
 
 def test_more_due_tasks_than_a_batch_that_can_never_be_sent_keep_no_later_one_waiting(
-    idle: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
+    idle_service: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "BATCH", 3)
 
     async def test(pool: Pool) -> None:
         bad = [await pool.fetchval(DUE, BAD) for _ in range(7)]
         good = await pool.fetchval(DUE, GOOD)
-        with poisoned(idle, "tasks", "update", f"old.chain_id = {BAD}"):
+        with poisoned(idle_service, "tasks", "update", f"old.chain_id = {BAD}"):
             await scheduler.send_all_due(pool)
         rows = await pool.fetch("select id from longshore.tasks where id = any($1) and due_at is null", [*bad, good])
         assert [row["id"] for row in rows] == [good]
@@ -244,7 +248,7 @@ def test_more_due_tasks_than_a_batch_that_can_never_be_sent_keep_no_later_one_wa
 
 
 def test_more_attempts_than_a_batch_that_cannot_be_recovered_keep_no_other_waiting(
-    idle: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
+    idle_service: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "BATCH", 2)
 
@@ -252,7 +256,7 @@ def test_more_attempts_than_a_batch_that_cannot_be_recovered_keep_no_other_waiti
         bad = [await pool.fetchval(WITHOUT_MESSAGE, BAD) for _ in range(3)]
         good = await pool.fetchval(WITHOUT_MESSAGE, GOOD)
         keys = ", ".join(f"'{task}:1'" for task in bad)
-        with poisoned(idle, "pgqueuer", "insert", f"new.dedupe_key in ({keys})"):
+        with poisoned(idle_service, "pgqueuer", "insert", f"new.dedupe_key in ({keys})"):
             async with asyncio.timeout(20):
                 while not await pool.fetchval(SENT, str(good)):
                     await scheduler.recover_attempts(pool)
@@ -263,11 +267,11 @@ def test_more_attempts_than_a_batch_that_cannot_be_recovered_keep_no_other_waiti
 
 
 def test_task_whose_recorded_reads_no_version_understands_is_shown_to_admins_and_fails_no_list(
-    idle: Longshore,
+    idle_service: Longshore,
 ) -> None:
-    with idle.client(Level.ADMIN, GOOD) as admin, idle.client(Level.READ, GOOD) as reader:
+    with idle_service.client(Level.ADMIN, GOOD) as admin, idle_service.client(Level.READ, GOOD) as reader:
         strange = admin.post("/tasks", json=export_body(chain=GOOD, once="2126-05-26T12:00:00Z")).json()["id"]
-        idle.sql("""update longshore.tasks set reads = '[{"index": 5}]' where id = $1""", strange)
+        idle_service.sql("""update longshore.tasks set reads = '[{"index": 5}]' where id = $1""", strange)
         for client in (admin, reader):
             for path in (f"/tasks/{strange}", "/tasks", f"/tasks/{strange}/runs"):
                 assert client.get(path).status_code == 200, path
@@ -276,19 +280,21 @@ def test_task_whose_recorded_reads_no_version_understands_is_shown_to_admins_and
         assert admin.delete(f"/tasks/{strange}").status_code == 204
 
 
-def test_poll_of_a_task_whose_state_no_version_understands_fails_no_other_poll(idle: Longshore, run: Any) -> None:
+def test_poll_of_a_task_whose_state_no_version_understands_fails_no_other_poll(
+    idle_service: Longshore, run: Any
+) -> None:
     async def test(pool: Pool) -> None:
         bad, good = [TaskId(await pool.fetchval(PARKED, GOOD)) for _ in range(2)]
-        idle.sql("alter table longshore.tasks drop constraint tasks_state_check")
+        idle_service.sql("alter table longshore.tasks drop constraint tasks_state_check")
         try:
-            idle.sql("update longshore.tasks set state = 'PAUSED' where id = $1", bad)
+            idle_service.sql("update longshore.tasks set state = 'PAUSED' where id = $1", bad)
             polls = BatchedReads(pool)
             async with asyncio.timeout(20):
                 asked = (polls.status(ChainId(GOOD), task) for task in (bad, good))
                 broken, whole = await asyncio.gather(*asked, return_exceptions=True)
         finally:
-            idle.sql("delete from longshore.tasks where id = $1", bad)
-            idle.sql(
+            idle_service.sql("delete from longshore.tasks where id = $1", bad)
+            idle_service.sql(
                 "alter table longshore.tasks add constraint tasks_state_check"
                 " check (state in ('READY', 'INPROGRESS', 'DONE', 'ERROR'))"
             )

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from longshore.access.tokens import Level
-from tests.access.users import new_person
+from tests.access.users import new_user
 from tests.service import Longshore, ended, export_body
 
 CHAIN, NEIGHBOUR = 7100, 1765
@@ -89,9 +89,9 @@ TASKS = st.lists(
 
 @pytest.fixture(scope="module")
 def viewer(service: Longshore) -> Iterator[httpx2.Client]:
-    """A person's browser on the console of the chain, which has signed in."""
-    person = new_person(service, _7100=Level.ADMIN)
-    form = {"username": person.name, "password": person.password}
+    """A user's browser on the console of the chain, which has signed in."""
+    user = new_user(service, _7100=Level.ADMIN)
+    form = {"username": user.name, "password": user.password}
     with httpx2.Client(base_url=service.address, timeout=60) as opened:
         answer = opened.post("/sign-in", data=form, headers={"Origin": service.address})
         assert answer.status_code == 303
@@ -125,12 +125,16 @@ def read_all(reader: httpx2.Client, viewer: httpx2.Client, tasks: list[int]) -> 
 )
 @given(made=TASKS)
 def test_tasks_of_any_trigger_and_target_end_and_delay_no_other(
-    service: Longshore, small: httpx2.Client, reader: httpx2.Client, viewer: httpx2.Client, made: list[tuple[str, ...]]
+    service: Longshore,
+    small_client: httpx2.Client,
+    reader: httpx2.Client,
+    viewer: httpx2.Client,
+    made: list[tuple[str, ...]],
 ) -> None:
     tasks = [row["id"] for row in service.sql(INSERT, CHAIN, *map(list, zip(*made, strict=True)))]
     read_all(reader, viewer, tasks)
-    neighbour = small.post("/tasks", json=export_body(chain=NEIGHBOUR)).json()["id"]
-    assert ended(small, neighbour, 60)["state"]["code"] == "DONE"
+    neighbour = small_client.post("/tasks", json=export_body(chain=NEIGHBOUR)).json()["id"]
+    assert ended(small_client, neighbour, 60)["state"]["code"] == "DONE"
     deadline = time.monotonic() + 90
     while left := service.sql(OPEN, tasks):
         assert time.monotonic() < deadline, left

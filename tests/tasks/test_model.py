@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.exports.target.deliver import BUNDLE, Deliver, RunFacts, new_deliveries
+from longshore.exports.target.deliver import BUNDLE, Deliver, TemplateValues, new_deliveries
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks import attempts, deliveries, delivery_ends, run_ends
@@ -279,7 +279,7 @@ class Life(RuleBasedStateMachine):
         location = AttemptFiles(begun.chain, TaskId(task.id), begun.message.attempt).location("a.csv")
         with self.store.create(location) as file:
             file.publish()
-        facts = RunFacts(begun.chain, task.id, begun.run, BUNDLE, "a.csv", begun.interval, "UTC")
+        facts = TemplateValues(begun.chain, task.id, begun.run, BUNDLE, "a.csv", begun.interval, "UTC")
         entries = [Deliver(place.name) for place in self.places] if task.delivered else []
         result = msgspec.structs.replace(outcome(location), deliveries=new_deliveries(entries, facts))
         self.do(run_ends.finish(self.pool, begun.message, result, KEPT))
@@ -445,10 +445,10 @@ def outcome(location: str) -> RunResult:
 
 
 def test_service_agrees_with_the_model_on_random_sequences_of_requests(
-    idle: Longshore, waiting: httpx2.Client, tmp_path: Path
+    idle_service: Longshore, idle_client: httpx2.Client, tmp_path: Path
 ) -> None:
-    Life.service, Life.client = idle, waiting
-    Life.places = [add_place(idle, tmp_path) for _ in range(PLACES)]
+    Life.service, Life.client = idle_service, idle_client
+    Life.places = [add_place(idle_service, tmp_path) for _ in range(PLACES)]
     run_state_machine_as_test(
         Life,
         settings=settings(

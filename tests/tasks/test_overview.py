@@ -100,11 +100,13 @@ def test_list_is_filtered_sorted_and_counted(run: Run) -> None:
     run(test)
 
 
-def test_reason_of_a_failed_task_and_run_is_no_entry_of_the_log_that_came_later(run: Run, idle: Longshore) -> None:
+def test_reason_of_a_failed_task_and_run_is_no_entry_of_the_log_that_came_later(
+    run: Run, idle_service: Longshore
+) -> None:
     body = {**export_body(once="2026-01-01T06:00:00Z", repeat="daily"), "chain": CHAIN}
-    with idle.client(Level.ADMIN, chain=CHAIN) as client:
+    with idle_service.client(Level.ADMIN, chain=CHAIN) as client:
         task = TaskId(client.post("/tasks", json=body).json()["id"])
-        play(idle, task, "begin", "fail")
+        play(idle_service, task, "begin", "fail")
         assert client.post(f"/tasks/{task}/pause").status_code == 200
         assert client.patch(f"/tasks/{task}", json={"desc": "other"}).status_code == 200
         assert client.get(f"/tasks/{task}").json()["logs"][-1]["msg"].startswith("changed by")
@@ -117,7 +119,7 @@ def test_reason_of_a_failed_task_and_run_is_no_entry_of_the_log_that_came_later(
             return row.reason, (await queries.poll(pool, CHAIN, task)).reason, [each.reason for each in runs]
 
         assert await reasons() == ("on purpose", "on purpose", ["on purpose"])
-        await asyncio.to_thread(play, idle, task, "begin", "finish")
+        await asyncio.to_thread(play, idle_service, task, "begin", "finish")
         assert await reasons() == (None, None, [None, "on purpose"]), "the task is DONE, but its first run failed"
 
     run(test)
@@ -140,12 +142,12 @@ def processor_milliseconds(process: int) -> float:
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e6
 
 
-def test_list_of_100_000_tasks_costs_the_server_under_100_ms_with_search_and_total(idle: Longshore) -> None:
+def test_list_of_100_000_tasks_costs_the_server_under_100_ms_with_search_and_total(idle_service: Longshore) -> None:
     took: dict[str, float] = {}
 
     async def measure() -> None:
         serial = {"max_parallel_workers_per_gather": "0"}
-        async with open_pool(idle.url, size=1, name="test", **serial) as pool:
+        async with open_pool(idle_service.url, size=1, name="test", **serial) as pool:
             await pool.execute(FILL, MANY_CHAIN, MANY)
             await pool.execute("vacuum analyze longshore.tasks, longshore.task_texts")
             process = await pool.fetchval("select pg_backend_pid()")
@@ -170,6 +172,6 @@ def test_list_of_100_000_tasks_costs_the_server_under_100_ms_with_search_and_tot
     try:
         asyncio.run(measure())
     finally:
-        idle.sql("delete from longshore.tasks where chain_id = $1", MANY_CHAIN)
+        idle_service.sql("delete from longshore.tasks where chain_id = $1", MANY_CHAIN)
     print({name: f"{milliseconds:.1f} ms" for name, milliseconds in took.items()})
     assert max(took.values()) < MAX_MILLISECONDS, took

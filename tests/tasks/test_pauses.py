@@ -215,10 +215,10 @@ def test_requested_run_that_is_queued_runs_although_the_schedule_is_paused_meanw
 
 
 @pytest.fixture
-def client(idle: Longshore) -> Iterator[httpx2.Client]:
-    with idle.client(Level.ADMIN, chain=HTTP_CHAIN) as client:
+def client(idle_service: Longshore) -> Iterator[httpx2.Client]:
+    with idle_service.client(Level.ADMIN, chain=HTTP_CHAIN) as client:
         yield client
-    idle.sql("delete from longshore.tasks where chain_id = $1", HTTP_CHAIN)
+    idle_service.sql("delete from longshore.tasks where chain_id = $1", HTTP_CHAIN)
 
 
 def scheduled(client: httpx2.Client, **trigger: Any) -> int:
@@ -245,21 +245,21 @@ def test_pause_and_resume_are_in_the_log_the_revision_the_progress_and_the_audit
     assert [entry["action"] for entry in entries] == ["task.resume", "task.pause", "task.create"]
 
 
-def test_pause_wakes_a_long_poll(idle: Longshore, client: httpx2.Client) -> None:
+def test_pause_wakes_a_long_poll(idle_service: Longshore, client: httpx2.Client) -> None:
     task = scheduled(client)
     with ThreadPoolExecutor(1) as thread:
         tag = client.get(f"/tasks/{task}").headers["etag"]
         poll = thread.submit(client.get, f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": tag})
-        until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle.address}/metrics").text, "a long poll")
+        until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle_service.address}/metrics").text, "a long poll")
         client.post(f"/tasks/{task}/pause")
         assert poll.result(20).json()["logs"][-1]["msg"].startswith("paused by")
 
 
-def test_paused_task_is_neither_late_nor_planned(idle: Longshore, client: httpx2.Client) -> None:
+def test_paused_task_is_neither_late_nor_planned(idle_service: Longshore, client: httpx2.Client) -> None:
     task = scheduled(client)
     client.post(f"/tasks/{task}/pause")
-    idle.sql(LATE, task, timedelta(hours=1))
-    assert httpx2.get(f"{idle.address}/readyz").json() == {"status": "ready"}
+    idle_service.sql(LATE, task, timedelta(hours=1))
+    assert httpx2.get(f"{idle_service.address}/readyz").json() == {"status": "ready"}
     answer = client.get(f"/tasks/{task}")
     assert answer.headers["retry-after"] == "2"
     assert client.get(f"/tasks/{task}/progress").json()["next"] is None
@@ -285,24 +285,24 @@ def test_cancelled_schedule_is_not_resumed_and_a_changed_trigger_begins_it_anew(
 
 
 def test_changed_trigger_of_a_paused_task_begins_no_run_until_it_is_resumed(
-    idle: Longshore, client: httpx2.Client
+    idle_service: Longshore, client: httpx2.Client
 ) -> None:
     task = scheduled(client)
     client.post(f"/tasks/{task}/pause")
     trigger = {"once": "2026-05-26T12:00:00Z", "repeat": "daily"}
     assert client.patch(f"/tasks/{task}", json={"trigger": trigger}).status_code == 200
-    [row] = idle.sql(ROW, task)
+    [row] = idle_service.sql(ROW, task)
     assert (row["paused"], row["parked"], row["due_at"] is None) == (True, False, False)
 
 
 def test_paused_task_whose_trigger_becomes_a_single_time_is_planned_for_it(
-    idle: Longshore, client: httpx2.Client
+    idle_service: Longshore, client: httpx2.Client
 ) -> None:
     task = scheduled(client)
     client.post(f"/tasks/{task}/pause")
     assert client.patch(f"/tasks/{task}", json={"trigger": {"once": "2026-05-26T12:00:00Z"}}).status_code == 200
-    assert idle.sql(ROW, task)[0]["paused"] is False
-    play(idle, task, "begin", "finish")
+    assert idle_service.sql(ROW, task)[0]["paused"] is False
+    play(idle_service, task, "begin", "finish")
 
 
 def test_resume_refuses_another_catch_up(client: httpx2.Client) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pgqueuer import Job
 
 from longshore.actions import Action, Context, Target
-from longshore.actions.action import plugged
+from longshore.actions.action import attempt_runner
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
 from longshore.tasks.model import ChainId, TaskId
@@ -41,7 +41,7 @@ async def no_shard(_: object) -> None:
 
 
 def runner_of(pool: Pool, folder: Path, act: Callable[[Context[Any]], Awaitable[None]]) -> Runner:
-    acting = plugged(Action(Target, act), pool, LocalStore(folder), Vault((), folder, may_use_file=False))
+    acting = attempt_runner(Action(Target, act), pool, LocalStore(folder), Vault((), folder, may_use_file=False))
     return Runner(RunningAttempts(pool, 0.0), pool, {"plugged": acting}, lambda _: timedelta(days=1), no_shard)
 
 
@@ -87,13 +87,15 @@ def test_thread_sees_that_its_run_is_cancelled_while_the_coroutine_waits_for_its
     assert seen == [True]
 
 
-def test_plugged_action_goes_on_after_a_short_outage_of_the_database(idle: Longshore, run: Any, tmp_path: Path) -> None:
+def test_plugged_action_goes_on_after_a_short_outage_of_the_database(
+    idle_service: Longshore, run: Any, tmp_path: Path
+) -> None:
     async def test(pool: Pool) -> None:
         async def act(context: Context[Any]) -> None:
             await context.progress(1)
-            idle.sql(CUT)
+            idle_service.sql(CUT)
             await context.progress(2)
-            idle.sql(CUT)
+            idle_service.sql(CUT)
             await context.log("half of it")
             await context.progress(3)
 

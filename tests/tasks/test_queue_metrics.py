@@ -6,7 +6,7 @@ from longshore.database.connect import Pool
 from longshore.tasks import attempts
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
-from longshore.tasks.queue_metrics import FiguresCollector
+from longshore.tasks.queue_metrics import QueueMetricsCollector
 
 TASK = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug)
@@ -20,7 +20,7 @@ where task_id = $1
 
 
 async def silent_seconds(pool: Pool) -> float:
-    collector = FiguresCollector(pool)
+    collector = QueueMetricsCollector(pool)
     await collector.refresh()
     [value] = [
         sample.value

@@ -19,10 +19,12 @@ LATER = "2126-05-26T12:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def bounded(idle: Longshore) -> Any:
+def bounded(idle_service: Longshore) -> Any:
     """The service without a worker once more, with low quotas, in a chain of its own."""
-    longshore = Longshore(idle.data, idle.url, chain_stored_tasks=str(ALLOWED), chain_task_megabytes="1")
-    longshore.log_file = idle.data / "bounded.log"
+    longshore = Longshore(
+        idle_service.data, idle_service.url, chain_stored_tasks=str(ALLOWED), chain_task_megabytes="1"
+    )
+    longshore.log_file = idle_service.data / "bounded.log"
     try:
         longshore.start_api()
         yield longshore

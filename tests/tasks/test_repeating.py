@@ -220,17 +220,17 @@ def test_token_of_chain_0_sees_the_cleanup_task(service: Longshore) -> None:
     assert (task["chain"], task["target"]) == (0, {"action": "cleanup"})
 
 
-def test_the_times_of_a_trigger_can_be_previewed(waiting: httpx2.Client) -> None:
+def test_the_times_of_a_trigger_can_be_previewed(idle_client: httpx2.Client) -> None:
     trigger = {"once": "2126-01-31T02:30:00Z", "repeat": "monthly", "until": "2126-04-01T00:00:00Z"}
-    answer = waiting.post("/tasks/preview", json={"trigger": trigger})
+    answer = idle_client.post("/tasks/preview", json={"trigger": trigger})
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"times": ["2126-01-31T02:30:00Z", "2126-02-28T02:30:00Z", "2126-03-31T02:30:00Z"]}
 
 
-def test_preview_of_a_trigger_refuses_a_segment_as_it_does_not_count(waiting: httpx2.Client) -> None:
+def test_preview_of_a_trigger_refuses_a_segment_as_it_does_not_count(idle_client: httpx2.Client) -> None:
     segment = {"entity": "people", "index": "users", "join": "all", "chain_id": 1764, "rules": []}
     for unused in ({"segment": segment}, {"segment_id": "0198c7a5-0000-7000-8000-000000000000"}):
-        answer = waiting.post("/tasks/preview", json={"trigger": {"once": "2126-01-31T02:30:00Z", **unused}})
+        answer = idle_client.post("/tasks/preview", json={"trigger": {"once": "2126-01-31T02:30:00Z", **unused}})
         assert answer.status_code == 400, answer.text
         assert answer.json()["errors"] == [{"detail": "unknown key", "pointer": f"/trigger/{next(iter(unused))}"}]
 
@@ -261,10 +261,13 @@ def test_preview_of_a_trigger_refuses_a_segment_as_it_does_not_count(waiting: ht
     ],
 )
 def test_invalid_schedule_is_refused_with_the_pointer_of_the_violation(
-    waiting: httpx2.Client, trigger: dict[str, Any], pointer: str
+    idle_client: httpx2.Client, trigger: dict[str, Any], pointer: str
 ) -> None:
     target = {"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}
     body = {"chain": 1764, "desc": "a test", "target": target, "trigger": trigger}
-    for answer in (waiting.post("/tasks", json=body), waiting.post("/tasks/preview", json={"trigger": trigger})):
+    for answer in (
+        idle_client.post("/tasks", json=body),
+        idle_client.post("/tasks/preview", json={"trigger": trigger}),
+    ):
         assert answer.status_code == 400, answer.text
         assert pointer in [violation["pointer"] for violation in answer.json()["errors"]]

@@ -27,21 +27,21 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 @pytest.fixture
-def full(idle: Longshore) -> Iterator[httpx2.Client]:
+def full(idle_service: Longshore) -> Iterator[httpx2.Client]:
     """A client of a chain whose slots are taken by two running tasks."""
-    with idle.client(Level.ADMIN, chain=CHAIN) as client:
+    with idle_service.client(Level.ADMIN, chain=CHAIN) as client:
         for _ in range(2):
-            play(idle, client.post("/tasks", json=export_body(chain=CHAIN)).json()["id"], "begin")
+            play(idle_service, client.post("/tasks", json=export_body(chain=CHAIN)).json()["id"], "begin")
         yield client
-    idle.sql("delete from longshore.tasks where chain_id = $1", CHAIN)
-    idle.sql("delete from longshore.pgqueuer")
+    idle_service.sql("delete from longshore.tasks where chain_id = $1", CHAIN)
+    idle_service.sql("delete from longshore.pgqueuer")
 
 
 @pytest.fixture
-def task(idle: Longshore, full: httpx2.Client) -> int:
+def task(idle_service: Longshore, full: httpx2.Client) -> int:
     """A task that is DONE, of the chain without a free slot."""
     created: int = full.post("/tasks", json=export_body(chain=CHAIN)).json()["id"]
-    play(idle, created, "begin", "finish")
+    play(idle_service, created, "begin", "finish")
     return created
 
 
@@ -101,32 +101,32 @@ def test_a_request_for_a_run_refuses_changes_made_for_the_task_before_it(full: h
     assert full.delete(f"/tasks/{task}").status_code == 204, "a queued run has not begun"
 
 
-def ends_with_the_requested_run(idle: Longshore, task: int, waiter: Future[Any]) -> None:
+def ends_with_the_requested_run(idle_service: Longshore, task: int, waiter: Future[Any]) -> None:
     """Assert that a waiter is still there before and while the run goes on, and end the run."""
-    until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle.address}/metrics").text, "a long poll")
+    until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle_service.address}/metrics").text, "a long poll")
     time.sleep(1)
     assert not waiter.done(), "the run has not begun"
-    play(idle, task, "begin")
+    play(idle_service, task, "begin")
     time.sleep(1)
     assert not waiter.done(), "the run has not ended"
-    play(idle, task, "fail")
+    play(idle_service, task, "fail")
 
 
-def test_a_second_client_waits_for_the_requested_run(idle: Longshore, full: httpx2.Client, task: int) -> None:
+def test_a_second_client_waits_for_the_requested_run(idle_service: Longshore, full: httpx2.Client, task: int) -> None:
     token = full.headers["authorization"].removeprefix("Bearer ")
     full.post(f"/tasks/{task}/execute", headers=ASYNC)
-    with Client(idle.address, token, chain=CHAIN) as client, ThreadPoolExecutor(1) as thread:
+    with Client(idle_service.address, token, chain=CHAIN) as client, ThreadPoolExecutor(1) as thread:
         waiter = thread.submit(client.tasks.get(task).wait, 60)
-        ends_with_the_requested_run(idle, task, waiter)
+        ends_with_the_requested_run(idle_service, task, waiter)
         with pytest.raises(Exception, match="on purpose"):
             waiter.result()
 
 
 def test_a_client_that_executes_ends_its_wait_when_the_request_is_cancelled(
-    idle: Longshore, full: httpx2.Client, task: int
+    idle_service: Longshore, full: httpx2.Client, task: int
 ) -> None:
     token = full.headers["authorization"].removeprefix("Bearer ")
-    with Client(idle.address, token, chain=CHAIN) as client, ThreadPoolExecutor(1) as thread:
+    with Client(idle_service.address, token, chain=CHAIN) as client, ThreadPoolExecutor(1) as thread:
         waiter = thread.submit(client.tasks.get(task).execute().wait, 60)
         time.sleep(1)
         assert not waiter.done()
@@ -136,33 +136,33 @@ def test_a_client_that_executes_ends_its_wait_when_the_request_is_cancelled(
 
 @pytest.mark.parametrize("json", [False, True])
 def test_tasks_wait_of_the_command_line_waits_for_the_requested_run(
-    idle: Longshore, full: httpx2.Client, task: int, tmp_path: Path, json: bool
+    idle_service: Longshore, full: httpx2.Client, task: int, tmp_path: Path, json: bool
 ) -> None:
     full.post(f"/tasks/{task}/execute", headers=ASYNC)
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     token = full.headers["authorization"].removeprefix("Bearer ")
-    login = [sys.executable, "-m", "longshore", "login", "--address", idle.address, "--chain", str(CHAIN)]
+    login = [sys.executable, "-m", "longshore", "login", "--address", idle_service.address, "--chain", str(CHAIN)]
     subprocess.run(login, env=environment, input=token, text=True, check=True, timeout=60)
     command = [sys.executable, "-m", "longshore", "tasks", "wait", str(task), *(["--json"] if json else [])]
     with ThreadPoolExecutor(1) as thread:
         waiter = thread.submit(subprocess.run, command, env=environment, capture_output=True, text=True, timeout=100)
-        ends_with_the_requested_run(idle, task, waiter)
+        ends_with_the_requested_run(idle_service, task, waiter)
         assert waiter.result().returncode != 0
         assert "on purpose" in waiter.result().stderr
 
 
 def test_shell_loop_of_the_docs_waits_for_the_requested_run(
-    idle: Longshore, full: httpx2.Client, task: int, tmp_path: Path
+    idle_service: Longshore, full: httpx2.Client, task: int, tmp_path: Path
 ) -> None:
     page = WAITING_PAGE.read_text(encoding="utf-8")
     loop = re.search(r"^    TAG=.*?^    done$", page, re.M | re.S)
     assert loop
-    text = loop[0].replace("http://127.0.0.1:8080", idle.address)
+    text = loop[0].replace("http://127.0.0.1:8080", idle_service.address)
     environment = {**os.environ, "TOKEN": full.headers["authorization"].removeprefix("Bearer "), "TASK": str(task)}
     full.post(f"/tasks/{task}/execute", headers=ASYNC)
     with ThreadPoolExecutor(1) as thread:
         waiter = thread.submit(subprocess.run, ["bash", "-c", text], cwd=tmp_path, env=environment, timeout=100)
-        ends_with_the_requested_run(idle, task, waiter)
+        ends_with_the_requested_run(idle_service, task, waiter)
         waiter.result()
     assert '"code":"ERROR"' in (tmp_path / "task.json").read_text()
     until(lambda: full.get(f"/tasks/{task}").json()["state"]["code"] == "ERROR", "the end")

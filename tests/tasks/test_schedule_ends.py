@@ -128,17 +128,17 @@ def test_cancelled_schedule_stays_ended_when_its_task_is_executed(run: Any) -> N
 
 @pytest.mark.parametrize("change", [{"trigger": {"cron": "0 3 * * *"}}, {"trigger": {"cron": "0 4 * * *"}}])
 def test_changed_trigger_begins_a_cancelled_schedule_anew(
-    idle: Longshore, waiting: httpx2.Client, change: dict[str, Any]
+    idle_service: Longshore, idle_client: httpx2.Client, change: dict[str, Any]
 ) -> None:
     body = {**export_body(), "trigger": {"cron": "0 3 * * *"}}
-    task = waiting.post("/tasks", json=body).json()["id"]
-    assert waiting.post(f"/tasks/{task}/cancel").status_code == 200
-    assert waiting.patch(f"/tasks/{task}", json={"desc": "still cancelled"}).status_code == 200
-    assert idle.sql(TASK, task)[0]["due_at"] is None
-    assert waiting.patch(f"/tasks/{task}", json=change).status_code == 200
-    [row] = idle.sql(TASK, task)
+    task = idle_client.post("/tasks", json=body).json()["id"]
+    assert idle_client.post(f"/tasks/{task}/cancel").status_code == 200
+    assert idle_client.patch(f"/tasks/{task}", json={"desc": "still cancelled"}).status_code == 200
+    assert idle_service.sql(TASK, task)[0]["due_at"] is None
+    assert idle_client.patch(f"/tasks/{task}", json=change).status_code == 200
+    [row] = idle_service.sql(TASK, task)
     assert (row["due_at"] is None, row["schedule_ended"]) == (False, False)
-    assert waiting.delete(f"/tasks/{task}").status_code == 204
+    assert idle_client.delete(f"/tasks/{task}").status_code == 204
 
 
 @pytest.mark.parametrize(("catch_up", "runs_again"), [("one", True), ("none", False)])
@@ -217,23 +217,25 @@ def test_due_task_whose_schedule_cannot_be_computed_ends_in_error_and_delays_no_
 
 
 @contextmanager
-def poisoned(idle: Longshore) -> Iterator[None]:
+def poisoned(idle_service: Longshore) -> Iterator[None]:
     """No task of chain 501 can be changed: PostgreSQL itself refuses it."""
-    idle.sql(
+    idle_service.sql(
         "create function longshore.refuse() returns trigger language plpgsql"
         " as $$ begin raise exception 'no, and never'; end $$"
     )
-    idle.sql(
+    idle_service.sql(
         "create trigger refuse before update on longshore.tasks for each row"
         " when (old.chain_id = 501) execute function longshore.refuse()"
     )
     try:
         yield
     finally:
-        idle.sql("drop function longshore.refuse() cascade")
+        idle_service.sql("drop function longshore.refuse() cascade")
 
 
-def test_task_that_cannot_be_changed_delays_no_other_and_does_not_end_the_scheduler(idle: Longshore, run: Any) -> None:
+def test_task_that_cannot_be_changed_delays_no_other_and_does_not_end_the_scheduler(
+    idle_service: Longshore, run: Any
+) -> None:
     async def test(pool: Pool) -> None:
         daily = '{"once":"2026-01-01T06:00:00Z","repeat":"daily"}'
         due = [(await pool.fetch(STORED, chain, daily, timedelta(hours=1), 1))[0]["id"] for chain in (CHAIN, OTHER)]
@@ -241,7 +243,7 @@ def test_task_that_cannot_be_changed_delays_no_other_and_does_not_end_the_schedu
         for task in lost:
             assert await attempts.begin(pool, Message(task, 1))
         await pool.execute("delete from longshore.pgqueuer")
-        with poisoned(idle):
+        with poisoned(idle_service):
             ticking = asyncio.create_task(scheduler.run_scheduler(pool))
             deadline = time.monotonic() + 60
             while (await row_of(pool, due[1]))["due_at"] or (await row_of(pool, lost[1]))["attempt"] == 1:

@@ -259,10 +259,10 @@ async def _no_shard(_: object) -> None:
     raise AssertionError
 
 
-def test_worker_that_is_told_to_stop_in_the_pause_after_an_outage_claims_nothing(idle: Longshore) -> None:
+def test_worker_that_is_told_to_stop_in_the_pause_after_an_outage_claims_nothing(idle_service: Longshore) -> None:
     async def steps() -> None:
-        async with open_pool(idle.url, size=1, name="test") as pool:
-            driver = RetryingDriver(pool, idle.url, timedelta(seconds=60))
+        async with open_pool(idle_service.url, size=1, name="test") as pool:
+            driver = RetryingDriver(pool, idle_service.url, timedelta(seconds=60))
             assert await driver.fetch("select 1 as one") == [{"one": 1}]
             driver._answered_at = time.monotonic() - 3600
             asyncio.get_running_loop().call_later(0.2, driver.shutdown.set)

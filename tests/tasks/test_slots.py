@@ -11,18 +11,20 @@ CHAIN = 8801
 
 
 @pytest.fixture
-def busy(idle: Longshore) -> httpx2.Client:
+def busy(idle_service: Longshore) -> httpx2.Client:
     """A client of a chain of its own."""
-    return idle.client(Level.ADMIN, chain=CHAIN)
+    return idle_service.client(Level.ADMIN, chain=CHAIN)
 
 
-def test_new_task_begins_although_older_tasks_are_due_again_and_again(idle: Longshore, busy: httpx2.Client) -> None:
+def test_new_task_begins_although_older_tasks_are_due_again_and_again(
+    idle_service: Longshore, busy: httpx2.Client
+) -> None:
     body = export_body(chain=CHAIN)
     old = [busy.post("/tasks", json=body).json()["id"] for _ in range(5)]
     new = busy.post("/tasks", json=body).json()["id"]
     began = []
     for _ in range(7):
-        running = idle.sql(
+        running = idle_service.sql(
             "select id from longshore.tasks where chain_id = $1 and not parked and attempt_began_at is null"
             " and due_at is null order by waits_since",
             CHAIN,
@@ -31,11 +33,12 @@ def test_new_task_begins_although_older_tasks_are_due_again_and_again(idle: Long
         began.append(task)
         if len(began) == 1:
             parked = [
-                row["id"] for row in idle.sql("select id from longshore.tasks where chain_id = $1 and parked", CHAIN)
+                row["id"]
+                for row in idle_service.sql("select id from longshore.tasks where chain_id = $1 and parked", CHAIN)
             ]
             places = {id: busy.get(f"/tasks/{id}/progress").json()["queue_place"] for id in parked}
             assert sorted(places, key=lambda id: places[id]) == sorted(parked), "who came first has the lower place"
-        play(idle, task, "begin", "finish")
+        play(idle_service, task, "begin", "finish")
         busy.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})  # due again
     assert new in began
     for task in (*old, new):

@@ -74,18 +74,18 @@ async def deliver(service: Longshore, pool: Pool, chain: int, receiver: Receiver
 
 
 def test_deliveries_to_silent_receivers_of_many_chains_do_not_delay_another_chains(
-    idle: Longshore, silent: str
+    idle_service: Longshore, silent: str
 ) -> None:
     async def run(receiver: Receiver) -> dict[int, list[int]]:
-        async with open_pool(idle.url, size=8, name="test") as pool:
+        async with open_pool(idle_service.url, size=8, name="test") as pool:
             for chain in range(SILENT_CHAINS):
                 for _ in range(2):
-                    await pool.execute(DUE, await idle.webhook(pool, 5000 + chain, silent), DELIVERIES)
-            async with dispatching(idle, pool):
+                    await pool.execute(DUE, await idle_service.webhook(pool, 5000 + chain, silent), DELIVERIES)
+            async with dispatching(idle_service, pool):
                 async with asyncio.timeout(20):
                     while not (leased := await pool.fetch(LEASED)):  # noqa: ASYNC110  # of another connection
                         await asyncio.sleep(0.05)
-                await deliver(idle, pool, 4999, receiver)
+                await deliver(idle_service, pool, 4999, receiver)
         counts: dict[int, list[int]] = {}
         for row in leased:
             counts.setdefault(row["chain_id"], []).append(row["count"])
@@ -99,27 +99,27 @@ def test_deliveries_to_silent_receivers_of_many_chains_do_not_delay_another_chai
 
 
 def test_silent_webhooks_of_a_chain_do_not_delay_a_healthy_one_of_the_same_chain(
-    idle: Longshore, silent: str, monkeypatch: pytest.MonkeyPatch
+    idle_service: Longshore, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "TIMEOUT_SECONDS", 2.0)
 
     async def run(receiver: Receiver) -> float:
-        async with open_pool(idle.url, size=8, name="test") as pool:
+        async with open_pool(idle_service.url, size=8, name="test") as pool:
             for _ in range(2):
-                await pool.execute(DUE, await idle.webhook(pool, 5000, silent), DELIVERIES)
-            async with dispatching(idle, pool):
+                await pool.execute(DUE, await idle_service.webhook(pool, 5000, silent), DELIVERIES)
+            async with dispatching(idle_service, pool):
                 async with asyncio.timeout(30):
                     while await pool.fetchval(FAILED) < 2:  # noqa: ASYNC110  # of another connection
                         await asyncio.sleep(0.05)
                 began = time.monotonic()
-                await deliver(idle, pool, 5000, receiver)
+                await deliver(idle_service, pool, 5000, receiver)
                 return time.monotonic() - began
 
     with receiving() as receiver:
         assert asyncio.run(run(receiver)) < 3, "more than one timeout of the silent webhooks"
 
 
-def test_database_error_before_a_message_is_sent_is_no_fault_of_its_receiver(idle: Longshore) -> None:
+def test_database_error_before_a_message_is_sent_is_no_fault_of_its_receiver(idle_service: Longshore) -> None:
     asked = asyncio.Event()
 
     async def away(*_: object) -> bool:
@@ -127,10 +127,10 @@ def test_database_error_before_a_message_is_sent_is_no_fault_of_its_receiver(idl
         raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
     async def run(receiver: Receiver) -> None:
-        async with open_pool(idle.url, size=4, name="test") as pool:
-            webhook = await idle.webhook(pool, 5000, receiver.url)
+        async with open_pool(idle_service.url, size=4, name="test") as pool:
+            webhook = await idle_service.webhook(pool, 5000, receiver.url)
             await pool.execute(DUE, webhook, 1)
-            async with dispatching(idle, pool, away) as running, asyncio.timeout(10):
+            async with dispatching(idle_service, pool, away) as running, asyncio.timeout(10):
                 await asked.wait()
                 while running._slots.tasks():  # noqa: ASYNC110  # another's
                     await asyncio.sleep(0.01)
@@ -143,14 +143,14 @@ def test_database_error_before_a_message_is_sent_is_no_fault_of_its_receiver(idl
         asyncio.run(run(receiver))
 
 
-def test_secret_that_cannot_be_read_is_no_fault_of_its_receiver(idle: Longshore) -> None:
+def test_secret_that_cannot_be_read_is_no_fault_of_its_receiver(idle_service: Longshore) -> None:
     async def run(receiver: Receiver) -> None:
-        async with open_pool(idle.url, size=4, name="test") as pool:
-            webhook = await idle.webhook(pool, 5000, receiver.url)
+        async with open_pool(idle_service.url, size=4, name="test") as pool:
+            webhook = await idle_service.webhook(pool, 5000, receiver.url)
             other = open_vault(Settings(secret="x" * 32)).seal(5000, f"webhook {webhook}", b"x")
             await pool.execute("update longshore.webhooks set secret = $2 where id = $1", webhook, other)
             await pool.execute(DUE, webhook, 1)
-            async with dispatching(idle, pool) as running, asyncio.timeout(10):
+            async with dispatching(idle_service, pool) as running, asyncio.timeout(10):
                 while not await pool.fetchval(FAILED):  # noqa: ASYNC110  # of another connection
                     await asyncio.sleep(0.05)
                 while running._slots.tasks():  # noqa: ASYNC110  # another's
@@ -176,18 +176,18 @@ def test_secret_that_cannot_be_read_is_no_fault_of_its_receiver(idle: Longshore)
 
 
 def test_unhealthy_webhooks_without_a_message_to_send_are_forgotten(
-    idle: Longshore, monkeypatch: pytest.MonkeyPatch
+    idle_service: Longshore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "FORGET_EVERY_SECONDS", 0)
 
     async def run(receiver: Receiver) -> None:
         for _ in range(2):
             receiver.answers.put(500)
-        async with open_pool(idle.url, size=4, name="test") as pool:
-            kept, deleted = [await idle.webhook(pool, 5000, receiver.url) for _ in range(2)]
+        async with open_pool(idle_service.url, size=4, name="test") as pool:
+            kept, deleted = [await idle_service.webhook(pool, 5000, receiver.url) for _ in range(2)]
             for webhook in (kept, deleted):
                 await pool.execute(DUE, webhook, 1)
-            async with dispatching(idle, pool) as running, asyncio.timeout(15):
+            async with dispatching(idle_service, pool) as running, asyncio.timeout(15):
                 while len(running._slots.unhealthy()) < 2:  # noqa: ASYNC110  # another's
                     await asyncio.sleep(0.01)
                 await pool.execute("delete from longshore.webhooks where id = $1", deleted)
@@ -201,21 +201,21 @@ def test_unhealthy_webhooks_without_a_message_to_send_are_forgotten(
 
 @pytest.mark.parametrize("ended_by", ["enable", "the dispatcher"])
 def test_message_of_a_transaction_that_was_open_while_its_webhook_was_disabled_fails_and_is_never_sent(
-    idle: Longshore, monkeypatch: pytest.MonkeyPatch, ended_by: str
+    idle_service: Longshore, monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
     monkeypatch.setattr(dispatcher, "FORGET_EVERY_SECONDS", 0)
     state = "select state, fault, due_at from longshore.webhook_deliveries where webhook_id = $1"
 
     async def run(receiver: Receiver) -> None:
-        async with open_pool(idle.url, size=8, name="test") as pool:
-            webhook = await idle.webhook(pool, 5000, receiver.url)
+        async with open_pool(idle_service.url, size=8, name="test") as pool:
+            webhook = await idle_service.webhook(pool, 5000, receiver.url)
             async with pool.acquire() as late:
                 async with late.transaction():
                     await late.execute(DUE, webhook, 1)
                     await pool.execute(DISABLE, webhook, "the receiver answered 410")
                 if ended_by == "enable":
                     await enable(late, ChainId(5000), webhook)
-            async with dispatching(idle, pool) as running, asyncio.timeout(10):
+            async with dispatching(idle_service, pool) as running, asyncio.timeout(10):
                 while tuple(await pool.fetchrow(state, webhook) or ()) != ("failed", "the receiver answered 410", None):
                     running._wake.set()
                     await asyncio.sleep(0.05)
@@ -229,10 +229,10 @@ def test_message_of_a_transaction_that_was_open_while_its_webhook_was_disabled_f
         asyncio.run(run(receiver))
 
 
-def test_delivery_that_failed_with_its_webhook_before_it_was_sent_stays_failed(idle: Longshore) -> None:
+def test_delivery_that_failed_with_its_webhook_before_it_was_sent_stays_failed(idle_service: Longshore) -> None:
     async def run(receiver: Receiver) -> None:
-        async with open_pool(idle.url, size=2, name="test") as pool:
-            webhook = await idle.webhook(pool, 5000, receiver.url)
+        async with open_pool(idle_service.url, size=2, name="test") as pool:
+            webhook = await idle_service.webhook(pool, 5000, receiver.url)
             await pool.execute(DUE, webhook, 1)
             leased = "update longshore.webhook_deliveries set attempts = 1, attempts_since_redelivery = 1 returning id"
             delivery = await pool.fetchval(leased)

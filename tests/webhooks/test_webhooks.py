@@ -32,12 +32,12 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def webhook(small: httpx2.Client, receiver: Receiver) -> Iterator[dict[str, Any]]:
+def webhook(small_client: httpx2.Client, receiver: Receiver) -> Iterator[dict[str, Any]]:
     """A webhook of the chain 1765, at the receiver."""
-    answer = small.post("/webhooks", json={"chain": CHAIN, "url": f"{receiver.url}/hook?x=1"})
+    answer = small_client.post("/webhooks", json={"chain": CHAIN, "url": f"{receiver.url}/hook?x=1"})
     assert answer.status_code == 201, answer.text
     yield answer.json()
-    small.delete(f"/webhooks/{answer.json()['id']}")
+    small_client.delete(f"/webhooks/{answer.json()['id']}")
 
 
 def run(client: httpx2.Client) -> dict[str, Any]:
@@ -63,16 +63,16 @@ def status_of(client: httpx2.Client, webhook: dict[str, Any], delivery: str) -> 
 
 
 def test_message_of_a_finished_task_has_a_signature_that_can_be_verified(
-    small: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
-    task = run(small)
+    task = run(small_client)
     request = receiver.next()
     assert request.path == "/hook?x=1"
     assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
     message = Webhook(webhook["secret"]).verify(request.body, request.headers)
     assert message["type"] == "task.done"
     assert message["timestamp"] == task["state"]["last_modified"]
-    [done] = small.get(f"/tasks/{task['id']}/runs").json()
+    [done] = small_client.get(f"/tasks/{task['id']}/runs").json()
     assert done["interval"]["start"] is None
     assert message["data"] == {
         "id": task["id"], "chain": CHAIN, "desc": "a test", "action": "export", "state": "DONE",
@@ -80,22 +80,22 @@ def test_message_of_a_finished_task_has_a_signature_that_can_be_verified(
         "interval": done["interval"], "rows": done["rows"], "bytes": done["bytes"],
     }  # fmt: skip
     tag = f'"{task["id"]}-{message["data"]["revision"]}"'
-    assert small.get(f"/tasks/{task['id']}", headers={"If-None-Match": tag}).status_code == 304
+    assert small_client.get(f"/tasks/{task['id']}", headers={"If-None-Match": tag}).status_code == 304
     with pytest.raises(WebhookVerificationError):
         Webhook(webhook["secret"]).verify(request.body + b" ", request.headers)
-    (delivery,) = deliveries(small, webhook, "delivered")
+    (delivery,) = deliveries(small_client, webhook, "delivered")
     assert request.headers["webhook-id"] == f"msg_{delivery['id']}"
     assert (delivery["status"], delivery["attempts"], delivery["fault"], delivery["next"]) == (204, 1, None, None)
 
 
 def test_message_that_is_not_accepted_is_sent_again_later_and_a_redirect_is_not_followed(
-    small: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
     receiver.answers.put(307)
     receiver.answers.put(500)
-    run(small)
+    run(small_client)
     ids = {receiver.next().headers["webhook-id"]}
-    (delivery,) = deliveries(small, webhook, "pending")
+    (delivery,) = deliveries(small_client, webhook, "pending")
     assert (delivery["status"], delivery["fault"]) == (307, "answered 307")
     assert delivery["next"] > delivery["attempted"]
     for status in (500, 204):  # there is no need to wait for the pause
@@ -107,34 +107,37 @@ def test_message_that_is_not_accepted_is_sent_again_later_and_a_redirect_is_not_
         request = receiver.next()
         assert request.path == "/hook?x=1"
         ids.add(request.headers["webhook-id"])
-        until(lambda status=status: status_of(small, webhook, delivery["id"]) == status, "the answer to be noted")  # type: ignore[misc]
+        until(
+            lambda status=status: status_of(small_client, webhook, delivery["id"]) == status,  # type: ignore[misc]
+            "the answer to be noted",
+        )
     assert ids == {f"msg_{delivery['id']}"}
-    (delivery,) = deliveries(small, webhook, "delivered")
+    (delivery,) = deliveries(small_client, webhook, "delivered")
     assert delivery["attempts"] >= 3
 
 
 def test_delivery_can_be_sent_again_on_request(
-    small: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
-    run(small)
+    run(small_client)
     first = receiver.next()
-    (delivery,) = deliveries(small, webhook, "delivered")
-    answer = small.post(f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}/redeliver")
+    (delivery,) = deliveries(small_client, webhook, "delivered")
+    answer = small_client.post(f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}/redeliver")
     assert (answer.status_code, answer.json()["state"]) == (202, "pending")
     again = receiver.next()
     assert (again.body, again.headers["webhook-id"]) == (first.body, first.headers["webhook-id"])
     Webhook(webhook["secret"]).verify(again.body, again.headers)
     path = f"/webhooks/{webhook['id']}/deliveries/{NOBODY}/redeliver"
-    problem(small.post(path), "delivery-not-found")
+    problem(small_client.post(path), "delivery-not-found")
 
 
 def test_message_of_a_failed_task_has_its_reason_and_goes_to_webhooks_for_errors(
-    small: httpx2.Client, service: Longshore, receiver: Receiver
+    small_client: httpx2.Client, service: Longshore, receiver: Receiver
 ) -> None:
     body = {"chain": CHAIN, "url": f"{receiver.url}/errors", "events": ["task.error"]}
-    webhook = small.post("/webhooks", json=body).json()
-    run(small)
-    task = small.post("/tasks", json=export_body(chain=CHAIN, once="2126-05-26T12:00:00Z")).json()["id"]
+    webhook = small_client.post("/webhooks", json=body).json()
+    run(small_client)
+    task = small_client.post("/tasks", json=export_body(chain=CHAIN, once="2126-05-26T12:00:00Z")).json()["id"]
     # The trigger writes the message whichever statement ends the task.
     service.sql(
         "update longshore.tasks set state = 'ERROR', reason = 'the disk is full', attempt_began_at = now(),"
@@ -145,21 +148,21 @@ def test_message_of_a_failed_task_has_its_reason_and_goes_to_webhooks_for_errors
     assert (message["type"], message["data"]["id"], message["data"]["revision"]) == ("task.error", task, 2)
     assert message["data"]["reason"] == "the disk is full"
     assert not {"interval", "rows", "bytes"} & message["data"].keys(), "it has no run"
-    assert len(deliveries(small, webhook, "delivered")) == 1
-    small.delete(f"/webhooks/{webhook['id']}")
+    assert len(deliveries(small_client, webhook, "delivered")) == 1
+    small_client.delete(f"/webhooks/{webhook['id']}")
 
 
 def test_receiver_that_answers_410_disables_its_webhook_and_the_audit_log_has_an_entry(
-    small: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
     receiver.answers.put(410)
-    run(small)
+    run(small_client)
     receiver.next()
-    (delivery,) = deliveries(small, webhook, "failed")
+    (delivery,) = deliveries(small_client, webhook, "failed")
     assert (delivery["status"], delivery["next"]) == (410, None)
 
     def listed() -> dict[str, Any]:
-        return next(each for each in small.get("/webhooks").json() if each["id"] == webhook["id"])
+        return next(each for each in small_client.get("/webhooks").json() if each["id"] == webhook["id"])
 
     until(lambda: listed()["disabled"] is not None, "the webhook to be disabled")
     assert listed()["disabled_reason"] == "the receiver answered 410"
@@ -167,46 +170,46 @@ def test_receiver_that_answers_410_disables_its_webhook_and_the_audit_log_has_an
         params = {"action": "webhook.disable", "object": f"webhook {webhook['id']}"}
         (entry,) = admin.get("/audit", params=params).json()
         assert (entry["actor"], entry["details"]) == ("service", {"reason": "the receiver answered 410"})
-    run(small)
-    assert len(small.get(f"/webhooks/{webhook['id']}/deliveries").json()) == 1, "no message is written for it"
-    problem(small.post(f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}/redeliver"), "webhook-disabled")
-    assert small.post(f"/webhooks/{webhook['id']}/enable").json()["disabled"] is None
-    run(small)
+    run(small_client)
+    assert len(small_client.get(f"/webhooks/{webhook['id']}/deliveries").json()) == 1, "no message is written for it"
+    problem(small_client.post(f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}/redeliver"), "webhook-disabled")
+    assert small_client.post(f"/webhooks/{webhook['id']}/enable").json()["disabled"] is None
+    run(small_client)
     receiver.next()
-    deliveries(small, webhook, "delivered")
-    problem(small.post(f"/webhooks/{NOBODY}/enable"), "webhook-not-found")
+    deliveries(small_client, webhook, "delivered")
+    problem(small_client.post(f"/webhooks/{NOBODY}/enable"), "webhook-not-found")
 
 
 def test_retry_after_of_a_receiver_delays_the_next_attempt(
-    small: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
     receiver.retry_after = "3600"
     receiver.answers.put(429)
-    run(small)
+    run(small_client)
     receiver.next()
-    (delivery,) = deliveries(small, webhook, "pending")
+    (delivery,) = deliveries(small_client, webhook, "pending")
     wait = datetime.fromisoformat(delivery["next"]) - datetime.fromisoformat(delivery["attempted"])
     assert 3590 < wait.total_seconds() < 3660
 
 
 def test_new_secret_signs_beside_the_previous_one_for_a_day(
-    small: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
     path = f"/webhooks/{webhook['id']}/secret"
-    rotated = small.post(path).json()
+    rotated = small_client.post(path).json()
     assert rotated["secret"].startswith("whsec_")
     assert rotated["secret"] != webhook["secret"]
-    run(small)
+    run(small_client)
     request = receiver.next()
     for secret in (webhook["secret"], rotated["secret"]):
         Webhook(secret).verify(request.body, request.headers)
     expire_previous_secrets(service, webhook)
-    run(small)
+    run(small_client)
     request = receiver.next()
     Webhook(rotated["secret"]).verify(request.body, request.headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(webhook["secret"]).verify(request.body, request.headers)
-    problem(small.post(f"/webhooks/{NOBODY}/secret"), "webhook-not-found")
+    problem(small_client.post(f"/webhooks/{NOBODY}/secret"), "webhook-not-found")
 
 
 def expire_previous_secrets(service: Longshore, webhook: dict[str, Any]) -> None:
@@ -217,36 +220,36 @@ def expire_previous_secrets(service: Longshore, webhook: dict[str, Any]) -> None
 
 
 def test_every_previous_secret_signs_until_its_time_and_there_are_three_at_most(
-    small: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
     path = f"/webhooks/{webhook['id']}/secret"
     secrets = [webhook["secret"]]
     for _ in range(MAX_PREVIOUS_SECRETS):
-        secrets.append(small.post(path).json()["secret"])
-    problem(small.post(path), "too-many-webhook-secrets")
-    run(small)
+        secrets.append(small_client.post(path).json()["secret"])
+    problem(small_client.post(path), "too-many-webhook-secrets")
+    run(small_client)
     request = receiver.next()
     assert len(request.headers["webhook-signature"].split()) == len(secrets)
     for secret in secrets:
         Webhook(secret).verify(request.body, request.headers)
     expire_previous_secrets(service, webhook)
-    assert small.post(path).status_code == 200
+    assert small_client.post(path).status_code == 200
 
 
 def test_redelivery_that_is_answered_410_is_not_tried_again(
-    small: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
-    run(small)
+    run(small_client)
     receiver.next()
-    (delivery,) = deliveries(small, webhook, "delivered")
+    (delivery,) = deliveries(small_client, webhook, "delivered")
     receiver.answers.put(410)
     path = f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}/redeliver"
-    assert small.post(path).status_code == 202
+    assert small_client.post(path).status_code == 202
     receiver.next()
-    (delivery,) = deliveries(small, webhook, "failed")
+    (delivery,) = deliveries(small_client, webhook, "failed")
     assert (delivery["status"], delivery["next"]) == (410, None)
-    until(lambda: small.post(path).status_code == 409, "the webhook to be disabled")
-    problem(small.post(path), "webhook-disabled")
+    until(lambda: small_client.post(path).status_code == 409, "the webhook to be disabled")
+    problem(small_client.post(path), "webhook-disabled")
 
 
 @pytest.mark.parametrize(
@@ -297,36 +300,36 @@ def test_reason_and_figures_are_hidden_from_the_webhook_of_a_token_that_may_not_
         "ftp://example.com/", "https://user:pw@example.com/", "https:///hook", "https://example.com/#x", "hook", "",
     ],
 )  # fmt: skip
-def test_webhook_at_an_address_that_is_not_public_is_refused(small: httpx2.Client, url: str) -> None:
-    assert list(violations(small.post("/webhooks", json={"chain": CHAIN, "url": url}))) == ["/url"]
+def test_webhook_at_an_address_that_is_not_public_is_refused(small_client: httpx2.Client, url: str) -> None:
+    assert list(violations(small_client.post("/webhooks", json={"chain": CHAIN, "url": url}))) == ["/url"]
 
 
-def test_every_violation_of_a_webhook_body_is_named(small: httpx2.Client) -> None:
+def test_every_violation_of_a_webhook_body_is_named(small_client: httpx2.Client) -> None:
     body = {"url": 7, "events": ["task.done", "task.gone"], "secret": "x"}
-    assert set(violations(small.post("/webhooks", json=body))) == {"/chain", "/url", "/events/1", "/secret"}
-    assert set(violations(small.post("/webhooks", json={"chain": CHAIN, "url": "http://a.example", "events": []}))) == {
-        "/events"
-    }
-    problem(small.post("/webhooks", json={"chain": 9, "url": "http://a.example"}), "forbidden")
+    assert set(violations(small_client.post("/webhooks", json=body))) == {"/chain", "/url", "/events/1", "/secret"}
+    assert set(
+        violations(small_client.post("/webhooks", json={"chain": CHAIN, "url": "http://a.example", "events": []}))
+    ) == {"/events"}
+    problem(small_client.post("/webhooks", json={"chain": 9, "url": "http://a.example"}), "forbidden")
 
 
 def test_webhooks_belong_to_their_chain_and_their_secrets_are_shown_once(
-    small: httpx2.Client, service: Longshore, webhook: dict[str, Any]
+    small_client: httpx2.Client, service: Longshore, webhook: dict[str, Any]
 ) -> None:
-    listed = small.get("/webhooks").json()
+    listed = small_client.get("/webhooks").json()
     assert {key: webhook[key] for key in ("id", "url", "events", "created", "created_by")} | {
         "disabled": None,
         "disabled_reason": None,
     } in listed
-    assert "whsec_" not in small.get("/webhooks").text
+    assert "whsec_" not in small_client.get("/webhooks").text
     with service.client(Level.ADMIN, chain=9) as other, service.client(Level.READ, chain=CHAIN) as reader:
         assert other.get("/webhooks").json() == []
         problem(other.get(f"/webhooks/{webhook['id']}/deliveries"), "webhook-not-found")
         problem(other.delete(f"/webhooks/{webhook['id']}"), "webhook-not-found")
         problem(reader.get("/webhooks"), "forbidden")
-    assert small.delete(f"/webhooks/{webhook['id']}").status_code == 204
-    problem(small.delete(f"/webhooks/{webhook['id']}"), "webhook-not-found")
-    problem(small.delete("/webhooks/nonsense"), "webhook-not-found")
+    assert small_client.delete(f"/webhooks/{webhook['id']}").status_code == 204
+    problem(small_client.delete(f"/webhooks/{webhook['id']}"), "webhook-not-found")
+    problem(small_client.delete("/webhooks/nonsense"), "webhook-not-found")
 
 
 def test_chain_cannot_have_more_webhooks_than_allowed(service: Longshore) -> None:
@@ -340,9 +343,9 @@ def test_chain_cannot_have_more_webhooks_than_allowed(service: Longshore) -> Non
 
 
 def test_secrets_of_a_webhook_are_stored_sealed(
-    small: httpx2.Client, service: Longshore, webhook: dict[str, Any]
+    small_client: httpx2.Client, service: Longshore, webhook: dict[str, Any]
 ) -> None:
-    new = small.post(f"/webhooks/{webhook['id']}/secret").json()["secret"]
+    new = small_client.post(f"/webhooks/{webhook['id']}/secret").json()["secret"]
     rows = service.sql(
         "select w.secret, p.secret as previous from longshore.webhooks w"
         " join longshore.previous_webhook_secrets p on p.webhook_id = w.id where w.id = $1::text::uuid",
@@ -355,15 +358,15 @@ def test_secrets_of_a_webhook_are_stored_sealed(
 
 
 def test_message_whose_secret_cannot_be_read_waits_for_the_setting(
-    small: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
+    small_client: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
 ) -> None:
     readable = service.sql("select secret from longshore.webhooks where id = $1::text::uuid", webhook["id"])[0][0]
     set_secret = "update longshore.webhooks set secret = $2 where id = $1::text::uuid"
     service.sql(set_secret, webhook["id"], open_vault(Settings(secret="x" * 32)).seal(CHAIN, "webhook", b"x"))
-    run(small)
-    (failed,) = deliveries(small, webhook, "pending")
+    run(small_client)
+    (failed,) = deliveries(small_client, webhook, "pending")
     assert "set LONGSHORE_SECRET" in failed["fault"]
     service.sql(set_secret, webhook["id"], readable)
-    small.post(f"/webhooks/{webhook['id']}/deliveries/{failed['id']}/redeliver")
+    small_client.post(f"/webhooks/{webhook['id']}/deliveries/{failed['id']}/redeliver")
     request = receiver.next()
     Webhook(webhook["secret"]).verify(request.body, request.headers)

@@ -50,7 +50,7 @@ class Count:
         return self.shared + self.pending
 
 
-class Rates:
+class RateLimiter:
     """Limits by name, such as `address`. A name without a limit is not counted."""
 
     def __init__(self, pool: Pool, limits: dict[str, Rate]) -> None:
@@ -104,14 +104,14 @@ class Rates:
 
 
 @contextlib.asynccontextmanager
-async def open_rates(pool: Pool, limits: dict[str, Rate]) -> AsyncIterator[Rates]:
+async def open_rates(pool: Pool, limits: dict[str, Rate]) -> AsyncIterator[RateLimiter]:
     """The rate limits, whose counts are exchanged with other processes while the context is open."""
-    rates = Rates(pool, limits)
+    rate_limiter = RateLimiter(pool, limits)
     async with (
-        repeating("rate limits", EXCHANGE_SECONDS, rates.exchange),
-        repeating("rate limits", SWEEP_SECONDS, rates.sweep),
+        repeating("rate limits", EXCHANGE_SECONDS, rate_limiter.exchange),
+        repeating("rate limits", SWEEP_SECONDS, rate_limiter.sweep),
     ):
-        yield rates
+        yield rate_limiter
 
 
 @lru_cache(maxsize=10_000)

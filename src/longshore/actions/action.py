@@ -29,7 +29,7 @@ MAX_COUNT = 2**63 - 1
 T = TypeVar("T", bound=Target)
 
 
-class ResultWriter:
+class ResultFile:
     """The result of a run while it is written."""
 
     def __init__(self, file: Writable) -> None:
@@ -98,7 +98,7 @@ class Context(Generic[T]):
             await attempts.report(self._pool, message, done, self.outcome.size, expected, exact=is_exact)
 
     @contextlib.asynccontextmanager
-    async def result(self, name: str) -> AsyncIterator[ResultWriter]:
+    async def result(self, name: str) -> AsyncIterator[ResultFile]:
         """The result file of the run, one at most; it is visible once the run is DONE, and removed after an error.
 
         `name`: 1 to 100 ASCII letters, digits, points, hyphens and underscores, of which the first is a letter or a
@@ -117,7 +117,7 @@ class Context(Generic[T]):
         location = AttemptFiles.of(self._attempt).location(name)
         try:
             async with open_result(self._store.create, location) as (file, thread):
-                writer = ResultWriter(file)
+                writer = ResultFile(file)
                 yield writer
                 await asyncio.get_running_loop().run_in_executor(thread, file.publish)
         except BaseException:
@@ -163,7 +163,7 @@ class Action(msgspec.Struct, frozen=True):
     secrets are sent with it."""
 
 
-def plugged(action: Action, pool: Pool, store: Store, vault: Vault) -> Callable[[Attempt], Awaitable[RunResult]]:
+def attempt_runner(action: Action, pool: Pool, store: Store, vault: Vault) -> Callable[[Attempt], Awaitable[RunResult]]:
     """Return what a worker runs for each attempt of an action; it raises the errors of the action."""
 
     async def run(attempt: Attempt) -> RunResult:

@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 from longshore.access import audit
 from longshore.access.tokens import Level
 from longshore.api.audited import audited
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.paging import MAX_OFFSET
 from longshore.api.service import AnyRequest, Service
 from longshore.api.visibility_checks import refuse_hidden_run
@@ -21,7 +21,7 @@ from longshore.exports.rights import level_for
 from longshore.results import links
 from longshore.results.links import MAX_SECONDS, LinkLimits
 from longshore.results.store import Store, StoreError
-from longshore.tasks.model import Code, TaskId
+from longshore.tasks.model import StateCode, TaskId
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.result_queries import StoredResult
 from longshore.validation import ValidationError, Violation
@@ -61,9 +61,9 @@ class Addresses(msgspec.Struct, frozen=True):
 
 def require_result(request: AnyRequest, what: str, found: StoredResult) -> RunFiles:
     """Return a run whose files the caller may download. Raises ForbiddenError, and ProblemError without a result."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     refuse_hidden_run(caller, service.catalog, found.reads)
-    if found.state != Code.DONE:
+    if found.state != StateCode.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {found.state}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
     if found.action != "export" and not found.result:

@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 
 from longshore.access import audit
 from longshore.access.audit import AuditFilter, Entry
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import PRINTABLE
@@ -51,7 +51,7 @@ async def list_audit_entries(  # noqa: PLR0913 (the parameters of the query)
     offset: Offset = 0,
 ) -> Response[list[Entry]]:
     """Return entries of the chain's audit log, newest first. To get the whole log, export the index `audit`."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     violations: list[Violation] = []
     wanted = AuditFilter(
         action, actor, object, _moment("since", since, violations), _moment("until", until, violations)

@@ -21,7 +21,7 @@ from longshore.errors import NotFoundError
 from longshore.validation import ValidationError, Violation
 
 
-class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SignInBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name and password of a user who signs in."""
 
     username: str
@@ -30,7 +30,7 @@ class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the session goes into a cookie, for browsers, and not into the answer."""
 
 
-class PasscodeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OneTimeCodeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The second step of signing in, for users with one-time codes."""
 
     attempt_id: UUID
@@ -50,10 +50,10 @@ ONE_TIME_CODE_NEEDED = "The password is right, and a one-time code is needed: se
 
 
 @post("/auth/login", status_code=200, responses=answers(OneTimeCodeChallenge, {202: ONE_TIME_CODE_NEEDED}))
-async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
+async def login(request: AnyRequest, body: Annotated[RawBody, SignInBody]) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a one-time code is needed as well."""
     service = service_of(request)
-    fields = check_body(LoginBody, read_json(request, body))
+    fields = check_body(SignInBody, read_json(request, body))
     if "\x00" in fields.username:  # PostgreSQL takes no U+0000
         raise ValidationError([Violation("expected a string without U+0000", "/username")])
     if fields.cookie:
@@ -65,10 +65,10 @@ async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Res
 
 
 @post("/auth/session", status_code=200)
-async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
+async def open_session(request: AnyRequest, body: Annotated[RawBody, OneTimeCodeBody]) -> Response[NewSession]:
     """Complete a sign-in with a one-time code. Five wrong codes end the sign-in."""
     service = service_of(request)
-    fields = check_body(PasscodeBody, read_json(request, body))
+    fields = check_body(OneTimeCodeBody, read_json(request, body))
     if fields.cookie:
         refuse_other_site(request)
     session = await service.sign_in.with_one_time_code(fields.attempt_id, fields.passcode, actor(request))

@@ -14,7 +14,7 @@ from longshore.access.users import LevelName
 from longshore.access.work_of_credentials import Ongoing
 from longshore.api.audited import administered
 from longshore.api.bodies import check_body, read_json, time_violations
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.ids import number_of, uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
@@ -75,7 +75,7 @@ class NewToken(Token, frozen=True):
 async def create_service_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
     """Create a service client of the chain. `POST /access_tokens` creates its tokens."""
     value = read_json(request, body)
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     new = check_body(ClientBody, value, _text_violations)
     async with administered(request) as (connection, by):
         client = await administration.create_client(connection, by, caller.chain, new.name, new.contact)
@@ -87,7 +87,7 @@ async def list_service_clients(
     request: AnyRequest, limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[ServiceClient]]:
     """Return the chain's service clients, oldest first."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     return page_response(request, await clients.of_chain(service.pool, caller.chain, page), page)
 
@@ -95,7 +95,7 @@ async def list_service_clients(
 @get("/service_clients/{id:str}")
 async def get_service_client(request: AnyRequest, id: ClientId) -> ServiceClient:
     """Return one service client."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     return await clients.one_of_chain(service.pool, caller.chain, number_of(id, "client-not-found"))
 
 
@@ -108,7 +108,7 @@ async def change_service_client(
     Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
     """
     value = read_json(request, body)
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
 
     def refuse_stop(new: ClientChangeBody) -> list[Violation]:
         expected = "is for a client that is turned off: `enabled: false`"
@@ -130,7 +130,7 @@ async def change_service_client(
 async def create_access_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
     """Create an access token of a service client. Its secret is in this answer alone."""
     value = read_json(request, body)
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     new = check_body(TokenBody, value)
     scope = await _scope(service, caller, new)
     owner, level = number_of(new.client_id, "client-not-found"), Level[new.level.upper()]
@@ -152,7 +152,7 @@ async def list_access_tokens(
     offset: Offset = 0,
 ) -> Response[list[Token]]:
     """Return the chain's tokens, newest first, revoked and expired ones included, without secrets."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     return page_response(request, await tokens.of_chain(service.pool, caller.chain, client_id, page), page)
 
@@ -160,7 +160,7 @@ async def list_access_tokens(
 @get("/access_tokens/{id:str}")
 async def get_access_token(request: AnyRequest, id: FromPath[str]) -> Token:
     """Return one token, without its secret."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     return await tokens.one_of_chain(service.pool, caller.chain, uuid_of(id, "token-not-found"))
 
 
@@ -172,7 +172,7 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     revoked: `stopped` is true, or the answer lists what could not be stopped.
     A token of another chain's client is revoked for this chain alone.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     token = uuid_of(id, "token-not-found")
     async with administered(request) as (connection, by):
         revoked = await administration.revoke_token(connection, by, token, caller.chain)
@@ -184,7 +184,7 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
 
 
 async def _ongoing(request: AnyRequest, connection: Connection, makers: list[str], stop: bool) -> Ongoing:
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     if stop:
         return await work_of_credentials.stop(connection, actor(request), makers, caller.chain)
     return await work_of_credentials.made_by(connection, makers, caller.chain)

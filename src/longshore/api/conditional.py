@@ -22,7 +22,7 @@ from litestar.params import HeaderParameter
 
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
-from longshore.tasks.model import Code, TaskVersion
+from longshore.tasks.model import StateCode, TaskVersion
 from longshore.tasks.queries import PolledStatus
 from longshore.validation import ValidationError, Violation
 
@@ -178,7 +178,7 @@ def task_headers(id: int, polled: PolledStatus) -> dict[str, str]:
         "Cache-Control": "private, no-cache",
         "X-Log-Length": str(polled.log_length),
     }
-    if polled.queued or polled.code in (Code.READY, Code.INPROGRESS):
+    if polled.queued or polled.code in (StateCode.READY, StateCode.INPROGRESS):
         fields["Retry-After"] = str(next_poll(polled.seconds_left))
     return fields
 

@@ -9,7 +9,7 @@ from litestar import get
 
 from longshore.access import tokens, users
 from longshore.access.users import LevelName
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 
 
@@ -34,7 +34,7 @@ class Credential(msgspec.Struct, frozen=True):
 @get("/credential")
 async def get_credential(request: AnyRequest) -> Credential:
     """Return the credential of this request: its kind, its chain and its level. A client shows who is signed in."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     if caller.kind == "token":
         token = await tokens.one_of_chain(service.pool, caller.chain, UUID(caller.id))
         name, expires = token.client, token.expires

@@ -8,7 +8,7 @@ from litestar import Response, get, post
 from longshore.access.tokens import Caller
 from longshore.api.addresses import result_gone
 from longshore.api.audited import audited_in
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
@@ -20,7 +20,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.exports.target import ExportTarget, decode_definition
-from longshore.exports.target.deliver import BUNDLE, RunFacts, new_deliveries
+from longshore.exports.target.deliver import BUNDLE, TemplateValues, new_deliveries
 from longshore.tasks import delivery_queries, delivery_requests, idempotency
 from longshore.tasks.delivery_queries import RunDelivery
 from longshore.tasks.delivery_requests import DeliverableRun
@@ -36,7 +36,7 @@ async def list_run_deliveries(
     request: AnyRequest, id: Id, run: RunNumber, limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[RunDelivery]]:
     """Return the deliveries of a run to destinations, newest first, each with what was read back there."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     found = await _visible_run(service, caller, service.pool, id, run)
     page = Page(limit, offset)
     listed = await delivery_queries.of_run(service.pool, caller.chain, found.task, found.run, page)
@@ -54,7 +54,7 @@ async def deliver_run(
     The bytes are those of the run. Where a run in `ERROR` is then at all of them, it is `DONE`, and so is its task if
     that was its last run. Answers the deliveries of the run, newest first.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     chain, task = caller.chain, task_id(id)
     claim = claim_of(request, idempotency_key)
     replays = await idempotency.find(service.pool, claim) is not None
@@ -120,7 +120,9 @@ def _planned(chain: ChainId, run: DeliverableRun, missing: str | None) -> list[N
     if run.location in (None, missing):
         raise result_gone(what)
     index = BUNDLE if target.export_indexes is not None or run.index is None else run.index
-    return new_deliveries(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))
+    return new_deliveries(
+        target.deliver, TemplateValues(chain, run.task, run.run, index, run.result, run.interval, zone)
+    )
 
 
 def _definition(run: DeliverableRun) -> tuple[ExportTarget, str]:

@@ -22,7 +22,7 @@ from longshore.api.destination_bodies import (
     read_draft,
     read_new,
 )
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.json_schemas import schema_of
@@ -69,7 +69,7 @@ async def create_destination(
     request: AnyRequest, body: Annotated[RawBody, DestinationBody], idempotency_key: Key = None
 ) -> Response[Destination]:
     """Create a destination; tasks name it in `target.deliver`. The secret is stored encrypted and never given back."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     value = read_json(request, body)
     claim = _claim(request, service, idempotency_key, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
@@ -108,7 +108,7 @@ async def _created(
 @get("/destinations")
 async def list_destinations(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Destination]]:
     """Return the chain's destinations, newest first, without their secrets."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     return page_response(request, await stored.list_destinations(service.pool, caller.chain, page), page)
 
@@ -122,7 +122,7 @@ async def get_destination(request: AnyRequest, id: FromPath[str], _known: KnownT
 
 async def get_stored(request: AnyRequest, id: str) -> StoredDestination:
     """Return a destination of the caller's chain. Raises NotFoundError."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     return await stored.get(service.pool, caller.chain, uuid_of(id, "destination-not-found"))
 
 
@@ -147,7 +147,7 @@ async def change_stored(
     `merges`: the settings of the body are merged into those that are stored. `expected`: the entity tag that it must
     have, beside the conditions of the request.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     async with audited(request, "destination.change") as entry:
         old = await stored.get(entry.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
         require_match(request, tag_of(old))
@@ -170,7 +170,7 @@ async def change_stored(
 @delete("/destinations/{id:str}", opt={"conditional": True}, responses=problems(409))
 async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a destination with its secret. What was delivered stays where it is."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     async with audited(request, "destination.delete") as change:
         old = await stored.get(change.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
         require_match(request, tag_of(old))
@@ -188,7 +188,7 @@ async def test_new_destination(request: AnyRequest, body: Annotated[RawBody, Des
     Takes the body of `POST /destinations`, which may lack what only a stored destination needs: without the `host_key`
     of a kind that has one, `detail` says which key the server shows.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     value = read_json(request, body)
     draft = await asyncio.to_thread(read_draft, value, service.destinations.kinds, _allow(service, caller))
     return await _test(request, draft, "", {"name": value.get("name"), "kind": value["kind"]})
@@ -197,7 +197,7 @@ async def test_new_destination(request: AnyRequest, body: Annotated[RawBody, Des
 @post("/destinations/{id:str}/test", status_code=200, responses=problems(409))
 async def test_destination(request: AnyRequest, id: FromPath[str]) -> DestinationTest:
     """Test a destination with the settings and the secret that are stored."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     found = (await stored.get(service.pool, caller.chain, uuid_of(id, "destination-not-found"))).destination
     draft = await _stored_draft(service, caller, service.pool, found)
     return await _test(request, draft, f"destination {found.id}", {"name": found.name, "kind": found.kind})
@@ -206,7 +206,7 @@ async def test_destination(request: AnyRequest, id: FromPath[str]) -> Destinatio
 @get("/destination_kinds")
 async def list_destination_kinds(request: AnyRequest) -> list[DestinationKind]:
     """Return the kinds of destinations, with the JSON schemas of their settings and secrets."""
-    service, _ = admitted(request)
+    service, _ = service_and_caller(request)
     return [
         DestinationKind(name, kind.takes, schema_of(kind.settings), schema_of(kind.secret))
         for name, kind in service.destinations.kinds.items()
@@ -215,9 +215,9 @@ async def list_destination_kinds(request: AnyRequest) -> list[DestinationKind]:
 
 async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[str, Any]) -> DestinationTest:
     """Run the test of a destination, with its audit entry, within the limits of the chain. Raises ProblemError."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     try:
-        service.rates.count(TEST_LIMIT, f"chain {caller.chain}")
+        service.rate_limiter.count(TEST_LIMIT, f"chain {caller.chain}")
     except ProblemError as exceeded:
         detail = f"A chain may test destinations {TEST_RATE.requests} times in {TEST_RATE.seconds} seconds."
         raise ProblemError(exceeded.kind, detail, exceeded.headers) from None

@@ -14,7 +14,7 @@ from longshore.access import audit
 from longshore.api.addresses import ExpiresIn, MaxUses, signed_url
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require_match, require_unmodified
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
@@ -97,7 +97,7 @@ async def get_download_url(
     request: AnyRequest, id: Id, expires_in: ExpiresIn = MAX_SECONDS, max_uses: MaxUses = None
 ) -> DownloadUrl:
     """Return a signed address of a `DONE` export's result, valid for about one hour."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     found = await result_queries.of_task(service.pool, caller.chain, task_id(id))
     return DownloadUrl(await signed_url(request, f"task {id}", found, expires_in, max_uses))
 
@@ -107,7 +107,7 @@ async def get_run_download_url(
     request: AnyRequest, id: Id, run: RunNumber, expires_in: ExpiresIn = MAX_SECONDS, max_uses: MaxUses = None
 ) -> DownloadUrl:
     """Return a signed address of the result of one run of an export, valid for about one hour."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
     found = await result_queries.of_run(service.pool, caller.chain, task_id(id), number)
     return DownloadUrl(await signed_url(request, f"run {number} of task {id}", found, expires_in, max_uses))
@@ -118,7 +118,7 @@ async def list_download_links(
     request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[Link]]:
     """Return the download addresses of a task, newest first, each with its credential and its uses."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     await changeable_task(service, caller, service.pool, task_id(id))
     page = Page(limit, offset)
     listed = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lifetimes, page)
@@ -128,7 +128,7 @@ async def list_download_links(
 @delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True})
 async def revoke_download_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
     """Revoke a download address: no further download begins with it. A running one goes on."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     async with audited(request, "result.revoke", f"task {id}", {"link": link.lower()}) as change:
         await lock_to_change(request, change.connection, task_id(id))
         await links.revoke(change.connection, caller.chain, task_id(id), uuid_of(link, "link-not-found"))

@@ -17,7 +17,7 @@ from litestar.response import Stream
 
 from longshore.access.open_requests import OpenRequest
 from longshore.access.tokens import ForbiddenError, UnauthorizedError
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import visible_entry
@@ -25,7 +25,7 @@ from longshore.api.waiting import stay_open
 from longshore.errors import NotFoundError
 from longshore.exports.rights import sees_task
 from longshore.tasks import progress, queries
-from longshore.tasks.model import ChainId, Code, TaskId
+from longshore.tasks.model import ChainId, StateCode, TaskId
 from longshore.tasks.waiters import Waiter
 
 HEARTBEAT_SECONDS = 15.0  # between two comments in a quiet stream
@@ -47,7 +47,7 @@ async def stream_task_events(
 
     The last event is `unauthorized` where the credential has ended or its level has become too low.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     task = task_id(id)
     status = await queries.status(service.pool, caller.chain, task)
     opened = stay_open(request)
@@ -96,7 +96,7 @@ async def _events(
         if changes.settled:
             yield _event("end", changes.state, f"{revision}-{seen}")
             return
-        if whole and changes.state.code == Code.INPROGRESS:
+        if whole and changes.state.code == StateCode.INPROGRESS:
             so_far = await _progress(service, waiter, chain, task)
             if so_far != last_progress:
                 yield so_far

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from longshore.api.audited import audited_in
 from longshore.api.bodies import check_body, read_optional_json, time_violations
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import answers, problems
 from longshore.api.prefer import preferences
@@ -59,7 +59,7 @@ async def execute_task(
     Where an `execute` waits to start, another one for the same interval joins its run, and one for another interval is
     409 `run-queued`.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     chain, task = caller.chain, task_id(id)
     value = read_optional_json(request, body)
     wanted = check_body(ExecuteBody, value, lambda body: time_violations(body.interval_end, "/interval_end"))

@@ -197,7 +197,7 @@ def count_address(connection: AnyConnection) -> None:
 
 
 def _count(connection: AnyConnection, service: Service, name: str, key: str) -> None:
-    fields = service.rates.count(name, key)
+    fields = service.rate_limiter.count(name, key)
     connection.scope["state"].setdefault("headers", []).extend(fields)
 
 
@@ -244,13 +244,13 @@ def signed_in_user(request: AnyRequest) -> tuple[Service, SessionUser]:
     return service_of(request), request.scope["user"]
 
 
-def admitted(request: AnyRequest) -> tuple[Service, Caller]:
-    """Return the service and a request's caller, behind the guard. Raises ValidationError for unknown parameters."""
-    return service_of(request), request.scope["user"]
+def service_and_caller(request: AnyRequest, *, allow_unknown: bool = False) -> tuple[Service, Caller]:
+    """Return the service and the caller that the guard found. Raises ValidationError for unknown parameters.
 
-
-def admitted_leniently(request: AnyRequest) -> tuple[Service, Caller]:
-    """Return as `admitted`, for a protocol whose clients may send parameters that this version does not know."""
+    With `allow_unknown` they are allowed, as later versions of the client's protocol may add some.
+    """
+    if not allow_unknown:
+        return service_of(request), request.scope["user"]
     if violations := non_decimal_parameters(request):
         raise ValidationError(violations)
     return request.app.state.service, request.scope["user"]

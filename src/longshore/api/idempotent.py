@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar.params import HeaderParameter
 
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.tasks.idempotency import Claim
 
@@ -37,7 +37,7 @@ def claim_of(request: AnyRequest, key: str | None, value: Any = None, *others: A
     """
     if key is None:
         return None
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     request_line = f"{request.scope['method']} {request.scope['path']}\n".encode()
     digests = [hashlib.sha256(request_line + CANONICAL.encode(each)).digest() for each in (value, *others)]
     return Claim(caller.chain, f"{actor(request).name} {key}", digests[0], digests)

@@ -4,7 +4,7 @@ import msgspec
 from litestar import get
 from litestar.params import FromPath
 
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import visible_catalog
 from longshore.errors import NotFoundError
@@ -40,14 +40,14 @@ class ExportIndex(msgspec.Struct, frozen=True):
 @get("/indexes")
 async def list_indexes(request: AnyRequest) -> list[ExportIndex]:
     """Return the export indexes that the credential may use, with fields and types."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     return [_index(name, index) for name, index in visible_catalog(caller, service.catalog).items()]
 
 
 @get("/indexes/{name:str}")
 async def get_index(request: AnyRequest, name: FromPath[str]) -> ExportIndex:
     """Return one export index, with fields and types."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     known = visible_catalog(caller, service.catalog)
     if name not in known:
         raise NotFoundError("index-not-found", f"There is no index of this name{suggestion(name, known)}.")

@@ -14,7 +14,7 @@ from longshore.access.tokens import Caller
 from longshore.api import conditional
 from longshore.api.bodies import BytesResponse
 from longshore.api.conditional import UNMODIFIED, KnownTags, known_versions
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.openapi_responses import answers, problems
 from longshore.api.paging import Offset
 from longshore.api.prefer import MAX_WAIT_SECONDS, preferred_wait
@@ -74,7 +74,7 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     With `wait` it answers once the task differs from the `ETag` in `If-None-Match`; without one, at the next change.
     `X-Log-Length` is the number of log entries; `Link` has the addresses of the next and the last page.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     task = task_id(id)
     seconds = preferred_wait(request) if wait is None else wait
     lines = request.headers.getall("if-none-match", [])
@@ -129,7 +129,7 @@ async def _changed(request: AnyRequest, poll: LongPoll) -> tuple[PolledStatus, b
     Progress wakes no waiter, so after that time the task is read again. Each read shows what the level of the caller
     allows by then.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     deadline = asyncio.get_running_loop().time() + poll.seconds
     with service.waiters.of(poll.task) as waiter:
         polled, body = await _read(service, caller, poll.task, poll.page, poll.known or NO_VERSIONS)

@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 
 from longshore.api import addresses
 from longshore.api.addresses import ExpiresIn, MaxUses
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Offset, page_response
 from longshore.api.runs import RunNumber, run_number
@@ -47,7 +47,7 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
 
     A result that is one file is listed too. `max_uses` counts the downloads of all files of the page together.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
     what = f"run {number} of task {id}"
     page = Page(limit, offset)

@@ -9,7 +9,7 @@ from litestar.params import PathParameter
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited
 from longshore.api.bodies import BytesResponse
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, page_response
 from longshore.api.service import AnyRequest
@@ -58,7 +58,7 @@ async def run_number(pool: Pool | Connection, caller: Caller, id: int, run: AnyR
 @get("/tasks/{id:str}/runs")
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
     """Return the runs of a task that the credential may see, newest first, with their results."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     recorded, more = await run_queries.runs(service.pool, caller.chain, task_id(id), page)
     visible = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
@@ -74,7 +74,7 @@ async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[
 
 async def manifest_of(request: AnyRequest, id: Id, run: RunNumber) -> tuple[int, bytes]:
     """Return the number of a run that the caller may see, and the bytes of its manifest. Raises NotFoundError."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
     text, recorded = await run_queries.manifest(service.pool, caller.chain, task_id(id), number)
     refuse_hidden_run(caller, service.catalog, recorded)
@@ -89,7 +89,7 @@ async def get_manifest_signature(request: AnyRequest, id: Id, run: RunNumber) ->
 
     It is over the bytes that `…/manifest` answers. Its `kid` names a key of `/.well-known/longshore-keys.json`.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
     text, recorded = await run_queries.signature(service.pool, caller.chain, task_id(id), number)
     refuse_hidden_run(caller, service.catalog, recorded)
@@ -101,7 +101,7 @@ async def get_manifest_signature(request: AnyRequest, id: Id, run: RunNumber) ->
 @get("/tasks/{id:str}/runs/{run:str}")
 async def get_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     """Return one run of a task, as the list of runs has it."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
     found = await run_queries.one_run(service.pool, caller.chain, task_id(id), number)
     if found is None:
@@ -113,7 +113,7 @@ async def get_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
 @post("/tasks/{id:str}/runs/{run:str}/ack", opt={"conditional": True}, status_code=200, responses=problems(409))
 async def acknowledge_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     """Confirm that the increment of a run has arrived: the next run begins after it. Repeating this changes nothing."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     task = task_id(id)
     async with audited(request, "run.acknowledge", f"task {task}") as change:
         await lock_to_change(request, change.connection, task)

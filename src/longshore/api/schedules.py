@@ -9,7 +9,7 @@ from litestar.params import PathParameter, RawBody
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import check_body, read_json, read_optional_json, time_violations
 from longshore.api.execute import refuse_without_intervals
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, page_response
@@ -44,7 +44,7 @@ async def pause_task(request: AnyRequest, id: Id) -> Task:
 
     `execute` still runs the task, once each time. Pausing a paused task changes nothing.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     task = task_id(id)
     async with audited(request, "task.pause", f"task {task}") as change:
         locked = await lock_to_change(request, change.connection, task)
@@ -61,7 +61,7 @@ async def resume_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Resu
     Resuming a task that is not paused changes nothing.
     """
     value = read_optional_json(request, body)
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     task = task_id(id)
     wanted = check_body(ResumeBody, value)
     async with audited(request, "task.resume", f"task {task}", value or None) as change:
@@ -82,7 +82,7 @@ async def create_backfill(
     """
     value = read_json(request, body)
     claim = claim_of(request, idempotency_key, value)
-    service, _ = admitted(request)
+    service, _ = service_and_caller(request)
     task, wanted = task_id(id), check_body(BackfillRange, value, _check_range)
 
     async def make(connection: Connection) -> StoredAnswer:
@@ -111,7 +111,7 @@ async def list_backfills(
     request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[Backfill]]:
     """Return the backfills of a task with their progress, newest first."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     whole = await requests.editable(service.pool, caller.chain, task_id(id))
     refuse_hidden_run(caller, service.catalog, whole.reads)
     page = Page(limit, offset)
@@ -121,7 +121,7 @@ async def list_backfills(
 @delete("/tasks/{id:str}/backfills/{backfill:str}", opt={"conditional": True})
 async def end_backfill(request: AnyRequest, id: Id, backfill: BackfillNumber) -> None:
     """End a backfill: a run that has begun finishes, and no further one begins. Repeating this changes nothing."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     task = task_id(id)
     async with audited(request, "task.backfill.end", f"task {task}", {"backfill": backfill}) as change:
         await lock_to_change(request, change.connection, task)

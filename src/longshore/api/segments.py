@@ -14,7 +14,7 @@ from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag, require_match, tagged_response
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import answers, problems
@@ -54,7 +54,7 @@ async def create_segment(
     """Store a segment; tasks name it in `trigger.segment_id`."""
     value = read_json(request, body)
     claim = claim_of(request, idempotency_key, value)
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     refuse_hidden_segment_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
@@ -85,7 +85,7 @@ async def _created(
 @get("/segments")
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
     """Return the chain's stored segments, newest first. `segment` is null where its rules are hidden."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     stored, more = await stored_segments.list_segments(service.pool, caller.chain, page)
     return page_response(request, ([visible_segment(caller, service.catalog, each) for each in stored], more), page)
@@ -94,7 +94,7 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
 @get("/segments/{id:str}", responses=answers(None, UNMODIFIED) | problems(412))
 async def get_segment(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[StoredSegment]:
     """Return one stored segment. `If-Match` of a change names its `ETag`."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     stored = await _visible(caller, service, service.pool, id)
     return tagged_response(request, stored, {"ETag": _tag(stored)})
 
@@ -104,7 +104,7 @@ async def replace_segment(
     request: AnyRequest, id: FromPath[str], body: Annotated[RawBody, SegmentBody]
 ) -> Response[StoredSegment]:
     """Replace a stored segment. Later runs use the new one; its index stays the same."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     new = _read(service, caller, read_json(request, body))
     async with audited(request, "segment.replace") as change:
         old = await _visible(caller, service, change.connection, id, lock=True)
@@ -117,7 +117,7 @@ async def replace_segment(
 @delete("/segments/{id:str}", opt={"conditional": True})
 async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a stored segment. Later runs of tasks that name it end in `ERROR`."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     async with audited(request, "segment.delete") as change:
         old = await _visible(caller, service, change.connection, id, lock=True)
         require_match(request, _tag(old))
@@ -136,7 +136,7 @@ async def preview_of_body(request: AnyRequest, value: Any, *, shows_rows: bool) 
 
     Raises ProblemError.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     refuse_hidden_preview_body(caller, service.catalog, value)
     catalog = visible_catalog(caller, service.catalog)
     wanted = read_preview(value, catalog)

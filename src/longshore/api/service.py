@@ -13,7 +13,7 @@ from litestar import Litestar, Request
 
 from longshore import actions, destinations
 from longshore.access.open_requests import OpenRequestLimits, OpenRequests, recheck_open_requests
-from longshore.access.rate_limits import Rates, open_rates
+from longshore.access.rate_limits import RateLimiter, open_rates
 from longshore.access.sessions import Lifetimes, Sessions
 from longshore.access.sign_in import SignIn
 from longshore.access.token_auth import TokenAuth
@@ -33,7 +33,7 @@ from longshore.results.store import Store
 from longshore.settings import Rate, Settings
 from longshore.tasks import quotas
 from longshore.tasks.batched_reads import BatchedReads
-from longshore.tasks.queue_metrics import FiguresCollector
+from longshore.tasks.queue_metrics import QueueMetricsCollector
 from longshore.tasks.quotas import Usage
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import RELEASE_SIGNAL, Waiters
@@ -73,7 +73,7 @@ class Service(msgspec.Struct, frozen=True):
     token_auth: TokenAuth
     sessions: Sessions
     sign_in: SignIn
-    rates: Rates
+    rate_limiter: RateLimiter
     open_requests: OpenRequests
     previews: FairQueue
     """The queue for the source's connections, by chain."""
@@ -87,7 +87,7 @@ class Service(msgspec.Struct, frozen=True):
     """The queue for tests of destinations, by chain."""
     quotas: Usage
     """The quotas of each chain."""
-    figures: FiguresCollector
+    figures: QueueMetricsCollector
     signer: DownloadSigner
     store: Store
 
@@ -116,7 +116,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         async with (
             Waiters(pool, settings.database_url) as waiters,
-            open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rates,
+            open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rate_limiter,
             recheck_open_requests(pool, lifetimes, open_limits) as open_requests,
             announced(pool, "api", await asyncio.to_thread(vault.prefixes)),
         ):
@@ -127,7 +127,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 token_auth=TokenAuth(pool),
                 sessions=sessions,
                 sign_in=SignIn(pool, sessions, vault),
-                rates=rates,
+                rate_limiter=rate_limiter,
                 open_requests=open_requests,
                 previews=FairQueue("previews", PREVIEW_LIMITS),
                 waiters=waiters,
@@ -138,7 +138,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 destinations=Destinations(pool, destinations.load(settings), vault, settings),
                 destination_tests=FairQueue("tests of destinations", TEST_LIMITS),
                 quotas=quotas.from_settings(settings),
-                figures=FiguresCollector(pool),
+                figures=QueueMetricsCollector(pool),
                 signer=DownloadSigner(await retry_until_available(signing_key, pool)),
                 store=open_store(settings),
             )

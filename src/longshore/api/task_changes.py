@@ -13,7 +13,7 @@ from longshore.api.audited import audited
 from longshore.api.bodies import BODY, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task_match, task_tag
 from longshore.api.execute import why_without_intervals
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.new_task import Trigger, read_new_task
 from longshore.api.openapi_responses import problems
 from longshore.api.service import AnyRequest
@@ -52,7 +52,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
     As `application/json`, each named key is replaced as a whole. As `application/merge-patch+json` (RFC 7396) objects
     are merged, and null takes a key away.
     """
-    admitted(request)
+    service_and_caller(request)
     task = task_id(id)
     patch = read_json(request, body)
     merges = request.content_type[0] == MERGE_PATCH
@@ -72,7 +72,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
 
 
 async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, merges: bool) -> queries.PolledTask:
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     chain = caller.chain
     async with audited(request, "task.change", f"task {task}") as audit:
         connection = audit.connection
@@ -148,7 +148,7 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
 
     `execute` still runs it, once each time; only a `PATCH` of the trigger begins a schedule anew.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     chain, task = caller.chain, task_id(id)
     async with audited(request, "task.cancel", f"task {task}") as change:
         await lock_to_change(request, change.connection, task)
@@ -159,7 +159,7 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
 @delete("/tasks/{id:str}", opt={"conditional": True}, responses=problems(409))
 async def delete_task(request: AnyRequest, id: Id) -> None:
     """Delete a task that neither runs nor delivers, with its log, its runs and their results."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     chain, task = caller.chain, task_id(id)
     async with audited(request, "task.delete", f"task {task}") as change:
         await lock_to_change(request, change.connection, task)

@@ -11,7 +11,7 @@ from longshore.api import conditional
 from longshore.api.audited import audited_in
 from longshore.api.bodies import BytesResponse, read_json
 from longshore.api.conditional import require_task_match
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import number_of
 from longshore.api.middleware import bind_ids
@@ -28,7 +28,7 @@ from longshore.exports import schemas
 from longshore.exports.target.check import pinned_shapes
 from longshore.tasks import idempotency, progress, queries, quotas, requests, task_secrets
 from longshore.tasks.idempotency import Claim, StoredAnswer
-from longshore.tasks.model import Code, Progress, Task, TaskId
+from longshore.tasks.model import Progress, StateCode, Task, TaskId
 from longshore.tasks.queries import TaskFilter
 from longshore.tasks.requests import EditableTask
 
@@ -53,7 +53,7 @@ async def create_task(
     ] = "",
 ) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
-    service, _ = admitted(request)
+    service, _ = service_and_caller(request)
     value = read_json(request, body)
     claim = claim_of(request, idempotency_key, *(with_secret_digests(service, value) if idempotency_key else ()))
     return _created(*await create(request, value, claim))
@@ -61,7 +61,7 @@ async def create_task(
 
 async def create(request: AnyRequest, value: Any, claim: Claim | None) -> tuple[queries.PolledTask, dict[str, str]]:
     """Create the task of a body, once for a claim; return it with header fields of the answer. Raises ProblemError."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     refuse_hidden_task_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:
@@ -98,7 +98,7 @@ async def create(request: AnyRequest, value: Any, claim: Claim | None) -> tuple[
 
 def _may_retry(request: AnyRequest, task: queries.PolledTask) -> bool:
     """Return whether a repeated request may replace the task of the first one."""
-    return "retry-failed" in preferences(request) and task.code == Code.ERROR and task.settled
+    return "retry-failed" in preferences(request) and task.code == StateCode.ERROR and task.settled
 
 
 def _created(task: queries.PolledTask, headers: dict[str, str]) -> Response[Task]:
@@ -118,7 +118,7 @@ async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> quer
 @get("/tasks")
 async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
-    status: Annotated[Code | None, QueryParameter(description="Only tasks in this state.")] = None,
+    status: Annotated[StateCode | None, QueryParameter(description="Only tasks in this state.")] = None,
     action: Annotated[
         str | None, QueryParameter(description="Only tasks of this action.", max_length=100, pattern=PRINTABLE)
     ] = None,
@@ -129,7 +129,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     offset: Offset = 0,
 ) -> Response[list[Task]]:
     """Return the chain's tasks, newest first, each with its ten newest log entries."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     conditions = TaskFilter(status, action, campaign_id)
     listed, more = await queries.list_tasks(service.pool, caller.chain, conditions, page)
@@ -143,7 +143,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     Raises NotFoundError, ForbiddenError where the caller may not change it, and
     ProblemError where it is not at the version that the request demands.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     status = await queries.lock(connection, caller.chain, task)
     editable = await changeable_task(service, caller, connection, task)
     require_task_match(request, task, status.revision)
@@ -153,7 +153,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
 @get("/tasks/{id:str}/progress")
 async def get_task_progress(request: AnyRequest, id: Id) -> Progress:
     """Return the progress of a task's newest run: rows, speed, time left, heartbeat, and the next step."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     timeout = service.settings.heartbeat_timeout
     found, reads = await progress.read(service.pool, caller.chain, task_id(id), timeout)
     refuse_hidden_run(caller, service.catalog, reads)

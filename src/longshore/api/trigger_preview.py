@@ -8,7 +8,7 @@ from litestar import post
 from litestar.params import RawBody
 
 from longshore.api.bodies import read_json
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.new_task import schedule_violations
 from longshore.api.service import AnyRequest
 from longshore.tasks.requests import NEVER_DUE
@@ -38,7 +38,7 @@ class Times(msgspec.Struct, frozen=True):
 @post("/tasks/preview", status_code=200)
 async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerBody]) -> Times:
     """Return the next ten times at most at which a task with this trigger would run."""
-    service, _ = admitted(request)
+    service, _ = service_and_caller(request)
     value = read_json(request, body)
     violations: list[Violation] = []
     wanted = check(TriggerBody, value, "", violations)

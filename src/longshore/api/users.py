@@ -12,7 +12,7 @@ from longshore.access.tokens import Caller, Level
 from longshore.access.users import ChainUser, LevelChange, LevelName
 from longshore.api.audited import administered
 from longshore.api.bodies import check_body, read_json
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.ids import number_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
@@ -40,7 +40,7 @@ class UserChangeBody(LevelChange, frozen=True, forbid_unknown_fields=True):
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
     """Create a user with a level for the chain. The user should change the password."""
     value = read_json(request, body)
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     new = check_body(UserBody, value, _violations)
     levels = {int(caller.chain): Level[new.level.upper()]}
     async with administered(request) as (connection, by):
@@ -52,7 +52,7 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
 @get("/users")
 async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
     """Return the users with a level for the chain, oldest first."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     return page_response(request, await users.of_chain(service.pool, caller.chain, page), page)
 
@@ -61,7 +61,7 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
     """Change, disable or enable a user's level for the chain. It holds from the user's next request."""
     value = read_json(request, body)
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     new = check_body(UserChangeBody, value)
     id = number_of(id, "user-not-found")
     if new.level not in (UNSET, caller.level.name.lower()) or new.enabled is False:
@@ -74,7 +74,7 @@ async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, 
 @delete("/users/{id:str}", responses=problems(409))
 async def remove_user(request: AnyRequest, id: UserId) -> None:
     """Remove a user's level for the chain. Levels for other chains stay."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     id = number_of(id, "user-not-found")
     _refuse_own(caller, id)
     async with administered(request) as (connection, by):

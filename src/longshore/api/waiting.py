@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from longshore.access.open_requests import OpenRequest
 from longshore.access.rate_limits import network
-from longshore.api.guard import admitted, client_ip
+from longshore.api.guard import client_ip, service_and_caller
 from longshore.api.routes import level_needed
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
@@ -15,7 +15,7 @@ from longshore.tasks.waiters import Waiter
 
 def stay_open(request: AnyRequest) -> OpenRequest:
     """Count a request as open until it has been answered. Raises OverloadError."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     opened = service.open_requests.open(caller, network(client_ip(request)), level_needed(request.scope))
     state = request.scope["state"]
     state["waits"] = True  # its duration does not measure the service

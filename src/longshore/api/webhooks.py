@@ -12,7 +12,7 @@ from longshore import outbound
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
@@ -42,7 +42,7 @@ async def create_webhook(
     request: AnyRequest, body: Annotated[RawBody, WebhookBody], idempotency_key: Key = None
 ) -> Response[NewWebhook]:
     """Create a webhook for the chain's tasks that end. Only this answer has the secret of its signatures."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     value = read_json(request, body)
     claim = claim_of(request, idempotency_key, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
@@ -74,7 +74,7 @@ async def _created(
 @get("/webhooks")
 async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
     """Return the chain's webhooks, newest first, without secrets."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(limit, offset)
     return page_response(request, await stored.list_webhooks(service.pool, caller.chain, page), page)
 
@@ -82,7 +82,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
 @delete("/webhooks/{id:str}")
 async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a webhook with its deliveries, pending ones included."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.delete", f"webhook {webhook}") as change:
         await stored.delete(change.connection, caller.chain, webhook)
@@ -91,7 +91,7 @@ async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
 @post("/webhooks/{id:str}/secret", opt={"without_key": True}, status_code=200, responses=problems(409))
 async def rotate_webhook_secret(request: AnyRequest, id: FromPath[str]) -> NewSecret:
     """Give a webhook a new secret. For a day each message has a signature of the previous one, too."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.rotate", f"webhook {webhook}") as change:
         return await stored.rotate(change.connection, service.vault, caller.chain, webhook)
@@ -100,7 +100,7 @@ async def rotate_webhook_secret(request: AnyRequest, id: FromPath[str]) -> NewSe
 @post("/webhooks/{id:str}/enable", status_code=200)
 async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
     """Enable a disabled webhook. It receives messages from now on; `redeliver` sends those that failed."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.enable", f"webhook {webhook}") as change:
         return await stored.enable(change.connection, caller.chain, webhook)
@@ -111,7 +111,7 @@ async def list_webhook_deliveries(
     request: AnyRequest, id: FromPath[str], limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[WebhookDelivery]]:
     """Return the deliveries of a webhook, newest first. They are kept for 30 days."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     webhook = uuid_of(id, "webhook-not-found")
     page = Page(limit, offset)
     return page_response(request, await stored.deliveries(service.pool, caller.chain, webhook, page), page)
@@ -127,7 +127,7 @@ async def redeliver_webhook_delivery(
     request: AnyRequest, id: FromPath[str], delivery: FromPath[str]
 ) -> WebhookDelivery:
     """Send a delivery again, with the same id, whatever its state. A disabled webhook has to be enabled first."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     webhook, wanted = uuid_of(id, "webhook-not-found"), uuid_of(delivery, "delivery-not-found")
     async with audited(request, "webhook.redeliver", f"webhook {webhook}", {"delivery": str(wanted)}) as change:
         return await stored.redeliver(change.connection, caller.chain, webhook, wanted)

@@ -25,7 +25,7 @@ database_app = app.add_group("database", help="The service's database.", epilog=
 @database_app.command("url", epilog=EXAMPLE)
 def print_url() -> None:
     """Print the address of the service's database, with its password, for psql and other clients."""
-    from longshore.database.address import parse
+    from longshore.database.connection_uri import parse
     from longshore.database.embedded import embedded_url, is_running
     from longshore.settings_sources import load
 

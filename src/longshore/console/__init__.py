@@ -21,7 +21,7 @@ from longshore.console import (
     task,
     tasks,
 )
-from longshore.console.pages import STATIC, to_page
+from longshore.console.pages import STATIC, error_page
 
 assets = static_files("/console/static", STATIC, sorted(path.name for path in STATIC.iterdir() if path.suffix != ".md"))
 
@@ -31,5 +31,5 @@ router = Router(
         *endpoints_of(sign_in, tasks, task, run, schedules, export, segments, destinations, access, audit, system),
         assets,
     ],
-    exception_handlers={Exception: to_page},
+    exception_handlers={Exception: error_page},
 )

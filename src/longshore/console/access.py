@@ -16,7 +16,7 @@ from longshore.api import auth
 from longshore.api import clients as client_api
 from longshore.api import users as user_api
 from longshore.api.clients import ClientId, NewToken
-from longshore.api.guard import admitted, shown_session
+from longshore.api.guard import service_and_caller, shown_session
 from longshore.api.problems import Problem
 from longshore.api.service import AnyRequest
 from longshore.api.users import UserId
@@ -51,7 +51,7 @@ async def show_access(request: AnyRequest) -> Response[str]:
 
 async def _access(request: AnyRequest, form: RefusedForm = NO_FORM, token: NewToken | None = None) -> Response[str]:
     """Return the page, with a form that was refused or the secret of a new token."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     user: SessionUser = await service.sessions.signed_in(shown_session(request))
     content: dict[str, Any] = {"form": form, "new_token": token, "zone": zone_of(request, "")}
     content["sessions"] = await service.sessions.list(user)
@@ -181,5 +181,5 @@ async def set_password(request: AnyRequest, body: RawBody) -> Response[str]:
 
 async def _as_user(request: AnyRequest) -> None:
     """Make the signed-in user, and not their level for a chain, that of the request."""
-    service, _ = admitted(request)
+    service, _ = service_and_caller(request)
     request.scope["user"] = await service.sessions.signed_in(shown_session(request))

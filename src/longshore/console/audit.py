@@ -7,7 +7,7 @@ from litestar.params import QueryParameter
 
 from longshore.access import audit
 from longshore.access.audit import AuditFilter
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.console.pages import paging, render_page
@@ -25,7 +25,7 @@ async def show_audit(
     offset: Offset = 0,
 ) -> Response[str]:
     """Return the page *Audit*."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     filters = {"action": action, "actor": actor, "object": object}
     filters = {key: value.replace("\x00", "") for key, value in filters.items() if value}
     page = Page(PAGE_SIZE, offset)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from longshore.api.bodies import BODY
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
 from longshore.api.visibility_checks import hides_rules, visible_task
@@ -71,7 +71,7 @@ async def repeated_export(request: AnyRequest, id: int) -> ExportBody | None:
     None for another action, for a task that this version cannot read, or where the caller may not see its rules. Raises
     NotFoundError.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     polled = await queries.poll(service.pool, caller.chain, task_id(id))
     task = visible_task(caller, service.catalog, polled.task, polled.reads)
     if hides_rules(task):

@@ -14,7 +14,7 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from longshore.access.tokens import Caller
 from longshore.api import destinations
 from longshore.api.destinations import DestinationKind, DestinationTest, tag_of
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.problems import Problem
 from longshore.api.service import AnyRequest, Service
@@ -56,7 +56,7 @@ class Form(msgspec.Struct, frozen=True):
 @get("/console/{chain:int}/destinations", include_in_schema=False)
 async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """Return the chain's destinations, newest first, each with its last delivery."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     listed, more = await stored.list_destinations(service.pool, caller.chain, Page(PAGE_SIZE, offset))
     newest = await delivery_queries.newest_of(service.pool, caller.chain, [each.name for each in listed])
     last = {name: row for name, row in newest.items() if sees(caller, row.reads, service.catalog)}
@@ -218,7 +218,7 @@ async def _page_of(
     request: AnyRequest, id: str, problem: Problem | None = None, test: DestinationTest | None = None, offset: int = 0
 ) -> Response[str]:
     """Return the page of a destination, and the problem or the test that its forms led to."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     found = (await destinations.get_stored(request, id)).destination
     kind = await _kind(request, found.kind)
     deliveries, more = await _deliveries(service, caller, found, offset)

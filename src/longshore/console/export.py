@@ -12,14 +12,14 @@ from litestar.params import QueryParameter, RawBody
 from longshore.api import segments
 from longshore.api.addresses import base_url
 from longshore.api.bodies import BODY
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.idempotent import Key, claim_of
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
 from longshore.console.copied_export import NO_EXPORT, ExportBody, form_values, repeated_export
 from longshore.console.export_form import ExportForm, export_of, read_form
-from longshore.console.pages import redirect, render_page, to_violations
+from longshore.console.pages import export_form_error, redirect, render_page
 from longshore.console.rendering import render
 from longshore.console.rule_form import choices, operands
 from longshore.console.snippets import snippets_of
@@ -57,7 +57,7 @@ async def new_export(
 
     `segment`: the stored segment that it has. `index`: the one whose columns the form has without scripts.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     catalog = visible_catalog(caller, service.catalog)
     export = None if repeated is None else await repeated_export(request, repeated)
     if export and export.indexes[0] not in catalog:
@@ -97,7 +97,7 @@ async def new_export(
 
 async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str, str]:
     """Return id, label and index of a stored segment; no index where it is gone."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     uuid = as_uuid(id)
     if uuid is not None:
         with contextlib.suppress(NotFoundError):
@@ -107,11 +107,14 @@ async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str, str]:
 
 
 @post(
-    "/console/{chain:int}/new", status_code=200, include_in_schema=False, exception_handlers={Exception: to_violations}
+    "/console/{chain:int}/new",
+    status_code=200,
+    include_in_schema=False,
+    exception_handlers={Exception: export_form_error},
 )
 async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Key = None) -> Response[str]:
     """Create the export of a form, and show its page."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     form = await read_form(request, body)
     export = await asyncio.to_thread(export_of, form)
     value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
@@ -125,7 +128,7 @@ async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Key
     "/console/{chain:int}/new/preview",
     status_code=200,
     include_in_schema=False,
-    exception_handlers={Exception: to_violations},
+    exception_handlers={Exception: export_form_error},
 )
 async def preview_export(
     request: AnyRequest, body: RawBody, part: Annotated[str, QueryParameter(max_length=10)] = "forecast"
@@ -135,7 +138,7 @@ async def preview_export(
     `part`: `forecast`; `rows`, the first ten, which has an entry in the audit log; or `snippets`, the same request from
     elsewhere.
     """
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     form = await read_form(request, body)
     # In threads, as the largest form takes longer than a request may hold the event loop.
     export = await asyncio.to_thread(export_of, form)

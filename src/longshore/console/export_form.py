@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from longshore.access.tokens import Caller
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import visible_catalog
 from longshore.console.copied_export import NO_EXPORT, SCHEDULE_KEYS, ExportBody, repeated_export
@@ -69,7 +69,7 @@ class ExportForm(msgspec.Struct, frozen=True):
 
 async def read_form(request: AnyRequest, body: bytes) -> ExportForm:
     """Return the form that a browser has sent. Raises NotFoundError where the task that it repeats is gone."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
     repeated = None
     if task := dict(pairs).get("from"):

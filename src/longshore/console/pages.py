@@ -15,7 +15,7 @@ from litestar.response import Redirect
 
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.problems import Problem, problem, refusal_of, to_response
 from longshore.api.routes import ENDPOINTS
 from longshore.api.service import AnyRequest, Service
@@ -101,7 +101,7 @@ def json_body(value: Any) -> RawBody:
 
 def redirect(request: AnyRequest, path: str) -> Redirect:
     """Return the redirect of a form to a page of the caller's chain. `path`: below that of the chain."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     return Redirect(f"/console/{caller.chain}/{path}", status_code=303)
 
 
@@ -132,13 +132,13 @@ def paging(page: Page, more: bool, **query: str) -> dict[str, str | None]:
     }
 
 
-def to_answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+def error_answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Return the answer to an error: a page below `/console/`, where people are, else a problem."""
     is_page = request.scope["path"].startswith("/console/") and request.scope["method"] == "GET"
-    return to_page(request, error) if is_page else to_response(request, error)
+    return error_page(request, error) if is_page else to_response(request, error)
 
 
-def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Return the answer to an error: a redirect to the sign-in page, or a page with the problem."""
     if isinstance(error, UnauthorizedError):
         if "hx-request" in request.headers:  # htmx replaces a part of a page: the whole page has to be left
@@ -162,10 +162,10 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     )
 
 
-def to_violations(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+def export_form_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Return the answer to an error of the form of a new export: for htmx what is wrong, for its place on the page."""
     if "hx-request" not in request.headers or isinstance(error, UnauthorizedError):
-        return to_page(request, error)
+        return error_page(request, error)
     refusal = refusal_of(request, error)
     found = problem(refusal, "")
     answer = render(

@@ -10,7 +10,7 @@ from litestar.response import Redirect
 
 from longshore.access import audit
 from longshore.api import downloads, run_files, runs
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest
@@ -63,7 +63,7 @@ class RunDetails(msgspec.Struct, frozen=True):
 
 async def details_of(request: AnyRequest, task: TaskId, run: Run) -> RunDetails:
     """Return a run that the caller may see with its result."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     found = await run_queries.described(service.pool, caller.chain, task, run.run)
     rules = None if not run.segment else {"join": run.segment["join"], "rules": describe.of_resolved(run.segment)}
     return RunDetails(run, _manifest(found), found.location is not None, found.first_file is not None, rules)
@@ -94,7 +94,7 @@ async def show_run(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/rows", include_in_schema=False)
 async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]:
     """Return the first rows of a run's result; for htmx, their table alone."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
     found = await run_queries.described(service.pool, caller.chain, task_id(id), number)
     refuse_hidden_run(caller, service.catalog, found.reads)
@@ -110,7 +110,7 @@ async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str
 
 
 async def _first_rows(request: AnyRequest, found: DescribedResult) -> FirstRows:
-    service, _ = admitted(request)
+    service, _ = service_and_caller(request)
     manifest = _manifest(found)
     if manifest is None:
         return FirstRows([], [], "The run left no rows.")
@@ -125,7 +125,7 @@ async def _first_rows(request: AnyRequest, found: DescribedResult) -> FirstRows:
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/files", include_in_schema=False)
 async def show_files(request: AnyRequest, id: Id, run: RunNumber, offset: Offset = 0) -> Response[str]:
     """Return the files of a run, each with an address."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
     listed = await run_files.list_run_files.fn(request, id, number, FILES_PAGE, offset)
     return await render_page(

@@ -7,7 +7,7 @@ import msgspec
 
 from longshore.console.charts import BarValue, Chart, TimeRange, bar_chart, change_of, timeline
 from longshore.console.rendering import in_bytes, in_digits, in_seconds
-from longshore.tasks.model import Code, Run
+from longshore.tasks.model import Run, StateCode
 
 
 class RunCharts(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ def _end(run: Run) -> datetime:
 
 
 def _change(runs: Sequence[Run]) -> str | None:
-    done = [run for run in runs if run.state == Code.DONE][:2]
+    done = [run for run in runs if run.state == StateCode.DONE][:2]
     if len(done) < 2:
         return None
     newest, before = done

@@ -16,7 +16,7 @@ from litestar.params import QueryParameter, RawBody
 from litestar.response import Redirect
 
 from longshore.api import schedules
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
@@ -55,7 +55,7 @@ async def show_schedules(
     request: AnyRequest, zone: Annotated[str, QueryParameter(max_length=100)] = "", offset: Offset = 0
 ) -> Response[str]:
     """Return the runs of the next seven days, a line for each task. `zone`: the one whose days are meant."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     named = zone_of(request, zone)
     page = Page(PAGE_SIZE, offset)
     found, more = await upcoming.upcoming(service.pool, caller.chain, page)
@@ -150,7 +150,7 @@ async def resume(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
 @post("/console/{chain:int}/tasks/{id:str}/backfill", include_in_schema=False)
 async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     """Create a backfill; the times of the form are by the clock of the task's trigger."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     found = await requests.editable(service.pool, caller.chain, task_id(id))
     value: dict[str, Any] = form_of(body)
     try:

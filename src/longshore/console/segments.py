@@ -8,12 +8,12 @@ from litestar.params import FromPath, RawBody
 from litestar.response import Redirect
 
 from longshore.api import segments
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.service import AnyRequest
 from longshore.api.visibility_checks import visible_segment
 from longshore.console.export_form import read_form
-from longshore.console.pages import json_body, paging, redirect, render_page, to_violations
+from longshore.console.pages import export_form_error, json_body, paging, redirect, render_page
 from longshore.console.rendering import render
 from longshore.database.rows import Page
 from longshore.exports.segments import describe
@@ -36,7 +36,7 @@ RULES = msgspec.json.Decoder(_Rules)
 @get("/console/{chain:int}/segments", include_in_schema=False)
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """Return the page of stored segments, with their rules in words."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     page = Page(PAGE_SIZE, min(offset, MAX_OFFSET))
     listed, more = await stored_segments.list_segments(service.pool, caller.chain, page)
     visible = [visible_segment(caller, service.catalog, each) for each in listed]
@@ -48,11 +48,11 @@ async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str
     "/console/{chain:int}/segments",
     status_code=200,
     include_in_schema=False,
-    exception_handlers={Exception: to_violations},
+    exception_handlers={Exception: export_form_error},
 )
 async def store_segment(request: AnyRequest, body: RawBody) -> Response[str]:
     """Store the rules of the form of a new export; show the page of segments, for htmx the new choice of the form."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     form = await read_form(request, body)
     name = form.fields.get("segment-name", "")
     value = {"chain": caller.chain, "name": name, "segment": form.segment()}

@@ -7,7 +7,7 @@ from typing import Annotated
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.console.charts import BarValue, Chart, bar_chart
 from longshore.console.pages import render_page
@@ -23,7 +23,7 @@ async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(m
 
     `zone`: the one whose days are meant. For htmx, only what is so now.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     now = await figures.of_chain(service.pool, caller.chain)
     if "hx-request" in request.headers:
         return await asyncio.to_thread(render, "system_figures.html", figures=now)

@@ -13,7 +13,7 @@ from longshore.access.tokens import ForbiddenError, Level
 from longshore.api import deliveries as api_deliveries
 from longshore.api import downloads, events
 from longshore.api.bodies import check_body
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber
 from longshore.api.service import AnyRequest
@@ -37,7 +37,7 @@ from longshore.results.links import Link
 from longshore.sharing.profile import DAY_SECONDS, Profile, ProfileBody, endpoint, new_profile
 from longshore.tasks import backfills, delivery_queries, progress, queries, requests, run_queries
 from longshore.tasks.delivery_queries import DeliveryRow
-from longshore.tasks.model import Code, Progress, Task, TaskId
+from longshore.tasks.model import Progress, StateCode, Task, TaskId
 from longshore.tasks.queries import LogPage, PolledTask
 from longshore.tasks.schedule import Schedule
 
@@ -63,12 +63,16 @@ async def show_task(
 
     `part`: for htmx, the part that changes with each entry of the log (`live`) or with each report (`now`).
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     frame: dict[str, Any] = {"chain": caller.chain, "base": f"/console/{caller.chain}"}
     polled = await queries.poll(service.pool, caller.chain, task_id(id), LogPage(LOG_PAGE_SIZE, log, newest_first=True))
     task = visible_task(caller, service.catalog, polled.task, polled.reads)
     now = await _progress(request, polled)
-    content: dict[str, Any] = {"task": task, "progress": now, "over": task.state.code in (Code.DONE, Code.ERROR)}
+    content: dict[str, Any] = {
+        "task": task,
+        "progress": now,
+        "over": task.state.code in (StateCode.DONE, StateCode.ERROR),
+    }
     if part == "now":
         return await asyncio.to_thread(render, "task_progress.html", **frame, **content)
     content |= _log(polled, task, log) | await _live(request, polled, task)
@@ -81,7 +85,7 @@ async def show_task(
 
 
 async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     id = TaskId(polled.task.id)
     now, _ = await progress.read(service.pool, caller.chain, id, service.settings.heartbeat_timeout)
     return now if sees(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **NO_COUNTS)
@@ -102,7 +106,7 @@ def _log(polled: PolledTask, task: Task, newer: int) -> dict[str, Any]:
 
 async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str, Any]:
     """Return what changes with the entries of the log: runs, charts, result, deliveries, links, backfills."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     id = TaskId(task.id)
     recorded, _ = await run_queries.runs(service.pool, caller.chain, id, Page(MAX_RUNS))
     seen = [each for each in recorded if sees(caller, each.reads, service.catalog)]
@@ -127,13 +131,13 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
         "links": await _links(request, id),
         "may_write": caller.level >= Level.WRITE,
         "many_files": is_files(task.result),
-        "has_file": task.state.code == Code.DONE and bool(task.result),
+        "has_file": task.state.code == StateCode.DONE and bool(task.result),
     }
 
 
 def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -> str | None:
     """Return the reason of a failure as its viewer may see it, like the log of the task."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     if reason is None or sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
         return reason
     return NOT_SHOWN
@@ -141,7 +145,7 @@ def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -
 
 async def _links(request: AnyRequest, id: TaskId) -> list[Link]:
     """Return the newest download addresses of a task; none to those who may not revoke them."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     if caller.level < Level.WRITE:
         return []
     try:
@@ -181,7 +185,7 @@ async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]]
 
     The note is the name of a stored segment, or says that the rules are hidden.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     if hides_rules(task):
         return [], NOT_SHOWN
     trigger = TRIGGER.decode(task.trigger)

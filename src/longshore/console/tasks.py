@@ -13,7 +13,7 @@ from litestar.response import Redirect
 
 from longshore.access.tokens import Level
 from longshore.api import execute, task_changes
-from longshore.api.guard import admitted
+from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest
@@ -24,8 +24,8 @@ from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
 from longshore.exports.rights import sees_task
 from longshore.tasks import overview
-from longshore.tasks.model import Code
-from longshore.tasks.overview import MAX_COUNTED, ORDERS, Order, Row, TaskList, TaskSearch
+from longshore.tasks.model import StateCode
+from longshore.tasks.overview import MAX_COUNTED, ORDERS, ListedTask, Order, TaskList, TaskSearch
 
 PAGE_SIZE = 25
 MAX_SELECTED = 100
@@ -68,11 +68,11 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     offset: Offset = 0,
 ) -> Response[str]:
     """Return the chain's tasks; for htmx, the table alone. A search for the number of a task leads to it."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     query = {"q": q.strip(), "status": status, "index": index, "action": action, "age": age, "sort": sort}
     filters = {key: text for key, value in query.items() if (text := value.replace("\x00", ""))}
     search = TaskSearch(
-        state=status if status in list(Code) else None,
+        state=status if status in list(StateCode) else None,
         action=filters.get("action"),
         index=filters.get("index"),
         age=AGES.get(age),
@@ -92,7 +92,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
         answer.headers["HX-Replace-Url"] = content["back"]
         return answer
     choices = {
-        "states": list(Code),
+        "states": list(StateCode),
         "actions": ["export", *service.actions],
         "indexes": list(service.catalog),
         "ages": list(AGES),
@@ -103,7 +103,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
 
 async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskList:
     """Return a list with the task of this number, if there is one, as its first."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     alone = await overview.search(service.pool, caller.chain, TaskSearch(task=number), "newest", Page(1))
     if not alone.rows:
         return found
@@ -111,9 +111,9 @@ async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskL
     return msgspec.structs.replace(found, rows=rows, total=max(found.total, len(rows)))
 
 
-def _visible(request: AnyRequest, row: Row) -> Row:
+def _visible(request: AnyRequest, row: ListedTask) -> ListedTask:
     """Return a task of the list as its viewer may see it: without counts and the reason of what is hidden."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     if sees_task(caller, service.catalog, row.target, row.trigger, row.reads):
         return row
     return msgspec.structs.replace(row, rows=0, rows_expected=None, reason=row.reason and NOT_SHOWN)
@@ -143,7 +143,7 @@ def _address(filters: dict[str, str], offset: int) -> str:
 @post("/console/{chain:int}/tasks/selected", include_in_schema=False)
 async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     """Run, cancel or delete the selected tasks, each by the API's own function; ask first what cannot be undone."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     pairs = parse_qsl(body.decode("utf-8", "replace"))
     fields = dict(pairs)
     numbers = {as_number(value) for name, value in pairs if name == "id"}

@@ -17,7 +17,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from longshore.database.address import Address, parse
+from longshore.database.connection_uri import ConnectionUri, parse
 from longshore.database.fair_pool import FairPool
 from longshore.database.pinned_settings import PINNED_SETTINGS
 from longshore.database.tls import open_by_mode, ssl_context, ssl_mode
@@ -102,7 +102,7 @@ class _Target(msgspec.Struct, frozen=True):
     """The value of `target_session_attrs` for this server."""
 
 
-def _targets(address: Address) -> list[_Target]:
+def _targets(address: ConnectionUri) -> list[_Target]:
     """Return the servers to try, in this order."""
     wanted = address.parameters.get("target_session_attrs")
     rounds = ["standby", "any"] if wanted == "prefer-standby" else [wanted]
@@ -110,7 +110,7 @@ def _targets(address: Address) -> list[_Target]:
     return [_Target(host, port, attrs) for attrs in rounds for host, port in zip(hosts, address.ports, strict=True)]
 
 
-async def _open(address: Address, target: _Target, name: str) -> DirectConnection:
+async def _open(address: ConnectionUri, target: _Target, name: str) -> DirectConnection:
     open_with = partial(_open_with, address, target, name)
     if (target.host or "").startswith("/") or (mode := ssl_mode(address)) == "disable":
         return await open_with(False)
@@ -118,7 +118,7 @@ async def _open(address: Address, target: _Target, name: str) -> DirectConnectio
 
 
 async def _open_with(
-    address: Address, target: _Target, name: str, context: ssl.SSLContext | Literal[False]
+    address: ConnectionUri, target: _Target, name: str, context: ssl.SSLContext | Literal[False]
 ) -> DirectConnection:
     # Only these two go into the startup packet: PgBouncer refuses all others there, and other poolers drop them.
     options = address.parameters.get("options")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from longshore.database.address import socket_uri
+from longshore.database.connection_uri import socket_uri
 from longshore.database.embedded_server import PORT, EmbeddedServer
 from longshore.database.server_user import ServerUser, server_user
 from longshore.errors import LongshoreError

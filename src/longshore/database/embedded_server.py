@@ -14,7 +14,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from longshore.database.address import socket_uri
+from longshore.database.connection_uri import socket_uri
 from longshore.database.server_user import ServerUser
 from longshore.database.socket_folder import socket_folder
 from longshore.errors import LongshoreError

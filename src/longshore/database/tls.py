@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 import asyncpg
 
-from longshore.database.address import VERIFYING, Address
+from longshore.database.connection_uri import VERIFYING, ConnectionUri
 from longshore.errors import LongshoreError
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ async def open_by_mode(
             raise error from None
 
 
-def ssl_mode(address: Address) -> str:
+def ssl_mode(address: ConnectionUri) -> str:
     """Return the `sslmode` of an address.
 
     asyncpg has no channel binding. Channel binding detects an intermediary between client and server, and so does
@@ -57,7 +57,7 @@ def ssl_mode(address: Address) -> str:
     return mode or "prefer"
 
 
-def ssl_context(address: Address) -> ssl.SSLContext:
+def ssl_context(address: ConnectionUri) -> ssl.SSLContext:
     """Return the TLS context for an address. Raises LongshoreError, which names the file and the parameter.
 
     Unlike in libpq, `allow` and `prefer` ignore root certificates: a certificate that fails to be verified would only
@@ -79,7 +79,7 @@ def ssl_context(address: Address) -> ssl.SSLContext:
     return context
 
 
-def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
+def _trust(context: ssl.SSLContext, address: ConnectionUri, mode: str) -> None:
     roots = address.parameters.get("sslrootcert") or _default("root.crt")
     if roots == "system" or (not roots and address.parameters.get("channel_binding") == "require"):
         context.load_default_certs()
@@ -99,7 +99,7 @@ def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
-def _load_certificate(context: ssl.SSLContext, address: Address) -> None:
+def _load_certificate(context: ssl.SSLContext, address: ConnectionUri) -> None:
     certificate = address.parameters.get("sslcert") or _default("postgresql.crt")
     key = address.parameters.get("sslkey") or _default("postgresql.key")
     if not certificate:

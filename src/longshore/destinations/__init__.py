@@ -7,14 +7,14 @@ The entry point is called with the settings when a process starts and returns a 
 """
 
 from longshore.destinations.kind import (
-    DeliveryLine,
+    DeliveryRecord,
     DestinationError,
     DestinationUnavailableError,
     File,
     FilePlace,
     Kind,
     OpenDestination,
-    Redacted,
+    SecretStruct,
     Step,
     TableColumn,
     TableEvidence,
@@ -26,7 +26,7 @@ from longshore.validation import Violation
 
 __all__ = [
     "GROUP",
-    "DeliveryLine",
+    "DeliveryRecord",
     "DestinationError",
     "DestinationUnavailableError",
     "File",
@@ -34,7 +34,7 @@ __all__ = [
     "Kind",
     "KindLoadError",
     "OpenDestination",
-    "Redacted",
+    "SecretStruct",
     "Step",
     "TableColumn",
     "TableEvidence",

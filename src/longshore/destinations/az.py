@@ -11,7 +11,7 @@ from msgspec import Meta
 from longshore.destinations.az_objects import AzureObjects
 from longshore.destinations.az_signature import KeySigner, SasSigner
 from longshore.destinations.http_client import HttpClient
-from longshore.destinations.kind import VISIBLE, DestinationError, Kind, Redacted
+from longshore.destinations.kind import VISIBLE, DestinationError, Kind, SecretStruct
 from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.outbound import Network
@@ -41,7 +41,7 @@ class AzSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: Prefix = ""
 
 
-class AzSecret(Redacted, frozen=True, forbid_unknown_fields=True):
+class AzSecret(SecretStruct, frozen=True, forbid_unknown_fields=True):
     """A key of the account, or a shared access signature."""
 
     account_key: Annotated[

@@ -13,7 +13,7 @@ import msgspec
 from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.delivery_files import DeliveryFiles, NamedFile, files_of
 from longshore.destinations.kind import (
-    DeliveryLine,
+    DeliveryRecord,
     DestinationError,
     DestinationUnavailableError,
     File,
@@ -57,7 +57,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the table had these rows from an earlier delivery of the same run or increment."""
 
 
-class Delivered(msgspec.Struct, frozen=True):
+class DeliveredResult(msgspec.Struct, frozen=True):
     """A result that lies at its destination."""
 
     address: str
@@ -79,7 +79,7 @@ def write_id_of(delivery: DeliveryAttempt, generation: int) -> str:
     return f"{message.task}-{message.run}-{message.number}-{generation}"
 
 
-async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> Delivered:
+async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> DeliveredResult:
     """Bring a result to an open destination and read it back. Raises DestinationError, also where the evidence differs.
 
     Raises DestinationUnavailableError and the errors of the store.
@@ -119,7 +119,7 @@ async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
 
 async def _deliver_files(
     delivery: DeliveryAttempt, contents: DeliveryFiles, place: FilePlace, *, overwrite: bool
-) -> Delivered:
+) -> DeliveredResult:
     write_id = write_id_of(delivery, delivery.lost_workers)
 
     async def bring(named: NamedFile) -> None:
@@ -142,7 +142,7 @@ async def _deliver_files(
     size = sum(named.file.size for named in contents.files)
     last = contents.files[0] if isinstance(contents.manifest, Manifest) else contents.companions[-1]
     evidence = Evidence(files=len(contents.files), bytes=size, sha256=last.file.sha256.hex())
-    return Delivered(place.address(path_of(delivery.place, delivery.result)), evidence)
+    return DeliveredResult(place.address(path_of(delivery.place, delivery.result)), evidence)
 
 
 def _at_a_time(place: OpenDestination) -> int:
@@ -172,7 +172,7 @@ async def _read_back(place: FilePlace, path: str, named: NamedFile, *, overwrite
 
 async def _deliver_table(
     delivery: DeliveryAttempt, contents: DeliveryFiles, place: TablePlace, entry: Deliver
-) -> Delivered:
+) -> DeliveredResult:
     manifest = contents.manifest
     if not isinstance(manifest, Manifest):
         raise DestinationError("a table takes a result of one file")
@@ -183,7 +183,7 @@ async def _deliver_table(
     if not found.was_there:  # an increment that was read again may have fewer rows than the one that the table has
         load.require(found, address)
     evidence = Evidence(rows=found.rows, totals=found.totals, mirror=found.mirror, repeated=found.was_there)
-    return Delivered(address, evidence)
+    return DeliveredResult(address, evidence)
 
 
 def _load_of(delivery: DeliveryAttempt, contents: DeliveryFiles, manifest: Manifest, entry: Deliver) -> TableLoad:
@@ -208,7 +208,7 @@ def _load_of(delivery: DeliveryAttempt, contents: DeliveryFiles, manifest: Manif
         file=contents.files[0].file,
         totals=manifest.totals,
         mirror=manifest.mirror,
-        line=DeliveryLine(
+        line=DeliveryRecord(
             task=manifest.task,
             run=manifest.run,
             interval_start=manifest.interval.start,

@@ -11,7 +11,7 @@ from msgspec import Meta
 from longshore.destinations.gs_objects import GoogleObjects
 from longshore.destinations.gs_token import ServiceAccount, Tokens
 from longshore.destinations.http_client import HttpClient, check_endpoint
-from longshore.destinations.kind import DestinationError, Kind, Redacted
+from longshore.destinations.kind import DestinationError, Kind, SecretStruct
 from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.outbound import Network
@@ -34,7 +34,7 @@ class GsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: Prefix = ""
 
 
-class GsSecret(Redacted, frozen=True, forbid_unknown_fields=True):
+class GsSecret(SecretStruct, frozen=True, forbid_unknown_fields=True):
     """A service account."""
 
     service_account: Annotated[

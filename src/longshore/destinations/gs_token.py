@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from longshore.destinations.http_client import HttpClient, Request
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Redacted
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, SecretStruct
 from longshore.destinations.object_place import CredentialError
 from longshore.outbound import Network
 
@@ -25,7 +25,7 @@ MAX_KEY_CHARACTERS = 4_000  # an RSA key of 4096 bits has 3,300; the time to che
 EARLY_SECONDS = 300  # before its end, a token is replaced
 
 
-class ServiceAccount(Redacted, frozen=True, dict=True):
+class ServiceAccount(SecretStruct, frozen=True, dict=True):
     """A key file; its other fields are of no use here."""
 
     type: str
@@ -50,7 +50,7 @@ class ServiceAccount(Redacted, frozen=True, dict=True):
             return None
 
 
-class Token(Redacted, frozen=True):
+class Token(SecretStruct, frozen=True):
     """The answer with a token."""
 
     access_token: str

@@ -17,7 +17,7 @@ import msgspec
 
 from longshore.database.retry import DESTINATION
 from longshore.destinations.addresses import checked_addresses
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Redacted
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, SecretStruct
 from longshore.outbound import CONNECT_TIMEOUT_SECONDS, Address, CheckedTransport, Network, check_url
 
 TIMEOUT_SECONDS = 30.0  # until the next bytes of an answer, or until bytes that are sent are taken
@@ -29,7 +29,7 @@ SENT_BYTES = 256 << 10  # at a time, so that TLS does not hold the event loop
 RETRIED_STATUS = {408, 429, 500, 502, 503, 504}
 
 
-class Request(Redacted, frozen=True):
+class Request(SecretStruct, frozen=True):
     """A request that may be sent again. Once it is signed, header fields and query hold secrets."""
 
     method: str

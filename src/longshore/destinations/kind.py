@@ -35,7 +35,7 @@ class DestinationUnavailableError(TransientError):
     """A destination does not answer, or answers that another attempt may succeed."""
 
 
-class Redacted(msgspec.Struct, frozen=True):
+class SecretStruct(msgspec.Struct, frozen=True):
     """The base of structs with secrets: their texts, which may reach a log or a traceback, show no values."""
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class TableColumn(msgspec.Struct, frozen=True):
     """Its type in the source, such as `numeric(12,2)`; the table is made with it."""
 
 
-class DeliveryLine(msgspec.Struct, frozen=True):
+class DeliveryRecord(msgspec.Struct, frozen=True):
     """The line of a delivery in the table `_longshore_deliveries` of the destination."""
 
     task: int
@@ -165,7 +165,7 @@ class TableLoad(msgspec.Struct, frozen=True):
     file: File
     totals: Totals | None
     """The control totals of the rows; those of the evidence are made of the same two columns."""
-    line: DeliveryLine
+    line: DeliveryRecord
     mirror: Mirror | None = None
     """Rows and control totals that the table must have afterwards; None unless the load has changes."""
 

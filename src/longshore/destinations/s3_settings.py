@@ -7,7 +7,7 @@ import httpx2
 import msgspec
 from msgspec import Meta
 
-from longshore.destinations.kind import VISIBLE, Redacted
+from longshore.destinations.kind import VISIBLE, SecretStruct
 from longshore.destinations.object_place import Prefix
 from longshore.results.aws import DEFAULT_REGION, service_address
 
@@ -77,7 +77,7 @@ class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: value for name, value in headers.items() if value}
 
 
-class S3Secret(Redacted, frozen=True, forbid_unknown_fields=True):
+class S3Secret(SecretStruct, frozen=True, forbid_unknown_fields=True):
     """An access key, of a user or of a role for a while."""
 
     access_key_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}\Z", extra=VISIBLE)]

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from longshore.destinations.kind import PRINTED, Redacted
+from longshore.destinations.kind import PRINTED, SecretStruct
 from longshore.outbound import MAX_PORT
 
 HOST_KEY = (
@@ -48,7 +48,7 @@ class SftpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.host}:{self.port}"
 
 
-class SftpSecret(Redacted, frozen=True, forbid_unknown_fields=True):
+class SftpSecret(SecretStruct, frozen=True, forbid_unknown_fields=True):
     """A password, or a private key."""
 
     password: Annotated[str, Meta(max_length=1000)] = ""

@@ -17,7 +17,7 @@ from longshore.errors import LongshoreError
 from longshore.exports.formats import Format
 from longshore.exports.row_query import RowQuery
 from longshore.exports.snapshot import SourceConnections, keep_alive, keep_alive_if_possible, lock_tables
-from longshore.exports.source_limits import Pace
+from longshore.exports.source_limits import Throttle
 from longshore.telemetry import tracing
 
 BLOCK_BYTES = 256 << 10
@@ -32,7 +32,7 @@ Report = Callable[[int, int], Awaitable[None]]  # takes rows and bytes written
 
 Blocks = asyncio.Queue[list[bytes] | None]  # of one range; None is its end
 
-UNLIMITED = Pace(0)
+UNLIMITED = Throttle(0)
 
 
 class CopyResult(msgspec.Struct, frozen=True):
@@ -90,7 +90,7 @@ async def copy_rows(
     writer: Writer,
     report: Report,
     first: Callable[[], Awaitable[None]] | None = None,
-    pace: Pace = UNLIMITED,
+    pace: Throttle = UNLIMITED,
 ) -> CopyResult:
     """Copy rows into a file, which the caller publishes.
 
@@ -173,7 +173,7 @@ class _Copy:
         self._turns = iter(range(len(rows.clauses)))
         self._free = asyncio.Semaphore(len(connections) + 1)  # ranges that may be read and not yet written
 
-    async def run(self, first: Callable[[], Awaitable[None]] | None, pace: Pace) -> bytes:
+    async def run(self, first: Callable[[], Awaitable[None]] | None, pace: Throttle) -> bytes:
         """Read and write all ranges. Return the SHA-256 of the file. The first error ends everything."""
         writing = asyncio.ensure_future(self._write(pace))
         reading = [asyncio.ensure_future(self._read(connection, first, writing)) for connection in self._connections]
@@ -210,7 +210,7 @@ class _Copy:
         await blocks.put(None)
         return rows
 
-    async def _write(self, pace: Pace) -> bytes:
+    async def _write(self, pace: Throttle) -> bytes:
         loop, writer = asyncio.get_running_loop(), self._writer
         paced = writer.size
         writing: asyncio.Future[None] = loop.run_in_executor(self._thread, writer.begin)

@@ -42,7 +42,7 @@ async def refuse_changed(pool: Pool, chain: ChainId, target: IndexTarget, index:
         raise LongshoreError(f"the catalog has no field {', '.join(missing)} in index {target.export_index} any more")
 
 
-class Resolver(msgspec.Struct, frozen=True):
+class RequestResolver(msgspec.Struct, frozen=True):
     """Resolves the requests of one attempt."""
 
     pool: Pool

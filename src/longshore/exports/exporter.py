@@ -17,12 +17,12 @@ from longshore.errors import LongshoreError
 from longshore.exports import export_request, rights, shared_table_metadata
 from longshore.exports.catalog import Catalog, Index
 from longshore.exports.copy import Report
-from longshore.exports.export_request import Resolver
+from longshore.exports.export_request import RequestResolver
 from longshore.exports.increments import change_query, change_writer, transactions
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.redelivery import reread_note
 from longshore.exports.increments.start import choose_start
-from longshore.exports.job import ExportJob, IndexJob, Output, ResultName, expected_rows, plan_indexes
+from longshore.exports.job import ExportJob, IndexJob, Output, PlannedResult, expected_rows, plan_indexes
 from longshore.exports.manifest import is_files
 from longshore.exports.many_files import write_files
 from longshore.exports.one_file import write_file
@@ -32,9 +32,9 @@ from longshore.exports.shards import shard_rows
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.signing_keys import SigningKeys
 from longshore.exports.snapshot import SourceConnections, SourceDatabases
-from longshore.exports.source_limits import Pace, SourceLimits
+from longshore.exports.source_limits import SourceLimits, Throttle
 from longshore.exports.target import ExportTarget, ExportTrigger, read_of, result_name
-from longshore.exports.target.deliver import BUNDLE, RunFacts, new_deliveries
+from longshore.exports.target.deliver import BUNDLE, TemplateValues, new_deliveries
 from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, run_queries
 from longshore.tasks.attempts import Attempt, RunResult
@@ -84,7 +84,7 @@ class Exporter:
         target, trigger = export_request.stored_definition(attempt)
         result = await self._run(attempt, target, trigger)
         index = BUNDLE if target.export_indexes is not None else target.export_index
-        facts = RunFacts(
+        facts = TemplateValues(
             attempt.chain, attempt.message.task, attempt.run, index, result.result, attempt.interval, trigger.zone
         )
         deliveries = new_deliveries(target.deliver or (), facts)
@@ -101,11 +101,11 @@ class Exporter:
 
         # The service's database is asked everything before the copy: it may be away while the copy runs.
         await self._remove_earlier(attempt)
-        naming = await self._result_name(attempt, target)
-        start = await choose_start(self._pool, self._store, naming, target, functools.partial(self._permit, attempt))
+        planned = await self._plan_result(attempt, target)
+        start = await choose_start(self._pool, self._store, planned, target, functools.partial(self._permit, attempt))
         if isinstance(start, RunResult):
             return start
-        resolver = Resolver(self._pool, self._catalog, attempt, start)
+        resolver = RequestResolver(self._pool, self._catalog, attempt, start)
         requests = [await resolver.request(one, trigger, trigger.of(target, one.export_index)) for one in targets]
         await self._permit(attempt, [read_of(one.target, one.segment, self._catalog) for one in requests])
         if target.incremental:
@@ -113,7 +113,7 @@ class Exporter:
                 await transactions.wait_for_open_transactions(connection)
                 if start.baseline is not None:
                     await change_query.wait_for_replay(connection, start.watermark)
-        result = await self._exported(naming, database, requests, start.baseline)
+        result = await self._exported(planned, database, requests, start.baseline)
         return msgspec.structs.replace(result, note=reread_note(start.first_reread)) if start.first_reread else result
 
     def _database(self, indexes: Sequence[Index]) -> SourceConnections:
@@ -129,13 +129,13 @@ class Exporter:
         kept = await attempts.locations(self._pool, attempt.message.task)
         await asyncio.to_thread(self._store.remove_abandoned, AttemptFiles.of(attempt), kept)
 
-    async def _result_name(self, attempt: Attempt, target: ExportTarget) -> ResultName:
+    async def _plan_result(self, attempt: Attempt, target: ExportTarget) -> PlannedResult:
         """Return the name and the place of the result, and what its manifest has of the run before."""
         task = attempt.message.task
         name = result_name(target, self._catalog, task)
         location = AttemptFiles.of(attempt).location(name)
         previous = await run_queries.last_manifest_hash(self._pool, task)
-        return ResultName(attempt, name, location, previous, await self._keys.current())
+        return PlannedResult(attempt, name, location, previous, await self._keys.current())
 
     async def _permit(self, attempt: Attempt, reads: list[Read]) -> None:
         """Record the reads of a run, unless they are beyond the rights of the credential that made the task."""
@@ -144,12 +144,12 @@ class Exporter:
 
     async def _exported(
         self,
-        naming: ResultName,
+        planned: PlannedResult,
         database: SourceConnections,
         requests: Sequence[ExportRequest],
         baseline: Baseline | None,
     ) -> RunResult:
-        limits, has_files = self._policy.source, is_files(naming.name)
+        limits, has_files = self._policy.source, is_files(planned.name)
         async with AsyncExitStack() as stack:
             async with limits.of_snapshot(), database.snapshot() as (connection, snapshot_at):
                 await limits.refuse_lagging(connection)
@@ -160,11 +160,11 @@ class Exporter:
                 query = indexes[0].query
                 shared_table_metadata.schema_of(query)  # refuses what cannot be shared, before it is written
                 changed_rows = await change_writer.begin(stack, query, baseline, self._store) if baseline else None
-                report = self._report(naming.attempt.message, indexes)
+                report = self._report(planned.attempt.message, indexes)
                 if changed_rows is not None:
                     await changed_rows.list_keys(connection, functools.partial(report, 0, 0))
-                output = Output(self._store, naming.location, report, Pace(limits.bytes_per_second))
-                job = ExportJob(naming, output, connection, snapshot_at, indexes, changed_rows)
+                output = Output(self._store, planned.location, report, Throttle(limits.bytes_per_second))
+                job = ExportJob(planned, output, connection, snapshot_at, indexes, changed_rows)
                 write = write_files if has_files else write_file
                 silence = timedelta(seconds=self._policy.shard_silence_seconds)
                 result = await write(stack, job, Coordinator(self._pool, job, silence))

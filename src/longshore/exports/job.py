@@ -20,13 +20,13 @@ from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import IndexRows, Slice, index_rows, plan_slices
 from longshore.exports.snapshot import SourceConnections, refuse_outdated
-from longshore.exports.source_limits import Pace
+from longshore.exports.source_limits import Throttle
 from longshore.exports.totals import Sums
 from longshore.results.store import Store
 from longshore.tasks.attempts import Attempt
 
 
-class ResultName(msgspec.Struct, frozen=True):
+class PlannedResult(msgspec.Struct, frozen=True):
     """The name and the place of an attempt's result."""
 
     attempt: Attempt
@@ -45,7 +45,7 @@ class Output(msgspec.Struct, frozen=True):
     location: str
     """Of the result."""
     report: Report
-    pace: Pace
+    pace: Throttle
 
     @property
     def prefix(self) -> str:
@@ -78,7 +78,7 @@ class IndexJob(msgspec.Struct, frozen=True):
 class ExportJob(msgspec.Struct, frozen=True):
     """An export whose snapshot is open."""
 
-    naming: ResultName
+    planned: PlannedResult
     output: Output
     connection: Connection
     """Holds the snapshot."""

@@ -33,14 +33,14 @@ MAX_MEASURED_ROWS = 10_000  # copied to measure their size and speed
 MEASURED_SECONDS = 1.5  # that this should take
 
 
-class Notice(msgspec.Struct, frozen=True):
+class PreviewWarning(msgspec.Struct, frozen=True):
     """A warning about a segment that is probably not as intended."""
 
     code: Literal["nothing-matches", "summer-time", "no-index", "slow", "no-deletes"]
     detail: str
 
 
-NO_DELETES = Notice(
+NO_DELETES = PreviewWarning(
     "no-deletes",
     "increments without `deletes` say nothing of rows that leave these rules or are deleted, so a copy keeps them, and"
     " lack rows that come to match without being written; add `deletes` to the target",
@@ -59,7 +59,7 @@ class Preview(msgspec.Struct, frozen=True):
     """Forecast of the size as CSV, not compressed; null if the source was too slow for one."""
     seconds: float | None
     """Forecast of the time that the export takes."""
-    warnings: list[Notice]
+    warnings: list[PreviewWarning]
 
 
 class MeasuredCopy(msgspec.Struct, frozen=True):
@@ -101,12 +101,14 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
         served = await _is_served(connection, index, source, expected, has_rules=bool(segment.rules))
     notices = _clock_changes(segment, interval)
     if rows == 0:
-        notices.append(Notice("nothing-matches", "no row of this chain matches just now"))
+        notices.append(PreviewWarning("nothing-matches", "no row of this chain matches just now"))
     if not served:
-        notices.append(Notice("no-index", "no index serves these rules: every row of the chain is read to find these"))
+        notices.append(
+            PreviewWarning("no-index", "no index serves these rules: every row of the chain is read to find these")
+        )
     if sample is None:
         detail = f"the first rows could not be found within {STATEMENT_TIMEOUT_SECONDS:.0f} seconds"
-        notices.append(Notice("slow", detail))
+        notices.append(PreviewWarning("slow", detail))
     size, seconds = _forecast(measured, expected)
     return Preview(expected, "estimate" if rows is None else "exact", sample or [], size, seconds, notices)
 
@@ -198,7 +200,7 @@ def _index_conditions(plan: dict[str, Any]) -> set[str]:
     return {node["Index Cond"] for node in nodes(plan) if "Index Cond" in node}
 
 
-def _clock_changes(segment: Segment, interval: Interval) -> list[Notice]:
+def _clock_changes(segment: Segment, interval: Interval) -> list[PreviewWarning]:
     notices = []
     for number, rule in enumerate(segment.rules):
         if rule.operator == "is_in_window":
@@ -211,5 +213,5 @@ def _clock_changes(segment: Segment, interval: Interval) -> list[Notice]:
                 what = (
                     f"/rules/{number}: {rule.window} in {rule.timezone} crosses a change of summer time and is {change}"
                 )
-                notices.append(Notice("summer-time", what))
+                notices.append(PreviewWarning("summer-time", what))
     return notices

@@ -24,7 +24,7 @@ async def published(job: ExportJob, result: WrittenResult) -> RunResult:
     done = await result.finish()
     manifest = await asyncio.to_thread(_manifest, job, done)
     text = manifest.encoded()
-    signature = job.naming.key.sign(text)
+    signature = job.planned.key.sign(text)
     with tracing.span("publish"):
         await result.publish(text, signature)
         # Last, as a list that no watermark names looks like one of a run that a restore has undone.
@@ -33,8 +33,8 @@ async def published(job: ExportJob, result: WrittenResult) -> RunResult:
     query, has_files = job.indexes[0].query, isinstance(manifest, FilesManifest)
     types = {column.name: column.declared_type for column in query.columns}
     return RunResult(
-        result=job.naming.name,
-        location=job.naming.location,
+        result=job.planned.name,
+        location=job.planned.location,
         total=sum(index.sent for index in done),
         success=manifest.rows,
         size=manifest.size,
@@ -61,7 +61,7 @@ def _increment(job: ExportJob) -> Increment | None:
 
 def _manifest(job: ExportJob, done: Sequence[WrittenIndex]) -> Manifest | FilesManifest:
     """Return the manifest of a result. Raises LongshoreError where the source has other control totals."""
-    attempt, target = job.naming.attempt, job.indexes[0].query.request.target
+    attempt, target = job.planned.attempt, job.indexes[0].query.request.target
     entries = [_entry(*each) for each in zip(job.indexes, done, strict=True)]
     of_run: dict[str, Any] = {
         "rows": sum(index.rows for index in done),
@@ -73,12 +73,12 @@ def _manifest(job: ExportJob, done: Sequence[WrittenIndex]) -> Manifest | FilesM
         "interval": attempt.interval,
         "format": target.export_format,
         "snapshot": job.snapshot_at,
-        "previous": job.naming.previous,
+        "previous": job.planned.previous,
         "csv": target.csv or CsvOptions(),
     }
-    if is_files(job.naming.name):
+    if is_files(job.planned.name):
         return FilesManifest(**of_run, indexes=entries, files=[file for index in done for file in index.files])
-    of_file = {"file": job.naming.name, "sha256": done[0].sha256.hex()}
+    of_file = {"file": job.planned.name, "sha256": done[0].sha256.hex()}
     manifest = Manifest(**{**of_run, **of_file, **msgspec.structs.asdict(entries[0])})
     return manifest if job.changes is None else job.changes.described(manifest)
 

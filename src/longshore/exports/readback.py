@@ -54,7 +54,7 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns, cancelled: t
     if isinstance(reader, BinaryReader):
         return binary_sums(opener, layout, columns, cancelled)
     assert isinstance(reader, TextReader)
-    text = TextSums(reader, layout, columns, header=layout.dialect.header)
+    text = RunningTextSums(reader, layout, columns, header=layout.dialect.header)
     records = Records(PIECE_BYTES, reader.quote)
     with open_text(opener, manifest.file) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -83,7 +83,7 @@ def binary_sums(opener: Opener, layout: Layout, columns: TotalColumns, cancelled
     return found
 
 
-class TextSums:
+class RunningTextSums:
     """Adds up the amounts in the text of a result, block by block. Blocking."""
 
     def __init__(self, reader: TextReader, layout: Layout, columns: TotalColumns, *, header: bool = False) -> None:

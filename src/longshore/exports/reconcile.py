@@ -12,21 +12,21 @@ from longshore.exports import odd_values, readback, source_totals, totals
 from longshore.exports.formats import reader_of
 from longshore.exports.formats.reader import TextReader
 from longshore.exports.query import ExportQuery
-from longshore.exports.readback import NEVER, Opener, TextSums
+from longshore.exports.readback import NEVER, Opener, RunningTextSums
 from longshore.exports.row_query import RowQuery
 from longshore.exports.source_totals import SourceTotalColumns
 from longshore.exports.totals import Sums, Totals
 
 
-class FileSums:
+class RunningFileSums:
     """The sums of one file, or of a piece of one, for the control totals. Blocking."""
 
     def __init__(self, query: ExportQuery) -> None:
         self._layout, self._columns = query.layout, query.total_columns
         reader = reader_of(self._layout.format)
-        self._text: TextSums | None = None
+        self._text: RunningTextSums | None = None
         if self._columns and isinstance(reader, TextReader):
-            self._text = TextSums(reader, self._layout, self._columns)
+            self._text = RunningTextSums(reader, self._layout, self._columns)
 
     def add(self, text: bytes) -> None:
         """Add up whole rows of the file's text."""

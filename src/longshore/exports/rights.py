@@ -51,7 +51,7 @@ where w.id = $1 and coalesce(t.level, l.level) is not null
 """
 
 
-class Definition(msgspec.Struct, frozen=True):
+class IndexNames(msgspec.Struct, frozen=True):
     """The parts of a target that say which index it reads."""
 
     action: str
@@ -59,7 +59,7 @@ class Definition(msgspec.Struct, frozen=True):
     export_indexes: list[str] | None = None
 
 
-DEFINITION = msgspec.json.Decoder(Definition)
+DEFINITION = msgspec.json.Decoder(IndexNames)
 
 
 class Maker(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from longshore.exports import formats
 from longshore.exports.formats import WHOLE, Format, PiecePosition
 from longshore.exports.formats.compression import Compressor
 from longshore.exports.query import ExportQuery
-from longshore.exports.reconcile import FileSums
+from longshore.exports.reconcile import RunningFileSums
 from longshore.results.store import Writable
 
 
@@ -82,8 +82,10 @@ class RowWriter:
         self.size += len(data)
 
 
-def row_writer(query: ExportQuery, file: Writable, position: PiecePosition = WHOLE) -> tuple[RowWriter, FileSums]:
+def row_writer(
+    query: ExportQuery, file: Writable, position: PiecePosition = WHOLE
+) -> tuple[RowWriter, RunningFileSums]:
     """Return the writer of a file or a piece, and the sums of what it writes."""
-    target, sums = query.request.target, FileSums(query)
+    target, sums = query.request.target, RunningFileSums(query)
     compressor = formats.compressor(target.export_format, target.compression)
     return RowWriter(query.format(position), file, compressor, sums.add, position), sums

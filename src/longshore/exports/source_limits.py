@@ -61,7 +61,7 @@ class SourceLimits(msgspec.Struct, frozen=True):
         raise TransientError(f"the source is a standby that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
 
 
-class Pace:
+class Throttle:
     """Holds an export to a number of bytes per second; 0 is no limit."""
 
     def __init__(self, bytes_per_second: float) -> None:

@@ -22,7 +22,7 @@ from longshore.errors import first_line
 from longshore.results.aws import Access
 from longshore.results.object_file import ObjectFile, obstore_errors, open_object, open_written
 from longshore.results.s3_assembly import ObjectAssembly, UploadedPiece
-from longshore.results.s3_requests import S3Requests, Unfinished
+from longshore.results.s3_requests import S3Requests, UnfinishedUpload
 from longshore.results.store import (
     ALL_ATTEMPTS,
     KEYS,
@@ -153,7 +153,7 @@ class BucketStore:
                 raise StoreError("this results store makes no presigned addresses")
             return list(obstore.sign(self._store, "GET", list(locations), timedelta(seconds=seconds)))
 
-    def _abort(self, below: str, unwanted: Callable[[Unfinished], bool]) -> None:
+    def _abort(self, below: str, unwanted: Callable[[UnfinishedUpload], bool]) -> None:
         if self.bucket is not None:
             self.bucket.abort(upload for upload in self.bucket.unfinished(below) if unwanted(upload))
 

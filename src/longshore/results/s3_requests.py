@@ -33,7 +33,7 @@ def headers_of(key: str) -> dict[str, str]:
     return {"Content-Type": media_type(name), "Content-Disposition": f'attachment; filename="{name}"'}
 
 
-class Unfinished(msgspec.Struct, frozen=True):
+class UnfinishedUpload(msgspec.Struct, frozen=True):
     """An upload that was neither completed nor aborted. `key` is below the prefix."""
 
     key: str
@@ -107,7 +107,7 @@ class S3Requests:
         begun = self.call("create_multipart_upload", key, **headers, **self.encryption)
         return str(begun["UploadId"])
 
-    def unfinished(self, below: str = "") -> list[Unfinished]:
+    def unfinished(self, below: str = "") -> list[UnfinishedUpload]:
         """Return the unfinished uploads below a prefix; none if the credentials do not allow listing them."""
         uploads = []
         try:
@@ -118,7 +118,7 @@ class S3Requests:
                 for page in pages:
                     for upload in page.get("Uploads", ()):
                         key = upload["Key"].removeprefix(self.prefix)
-                        uploads.append(Unfinished(key, upload["UploadId"], upload["Initiated"]))
+                        uploads.append(UnfinishedUpload(key, upload["UploadId"], upload["Initiated"]))
         except StoreError as error:
             log.warning("unfinished uploads not listed", error=str(error))
         return uploads
@@ -128,7 +128,7 @@ class S3Requests:
         with botocore_errors():
             self.client.list_multipart_uploads(Bucket=self.name, Prefix=self.prefix, MaxUploads=1)
 
-    def abort(self, uploads: Iterable[Unfinished]) -> None:
+    def abort(self, uploads: Iterable[UnfinishedUpload]) -> None:
         """Abort uploads. Errors are ignored: the next cleanup aborts what is left."""
         for each in uploads:
             with contextlib.suppress(StoreError):

@@ -17,7 +17,7 @@ from longshore.access.tokens import ForbiddenError, Token
 from longshore.api.addresses import base_url
 from longshore.api.audited import administered, audited
 from longshore.api.bodies import check_body, read_optional_json
-from longshore.api.guard import actor, admitted
+from longshore.api.guard import actor, service_and_caller
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
@@ -55,7 +55,7 @@ class Profile(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 @get("/delta-sharing/profile")
 async def get_profile(request: AnyRequest) -> Response[Profile]:
     """Return the profile file with the bearer token that asks. Sessions have none; they use `POST`."""
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     match = BEARER.fullmatch(request.headers.get("authorization", ""))
     if caller.kind != "token" or match is None:
         raise ForbiddenError("forbidden", "A session has no bearer token; POST makes a token for a profile file.")
@@ -75,7 +75,7 @@ async def create_profile(request: AnyRequest, body: Annotated[RawBody, ProfileBo
 
 async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
     """Make a token that is good for so many seconds, and return its profile file. Raises ProblemError."""
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     if caller.kind != "user":
         why = "A token is made for signed-in users alone; `GET` gives the profile file of the token that asks."
         raise ForbiddenError("forbidden", why)
@@ -93,7 +93,7 @@ async def list_profiles(request: AnyRequest, limit: Limit = 25, offset: Offset =
 
     Those that were revoked or have expired are among them; `state` says so.
     """
-    service, caller = admitted(request)
+    service, caller = service_and_caller(request)
     if caller.kind != "user":
         raise ForbiddenError("forbidden", "Signed-in users alone have profile files; a token can `DELETE` its own.")
     page = Page(limit, offset)
@@ -106,7 +106,7 @@ async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
 
     Addresses of files that it was given end too, except presigned ones of a bucket, which last an hour at most.
     """
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     token = uuid_of(id, "token-not-found")
     async with administered(request) as (connection, by):
         await profile_tokens.refuse_others(connection, caller, token)
@@ -119,7 +119,7 @@ def endpoint(request: AnyRequest) -> str:
 
 
 def _profile_file(request: AnyRequest, bearer: str, expires: datetime | None) -> Response[Profile]:
-    _, caller = admitted(request)
+    _, caller = service_and_caller(request)
     name = f"longshore-{caller.chain}.share"
     profile = Profile(1, endpoint(request), bearer, expires)
     return Response(profile, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -7,7 +7,7 @@ from litestar import Response, get
 from litestar.params import PathParameter
 
 from longshore.access.tokens import Caller
-from longshore.api.guard import admitted_leniently
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest, Service
 from longshore.errors import NotFoundError
 from longshore.exports.rights import sees
@@ -33,7 +33,7 @@ async def list_shares(
     request: AnyRequest, max_results: MaxResults = None, page_token: PageToken = None
 ) -> Response[Items]:
     """Return the shares of the token: a share for each chain of its scope, named by the chain's number."""
-    service, _ = admitted_leniently(request)
+    service, _ = service_and_caller(request, allow_unknown=True)
     callers = await service.token_auth.callers(request.headers.get("authorization"))
     after, size = position_of(page_token), size_of(max_results)
     found = sorted({str(caller.chain) for caller in callers.values()})
@@ -45,7 +45,7 @@ async def list_shares(
 @get("/delta-sharing/shares/{share:str}")
 async def get_share(request: AnyRequest, share: ShareName) -> Response[ShareAnswer]:
     """Return one share."""
-    admitted_leniently(request)
+    service_and_caller(request, allow_unknown=True)
     return Response(ShareAnswer(Share(share)), media_type=JSON)
 
 
@@ -54,7 +54,7 @@ async def list_schemas(
     request: AnyRequest, share: ShareName, max_results: MaxResults = None, page_token: PageToken = None
 ) -> Response[Items]:
     """Return the one schema of a share, `exports`."""
-    admitted_leniently(request)
+    service_and_caller(request, allow_unknown=True)
     after = position_of(page_token)
     found = [Schema(SCHEMA, share)] if after < SCHEMA else []
     return list_answer(found, None) if size_of(max_results) else list_answer([], after if found else None)
@@ -65,7 +65,7 @@ async def list_all_tables(
     request: AnyRequest, share: ShareName, max_results: MaxResults = None, page_token: PageToken = None
 ) -> Response[Items]:
     """Return the tables of a share that the token may read now, by name."""
-    service, caller = admitted_leniently(request)
+    service, caller = service_and_caller(request, allow_unknown=True)
     return await _tables(service, caller, share, max_results, page_token)
 
 
@@ -78,7 +78,7 @@ async def list_tables(
     page_token: PageToken = None,
 ) -> Response[Items]:
     """Return the tables of a schema that the token may read now, by name."""
-    service, caller = admitted_leniently(request)
+    service, caller = service_and_caller(request, allow_unknown=True)
     refuse_other_schema(schema)
     return await _tables(service, caller, share, max_results, page_token)
 

@@ -14,7 +14,7 @@ from litestar.response import Stream
 from longshore.api import addresses
 from longshore.api.addresses import RunFiles
 from longshore.api.bodies import BytesResponse
-from longshore.api.guard import admitted_leniently
+from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError
@@ -83,7 +83,7 @@ async def get_table_version(
     starting_timestamp: StartingTimestamp = None,
 ) -> Response[None]:
     """Return the version of a table in the header `Delta-Table-Version`; by a time, the earliest one since then."""
-    service, caller = admitted_leniently(request)
+    service, caller = service_and_caller(request, allow_unknown=True)
     moment = time_of(starting_timestamp, "startingTimestamp")
     number = (await _version(request, TablePath(share, schema, table))).run
     if moment is not None:
@@ -140,7 +140,7 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     `limitHint` leaves out files that are not needed for so many rows. Predicates are hints, and are not used. A client
     that reads for longer than the addresses last asks with the `refreshToken` of the last line.
     """
-    service, caller = admitted_leniently(request)
+    service, caller = service_and_caller(request, allow_unknown=True)
     query, id_scheme = read_query(body), _id_scheme(file_id_hash)
     found = await _version(request, TablePath(share, schema, table), query.number, query.moment)
     answer = VersionAnswer(found, protocol.capabilities(capabilities), query.names_version)
@@ -169,7 +169,7 @@ async def _version(
 
     A table whose version of now is hidden has no other version either.
     """
-    service, caller = admitted_leniently(request)
+    service, caller = service_and_caller(request, allow_unknown=True)
     refuse_other_schema(path.schema)
     absent = NotFoundError(
         "table-not-found",

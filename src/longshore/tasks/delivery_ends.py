@@ -18,7 +18,7 @@ from longshore.tasks import deliveries
 from longshore.tasks.attempts import storable
 from longshore.tasks.conditions import DELIVERY_RUNNING, DELIVERY_SENT
 from longshore.tasks.deliveries import LOCK_TASK, StaleDeliveryError
-from longshore.tasks.model import Code, TaskId
+from longshore.tasks.model import StateCode, TaskId
 from longshore.tasks.next_run import ENDED_COLUMNS, EndedRun, plan_next_run
 from longshore.tasks.queue import DeliveryMessage, send
 from longshore.telemetry import metrics
@@ -193,7 +193,7 @@ async def _end(pool: Pool, message: DeliveryMessage, end: DeliveryEnd) -> None:
         is_good, ends_run = states == {"delivered"}, this["is_awaited"] and "pending" not in states
         args = (*ids, *msgspec.structs.astuple(end), end.entry(this["destination"]))
         if is_good or ends_run:
-            state = Code.DONE if is_good else Code.ERROR
+            state = StateCode.DONE if is_good else StateCode.ERROR
             row = await connection.fetchrow(END_ROUND, *args, state, _failure(end, this, others.values()))
         else:
             row = await connection.fetchrow(END_DELIVERY, *args)

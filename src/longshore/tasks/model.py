@@ -28,7 +28,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """The task of a chain with the highest priority gets the next free slot."""
 
 
-class Code(StrEnum):
+class StateCode(StrEnum):
     """The states of a task."""
 
     READY = "READY"
@@ -37,13 +37,13 @@ class Code(StrEnum):
     ERROR = "ERROR"
 
 
-ENDED = frozenset({Code.DONE, Code.ERROR})
+ENDED = frozenset({StateCode.DONE, StateCode.ERROR})
 
 
 class State(msgspec.Struct, frozen=True):
     """The `state` object of a task. Times are UTC, whole seconds."""
 
-    code: Code
+    code: StateCode
     last_run_date: datetime | None
     last_modified: datetime
     created_date: datetime

@@ -76,7 +76,7 @@ SPECIAL, ESCAPED = re.compile(r"[\\%_]"), r"\\\g<0>"
 COUNT = "select tasks from longshore.chain_usage where chain_id = $1"
 
 
-class Row(msgspec.Struct, frozen=True):
+class ListedTask(msgspec.Struct, frozen=True):
     """A task in a list."""
 
     id: int
@@ -121,7 +121,7 @@ class TaskSearch(msgspec.Struct, frozen=True):
 class TaskList(msgspec.Struct, frozen=True):
     """A page of a list of tasks."""
 
-    rows: list[Row]
+    rows: list[ListedTask]
     total: int
     """Tasks that match. Above MAX_COUNTED: more than MAX_COUNTED, unless `is_exact`."""
     is_exact: bool
@@ -155,5 +155,5 @@ async def search(pool: Pool, chain: ChainId, conditions: TaskSearch, order: Orde
     return TaskList([_row(**row) for row in found if row["id"] is not None], total, is_exact)
 
 
-def _row(reads: str, place: int, total: int, **columns: Any) -> Row:  # noqa: ARG001  # of the statement
-    return Row(reads=decoded(reads), **columns)
+def _row(reads: str, place: int, total: int, **columns: Any) -> ListedTask:  # noqa: ARG001  # of the statement
+    return ListedTask(reads=decoded(reads), **columns)

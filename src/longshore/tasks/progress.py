@@ -12,7 +12,7 @@ from longshore.database.connect import Pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.errors import NotFoundError
 from longshore.tasks.conditions import RUNNING, SENT
-from longshore.tasks.model import ChainId, Code, Next, Phase, Progress, TaskId
+from longshore.tasks.model import ChainId, Next, Phase, Progress, StateCode, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
@@ -60,7 +60,7 @@ class NewestRun(msgspec.Struct, frozen=True):
     """The newest run of a task and the message of its newest attempt, as the statement returns them."""
 
     reads: str | None
-    task_state: Code
+    task_state: StateCode
     due_at: datetime | None
     paused: bool
     began: bool
@@ -101,7 +101,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
     newest = NewestRun(**found)
     done, expected, seconds = newest.rows, newest.rows_expected, newest.seconds
     speed = done / seconds if seconds else None
-    finished = newest.state == Code.DONE or newest.delivering
+    finished = newest.state == StateCode.DONE or newest.delivering
     exact = finished or newest.rows_expected_exact
     if finished:
         expected = done
@@ -131,7 +131,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
 def _phase(newest: NewestRun) -> Phase | None:
     if newest.delivering:
         return "delivering"
-    return "exporting" if newest.task_state == Code.INPROGRESS and newest.action == "export" else None
+    return "exporting" if newest.task_state == StateCode.INPROGRESS and newest.action == "export" else None
 
 
 def _next(newest: NewestRun, heartbeat_timeout: float) -> Next | None:
@@ -141,7 +141,7 @@ def _next(newest: NewestRun, heartbeat_timeout: float) -> Next | None:
         return Next(step, _whole_second_after(lost_at), if_silent=True)
     if newest.delivering:
         return Next("deliver", _whole_second_after(newest.delivery_at), if_silent=False)
-    if newest.task_state == Code.INPROGRESS:
+    if newest.task_state == StateCode.INPROGRESS:
         return Next("retry", _whole_second_after(newest.delivered_at), if_silent=False)
     if newest.due_at is not None:
         if newest.paused:

@@ -13,7 +13,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
 from longshore.tasks.conditions import QUEUED, SETTLED
-from longshore.tasks.model import FORMAT_VERSION, ChainId, Code, LogEntry, State, Task, TaskId, TaskVersion
+from longshore.tasks.model import FORMAT_VERSION, ChainId, LogEntry, State, StateCode, Task, TaskId, TaskVersion
 from longshore.tasks.recorded_reads import Read, decoded
 
 # Computed from the rows per second so far; `case` reads the run of a running task alone. Deliveries have no estimate.
@@ -142,7 +142,7 @@ class TaskWithReads(msgspec.Struct, frozen=True):
 class PolledStatus(msgspec.Struct, frozen=True):
     """The status of a task that is polled: its version and what comes next."""
 
-    code: Code
+    code: StateCode
     version: TaskVersion
     log_length: int
     settled: bool
@@ -203,7 +203,7 @@ def polled_status(row: asyncpg.Record) -> PolledStatus:
 
 def _polled(row: asyncpg.Record) -> dict[str, Any]:
     return {
-        "code": Code(row["state"]),
+        "code": StateCode(row["state"]),
         "version": TaskVersion(row["revision"], row["progress"]),
         "log_length": row["log_length"],
         "settled": row["settled"],
@@ -274,7 +274,7 @@ def _task(row: asyncpg.Record | dict[str, Any]) -> Task:
 def _state(row: asyncpg.Record | dict[str, Any]) -> State:
     last_run = row["last_run_at"]
     return State(
-        code=Code(row["state"]),
+        code=StateCode(row["state"]),
         last_run_date=last_run and _whole_second(last_run),
         last_modified=_whole_second(row["modified_at"] + timedelta(seconds=PROGRESS_SECONDS * row["progress"])),
         created_date=_whole_second(row["created_at"]),

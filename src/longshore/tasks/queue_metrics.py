@@ -93,7 +93,7 @@ async def _by_state(connection: Connection) -> list[tuple[str, str, int]]:
         return []
 
 
-class FiguresCollector(Collector):
+class QueueMetricsCollector(Collector):
     """Exports the metrics that `refresh` read last."""
 
     def __init__(self, pool: Pool) -> None:

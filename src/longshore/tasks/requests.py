@@ -9,7 +9,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import intervals, queries
 from longshore.tasks.conditions import RUN_QUEUED
-from longshore.tasks.model import ChainId, Code, Interval, TaskId
+from longshore.tasks.model import ChainId, Interval, StateCode, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first, utc_text
 from longshore.tasks.shared_tables import refuse_taken_name
@@ -218,7 +218,7 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
         )
     if changed is None:
         status = await queries.status(connection, new.chain, task)
-        refused = status.state.code == Code.INPROGRESS and not (status.delivering and only_deliver)
+        refused = status.state.code == StateCode.INPROGRESS and not (status.delivering and only_deliver)
         raise ProblemError("task-running") if refused else ChangedMeanwhileError()
     if due is not None:
         await connection.execute(REPLAN, task, due, new.schedule.repeats, tracing.current(), defined_by)
@@ -276,5 +276,5 @@ async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
     """
     if await connection.fetchval(DELETE, task, chain) is None:
         status = await queries.status(connection, chain, task)
-        raise ProblemError("task-running" if status.state.code == Code.INPROGRESS else "run-delivering")
+        raise ProblemError("task-running" if status.state.code == StateCode.INPROGRESS else "run-delivering")
     await fill_slots(connection, chain)

@@ -13,7 +13,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import structs
 from longshore.errors import NotFoundError, ProblemError
-from longshore.tasks.model import ChainId, Code, Interval, TaskId
+from longshore.tasks.model import ChainId, Interval, StateCode, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read, decoded
 
@@ -105,7 +105,7 @@ class Increment(msgspec.Struct, frozen=True):
     """Whether the watermark moves only when the client acknowledges the run."""
 
 
-class Pending(msgspec.Struct, frozen=True):
+class PendingIncrement(msgspec.Struct, frozen=True):
     """An increment that is not acknowledged yet."""
 
     run: int
@@ -130,7 +130,7 @@ class IncrementState(msgspec.Struct, frozen=True):
     """The watermark of a task and its unacknowledged increments."""
 
     watermark: str | None
-    pending: list[Pending]
+    pending: list[PendingIncrement]
     """The runs that exported the unacknowledged increment, newest first."""
     run_began_at: datetime | None
     """When the run of the attempt began; None for a stale attempt."""
@@ -165,7 +165,7 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
 def _why_not(row: asyncpg.Record) -> str:
     """Return why a run of OF_RUN cannot be acknowledged."""
     run = f"Run {row['run']}"
-    if row["state"] != Code.DONE:
+    if row["state"] != StateCode.DONE:
         return f"{run} is {row['state']}; only one that is DONE can be acknowledged."
     if row["acknowledged"] is not None:
         return f"{run} waits no more: another run has moved the watermark."
@@ -192,5 +192,5 @@ def _pending(
     interval_end: datetime,
     reads: str | None,
     **columns: Any,
-) -> Pending:
-    return Pending(interval=Interval(interval_start, interval_end), reads=decoded(reads), **columns)
+) -> PendingIncrement:
+    return PendingIncrement(interval=Interval(interval_start, interval_end), reads=decoded(reads), **columns)

@@ -17,7 +17,7 @@ from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
 from longshore.database.retry import DELIVERY, DELIVERY_TURN, loop_step, retry_until_available
-from longshore.destinations.deliver import TOO_LONG, Delivered, deliver, discard, discard_all
+from longshore.destinations.deliver import TOO_LONG, DeliveredResult, deliver, discard, discard_all
 from longshore.destinations.kind import DestinationError, OpenDestination
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import explain_unknown, is_retryable
@@ -100,7 +100,7 @@ class DeliveryRunner:
             await retry_until_available(delivery_ends.finish, self._pool, message, done.address, evidence)
             log.info("delivered", address=done.address)
 
-    async def _act(self, delivery: DeliveryAttempt) -> Delivered:
+    async def _act(self, delivery: DeliveryAttempt) -> DeliveredResult:
         with self.running.cancellable(delivery.message, "the destination"):
             timeout = asyncio.timeout(max(0.0, delivery.seconds_left))
             try:

@@ -16,7 +16,7 @@ from prometheus_client import start_http_server
 
 from longshore import actions as installed_actions
 from longshore import destinations
-from longshore.actions.action import plugged
+from longshore.actions.action import attempt_runner
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_pool
 from longshore.database.listener import Listener
@@ -147,7 +147,7 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     allowed = quotas.from_settings(settings)
     actions: dict[str, RunAction] = {"export": quotas.within_quota(exporter.run, pool, allowed), ACTION: cleanup.run}
     for name, action in installed_actions.load(settings).items():
-        actions[name] = quotas.within_quota(plugged(action, pool, store, vault), pool, allowed)
+        actions[name] = quotas.within_quota(attempt_runner(action, pool, store, vault), pool, allowed)
     metrics.create_series(actions)
     return Runner(running, pool, actions, settings.result_time, shard_worker.run)
 

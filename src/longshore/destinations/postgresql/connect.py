@@ -18,7 +18,7 @@ from longshore import outbound
 from longshore.database.connect import DirectConnection, WatchedConnection
 from longshore.database.pinned_settings import KEEPALIVE, LIMITS, OUTPUT
 from longshore.database.tls import open_by_mode
-from longshore.destinations.kind import DestinationError, Redacted
+from longshore.destinations.kind import DestinationError, SecretStruct
 from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.types import quoted
 from longshore.validation import Violation
@@ -78,7 +78,7 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return f"postgresql://{host}:{self.port}/{self.database}/{self.schema}"
 
 
-class PostgresqlSecret(Redacted, frozen=True, forbid_unknown_fields=True):
+class PostgresqlSecret(SecretStruct, frozen=True, forbid_unknown_fields=True):
     """The password of the role."""
 
     password: Annotated[

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.kind import DeliveryLine, DestinationError, TableLoad
+from longshore.destinations.kind import DeliveryRecord, DestinationError, TableLoad
 from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.types import quoted
 
@@ -143,7 +143,7 @@ async def forget(connection: DirectConnection, schema: str, table: str) -> None:
         await connection.execute(FORGET.format(name=_name(schema)), table)
 
 
-async def write_line(connection: DirectConnection, schema: str, table: str, line: DeliveryLine) -> None:
+async def write_line(connection: DirectConnection, schema: str, table: str, line: DeliveryRecord) -> None:
     """Write the line of a delivery."""
     with _reading(schema):
         await connection.execute(

@@ -15,7 +15,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 MAX_CONTEXT_CHARACTERS = 200
 
 
-class Meaning(msgspec.Struct, frozen=True):
+class SqlstateMeaning(msgspec.Struct, frozen=True):
     """The meaning of an SQLSTATE, or of a class of them."""
 
     is_transient: bool
@@ -23,37 +23,43 @@ class Meaning(msgspec.Struct, frozen=True):
     advice: str = ""
 
 
-TRANSIENT = Meaning(True)
-PERMANENT = Meaning(False)
+TRANSIENT = SqlstateMeaning(True)
+PERMANENT = SqlstateMeaning(False)
 
-MEANINGS: dict[str, Meaning] = {
+MEANINGS: dict[str, SqlstateMeaning] = {
     "08": TRANSIENT,  # the connection was lost, or a pooler has none
     "40": TRANSIENT,  # rolled back: deadlock, serialization failure
     "53": TRANSIENT,  # too many connections, out of memory, disk full
     "55": TRANSIENT,  # in use, lock timeout
     "57": TRANSIENT,  # starting up, shutting down, cancelled by an administrator
     "58": TRANSIENT,  # an input or output error of the server
-    "25006": Meaning(True, "the server or the role is read-only: connect to the primary, or lift the role's default"),
+    "25006": SqlstateMeaning(
+        True, "the server or the role is read-only: connect to the primary, or lift the role's default"
+    ),
     "25P03": TRANSIENT,
     "25P04": TRANSIENT,
-    "0A000": Meaning(False, "something depends on the column, such as a view, or the table cannot do it"),
-    "22021": Meaning(False, "the encoding of the database cannot hold the text"),
-    "22P05": Meaning(False, "the encoding of the database cannot hold a character of the text"),
-    "23502": Meaning(False, "give the column a default, or let it be NULL"),
-    "23503": Meaning(False, "rows of another table refer to rows that the load removes, or the other way round"),
-    "23505": Meaning(False, "a unique index of the table does not allow rows of the load"),
-    "23514": Meaning(False, "a check of the table, or a missing partition, does not allow rows of the load"),
-    "28000": Meaning(False, "check the username, and that pg_hba.conf of the server admits it with this sslmode"),
-    "28P01": Meaning(False, "check the username and the password"),
-    "3D000": Meaning(False, "create the database, or correct the setting database"),
-    "3F000": Meaning(False, "create the schema, or correct the setting schema"),
-    "42501": Meaning(False, "grant the role the right, or let a policy of the table admit its rows"),
-    "42701": Meaning(False, "choose another name for the column in fields"),
+    "0A000": SqlstateMeaning(False, "something depends on the column, such as a view, or the table cannot do it"),
+    "22021": SqlstateMeaning(False, "the encoding of the database cannot hold the text"),
+    "22P05": SqlstateMeaning(False, "the encoding of the database cannot hold a character of the text"),
+    "23502": SqlstateMeaning(False, "give the column a default, or let it be NULL"),
+    "23503": SqlstateMeaning(
+        False, "rows of another table refer to rows that the load removes, or the other way round"
+    ),
+    "23505": SqlstateMeaning(False, "a unique index of the table does not allow rows of the load"),
+    "23514": SqlstateMeaning(False, "a check of the table, or a missing partition, does not allow rows of the load"),
+    "28000": SqlstateMeaning(
+        False, "check the username, and that pg_hba.conf of the server admits it with this sslmode"
+    ),
+    "28P01": SqlstateMeaning(False, "check the username and the password"),
+    "3D000": SqlstateMeaning(False, "create the database, or correct the setting database"),
+    "3F000": SqlstateMeaning(False, "create the schema, or correct the setting schema"),
+    "42501": SqlstateMeaning(False, "grant the role the right, or let a policy of the table admit its rows"),
+    "42701": SqlstateMeaning(False, "choose another name for the column in fields"),
 }
 """By SQLSTATE, else by its class; all others stay."""
 
 
-def meaning_of(sqlstate: str | None) -> Meaning:
+def meaning_of(sqlstate: str | None) -> SqlstateMeaning:
     """Return the meaning of an SQLSTATE."""
     code = sqlstate or ""
     return MEANINGS.get(code) or MEANINGS.get(code[:2]) or PERMANENT
@@ -102,7 +108,7 @@ def _is_unsupported(error: asyncpg.InterfaceError) -> bool:
     return isinstance(error, asyncpg.ClientConfigurationError | asyncpg.DataError) or "not found" in str(error)
 
 
-def _sentence(error: asyncpg.PostgresError, meaning: Meaning) -> str:
+def _sentence(error: asyncpg.PostgresError, meaning: SqlstateMeaning) -> str:
     """Return the server's message without its detail, which may show a row.
 
     An error in the data of a COPY also names line, column and value.

@@ -11,7 +11,7 @@ import asyncpg
 
 from longshore.database.connect import DirectConnection
 from longshore.destinations.addresses import checked_addresses
-from longshore.destinations.kind import BytesFile, DeliveryLine, DestinationError, Step, TableColumn, TableLoad
+from longshore.destinations.kind import BytesFile, DeliveryRecord, DestinationError, Step, TableColumn, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
 from longshore.destinations.postgresql.copying import stage
@@ -68,7 +68,7 @@ class _Test:
     ) -> None:
         """`stack`: closed after the last step."""
         self.settings, self.secret, self.allow, self.stack = settings, secret, allow, stack
-        line = DeliveryLine(0, 0, None, datetime.now(UTC), None, None, 2, b"")
+        line = DeliveryRecord(0, 0, None, datetime.now(UTC), None, None, 2, b"")
         columns = [TableColumn("id", "number", "int8"), TableColumn("value", "text", "text")]
         name = f"_longshore_test_{uuid4().hex}"
         self.load = TableLoad(name, "merge", columns, ["id"], False, False, "csv", BytesFile(ROWS), None, line)

@@ -20,7 +20,7 @@ from longshore.exports.formats.records import Records, count_records, end_of_rec
 from longshore.exports.job import Output
 from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery
-from longshore.exports.reconcile import FileSums
+from longshore.exports.reconcile import RunningFileSums
 from longshore.exports.row_writer import RowWriter, row_writer
 from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.slices import IndexRows, Slice
@@ -39,10 +39,10 @@ class _File(msgspec.Struct, frozen=True):
     values: Sequence[str | None]
     file: ResultWriter
     writer: RowWriter
-    sums: FileSums
+    sums: RunningFileSums
 
 
-class FilesWriter:
+class SliceWriter:
     """The writer of a slice, as `copy_rows` uses it. `close` ends its threads and removes the file that is open."""
 
     def __init__(self, output: Output, query: ExportQuery, keys: Sequence[str], slice_: Slice) -> None:
@@ -206,7 +206,7 @@ async def write_slice(
     output: Output, source: IndexRows, slice_: Slice, first: Callable[[], Awaitable[None]] | None = None
 ) -> SliceResult:
     """Write a slice. `first`: as for `copy_rows`, whose errors are raised."""
-    writer = FilesWriter(output, source.query, source.key_names, slice_)
+    writer = SliceWriter(output, source.query, source.key_names, slice_)
     try:
         copied = await copy_rows(source.rows(slice_), writer, output.report, first, output.pace)
     finally:
@@ -218,7 +218,7 @@ async def write_slice(
 
 async def write_empty(output: Output, source: IndexRows) -> SliceResult:
     """Write the one file of an index without rows."""
-    writer = FilesWriter(output, source.query, source.key_names, Slice(None))
+    writer = SliceWriter(output, source.query, source.key_names, Slice(None))
     try:
         await asyncio.to_thread(writer.write_empty)
     finally:

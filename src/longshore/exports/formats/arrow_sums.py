@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from longshore.exports.formats.reader import Part
+from longshore.exports.formats.reader import PartialSum
 
 DIGITS = 28  # of an amount that Arrow adds up; the sum of a block's amounts has ten more digits to grow into
 WIDE_DIGITS = 76  # of an amount of more digits: Arrow adds up in its own type, and wraps around without an error
 FEW = 32  # different values in one batch
 
 
-def parts_of(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterator[Part]:
+def parts_of(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterator[PartialSum]:
     """Yield the parts of a batch. `amounts`: decimals, or their texts."""
     import pyarrow as pa
     import pyarrow.compute as pc

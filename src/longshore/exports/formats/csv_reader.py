@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from longshore.exports.formats.arrow_sums import DIGITS, parts_of
 from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.reader import Layout, Part, TextReader
+from longshore.exports.formats.reader import Layout, PartialSum, TextReader
 from longshore.exports.formats.records import MAX_ROW_BYTES, QUOTE
 from longshore.exports.totals import TotalColumns
 
@@ -31,7 +31,7 @@ class CsvReader(TextReader):
         csv.field_size_limit(MAX_ROW_BYTES)
         return sum(1 for _ in csv.reader(text, delimiter=layout.dialect.delimiter)) - layout.dialect.header
 
-    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[Part]:
+    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[PartialSum]:
         import pyarrow as pa
 
         scale = columns.scale
@@ -42,7 +42,7 @@ class CsvReader(TextReader):
             return list(_parts(text, layout, columns, pa.string(), int(header)))
 
 
-def _parts(text: bytes, layout: Layout, columns: TotalColumns, number: Any, skipped: int) -> Iterator[Part]:
+def _parts(text: bytes, layout: Layout, columns: TotalColumns, number: Any, skipped: int) -> Iterator[PartialSum]:
     """Yield the parts of whole records. `number`: Arrow's type of the amounts. `skipped`: records of a header."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import msgspec
 
-from longshore.exports.formats.reader import Layout, Part, TextReader
+from longshore.exports.formats.reader import Layout, PartialSum, TextReader
 from longshore.exports.totals import EXACT, TotalColumns
 
 UNUSUAL_NAME = re.compile(r'["\\\x00-\x1f]')  # a member of JSON that msgspec's structs cannot have
@@ -27,7 +27,7 @@ class JsonReader(TextReader):
     def rows(self, file: IO[bytes], layout: Layout) -> int:  # noqa: ARG002  # of the base class
         return sum(1 for line in file if line.startswith(b"{"))
 
-    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[Part]:  # noqa: ARG002
+    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[PartialSum]:  # noqa: ARG002
         amounts: dict[Any, list[Decimal | None]] = {}
         for row in _objects(text, layout.format, columns):
             amounts.setdefault(row.value, []).append(row.amount)

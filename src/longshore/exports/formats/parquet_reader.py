@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from longshore.exports.formats.arrow_sums import DIGITS, parts_of
-from longshore.exports.formats.reader import BinaryReader, Layout, Part
+from longshore.exports.formats.reader import BinaryReader, Layout, PartialSum
 from longshore.exports.totals import TotalColumns
 
 
@@ -19,7 +19,7 @@ class ParquetReader(BinaryReader):
 
         return int(pq.read_metadata(file).num_rows)
 
-    def parts(self, file: IO[bytes], layout: Layout, columns: TotalColumns) -> Iterator[Part]:  # noqa: ARG002
+    def parts(self, file: IO[bytes], layout: Layout, columns: TotalColumns) -> Iterator[PartialSum]:  # noqa: ARG002
         import pyarrow as pa
         import pyarrow.parquet as pq
 

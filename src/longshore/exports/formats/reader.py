@@ -10,7 +10,7 @@ import msgspec
 from longshore.exports.formats.dialect import Dialect
 from longshore.exports.totals import Key, TotalColumns
 
-Part = tuple[Key, int, Decimal]
+PartialSum = tuple[Key, int, Decimal]
 """A value of the column `per`, with the number of some of its rows and the sum of their amounts."""
 
 
@@ -43,7 +43,7 @@ class BinaryReader(Reader):
     """Reads a format that is added up once the file is finished."""
 
     @abc.abstractmethod
-    def parts(self, file: IO[bytes], layout: Layout, columns: TotalColumns) -> Iterator[Part]:
+    def parts(self, file: IO[bytes], layout: Layout, columns: TotalColumns) -> Iterator[PartialSum]:
         """Yield the amounts of all rows."""
 
 
@@ -54,5 +54,5 @@ class TextReader(Reader):
     """The quote within which a line feed ends no row; None: each line feed ends one."""
 
     @abc.abstractmethod
-    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[Part]:
+    def parts(self, text: bytes, layout: Layout, columns: TotalColumns, *, header: bool) -> list[PartialSum]:
         """Return the amounts of whole rows. `header`: whether the text begins with the line of the names."""

@@ -22,7 +22,7 @@ from longshore.exports.reconcile import Reconciler
 from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.segments.sql import Condition
-from longshore.exports.source_limits import Pace
+from longshore.exports.source_limits import Throttle
 from longshore.exports.target import REASON
 from longshore.results.open import open_result
 from longshore.results.own_thread import opened_in_thread
@@ -101,7 +101,7 @@ class ChangeWriter:
             of_copy = columns.totals(await source_totals.in_source(connection, changes.everything, columns))
         self._mirror = Mirror(self._list.rows, of_copy)
 
-    async def write(self, connection: Connection, writer: RowWriter, reconciler: Reconciler, pace: Pace) -> int:
+    async def write(self, connection: Connection, writer: RowWriter, reconciler: Reconciler, pace: Throttle) -> int:
         """Write the deletes, and the rows whose key is new although they were not written since the watermark.
 
         Return the number of rows that the source has sent. `connection`: holds the snapshot.

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.exports.job import ResultName
+from longshore.exports.job import PlannedResult
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, is_files, sidecars
 from longshore.results.own_thread import in_own_thread, refuse_cancelled
 from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed, remove_unneeded
 from longshore.tasks import run_queries
 from longshore.tasks.attempts import RunResult
-from longshore.tasks.watermarks import Increment, IncrementState, Pending
+from longshore.tasks.watermarks import Increment, IncrementState, PendingIncrement
 
 
 async def redeliver(
-    pool: Pool, store: Store, increments: IncrementState, naming: ResultName, *, on_ack: bool
+    pool: Pool, store: Store, increments: IncrementState, planned: PlannedResult, *, on_ack: bool
 ) -> RunResult | None:
     """Copy the result of the pending increment to this attempt's folder. Return None if no unchanged copy is left.
 
@@ -30,11 +30,11 @@ async def redeliver(
     Raises the errors of the database, OSError, StoreUnavailableError and StoreError.
     """
     for pending in increments.pending:
-        attempt = naming.attempt
+        attempt = planned.attempt
         text, _ = await run_queries.manifest(pool, attempt.chain, attempt.message.task, pending.run)
         if text is None:
             continue
-        copied = await in_own_thread(functools.partial(_copy_result, store, pending, text, naming))
+        copied = await in_own_thread(functools.partial(_copy_result, store, pending, text, planned))
         if copied is not None:
             return msgspec.structs.replace(
                 copied,
@@ -45,18 +45,18 @@ async def redeliver(
 
 
 def _copy_result(
-    store: Store, pending: Pending, text: str, naming: ResultName, cancelled: threading.Event
+    store: Store, pending: PendingIncrement, text: str, planned: PlannedResult, cancelled: threading.Event
 ) -> RunResult | None:
     """Copy the result of one run, whose manifest is `text`. Return None if it is not as it was written."""
-    has_files, attempt = is_files(pending.location), naming.attempt
+    has_files, attempt = is_files(pending.location), planned.attempt
     kind: type[Manifest | FilesManifest] = FilesManifest if has_files else Manifest
     written = msgspec.json.decode(text, type=kind)
     manifest = msgspec.structs.replace(
-        written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=naming.previous
+        written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=planned.previous
     ).encoded()
     name = pending.location.rpartition("/")[2]
     location = AttemptFiles.of(attempt).location(name)
-    signature = naming.key.sign(manifest)
+    signature = planned.key.sign(manifest)
     if isinstance(written, FilesManifest):
         if not _copy_files(store, pending, location, written.files, cancelled):
             remove_unneeded(store, location)
@@ -84,7 +84,7 @@ def _copy_result(
     )
 
 
-def reread_note(first: Pending) -> str:
+def reread_note(first: PendingIncrement) -> str:
     """Return the log entry of an increment that was read again, because its file is gone. `first`: the first run."""
     return (
         f"the increment of run {first.run} read again, as its file is gone: "
@@ -93,7 +93,7 @@ def reread_note(first: Pending) -> str:
 
 
 def _copy_files(
-    store: Store, pending: Pending, location: str, files: Sequence[FileEntry], cancelled: threading.Event
+    store: Store, pending: PendingIncrement, location: str, files: Sequence[FileEntry], cancelled: threading.Event
 ) -> bool:
     """Copy the files of a result of many, without their manifest."""
     source, target = (place.rpartition("/")[0] + "/" for place in (pending.location, location))

@@ -12,14 +12,14 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver
-from longshore.exports.job import ResultName
+from longshore.exports.job import PlannedResult
 from longshore.exports.target import ExportTarget
 from longshore.results.own_thread import in_own_thread
 from longshore.results.store import Store
 from longshore.tasks import watermarks
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.recorded_reads import Read
-from longshore.tasks.watermarks import Pending
+from longshore.tasks.watermarks import PendingIncrement
 
 
 class RunStart(msgspec.Struct, frozen=True):
@@ -27,19 +27,23 @@ class RunStart(msgspec.Struct, frozen=True):
 
     watermark: str | None = None
     """None: with all rows."""
-    reread: Sequence[Pending] = ()
+    reread: Sequence[PendingIncrement] = ()
     """The runs, newest first, whose increment is read again, as no copy of its files is left; empty for a new one."""
     baseline: Baseline | None = None
     """Of a run with deletes."""
 
     @property
-    def first_reread(self) -> Pending | None:
+    def first_reread(self) -> PendingIncrement | None:
         """The run that read the increment first, if it is read again."""
         return self.reread[-1] if self.reread else None
 
 
 async def choose_start(
-    pool: Pool, store: Store, naming: ResultName, target: ExportTarget, permit: Callable[[list[Read]], Awaitable[None]]
+    pool: Pool,
+    store: Store,
+    planned: PlannedResult,
+    target: ExportTarget,
+    permit: Callable[[list[Read]], Awaitable[None]],
 ) -> RunStart | RunResult:
     """Return where a run starts; its result, where that is a copy of the increment that waits for an acknowledgement.
 
@@ -48,13 +52,13 @@ async def choose_start(
     """
     if not target.incremental:
         return RunStart()
-    state = await watermarks.state(pool, naming.attempt.message)
+    state = await watermarks.state(pool, planned.attempt.message)
     if state.pending:
         await permit([read for each in state.pending for read in each.reads])
-        redelivered = await redeliver(pool, store, state, naming, on_ack=target.incremental == "on_ack")
+        redelivered = await redeliver(pool, store, state, planned, on_ack=target.incremental == "on_ack")
         if redelivered is not None:
             return redelivered
     if not target.deletes:
         return RunStart(state.watermark, state.pending)
-    baseline = await in_own_thread(functools.partial(open_baseline, store, naming.attempt, state))
+    baseline = await in_own_thread(functools.partial(open_baseline, store, planned.attempt, state))
     return RunStart(baseline.start, baseline=baseline)

@@ -41,7 +41,7 @@ class Coordinator:
         """`pool`: of the service's database. `silence`: until a shard without a message is offered again."""
         self._pool = pool
         self._job = job
-        self._message = job.naming.attempt.message
+        self._message = job.planned.attempt.message
         self._silence = silence
         self._reported_at = time.monotonic()
 
@@ -116,7 +116,7 @@ async def _works(job: ExportJob, upload: str | None) -> list[ShardWork]:
         query, request = index.query, index.query.request
         if query.bounds is not None:
             request = msgspec.structs.replace(request, end=query.bounds.end)
-        common = (request, snapshot, query.fingerprint(), job.naming.location, upload, count, span)
+        common = (request, snapshot, query.fingerprint(), job.planned.location, upload, count, span)
         works += [ShardWork(*common, slice_) for slice_ in index.slices]
     return works
 

@@ -35,7 +35,7 @@ from longshore.exports.shards import shard_rows
 from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
 from longshore.exports.slices import IndexRows, Slice, index_rows
 from longshore.exports.snapshot import ExportedSnapshot, SourceDatabases, UnableWorkerError
-from longshore.exports.source_limits import Pace
+from longshore.exports.source_limits import Throttle
 from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.queue import ShardMessage
@@ -125,14 +125,14 @@ class ShardWorker:
                     source = await index_rows(database, connection, index, work.request)
                 if source.query.fingerprint() != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
-                pace = Pace(self._bytes_per_second)
+                pace = Throttle(self._bytes_per_second)
                 output = Output(self._store, work.location, self._report(trial, pace), pace)
                 if work.upload is None:  # another trial writes the same bytes to the same places
                     return await write_slice(output, source, work.slice)
                 number = PieceNumber(trial.number, work.count, trial.trial)
                 return await _write_piece(output, source, work.slice, work.upload, number)
 
-    def _report(self, trial: ShardTrial, pace: Pace) -> Report:
+    def _report(self, trial: ShardTrial, pace: Throttle) -> Report:
         async def report(rows: int, size: int) -> None:
             with ignore_outage("shard not reported"):
                 pace.share(await shard_rows.report(self._pool, trial, rows, size))

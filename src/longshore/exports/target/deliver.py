@@ -65,7 +65,7 @@ class Deliver(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """Whether the rows are added, replace those of the table, or are merged by the key."""
 
 
-class RunFacts(msgspec.Struct, frozen=True):
+class TemplateValues(msgspec.Struct, frozen=True):
     """The facts of a run that the placeholders of a template stand for."""
 
     chain: int
@@ -80,7 +80,7 @@ class RunFacts(msgspec.Struct, frozen=True):
     """Of the trigger."""
 
 
-def new_deliveries(entries: Sequence[Deliver], facts: RunFacts) -> list[NewDelivery]:
+def new_deliveries(entries: Sequence[Deliver], facts: TemplateValues) -> list[NewDelivery]:
     """Return the deliveries of a run."""
     return [
         NewDelivery(entry.destination, delivery_place(entry, facts), msgspec.json.encode(entry).decode())
@@ -88,7 +88,7 @@ def new_deliveries(entries: Sequence[Deliver], facts: RunFacts) -> list[NewDeliv
     ]
 
 
-def delivery_place(entry: Deliver, facts: RunFacts) -> str:
+def delivery_place(entry: Deliver, facts: TemplateValues) -> str:
     """Return the place of a delivery: its table, or the path of its files with `{name}` in place of their names."""
     if entry.table is not None:
         return entry.table

@@ -72,7 +72,7 @@ ENCODE = (
 )
 
 
-class Address(msgspec.Struct, frozen=True):
+class ConnectionUri(msgspec.Struct, frozen=True):
     """Hosts and credentials of a server. None or empty fields come from libpq's variables, such as PGPASSWORD."""
 
     hosts: list[str]
@@ -96,7 +96,7 @@ class Address(msgspec.Struct, frozen=True):
         return max(MIN_CONNECT_SECONDS, float(given) if given > 0 else seconds / max(1, len(self.hosts)))
 
 
-def parse(url: str) -> Address:
+def parse(url: str) -> ConnectionUri:
     """Parse a connection URI, with the environment variables of libpq. Raises LongshoreError."""
     scheme, separator, rest = url.strip().partition("://")
     if scheme not in ("postgresql", "postgres") or not separator:
@@ -121,7 +121,7 @@ def parse(url: str) -> Address:
     parts: dict[str, Any] = {**file, **{name: _decoded(value) for name, value in named if value}, **own}
     names, ports = _hosts(hosts, own, parts)
     kept = "&".join(pair for pair in query.split("&") if unquote(pair.partition("=")[0]) not in FOREIGN)
-    return Address(
+    return ConnectionUri(
         hosts=names,
         ports=ports,
         user=parts.get("user"),
