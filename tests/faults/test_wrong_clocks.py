@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import Popen
@@ -14,7 +14,8 @@ import pytest
 from longshore.access.tokens import Level
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages
-from tests.service import Longshore, ended
+from tests.results.test_bucket import DONE_RUN
+from tests.service import CHAIN, Longshore, ended, export_body
 from tests.waiting import until
 
 LIBRARY = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
@@ -63,19 +64,37 @@ def test_worker_whose_clock_is_an_hour_off_is_not_lost(
         assert worker.wait(30) == 0
 
 
-def test_api_whose_clock_is_an_hour_ahead_creates_a_token_that_expires_in_half_an_hour(
-    idle_service: Longshore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hour_ahead(idle_service: Longshore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Longshore]:
+    """An API whose clock is an hour ahead of its database's."""
     for name, value in (("LD_PRELOAD", str(LIBRARY)), ("FAKETIME", "+1h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")):
         monkeypatch.setenv(name, value)
     ahead = Longshore(idle_service.data, idle_service.url)
     try:
         ahead.start_api()
-        with ahead.client(Level.ADMIN) as admin:
-            made = admin.post("/service_clients", json={"name": "half an hour"}).json()
-            expires = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
-            body = {"client_id": made["id"], "level": "read", "expires": expires}
-            answer = admin.post("/access_tokens", json=body)
-        assert answer.status_code == 201, answer.text
+        yield ahead
     finally:
         ahead.stop()
+
+
+def test_api_whose_clock_is_an_hour_ahead_creates_a_token_that_expires_in_half_an_hour(hour_ahead: Longshore) -> None:
+    with hour_ahead.client(Level.ADMIN) as admin:
+        made = admin.post("/service_clients", json={"name": "half an hour"}).json()
+        expires = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+        body = {"client_id": made["id"], "level": "read", "expires": expires}
+        answer = admin.post("/access_tokens", json=body)
+    assert answer.status_code == 201, answer.text
+
+
+def test_api_whose_clock_is_an_hour_ahead_answers_its_new_download_addresses(hour_ahead: Longshore) -> None:
+    with hour_ahead.client() as client:
+        task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+        file = hour_ahead.data / "results" / f"{CHAIN}/{task}/1/Wallet_Export.csv"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"id\n1\n")
+        hour_ahead.sql(DONE_RUN, task, str(file.relative_to(hour_ahead.data / "results")))
+        hour_ahead.sql("update longshore.runs set rows = 1, bytes = 5, sha256 = '' where task_id = $1", task)
+        for seconds in (60, 3600):
+            url = client.get(f"/tasks/{task}/download_url", params={"expires_in": seconds}).json()["url"]
+            assert httpx2.get(url).content == b"id\n1\n"
+        client.delete(f"/tasks/{task}")

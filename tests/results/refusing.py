@@ -41,9 +41,9 @@ class Server:
         """Answer with an error of S3."""
         self.status, self.body = status, ERROR.format(code).encode()
 
-    def give_role(self, key: str) -> None:
-        """Answer with credentials, as a container is given those of its role."""
-        ends = datetime.now(UTC) + timedelta(hours=1)
+    def give_role(self, key: str, minutes: int = 60) -> None:
+        """Answer with credentials that end in so many minutes, as a container is given those of its role."""
+        ends = datetime.now(UTC) + timedelta(minutes=minutes)
         answer = {"AccessKeyId": key, "SecretAccessKey": "s", "Token": "t", "Expiration": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
         self.status, self.body, self.media_type = 200, json.dumps(answer).encode(), "application/json"
 

@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from longshore.access.tokens import Level, Scope
-from longshore.api.addresses import presigned
+from longshore.api.download_urls import presigned_signer
 from longshore.results import bucket as objects
 from longshore.results.bucket import BucketStore
 from longshore.results.store import AttemptFiles, StoreError, StoreUnavailableError
@@ -220,11 +220,11 @@ def test_service_with_a_bucket_exports_downloads_and_cleans_up(
 
 @pytest.mark.usefixtures("bucket")
 def test_presigned_addresses_end_together_whenever_they_are_signed() -> None:
-    signing = presigned(store(), 2)
+    signer = presigned_signer(store(), 2)
     lives = set()
     with pytest.raises(StoreError):
         for _ in range(500):
-            (url,) = signing.sign([NAME])
+            (url,) = signer.sign([NAME])
             lives.add(int(parse_qs(urlsplit(url).query)["X-Amz-Expires"][0]))
             time.sleep(0.01)
     assert lives == {1, 2}

@@ -1,5 +1,6 @@
 """Credentials for a bucket: one set from AWS's standard chain for all requests, and a clear end of what is refused."""
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from longshore.api.download_urls import presigned_signer
 from longshore.database.connect import open_pool
 from longshore.results.bucket import BucketStore
 from longshore.results.store import StoreError, StoreUnavailableError
@@ -79,6 +81,22 @@ def test_a_role_of_a_container_signs_every_request(
     assert signers_of_everything(relay) == {"ASIAOFTHEROLE"}
 
 
+def test_presigned_address_says_that_it_ends_with_the_credentials_of_a_role(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch, server_of_answers: Server
+) -> None:
+    assert bucket
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    server_of_answers.give_role("ASIAOFTHEROLE", minutes=20)
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{server_of_answers.address}/role")
+    results = store()
+    for asked, expected in ((3600, 1200), (60, 60), (3600, 1200)):
+        signer = presigned_signer(results, asked)
+        (query,) = (parse_qs(urlsplit(url).query) for url in signer.sign([NAME]))
+        assert expected - 10 < signer.expires - time.time() <= expected
+        assert expected - 10 < int(query["X-Amz-Expires"][0]) <= expected
+
+
 def test_an_unknown_profile_is_refused_at_the_start(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bucket
     monkeypatch.setenv("AWS_PROFILE", "missing")
@@ -117,6 +135,8 @@ REFUSALS = [
     (404, "NoSuchBucket", r"the bucket for results does not exist"),
     (400, "InvalidStorageClass", r"the results store refused a request \(InvalidStorageClass\)"),
     (400, "KMS.DisabledException", r"the results store refused a request \(KMS.DisabledException\)"),
+    (400, "InvalidPart", r"the results store refused a request \(InvalidPart\)"),
+    (400, "EntityTooSmall", r"the results store refused a request \(EntityTooSmall\)"),
 ]
 
 

@@ -83,6 +83,32 @@ def test_link_can_be_used_as_often_as_allowed(asking: httpx2.Client, task: int) 
     assert (listed[link_of(url)]["uses"], listed[link_of(url)]["max_uses"]) == (2, 2)
 
 
+DISCONNECT = """
+create function longshore.disconnect() returns trigger language plpgsql as $$
+begin
+    perform pg_terminate_backend(pg_backend_pid());
+    return new;
+end $$
+"""
+DISCONNECT_BEFORE_ENTRY = """
+create trigger disconnect before insert on longshore.audit
+for each row when (new.action = 'result.download') execute function longshore.disconnect()
+"""
+
+
+def test_download_that_fails_before_its_audit_entry_is_written_does_not_count_as_a_use(
+    service: Longshore, asking: httpx2.Client, task: int
+) -> None:
+    url = address(asking, task, max_uses=1)
+    service.sql(DISCONNECT)
+    try:
+        service.sql(DISCONNECT_BEFORE_ENTRY)
+        assert httpx2.get(url).status_code == 503
+    finally:
+        service.sql("drop function longshore.disconnect() cascade")
+    assert [httpx2.get(url).status_code for _ in range(2)] == [200, 403]
+
+
 def test_link_can_have_a_shorter_life(asking: httpx2.Client, task: int) -> None:
     url = address(asking, task, expires_in=1)
     expires = int(parse_qs(urlsplit(url).query)["expires"][0])

@@ -18,7 +18,7 @@ from longshore.results.local import LocalStore
 from longshore.results.local_files import LocalAssembly
 from longshore.results.s3_assembly import MIN_PART_BYTES, PART_BYTES, ObjectAssembly, UnfitPieceError, UploadedPiece
 from longshore.results.s3_requests import S3Requests
-from longshore.results.store import AttemptFiles, Piece, PieceNumber, Store, StoreUnavailableError
+from longshore.results.store import AttemptFiles, Piece, PieceNumber, Store, StoreError, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
 from tests.results.bucket import BUCKET, Relay, keys, unfinished
@@ -221,10 +221,41 @@ def test_aborted_upload_is_an_error_that_names_the_store(store: BucketStore) -> 
     assembly.close()
 
 
+def test_upload_that_the_store_refuses_to_complete_is_a_permanent_error_with_its_code(store: BucketStore) -> None:
+    assembly = assembly_of(store)
+    written(store, assembly.upload, 0, CONTENTS[1])
+    assembly.add(Piece(MIN_PART_BYTES, parts=[(1, '"another"')]))
+    with pytest.raises(StoreError, match=r"refused a request \(InvalidPart\)") as caught:
+        assembly.finish()
+    assert not isinstance(caught.value, StoreUnavailableError)
+    assembly.close()
+
+
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize("jurisdiction", ["", "eu."])
+def test_file_in_r2_is_written_by_one_worker_as_all_parts_of_an_upload_must_have_one_size(
+    monkeypatch: pytest.MonkeyPatch, jurisdiction: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://0123456789abcdef.{jurisdiction}r2.cloudflarestorage.com")
+    results = BucketStore(f"s3://{BUCKET}")
+    assert not results.can_assemble
+    assert results.is_shared, "files of their own"
+
+
+def test_parts_of_one_workers_upload_have_one_size(bucket: Any, store: BucketStore) -> None:
+    with store.create(NAME) as file:
+        for size in (PART_BYTES - 1, 2, 700_001, 3 * PART_BYTES, 99):
+            file.write(bytes(size))
+        file.publish()
+    parts = [bucket.head_object(Bucket=BUCKET, Key=KEY, PartNumber=number)["ContentLength"] for number in range(1, 6)]
+    assert parts == [PART_BYTES] * 4 + [700_101]
+
+
 def test_only_folders_and_s3_are_shared_stores(tmp_path: Path, store: BucketStore) -> None:
-    assert LocalStore(tmp_path).is_shared
-    assert store.is_shared
-    assert not BucketStore("gs://some/where").is_shared
+    for shared in (LocalStore(tmp_path), store):
+        assert shared.is_shared and shared.can_assemble
+    elsewhere = BucketStore("gs://some/where")
+    assert not elsewhere.is_shared and not elsewhere.can_assemble
 
 
 def prepared(new_service: Callable[..., Longshore], **settings: str) -> Longshore:

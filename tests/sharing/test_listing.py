@@ -12,7 +12,7 @@ import pytest
 
 from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Level
-from longshore.api.addresses import Addresses
+from longshore.api.download_urls import UrlSigner
 from longshore.database.connect import open_pool
 from longshore.sharing import listing
 from longshore.sharing.protocol import Capabilities, VersionAnswer
@@ -61,7 +61,7 @@ def test_list_of_a_version_that_is_removed_midway_does_not_pass_for_the_whole(
             assert version is not None
             version = msgspec.structs.replace(version, files=files)
             answer = VersionAnswer(version, Capabilities("parquet", end_action=True), names_version=False)
-            signing = Addresses(0, list, presigned=True)
+            signing = UrlSigner(0, list, presigned=True)
             found = []
             lines = listing.with_error_line(listing.all_lines(pool, answer, TableQuery(), signing))
             async for part in lines:

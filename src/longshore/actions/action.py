@@ -13,7 +13,7 @@ from longshore.actions.secret_fields import with_secrets
 from longshore.database.connect import Pool
 from longshore.database.retry import ignore_outage, retry_until_available
 from longshore.errors import LongshoreError
-from longshore.results.open import open_result
+from longshore.results.own_thread import opened_in_thread
 from longshore.results.store import AttemptFiles, Store, StoreUnavailableError, Writable, remove_unneeded
 from longshore.tasks import attempts, task_secrets
 from longshore.tasks.attempts import Attempt, RunResult
@@ -116,7 +116,7 @@ class Context(Generic[T]):
         self._result_begun = name
         location = AttemptFiles.of(self._attempt).location(name)
         try:
-            async with open_result(self._store.create, location) as (file, thread):
+            async with opened_in_thread(self._store.create, location) as (file, thread):
                 writer = ResultFile(file)
                 yield writer
                 await asyncio.get_running_loop().run_in_executor(thread, file.publish)

@@ -6,8 +6,8 @@ import msgspec
 from litestar import Response, get, post
 
 from longshore.access.tokens import Caller
-from longshore.api.addresses import result_gone
 from longshore.api.audited import audited_in
+from longshore.api.download_urls import result_gone
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.openapi_responses import problems

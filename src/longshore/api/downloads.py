@@ -11,9 +11,9 @@ from starlette.responses import FileResponse
 from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
-from longshore.api.addresses import ExpiresIn, MaxUses, signed_url
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require_match, require_unmodified
+from longshore.api.download_urls import DELTA_KERNEL_PARAMETER, ExpiresIn, MaxUses, signed_url
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
@@ -30,43 +30,44 @@ from longshore.results.media_types import media_type
 from longshore.tasks import result_queries
 
 RANGE = re.compile(r"[ \t]*(?:([0-9]*)-([0-9]*))?[ \t]*")
+MAX_RANGE_CHARS = 4096  # of a `Range` field; as many ranges as are answered are shorter
 
 
-class Download(FileResponse):
-    """A file, whole or in ranges (RFC 9110, section 14)."""
+def choose_ranges(request: AnyRequest, file: FileResponse, size: int) -> None:
+    """Replace the `Range` of a request by the merged ranges of the file that the answer is to have; remove it for none.
 
-    def refuse_range(self, request: AnyRequest) -> None:
-        """Raise ProblemError where the request asks for ranges that the file has none of.
+    RFC 9110, section 14. A HEAD has no range, nor has a request with several `Range` fields: the field is not a list.
+    Raises ProblemError where the request asks for ranges that the file has none of.
+    """
+    given, validator = request.headers.getall("range", []), request.headers.get("if-range")
+    is_same = validator is None or validator in (file.headers["etag"], file.headers["last-modified"])
+    is_used = len(given) == 1 and is_same and request.scope["method"] != "HEAD"
+    ranges = [f"{start}-{end - 1}" for start, end in _spans(given[0], size)] if is_used else []
+    fields = [field for field in request.scope["headers"] if field[0] != b"range"]
+    chosen = [(b"range", f"bytes={','.join(ranges)}".encode())] if ranges else []
+    request.scope["headers"] = fields + chosen
 
-        A HEAD has no range, nor has a request with several `Range` fields: the field is not a list.
-        """
-        given = request.headers.getall("range", [])
-        if len(given) != 1 or request.scope["method"] == "HEAD":
-            request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
-            return
-        same = request.headers.get("if-range")
-        if self.stat_result is not None and (same is None or self._should_use_range(same)):
-            self._parse_range_header(given[0], self.stat_result.st_size)
 
-    @classmethod
-    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
-        unit, _, ranges = http_range.partition("=")
-        parts = [RANGE.fullmatch(part) for part in ranges.split(",")]
-        wanted = [part.groups() for part in parts if part is not None and part[1] is not None]
-        invalid = None in parts or any(not first + last or _is_reversed(first, last) for first, last in wanted)
-        if unit.strip(" \t").lower() != "bytes" or invalid or not 0 < len(wanted) <= cls.max_ranges:
-            return []  # RFC 9110, section 14.2: ignore what is not a valid range of bytes
-        spans = [_span(first, last, file_size) for first, last in wanted]
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted(span for span in spans if span[0] < span[1]):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-            else:
-                merged.append((start, end))
-        if not merged:
-            size = {"Content-Range": f"bytes */{file_size}"}
-            raise ProblemError("range-not-satisfiable", f"The file has {file_size} bytes.", size)
-        return merged
+def _spans(header: str, size: int) -> list[tuple[int, int]]:
+    """Return begin and end of the ranges of a `Range` field, merged; none if it is invalid or too long, so ignored."""
+    unit, _, ranges = header.partition("=")
+    if len(header) > MAX_RANGE_CHARS or unit.strip(" \t").lower() != "bytes":
+        return []
+    parts = [RANGE.fullmatch(part) for part in ranges.split(",")]
+    wanted = [part.groups() for part in parts if part is not None and part[1] is not None]
+    invalid = None in parts or any(not first + last or _is_reversed(first, last) for first, last in wanted)
+    if invalid or not 0 < len(wanted) <= FileResponse.max_ranges:
+        return []
+    spans = [_span(first, last, size) for first, last in wanted]
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    if not merged:
+        raise ProblemError("range-not-satisfiable", f"The file has {size} bytes.", {"Content-Range": f"bytes */{size}"})
+    return merged
 
 
 def _is_reversed(first: str, last: str) -> bool:
@@ -140,7 +141,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     service: Service = request.app.state.service
     # The path as sent: Litestar's parameter has lost doubled and trailing slashes.
     location = unquote(request.scope["raw_path"].decode("latin-1")).removeprefix("/results/")
-    items = [item for item in request.query_params.multi_items() if "=".join(item) != links.KERNEL_MARK]
+    items = [item for item in request.query_params.multi_items() if "=".join(item) != DELTA_KERNEL_PARAMETER]
     given = dict(items)
     if given.keys() != {"expires", "link", "signature"}:
         raise ProblemError("bad-address")
@@ -160,22 +161,24 @@ async def download(request: AnyRequest) -> StarletteResponse:
     if head:  # so that the file is not read
         request.scope["method"] = "HEAD"
     try:
-        about = path.stat()
-        found = Download(path, headers=headers, media_type=media_type(path.name), filename=file.name, stat_result=about)
+        stat = path.stat()
     except FileNotFoundError:
         raise ProblemError("result-gone", "The result has expired or was deleted.") from None
     if not await links.may_use(service.pool, link, service.sessions.lifetimes):
         raise ProblemError("bad-address")
     # Answers without bytes of the file do not count as uses.
     require_match(request, tag)
-    require_unmodified(request, about.st_mtime)
-    if is_not_modified(request, tag, about.st_mtime):
+    require_unmodified(request, stat.st_mtime)
+    if is_not_modified(request, tag, stat.st_mtime):
         return StarletteResponse(status_code=304, headers=headers)
-    found.refuse_range(request)
-    if head:
-        return found
-    if not await links.use(service.pool, link, service.sessions.lifetimes):
-        raise ProblemError("bad-address")
     details = {"run": file.run, "link": str(link), "range": request.headers.get("range", "")[:200]}
-    await audit.record(service.pool, actor(request), file.chain, "result.download", f"task {file.task}", details)
-    return found
+    media = media_type(path.name)
+    answer = FileResponse(path, headers=headers, media_type=media, filename=file.name, stat_result=stat)
+    choose_ranges(request, answer, stat.st_size)
+    if head:
+        return answer
+    async with service.pool.acquire() as connection, connection.transaction():
+        if not await links.use(connection, link, service.sessions.lifetimes):
+            raise ProblemError("bad-address")
+        await audit.record(connection, actor(request), file.chain, "result.download", f"task {file.task}", details)
+    return answer

@@ -7,8 +7,8 @@ import msgspec
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from longshore.api import addresses
-from longshore.api.addresses import ExpiresIn, MaxUses
+from longshore.api import download_urls
+from longshore.api.download_urls import ExpiresIn, MaxUses
 from longshore.api.guard import service_and_caller
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Offset, page_response
@@ -49,16 +49,16 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
     """
     service, caller = service_and_caller(request)
     number = await run_number(service.pool, caller, id, run)
-    what = f"run {number} of task {id}"
+    label = f"run {number} of task {id}"
     page = Page(limit, offset)
     result, listed, more = await result_queries.files(service.pool, caller.chain, task_id(id), number, page)
-    found = addresses.require_result(request, what, result)
+    found = download_urls.require_result(request, label, result)
     entries = [ENTRY.decode(text) for text in listed]
     folder = found.location.rpartition("/")[0]
     locations = [f"{folder}/{entry.path}" for entry in entries]
     urls: list[str] = []
     if entries:
-        signing = await addresses.open_addresses(request, found, expires_in, max_uses)
-        urls = await asyncio.to_thread(signing.sign, locations)
+        signer = await download_urls.open_signer(request, found, expires_in, max_uses)
+        urls = await asyncio.to_thread(signer.sign, locations)
     files = [RunFile(**msgspec.structs.asdict(entry), url=url) for entry, url in zip(entries, urls, strict=True)]
     return page_response(request, (files, more), page)

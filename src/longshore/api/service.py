@@ -27,8 +27,8 @@ from longshore.exports.snapshot import EXPORT_SESSION
 from longshore.fair_queue import FairQueue, QueueLimits
 from longshore.parent_process import end_with_parent
 from longshore.process_list import announced
+from longshore.results.download_signatures import DownloadSigner, download_key
 from longshore.results.open import open_store
-from longshore.results.signing import DownloadSigner, signing_key
 from longshore.results.store import Store
 from longshore.settings import Rate, Settings
 from longshore.tasks import quotas
@@ -139,7 +139,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 destination_tests=FairQueue("tests of destinations", TEST_LIMITS),
                 quotas=quotas.from_settings(settings),
                 figures=QueueMetricsCollector(pool),
-                signer=DownloadSigner(await retry_until_available(signing_key, pool)),
+                signer=DownloadSigner(await retry_until_available(download_key, pool)),
                 store=open_store(settings),
             )
 

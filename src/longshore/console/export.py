@@ -10,8 +10,8 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter, RawBody
 
 from longshore.api import segments
-from longshore.api.addresses import base_url
 from longshore.api.bodies import BODY
+from longshore.api.download_urls import base_url
 from longshore.api.guard import service_and_caller
 from longshore.api.idempotent import Key, claim_of
 from longshore.api.service import AnyRequest

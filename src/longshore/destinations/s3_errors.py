@@ -24,7 +24,10 @@ CREDENTIALS = {
     "NotSignedUp": "the account of the access key has no S3",
 }
 FULL_CODES = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity", "EDQUOT"}
-TRANSIENT_CODES = {*aws.TRANSIENT_CODES, *aws.LOST_CODES, "RequestTimeTooSkewed", "ConditionalRequestConflict"}
+TRANSIENT_CODES = {
+    *aws.TRANSIENT_CODES, *aws.LOST_CODES, "InvalidPart", "InvalidPartOrder", "RequestTimeTooSkewed",
+    "ConditionalRequestConflict",
+}  # fmt: skip
 
 
 def code_of(answer: Answer) -> str:

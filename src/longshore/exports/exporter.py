@@ -154,7 +154,7 @@ class Exporter:
             async with limits.of_snapshot(), database.snapshot() as (connection, snapshot_at):
                 await limits.refuse_lagging(connection)
                 wanted = [(self._catalog[one.target.export_index], one) for one in requests]
-                slice_rows = self._policy.shard_rows if has_files or self._store.is_shared else sys.maxsize
+                slice_rows = self._policy.shard_rows if has_files or self._store.can_assemble else sys.maxsize
                 with tracing.span("plan"):
                     indexes = await plan_indexes(database, connection, wanted, slice_rows, has_files=has_files)
                 query = indexes[0].query

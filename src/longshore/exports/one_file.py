@@ -16,8 +16,7 @@ from longshore.exports.row_writer import row_writer
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.slices import Slice
-from longshore.results.open import open_result
-from longshore.results.own_thread import in_own_thread
+from longshore.results.own_thread import in_own_thread, opened_in_thread
 from longshore.results.s3_assembly import UnfitPieceError
 from longshore.results.store import Result
 
@@ -41,7 +40,7 @@ async def write_file(stack: AsyncExitStack, job: ExportJob, coordinator: Coordin
 
 async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
     (index,), output = job.indexes, job.output
-    file, thread = await stack.enter_async_context(open_result(output.store.create, output.location))
+    file, thread = await stack.enter_async_context(opened_in_thread(output.store.create, output.location))
     writer, sums = row_writer(index.query, file)
     sent = 0
     if job.changes is not None:
@@ -62,7 +61,7 @@ async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
 async def _write_by_many(pieces: AsyncExitStack, output: Output, coordinator: Coordinator) -> WrittenResult:
     """Have the slices written as pieces. After UnfitPieceError the connection still holds the snapshot."""
     loop = asyncio.get_running_loop()
-    assembly, thread = await pieces.enter_async_context(open_result(output.store.assemble, output.location))
+    assembly, thread = await pieces.enter_async_context(opened_in_thread(output.store.assemble, output.location))
     index = WrittenIndex()
 
     async def add(result: SliceResult) -> None:

@@ -5,10 +5,12 @@ chain is used for both: environment, `AWS_PROFILE` with `~/.aws`, web identity, 
 https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 """
 
+import math
 import os
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from longshore.results.store import StoreError, StoreUnavailableError
 
@@ -17,15 +19,15 @@ DEFAULT_REGION = "us-east-1"
 DEFAULT_DOMAIN = "amazonaws.com"
 # By the beginning of a region: https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
 DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
+EQUAL_PARTS_DOMAIN = ".r2.cloudflarestorage.com"
+"""Where all parts of an upload but the last must have one size: https://developers.cloudflare.com/r2/objects/multipart-objects/"""
 
 TRANSIENT_STATUS = {408, 429}  # and all from 500 on
 TRANSIENT_CODES = {
     "RequestTimeout", "PriorRequestNotComplete", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError",
 }  # fmt: skip
-# Parts of an upload are missing or damaged; another attempt writes them anew.
-LOST_CODES = {
-    "NoSuchUpload", "BadDigest", "IncompleteBody", "InvalidPart", "InvalidPartOrder", "XAmzContentSHA256Mismatch",
-}  # fmt: skip
+# An upload was aborted, or bytes were damaged on their way; another attempt sends them again.
+LOST_CODES = {"NoSuchUpload", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
 BUCKET_CODES = {"NoSuchBucket", "ContainerNotFound"}
 REGION_CODES = {
     "PermanentRedirect", "TemporaryRedirect", "Redirect", "AuthorizationHeaderMalformed",
@@ -33,11 +35,11 @@ REGION_CODES = {
 }  # fmt: skip
 CREDENTIAL_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
 NO_CREDENTIALS = "there are no credentials for the results store; set AWS_ACCESS_KEY_ID, AWS_PROFILE or a role"
-AWAY = "the results store is out of reach or failed"
+UNAVAILABLE = "the results store is out of reach or failed"
 
 
-class Access:
-    """Access of this process to S3, as the environment configures it. Raises StoreError if the settings are wrong."""
+class S3Credentials:
+    """Credentials, region and endpoint of S3, as the environment configures them. Raises StoreError if it is wrong."""
 
     def __init__(self) -> None:
         from botocore.exceptions import BotoCoreError
@@ -53,6 +55,9 @@ class Access:
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
         endpoint = next(filter(None, map(os.environ.get, names)), None) or profile.get("endpoint_url")
         self.endpoint: str | None = endpoint
+        self.needs_equal_parts = (urlsplit(endpoint or "").hostname or "").endswith(EQUAL_PARTS_DOMAIN)
+        self.is_signing = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() not in ("1", "true")
+        self._obstore_end: float | None = None
 
     def client(self, config: Any) -> Any:
         """Return a client of botocore for S3. `config`: its `Config`."""
@@ -60,12 +65,12 @@ class Access:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the options of obstore's S3Store for the same access."""
+        """Return the options of obstore's S3Store for the same bucket."""
         options: dict[str, Any] = {"region": self.region}
         endpoint = self.endpoint or service_address(self.region)
         if self.endpoint or not endpoint.endswith(f".{DEFAULT_DOMAIN}"):  # obstore by itself knows this domain alone
             options["endpoint"] = endpoint
-        if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() not in ("1", "true"):
+        if self.is_signing:
             options["credential_provider"] = self.credentials
         return options
 
@@ -83,12 +88,25 @@ class Access:
             ) from error
         except BotoCoreError as error:
             raise StoreError(f"the credentials for the results store cannot be used: {error}") from error
+        # botocore has no public attribute for it; only temporary credentials have this one.
+        expiry: datetime | None = getattr(self._credentials, "_expiry_time", None)
+        self._obstore_end = math.inf if expiry is None else expiry.timestamp()
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
             "expires_at": datetime.now(UTC) + timedelta(seconds=CREDENTIAL_SECONDS),
         }
+
+    @property
+    def end(self) -> float:
+        """Return when the credentials that obstore has end, in seconds since 1970, or infinity. Blocking.
+
+        obstore keeps credentials for CREDENTIAL_SECONDS, so botocore may have newer ones. Raises StoreError.
+        """
+        if self._obstore_end is None and self.is_signing:
+            self.credentials()
+        return self._obstore_end or math.inf
 
     @cached_property
     def _credentials(self) -> Any:
@@ -123,7 +141,7 @@ def error_of(status: int | None, code: str) -> StoreError:
     if code in REGION_CODES or status in (301, 307):
         return StoreError(f"the bucket for results is in another region; set AWS_REGION ({shown})")
     if is_retryable(status, code) or code in LOST_CODES or code == "NoSuchKey" or status == 404:
-        return StoreUnavailableError(AWAY)
+        return StoreUnavailableError(UNAVAILABLE)
     if code in CREDENTIAL_CODES or status in (401, 403):
         return StoreError(f"the results store refused the service's credentials ({shown})")
     return StoreError(f"the results store refused a request ({shown})")

@@ -9,6 +9,7 @@ Credentials, endpoint and encryption come from the environment variables of each
 """
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
 from longshore.errors import first_line
-from longshore.results.aws import Access
+from longshore.results.aws import S3Credentials
 from longshore.results.object_file import ObjectFile, obstore_errors, open_object, open_written
 from longshore.results.s3_assembly import ObjectAssembly, UploadedPiece
 from longshore.results.s3_requests import S3Requests, UnfinishedUpload
@@ -51,14 +52,14 @@ class BucketStore:
         """Raise StoreError if the environment does not fit the address."""
         scheme, _, rest = url.partition("://")
         name, _, prefix = rest.partition("/")
-        access = Access() if scheme == "s3" else None
-        self.bucket = S3Requests(name, prefix.rstrip("/"), access) if access else None
+        self._s3 = S3Credentials() if scheme == "s3" else None
+        self.bucket = S3Requests(name, prefix.rstrip("/"), self._s3) if self._s3 else None
         try:
             self._store: ObjectStore = from_url(
                 url,
                 client_options={"allow_http": True, "timeout": TIMEOUT, "connect_timeout": timedelta(seconds=5)},
                 retry_config={"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIME},
-                **(access.options if access else {}),
+                **(self._s3.options if self._s3 else {}),
             )
         except (BaseError, ValueError) as error:
             raise StoreError(f"results_url cannot be used: {first_line(error)}") from error
@@ -66,7 +67,12 @@ class BucketStore:
     @property
     def is_shared(self) -> bool:
         """Whether several workers can write one result: on S3 only."""
-        return self.bucket is not None
+        return self._s3 is not None
+
+    @property
+    def can_assemble(self) -> bool:
+        """Whether pieces can make one object: on S3 only, where the parts of an upload may differ in size."""
+        return self._s3 is not None and not self._s3.needs_equal_parts
 
     def create(self, location: str, *, is_part: bool = False) -> ObjectFile:
         return ObjectFile(self._store, location, is_part=is_part)
@@ -80,7 +86,6 @@ class BucketStore:
         return UploadedPiece(self.bucket, location, upload, number)
 
     def open(self, location: str) -> IO[bytes]:
-        """Open a result as a file."""
         return open_object(self._store, location)
 
     def remove_abandoned(self, files: AttemptFiles, kept: Collection[str]) -> None:
@@ -146,6 +151,9 @@ class BucketStore:
 
     def open_path(self, location: str) -> Path | None:  # noqa: ARG002  # of the protocol
         return None
+
+    def presigned_until(self) -> float:
+        return math.inf if self._s3 is None else self._s3.end
 
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
         with obstore_errors():

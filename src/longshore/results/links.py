@@ -1,7 +1,7 @@
-"""Links: signed download addresses that were given out.
+"""Links: the rows of download addresses that were given out.
 
-A download may begin if the signature is valid (see `signing`), the link is not expired, used up or revoked, and the
-credential that asked for it still has the level for the chain. A transfer that has begun goes on.
+A download may begin if its address has a valid signature (see `download_signatures`), the link is not expired, used up
+or revoked, and the credential that asked for it still has the level for the chain. A transfer that has begun goes on.
 """
 
 from datetime import datetime
@@ -17,13 +17,6 @@ from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
 
 MAX_SECONDS = 3600  # of a link
-
-KERNEL_MARK = "sp=r"
-"""What an address has for the Delta kernel, which takes an address of no store it knows for a path of its own disk.
-
-This is a parameter of Azure's addresses: `is_presigned` in
-https://github.com/delta-io/delta-kernel-rs/blob/main/kernel/src/engine/default/mod.rs
-"""
 
 CREATE = """
 insert into longshore.links (task_id, run, actor_kind, actor, token_id, session_id, level, expires_at, max_uses)

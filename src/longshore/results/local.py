@@ -5,6 +5,7 @@ says which attempt counts; the task's next attempt removes files that no row nam
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ class LocalStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
 
-    is_shared = True
+    is_shared = can_assemble = True
     presigns = False
 
     def create(self, location: str, *, is_part: bool = False) -> LocalFile:
@@ -104,6 +105,9 @@ class LocalStore:
         except StoreError:
             return None
         return path if path.is_file() else None
+
+    def presigned_until(self) -> float:
+        return math.inf
 
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:  # noqa: ARG002  # of the protocol
         return []

@@ -174,7 +174,7 @@ def obstore_errors(*but: type[OSError]) -> Iterator[None]:
 def _error(error: Exception) -> StoreError:
     """Return the error for an error of obstore, which has the store's answer only in its text."""
     text = str(error).partition("\n\n")[0]
-    if own := OWN_ERROR.search(text):  # raised by `Access.credentials`
+    if own := OWN_ERROR.search(text):  # raised by `S3Credentials.credentials`
         return (StoreUnavailableError if own[1] == "StoreUnavailableError" else StoreError)(own[2])
     if REDIRECTED in text:
         return error_of(301, "")

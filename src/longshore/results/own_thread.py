@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from longshore.errors import LongshoreError
 
@@ -19,17 +19,18 @@ class Closable(Protocol):
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Closable)
+A = TypeVarTuple("A")
 
 
 @contextlib.asynccontextmanager
-async def opened_in_thread(begin: Callable[[], C]) -> AsyncIterator[tuple[C, ThreadPoolExecutor]]:
+async def opened_in_thread(begin: Callable[[*A], C], *arguments: *A) -> AsyncIterator[tuple[C, ThreadPoolExecutor]]:
     """Yield what `begin` opens, and the only thread that uses it, which closes it on leaving.
 
     A thread of its own, so that a store that takes minutes delays nothing else. One thread, so that a call that was
     given up has ended before the close, which would otherwise wait for it on the event loop.
     """
     thread = _new_thread()
-    beginning = thread.submit(begin)
+    beginning = thread.submit(begin, *arguments)
     try:
         yield await asyncio.wrap_future(beginning), thread
     finally:

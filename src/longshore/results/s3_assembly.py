@@ -18,7 +18,7 @@ from longshore.results.s3_requests import S3Requests
 from longshore.results.store import NO_SIDECARS, Piece, PieceNumber, Sidecars, StoreError, StoreUnavailableError
 
 MAX_PARTS = 10_000  # of an upload
-LANES = 3
+TRIALS_OF_PIECE = 3
 """Ranges of part numbers of a piece, for successive trials: a late part of one trial overwrites none of another."""
 MIN_PART_BYTES = 5 << 20  # of every part but the last
 PART_BYTES = 8 << 20  # of a piece's first parts; later ones are larger, so that the numbers suffice
@@ -40,8 +40,8 @@ class UploadedPiece:
         self._bucket = bucket
         self._key = key
         self._upload = upload
-        self._max_parts = MAX_PARTS // number.count // LANES
-        self._first = (number.number * LANES + number.trial % LANES) * self._max_parts + 1
+        self._max_parts = MAX_PARTS // number.count // TRIALS_OF_PIECE
+        self._first = (number.number * TRIALS_OF_PIECE + number.trial % TRIALS_OF_PIECE) * self._max_parts + 1
         self._sent = 0
         self._size = 0
         self._waiting = bytearray()
@@ -124,11 +124,11 @@ class ObjectAssembly:
         upload = {"Parts": parts}
         try:
             self._bucket.call("complete_multipart_upload", self._key, UploadId=self.upload, MultipartUpload=upload)
-        except StoreUnavailableError as error:
+        except StoreError as error:
             # If only the answer was lost, the object exists; no other attempt writes this key.
             try:
                 self._bucket.call("head_object", self._key, retry_seconds=0)
-            except StoreUnavailableError:
+            except StoreError:
                 raise error from None
         digest, size = hashlib.sha256(), 0
         with self.open() as file:

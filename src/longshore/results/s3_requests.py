@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from longshore.database.retry import STORE
-from longshore.results.aws import NO_CREDENTIALS, Access, error_of, is_retryable
+from longshore.results.aws import NO_CREDENTIALS, S3Credentials, error_of, is_retryable
 from longshore.results.media_types import media_type
 from longshore.results.store import StoreError, StoreUnavailableError
 
@@ -44,10 +44,10 @@ class UnfinishedUpload(msgspec.Struct, frozen=True):
 class S3Requests:
     """Requests to one prefix of a bucket. Blocking, and for any thread."""
 
-    def __init__(self, name: str, prefix: str, access: Access) -> None:
+    def __init__(self, name: str, prefix: str, credentials: S3Credentials) -> None:
         self.name = name
         self.prefix = f"{prefix}/" if prefix else ""
-        self._access = access
+        self._credentials = credentials
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -63,12 +63,12 @@ class S3Requests:
                     read_timeout=TIMEOUT_SECONDS,
                     # `call` retries. Botocore's own retries end after seconds, and sooner the more requests there are.
                     retries={"mode": "standard", "total_max_attempts": 1},
-                    s3={"addressing_style": "path" if self._access.endpoint else "auto"},
+                    s3={"addressing_style": "path" if self._credentials.endpoint else "auto"},
                     # Other implementations of S3 often do not support the newer checksums.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
-                self._client = self._access.client(config)
+                self._client = self._credentials.client(config)
             return self._client
 
     def call(

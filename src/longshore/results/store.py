@@ -204,6 +204,10 @@ class Store(Protocol):
         """Whether several workers can write one result."""
 
     @property
+    def can_assemble(self) -> bool:
+        """Whether they can write one file, which is assembled from their pieces."""
+
+    @property
     def presigns(self) -> bool:
         """Whether the store itself serves downloads, at presigned addresses."""
 
@@ -228,6 +232,9 @@ class Store(Protocol):
 
     def open_path(self, location: str) -> Path | None:
         """Return the file of a result; None if it is gone or not in a folder."""
+
+    def presigned_until(self) -> float:
+        """Return when addresses that are presigned now end at the latest, in seconds since 1970; infinity: no limit."""
 
     def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
         """Return presigned addresses of files, which are not looked for; none if the store presigns none."""

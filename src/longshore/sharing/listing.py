@@ -8,11 +8,10 @@ import structlog
 
 from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Caller, UnauthorizedError
-from longshore.api.addresses import Addresses
+from longshore.api.download_urls import DELTA_KERNEL_PARAMETER, UrlSigner
 from longshore.api.problems import problem
 from longshore.database.connect import Pool
 from longshore.errors import ProblemError
-from longshore.results.links import KERNEL_MARK
 from longshore.sharing import protocol
 from longshore.sharing.protocol import VersionAnswer
 from longshore.sharing.query import TableQuery
@@ -25,18 +24,18 @@ PAGE = 1000  # files of a statement
 
 
 async def all_lines(
-    pool: Pool, answer: VersionAnswer, query: TableQuery, signing: Addresses | None
+    pool: Pool, answer: VersionAnswer, query: TableQuery, signer: UrlSigner | None
 ) -> AsyncIterator[bytes]:
     """Yield the lines of an answer: all files, or as many of the first ones as have the rows that the query wants.
 
-    `signing`: None where no file is wanted.
+    `signer`: None where no file is wanted.
     """
     yield protocol.lines(answer.head())
-    if signing is not None:
+    if signer is not None:
         async for files in _pages(pool, answer.version, query.limit_hint):
-            yield await asyncio.to_thread(_file_lines, answer, signing, files)
+            yield await asyncio.to_thread(_file_lines, answer, signer, files)
     if answer.capabilities.end_action or query.include_refresh_token:
-        expires = None if signing is None else signing.expires
+        expires = None if signer is None else signer.expires
         yield protocol.lines([answer.end(expires, refreshes=bool(query.include_refresh_token))])
 
 
@@ -56,17 +55,17 @@ async def _pages(pool: Pool, version: TableVersion, rows: int | None) -> AsyncIt
             return
 
 
-def _file_lines(answer: VersionAnswer, signing: Addresses, files: Sequence[TableFile]) -> bytes:
+def _file_lines(answer: VersionAnswer, signer: UrlSigner, files: Sequence[TableFile]) -> bytes:
     in_delta = answer.capabilities.format == "delta"
     if in_delta:  # the Python client fails on a table whose files have no row
         files = [file for file in files if file.rows]
     folder = answer.version.location.rpartition("/")[0]
     locations = [f"{folder}/{file.path}" for file in files]
-    urls = signing.sign(locations)
-    if in_delta and not signing.presigned:
-        urls = [f"{url}&{KERNEL_MARK}" for url in urls]
+    urls = signer.sign(locations)
+    if in_delta and not signer.presigned:
+        urls = [f"{url}&{DELTA_KERNEL_PARAMETER}" for url in urls]
     return protocol.lines(
-        answer.file(file, _id(location, file), url, signing.expires)
+        answer.file(file, _id(location, file), url, signer.expires)
         for file, location, url in zip(files, locations, urls, strict=True)
     )
 

@@ -1,4 +1,4 @@
-"""Profile files: by one a client of the Delta Sharing protocol finds the service and proves who it is.
+"""Profile files: the address of the service and a bearer token, for clients of the Delta Sharing protocol.
 
 https://github.com/delta-io/delta-sharing/blob/main/PROTOCOL.md#profile-file-format
 """
@@ -14,9 +14,9 @@ from litestar.params import PathParameter, RawBody
 from longshore.access import administration, profile_tokens, tokens
 from longshore.access.token_auth import BEARER
 from longshore.access.tokens import ForbiddenError, Token
-from longshore.api.addresses import base_url
 from longshore.api.audited import administered, audited
 from longshore.api.bodies import check_body, read_optional_json
+from longshore.api.download_urls import base_url
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
@@ -36,7 +36,7 @@ class ProfileBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /delta-sharing/profile`."""
 
     expires_in: Seconds = DEFAULT_DAYS * DAY_SECONDS
-    """Seconds that the token is to be good for: a minute to 90 days, by default 30 days."""
+    """Seconds for which the token is valid: a minute to 90 days, by default 30 days."""
 
 
 class Profile(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -74,7 +74,7 @@ async def create_profile(request: AnyRequest, body: Annotated[RawBody, ProfileBo
 
 
 async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
-    """Make a token that is good for so many seconds, and return its profile file. Raises ProblemError."""
+    """Make a token that is valid for so many seconds, and return its profile file. Raises ProblemError."""
     _, caller = service_and_caller(request)
     if caller.kind != "user":
         why = "A token is made for signed-in users alone; `GET` gives the profile file of the token that asks."

@@ -27,7 +27,7 @@ Format = Literal["parquet", "delta"]
 
 
 class Share(msgspec.Struct, frozen=True):
-    """A share: a chain that the token is good for."""
+    """A share: a chain in the scope of the token."""
 
     name: str
     """Number of the chain."""
@@ -59,7 +59,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     @property
     def header(self) -> str:
-        """Return the header field that tells the client what the answer is."""
+        """Return the header field with the capabilities of the answer."""
         return f"responseformat={self.format}" + (";includeendstreamaction=true" if self.end_action else "")
 
 

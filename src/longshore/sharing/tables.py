@@ -11,9 +11,9 @@ from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter, RawBody
 from litestar.response import Stream
 
-from longshore.api import addresses
-from longshore.api.addresses import RunFiles
+from longshore.api import download_urls
 from longshore.api.bodies import BytesResponse
+from longshore.api.download_urls import RunFiles
 from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.database.rows import MAX_BIGINT
@@ -30,6 +30,7 @@ from longshore.tasks.shared_tables import TableVersion
 from longshore.validation import ValidationError, Violation
 
 NAME = re.compile(TABLE_NAME)
+MAX_CAPABILITIES_CHARS = 8192
 
 TableName = Annotated[str, PathParameter(description="Name of the table: the `share_as` of a task. Case is ignored.")]
 StartingTimestamp = Annotated[
@@ -38,7 +39,12 @@ StartingTimestamp = Annotated[
 ]
 VersionNumber = Annotated[int | None, QueryParameter(ge=0, le=MAX_BIGINT, description="The version: a run's number.")]
 Timestamp = Annotated[str | None, QueryParameter(description="The version of this time, in ISO 8601.")]
-CapabilitiesHeader = Annotated[str, HeaderParameter(name=CAPABILITIES, description="Such as `responseformat=parquet`.")]
+CapabilitiesHeader = Annotated[
+    str,
+    HeaderParameter(
+        name=CAPABILITIES, max_length=MAX_CAPABILITIES_CHARS, description="Such as `responseformat=parquet`."
+    ),
+]
 
 FileIdHash = Annotated[
     str | None, HeaderParameter(name=FILE_ID_HASH, description="`parquet` or `delta`; both have the same ids of files.")
@@ -145,9 +151,9 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     found = await _version(request, TablePath(share, schema, table), query.number, query.moment)
     answer = VersionAnswer(found, protocol.capabilities(capabilities), query.names_version)
     files = RunFiles(f"run {found.run} of task {found.task}", found.task, found.run, found.location, found.reads)
-    signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, files)
+    signer = None if query.limit_hint == 0 else await download_urls.open_signer(request, files)
     authorization = request.headers.get("authorization")
-    lines = while_valid(service.token_auth, authorization, caller, all_lines(service.pool, answer, query, signing))
+    lines = while_valid(service.token_auth, authorization, caller, all_lines(service.pool, answer, query, signer))
     headers = {**_headers(answer), **id_scheme}
     if (found.files or 1) > PAGE:
         return Stream(with_error_line(lines), headers=headers, media_type=LINES)

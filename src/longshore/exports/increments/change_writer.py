@@ -24,7 +24,6 @@ from longshore.exports.row_writer import RowWriter
 from longshore.exports.segments.sql import Condition
 from longshore.exports.source_limits import Throttle
 from longshore.exports.target import REASON
-from longshore.results.open import open_result
 from longshore.results.own_thread import opened_in_thread
 from longshore.results.store import ResultWriter, Store
 from longshore.telemetry import tracing
@@ -200,7 +199,7 @@ class _Rows:
 
 async def begin(stack: AsyncExitStack, query: ExportQuery, baseline: Baseline, store: Store) -> ChangeWriter:
     """Begin the key list of a run. `stack`: removes it on leaving, unless it was published."""
-    file, thread = await stack.enter_async_context(open_result(store.create, baseline.location))
+    file, thread = await stack.enter_async_context(opened_in_thread(store.create, baseline.location))
     changes = ChangeWriter(query, baseline, file, thread)
     stack.callback(changes.close)
     return changes
