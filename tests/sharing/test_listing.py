@@ -61,9 +61,9 @@ def test_list_of_a_version_that_is_removed_midway_does_not_pass_for_the_whole(
             assert version is not None
             version = msgspec.structs.replace(version, files=files)
             answer = VersionAnswer(version, Capabilities("parquet", end_action=True), names_version=False)
-            signing = UrlSigner(0, list, presigned=True)
+            signer = UrlSigner(0, list, presigned=True)
             found = []
-            lines = listing.with_error_line(listing.all_lines(pool, answer, TableQuery(), signing))
+            lines = listing.with_error_line(listing.all_lines(pool, answer, TableQuery(), signer))
             async for part in lines:
                 found += [json.loads(line) for line in part.splitlines()]
                 if len(found) == lines_before:

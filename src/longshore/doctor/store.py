@@ -83,7 +83,7 @@ def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], Non
 
     def list_uploads() -> None:
         assert isinstance(store, BucketStore) and store.bucket is not None
-        store.bucket.refuse_unlisted()
+        store.bucket.require_listing()
 
     if not isinstance(store, BucketStore):
         remedy = "let the service's user write to the folder `results` in LONGSHORE_DATA"

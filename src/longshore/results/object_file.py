@@ -23,7 +23,7 @@ from longshore.results.store import NO_SIDECARS, ResultWriter, Sidecars, StoreEr
 log = structlog.get_logger()
 
 PART_BYTES = 8 << 20  # S3 accepts 10,000 parts of an upload: 80 GB
-MAX_UPLOADS = 2  # parts that are under way at a time
+MAX_PARTS_UNDER_WAY = 2
 BLOCK_BYTES = 1 << 20  # that wait at most in one block: a row group of Parquet is written at once
 MAX_WAITING_BLOCKS = 8  # until a part is full
 READ_BYTES = 4 << 20  # that are fetched at a time when an object is read as a file
@@ -112,7 +112,7 @@ class ObjectFile(ResultWriter):
             attributes=headers_of(self._key),
             use_multipart=True,
             chunk_size=PART_BYTES,
-            max_concurrency=MAX_UPLOADS,
+            max_concurrency=MAX_PARTS_UNDER_WAY,
         )
 
     def _blocks_until_end(self) -> Iterator[bytes]:

@@ -19,10 +19,10 @@ from longshore.results.store import NO_SIDECARS, Piece, PieceNumber, Sidecars, S
 
 MAX_PARTS = 10_000  # of an upload
 TRIALS_OF_PIECE = 3
-"""Ranges of part numbers of a piece, for successive trials: a late part of one trial overwrites none of another."""
+"""Trials of a piece that have part numbers of their own, so that a late part of one overwrites none of another."""
 MIN_PART_BYTES = 5 << 20  # of every part but the last
 PART_BYTES = 8 << 20  # of a piece's first parts; later ones are larger, so that the numbers suffice
-MAX_UPLOADS = 2  # parts of a piece that are under way at a time
+MAX_PARTS_UNDER_WAY = 2  # of a piece
 READ_BYTES = 1 << 20
 
 
@@ -45,7 +45,7 @@ class UploadedPiece:
         self._sent = 0
         self._size = 0
         self._waiting = bytearray()
-        self._thread = ThreadPoolExecutor(MAX_UPLOADS, "part")
+        self._threads = ThreadPoolExecutor(MAX_PARTS_UNDER_WAY, "part")
         self._under_way: deque[Future[tuple[int, str]]] = deque()
         self._parts: list[tuple[int, str]] = []
         self._too_large = False
@@ -68,7 +68,7 @@ class UploadedPiece:
 
     def close(self) -> None:
         self._cancelled.set()
-        self._thread.shutdown(cancel_futures=True)  # parts that arrived stay, as the upload may still complete
+        self._threads.shutdown(cancel_futures=True)  # parts that arrived stay, as the upload may still complete
 
     @property
     def _part_size(self) -> int:
@@ -79,12 +79,12 @@ class UploadedPiece:
             self._too_large = True
             self._waiting.clear()
             return
-        if len(self._under_way) == MAX_UPLOADS:
+        if len(self._under_way) == MAX_PARTS_UNDER_WAY:
             self._parts.append(self._under_way.popleft().result())
         with memoryview(self._waiting) as waiting:
             part = bytes(waiting[:size])
         del self._waiting[:size]
-        self._under_way.append(self._thread.submit(self._put, self._first + self._sent, part))
+        self._under_way.append(self._threads.submit(self._put, self._first + self._sent, part))
         self._sent += 1
 
     def _put(self, number: int, part: bytes) -> tuple[int, str]:

@@ -123,7 +123,7 @@ class S3Requests:
             log.warning("unfinished uploads not listed", error=str(error))
         return uploads
 
-    def refuse_unlisted(self) -> None:
+    def require_listing(self) -> None:
         """Raise StoreError if unfinished uploads cannot be listed."""
         with botocore_errors():
             self.client.list_multipart_uploads(Bucket=self.name, Prefix=self.prefix, MaxUploads=1)
@@ -137,11 +137,11 @@ class S3Requests:
 
 def _is_final(error: StoreUnavailableError) -> bool:
     """Return whether the store answered and would give the same answer again."""
-    status, code = _answer(error.__cause__)
+    status, code = _status_and_code(error.__cause__)
     return status is not None and not is_retryable(status, code)
 
 
-def _answer(error: BaseException | None) -> tuple[int | None, str]:
+def _status_and_code(error: BaseException | None) -> tuple[int | None, str]:
     from botocore.exceptions import ClientError
 
     if not isinstance(error, ClientError):
@@ -160,4 +160,4 @@ def botocore_errors() -> Iterator[None]:
         log.warning("results store failed", error=str(error))
         if isinstance(error, NoCredentialsError):
             raise StoreError(NO_CREDENTIALS) from error
-        raise error_of(*_answer(error)) from error
+        raise error_of(*_status_and_code(error)) from error

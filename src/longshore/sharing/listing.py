@@ -20,7 +20,7 @@ from longshore.tasks.shared_tables import TableFile, TableVersion
 
 log = structlog.get_logger()
 
-PAGE = 1000  # files of a statement
+PAGE_FILES = 1000  # that one statement reads
 
 
 async def all_lines(
@@ -43,8 +43,8 @@ async def _pages(pool: Pool, version: TableVersion, rows: int | None) -> AsyncIt
     """Yield the files of a version, as many as have so many rows; None: all. Raises ProblemError if some are gone."""
     offset, count = 0, version.files or 1
     while offset < count:
-        page = await shared_tables.files(pool, version.task, version.run, offset, PAGE)
-        if len(page) < min(PAGE, count - offset):
+        page = await shared_tables.files(pool, version.task, version.run, offset, PAGE_FILES)
+        if len(page) < min(PAGE_FILES, count - offset):
             raise ProblemError("result-gone", "The version was removed while its files were listed.")
         shown = page
         if rows is not None:
@@ -65,7 +65,7 @@ def _file_lines(answer: VersionAnswer, signer: UrlSigner, files: Sequence[TableF
     if in_delta and not signer.presigned:
         urls = [f"{url}&{DELTA_KERNEL_PARAMETER}" for url in urls]
     return protocol.lines(
-        answer.file(file, _id(location, file), url, signer.expires)
+        answer.file(file, _file_id(location, file), url, signer.expires)
         for file, location, url in zip(files, locations, urls, strict=True)
     )
 
@@ -107,6 +107,6 @@ def _files_for(files: list[TableFile], rows: int) -> tuple[list[TableFile], int]
     return files, rows
 
 
-def _id(location: str, file: TableFile) -> str:
+def _file_id(location: str, file: TableFile) -> str:
     """Return the id of a file, the same in every answer: of its place and its bytes."""
     return hashlib.sha256(location.encode() + file.sha256).hexdigest()[:32]

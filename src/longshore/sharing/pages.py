@@ -35,12 +35,12 @@ class Items(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The `pageToken` of the next page; missing on the last one."""
 
 
-def size_of(max_results: int | None) -> int:
+def page_size(max_results: int | None) -> int:
     """Return the number of entries of a page."""
     return MAX_PAGE if max_results is None else min(max_results, MAX_PAGE)
 
 
-def position_of(token: str | None) -> str:
+def name_before(token: str | None) -> str:
     """Return the name of the last entry before a page; empty for the first page. Raises ValidationError."""
     if not token:
         return ""
@@ -54,7 +54,7 @@ def position_of(token: str | None) -> str:
     return match[1]
 
 
-def list_answer(items: list[Any], last: str | None) -> Response[Items]:
+def page_answer(items: list[Any], last: str | None) -> Response[Items]:
     """Return the answer with a page. `last`: the name that the next one begins after; None where there is none."""
     token = None if last is None else base64.urlsafe_b64encode(f"after:{last}".encode()).decode()
     return Response(Items(items, token), media_type=JSON)

@@ -20,7 +20,7 @@ LINES = "application/x-ndjson; charset=utf-8"
 JSON = "application/json; charset=utf-8"
 ACCESS_MODES = ["url"]
 
-TABLES = uuid.UUID("5d4bb6a1-6e8f-4f5c-9a52-3f1d6d0f6a10")
+TABLE_NAMESPACE = uuid.UUID("5d4bb6a1-6e8f-4f5c-9a52-3f1d6d0f6a10")
 """The namespace of the ids of tables."""
 
 Format = Literal["parquet", "delta"]
@@ -63,7 +63,7 @@ class Capabilities(msgspec.Struct, frozen=True):
         return f"responseformat={self.format}" + (";includeendstreamaction=true" if self.end_action else "")
 
 
-def capabilities(header: str) -> Capabilities:
+def read_capabilities(header: str) -> Capabilities:
     """Return the capabilities in a header field, such as `responseformat=delta,parquet;includeendstreamaction=true`."""
     found: dict[str, set[str]] = {}
     for part in header.lower().split(";"):
@@ -76,7 +76,7 @@ def capabilities(header: str) -> Capabilities:
 
 def table_id(table: Table | TableVersion) -> str:
     """Return the id of a table: another one where a task of the same name replaced it."""
-    return str(uuid.uuid5(TABLES, f"{table.task} {table.created.isoformat()}"))
+    return str(uuid.uuid5(TABLE_NAMESPACE, f"{table.task} {table.created.isoformat()}"))
 
 
 def error_line(message: str) -> dict[str, Any]:

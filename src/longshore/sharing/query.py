@@ -68,11 +68,11 @@ def read_query(body: bytes) -> TableQuery:
     if query.version is not None and query.timestamp is not None:
         violations.append(Violation("expected either `version` or `timestamp`, got both", parameter="timestamp"))
     if query.names_version and query.refresh_token is not None:
-        said = "expected no `version` or `timestamp` beside it"
-        violations.append(Violation(said, parameter="refreshToken"))
+        message = "expected no `version` or `timestamp` beside it"
+        violations.append(Violation(message, parameter="refreshToken"))
     if query.starting_version is not None:
-        said = "is not supported: the table has no change data feed"
-        violations.append(Violation(said, parameter="startingVersion"))
+        message = "is not supported: the table has no change data feed"
+        violations.append(Violation(message, parameter="startingVersion"))
     if violations:
         raise ValidationError(violations)
     return query
@@ -93,9 +93,9 @@ def time_of(text: str | None, parameter: str) -> datetime | None:
         return None
     try:
         moment = msgspec.convert(text, datetime)
-        said = bounds_violation(moment)
+        message = bounds_violation(moment)
     except msgspec.ValidationError:
-        said = "expected a time in ISO 8601, such as 2026-05-26T12:00:00Z"
-    if said is not None:
-        raise ValidationError([Violation(said, parameter=parameter)])
+        message = "expected a time in ISO 8601, such as 2026-05-26T12:00:00Z"
+    if message is not None:
+        raise ValidationError([Violation(message, parameter=parameter)])
     return moment

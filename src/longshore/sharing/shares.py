@@ -11,7 +11,7 @@ from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest, Service
 from longshore.errors import NotFoundError
 from longshore.exports.rights import sees
-from longshore.sharing.pages import MAX_PAGE, Items, MaxResults, PageToken, list_answer, position_of, size_of
+from longshore.sharing.pages import MAX_PAGE, Items, MaxResults, PageToken, name_before, page_answer, page_size
 from longshore.sharing.protocol import ACCESS_MODES, JSON, ListedTable, Schema, Share, table_id
 from longshore.tasks import shared_tables
 from longshore.tasks.shared_tables import Table
@@ -35,11 +35,11 @@ async def list_shares(
     """Return the shares of the token: a share for each chain of its scope, named by the chain's number."""
     service, _ = service_and_caller(request, allow_unknown=True)
     callers = await service.token_auth.callers(request.headers.get("authorization"))
-    after, size = position_of(page_token), size_of(max_results)
+    after, size = name_before(page_token), page_size(max_results)
     found = sorted({str(caller.chain) for caller in callers.values()})
     following = [name for name in found if name > after]
     shown = following[:size]
-    return list_answer([Share(name) for name in shown], (shown or [after])[-1] if len(following) > size else None)
+    return page_answer([Share(name) for name in shown], (shown or [after])[-1] if len(following) > size else None)
 
 
 @get("/delta-sharing/shares/{share:str}")
@@ -55,9 +55,9 @@ async def list_schemas(
 ) -> Response[Items]:
     """Return the one schema of a share, `exports`."""
     service_and_caller(request, allow_unknown=True)
-    after = position_of(page_token)
+    after = name_before(page_token)
     found = [Schema(SCHEMA, share)] if after < SCHEMA else []
-    return list_answer(found, None) if size_of(max_results) else list_answer([], after if found else None)
+    return page_answer(found, None) if page_size(max_results) else page_answer([], after if found else None)
 
 
 @get("/delta-sharing/shares/{share:str}/all-tables")
@@ -92,7 +92,7 @@ def refuse_other_schema(name: str) -> None:
 async def _tables(
     service: Service, caller: Caller, share: str, max_results: int | None, page_token: str | None
 ) -> Response[Items]:
-    after, size = position_of(page_token), size_of(max_results)
+    after, size = name_before(page_token), page_size(max_results)
     # A page token is readable: it names no table that the token may not see.
     visible: list[Table] = []
     begin = after.lower()
@@ -104,4 +104,4 @@ async def _tables(
         begin = found[-1].key
     last = None if len(visible) <= size else visible[size - 1].key if size else after
     shown = [ListedTable(table.name, SCHEMA, share, table_id(table), ACCESS_MODES) for table in visible[:size]]
-    return list_answer(shown, last)
+    return page_answer(shown, last)

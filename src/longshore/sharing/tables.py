@@ -21,7 +21,7 @@ from longshore.errors import NotFoundError
 from longshore.exports.rights import sees
 from longshore.exports.target import TABLE_NAME
 from longshore.sharing import protocol
-from longshore.sharing.listing import PAGE, all_lines, while_valid, with_error_line
+from longshore.sharing.listing import PAGE_FILES, all_lines, while_valid, with_error_line
 from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, VersionAnswer
 from longshore.sharing.query import MAX_QUERY_BYTES, TableQuery, read_query, time_of
 from longshore.sharing.shares import SchemaName, ShareName, refuse_other_schema
@@ -60,15 +60,15 @@ class TablePath(msgspec.Struct, frozen=True):
 
 
 ONLY_VERSION = {200: ResponseSpec(None, generate_examples=False, description="The version is in the header.")}
-NUMBER = ResponseHeader(name=VERSION_HEADER, documentation_only=True, description="The version: a run's number.")
-FORM = ResponseHeader(name=CAPABILITIES, documentation_only=True, description="The form of the answer.")
-IDS = ResponseHeader(name=FILE_ID_HASH, documentation_only=True, description="As asked for.", required=False)
+VERSION_FIELD = ResponseHeader(name=VERSION_HEADER, documentation_only=True, description="The version: a run's number.")
+CAPABILITIES_FIELD = ResponseHeader(name=CAPABILITIES, documentation_only=True, description="The form of the answer.")
+FILE_IDS_FIELD = ResponseHeader(name=FILE_ID_HASH, documentation_only=True, description="As asked for.", required=False)
 
 
 @get(
     "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}",
     responses=ONLY_VERSION,
-    response_headers=[NUMBER],
+    response_headers=[VERSION_FIELD],
 )
 async def get_table(request: AnyRequest, share: ShareName, schema: SchemaName, table: TableName) -> Response[None]:
     """Return the version of a table in the header `Delta-Table-Version`; the protocol's former request, as HEAD."""
@@ -79,7 +79,7 @@ async def get_table(request: AnyRequest, share: ShareName, schema: SchemaName, t
 @get(
     "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/version",
     responses=ONLY_VERSION,
-    response_headers=[NUMBER],
+    response_headers=[VERSION_FIELD],
 )
 async def get_table_version(
     request: AnyRequest,
@@ -103,7 +103,7 @@ async def get_table_version(
 @get(
     "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/metadata",
     media_type=LINES,
-    response_headers=[NUMBER, FORM],
+    response_headers=[VERSION_FIELD, CAPABILITIES_FIELD],
 )
 async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
@@ -119,7 +119,7 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     if version is not None and moment is not None:
         raise ValidationError([Violation("expected either `version` or `timestamp`, got both", parameter="timestamp")])
     found = await _version(request, TablePath(share, schema, table), version, moment)
-    wanted = msgspec.structs.replace(protocol.capabilities(capabilities), end_action=False)
+    wanted = msgspec.structs.replace(protocol.read_capabilities(capabilities), end_action=False)
     answer = VersionAnswer(found, wanted, names_version=version is not None or moment is not None)
     return Response(protocol.lines(answer.head()), headers=_headers(answer), media_type=LINES)
 
@@ -128,7 +128,7 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/query",
     status_code=200,
     media_type=LINES,
-    response_headers=[NUMBER, FORM, IDS],
+    response_headers=[VERSION_FIELD, CAPABILITIES_FIELD, FILE_IDS_FIELD],
     opt={"optional_body": True},
     request_max_body_size=MAX_QUERY_BYTES,
 )
@@ -149,13 +149,13 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     service, caller = service_and_caller(request, allow_unknown=True)
     query, id_scheme = read_query(body), _id_scheme(file_id_hash)
     found = await _version(request, TablePath(share, schema, table), query.number, query.moment)
-    answer = VersionAnswer(found, protocol.capabilities(capabilities), query.names_version)
+    answer = VersionAnswer(found, protocol.read_capabilities(capabilities), query.names_version)
     files = RunFiles(f"run {found.run} of task {found.task}", found.task, found.run, found.location, found.reads)
     signer = None if query.limit_hint == 0 else await download_urls.open_signer(request, files)
     authorization = request.headers.get("authorization")
     lines = while_valid(service.token_auth, authorization, caller, all_lines(service.pool, answer, query, signer))
     headers = {**_headers(answer), **id_scheme}
-    if (found.files or 1) > PAGE:
+    if (found.files or 1) > PAGE_FILES:
         return Stream(with_error_line(lines), headers=headers, media_type=LINES)
     return Response(b"".join([part async for part in lines]), headers=headers, media_type=LINES)
 
@@ -164,8 +164,9 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
 async def get_table_changes(request: AnyRequest, share: ShareName, schema: SchemaName, table: TableName) -> None:
     """Answer the error of tables without a change data feed: a version has all rows, and no changes."""
     found = await _version(request, TablePath(share, schema, table))
-    said = f"the change data feed is not enabled on table {share}.{schema}.{table}; read version {found.run} as a whole"
-    raise ValidationError([Violation(said)])
+    name = f"{share}.{schema}.{table}"
+    message = f"the change data feed is not enabled on table {name}; read version {found.run} as a whole"
+    raise ValidationError([Violation(message)])
 
 
 async def _version(
