@@ -17,7 +17,7 @@ from longshore import AsyncLongshore, F, Longshore
 from longshore.client import ArgumentError, DownloadError, NoAnswerError, ProfileError, SegmentError
 from longshore.client.connection import Connection
 from longshore.client.disk import write_whole
-from longshore.client.download_paths import DownloadOptions, download_path
+from longshore.client.download_paths import DownloadOptions, download_path, refuse_irregular
 from longshore.client.partial_file import PartialFile
 from longshore.client.profiles import read_profile
 from longshore.client.requests import Request
@@ -182,9 +182,9 @@ def test_disk_that_takes_no_more_is_an_error_that_names_the_file(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
 def test_path_that_no_disk_has_is_a_download_error(tmp_path: Path, name: str) -> None:
-    for call in (lambda: download_path(tmp_path / name), lambda: DownloadOptions().check_targets(tmp_path / name)):
+    for call in (download_path, DownloadOptions().check_targets, refuse_irregular):
         with pytest.raises(DownloadError, match="cannot be read or written"):
-            call()
+            call(tmp_path / name)
 
 
 def test_name_that_is_too_long_for_a_partial_file_is_a_download_error(longshore: Longshore, tmp_path: Path) -> None:

@@ -41,18 +41,18 @@ class DownloadOptions(msgspec.Struct, frozen=True):
     def check_targets(self, *paths: Path) -> None:
         """Raise DownloadError for the first path that must not be replaced: no regular file, or without `replace`."""
         for path in paths:
-            with disk_errors(path):
-                refuse_irregular(path)
-                if not self.replace and os.path.lexists(path):
-                    raise ExistsError(f"{path} exists")
+            refuse_irregular(path)
+            if not self.replace and os.path.lexists(path):
+                raise ExistsError(f"{path} exists")
 
 
 def refuse_irregular(path: Path) -> None:
     """Raise DownloadError if a path exists and is no regular file: a rename would replace it by one."""
-    try:
-        mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    with disk_errors(path):
+        try:
+            mode = path.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return
     if not stat.S_ISREG(mode):
         kind = "a symbolic link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise DownloadError(f"{str(path)!r} is not a regular file, but {kind}")
