@@ -78,6 +78,11 @@ def test_settings_file_is_read_from_the_given_path(empty_folder: Path) -> None:
         ({"LONGSHORE_CHAIN_OUTBOUND_ALLOW": "1764=inside"}, ("chain_outbound_allow", "inside")),
         ({"LONGSHORE_ADDRESS_RATE": "many"}, ("address_rate", "6000/minute")),
         ({"LONGSHORE_CONFIG": "missing.toml"}, ("missing.toml", "No such file")),
+        ({"LONGSHORE_DATA": ""}, ("data is empty", "default, data")),
+        ({"LONGSHORE_HOST": ""}, ("host is empty", "default, 127.0.0.1")),
+        ({"LONGSHORE_PORT": ""}, ("port cannot be used", ": ''")),
+        ({"LONGSHORE_RESULT_DAYS": "a week"}, ("result_days", "'a week'")),
+        ({"LONGSHORE_DATA": "~nobody-of-this-name/x"}, ("~nobody-of-this-name/x", "home folder")),
     ],
 )
 def test_invalid_setting_is_named(variables: dict[str, str], words: tuple[str, ...]) -> None:
@@ -106,9 +111,26 @@ def test_invalid_settings_file_is_named(empty_folder: Path, text: str, words: tu
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if getattr(Settings(), name) == ""])
+def test_setting_that_is_empty_by_default_may_be_empty(name: str) -> None:
+    assert load({f"LONGSHORE_{name.upper()}": ""}).settings == Settings()
+
+
+def test_folder_of_the_data_and_the_catalog_may_be_in_the_home_folder(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    (empty_folder / "longshore.toml").write_text('data = "~/longshore"')
+    settings = load({"LONGSHORE_CATALOG": "~/catalog.toml"}).settings
+    assert (settings.data, settings.catalog) == (Path("/home/anna/longshore"), "/home/anna/catalog.toml")
+
+
 def test_error_about_a_secret_does_not_contain_it() -> None:
     with pytest.raises(LongshoreError) as caught:
         load({"LONGSHORE_DATABASE_URL": "mysql://me:hunter2@db"})
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(LongshoreError) as caught:
+        load({"LONGSHORE_SECRET": "hunter2"})
     assert "hunter2" not in str(caught.value)
 
 

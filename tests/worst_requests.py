@@ -21,6 +21,8 @@ from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
 CHAIN = 4711
 TRIES = 8
 PROXIES = "127.0.0.1, 10.0.0.0/8"
+LIST = 8_192  # bytes of a header that is a list
+HEAD = 250_000  # bytes of headers; the service takes few more
 LINE = 60_000  # characters of a path, a query or a header; the server takes no longer ones
 TASKS, LOG_ENTRIES, RUNS, SEGMENTS, SCHEDULES, DELIVERIES = 100, 1_000, 100, 100, 400, 100
 PASSWORD = "correct horse battery staple"
@@ -246,15 +248,26 @@ QUERIES = {
     "one name again and again": "limit=1&" * 7_500,
 }
 LARGEST_PAGE = {"the largest page": "limit=100", "the largest page of a log": "log_limit=1000"}
+LISTS = {
+    "If-Match": '"{}-1",', "If-None-Match": '"{}-1",', "Prefer": "wait={},", "Cookie": "a{}=b; ",
+    "Accept-Encoding": "a{};q=0.5,", "delta-sharing-capabilities": "a{}=b;", "Content-Type": "a/b;c={}",
+}  # fmt: skip
+"""An item of each field that is a list."""
+
+
+def listed(item: str, size: int) -> str:
+    """Return a list of at most so many bytes whose items all differ."""
+    return "".join(item.format(number) for number in range(size // len(item.format(10_000))))
+
+
 HEADERS = {
-    "a long If-None-Match": {"If-None-Match": '"1-1",' * 10_000},
-    "a long Prefer": {"Prefer": "wait=0," * 8_500},
-    "a long Cookie": {"Cookie": "a=b; " * 12_000},
-    "a long Range": {"Range": "bytes=" + "0-1," * 15_000},
+    "8 KiB of ranges": {"Range": "bytes=" + listed("{0}-{0},", LIST)},
+    "250 kB of ranges": {"Range": "bytes=" + listed("{0}-{0},", HEAD)},
+    "a Range of commas": {"Range": "bytes=" + "," * (LIST - 6)},
     "a long Accept": {"Accept": "a/b;q=0.1," * 6_000},
     "a long key": {"Idempotency-Key": "x" * LINE, "Last-Event-ID": "9" * LINE},
     "a long address": {"HX-Current-URL": "http://" + "a." * 30_000, "HX-Request": "true"},
-    "250,000 codings": {"Accept-Encoding": "," * 250_000},
+    **{f"{size} bytes of {name}": {name: listed(item, size)} for name, item in LISTS.items() for size in (LIST, HEAD)},
     "30,000 proxies": {"X-Forwarded-For": ",".join(["10.1.1.1"] * 30_000)},
     "2,000 headers": {f"x-{number}": "y" for number in range(2_000)},
 }

@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         float, Meta(gt=0, le=3650, description="days that a result is kept; a target's `result_days` may be less")
     ] = 7.0
     chain_result_days: Annotated[
-        str, Meta(description="days that the results of some chains are kept, where less: 1764=1, 9=0.5")
+        str, Meta(description="days that the results of some chains are kept, where less: 1764=1, 9=0.5; empty: none")
     ] = ""
     task_days: Annotated[
         float, Meta(gt=0, le=36500, description="days that a task is kept after it last changed, once it has ended")
@@ -129,7 +129,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     ] = 2000
     trusted_proxies: Annotated[
         str,
-        Meta(description="addresses and networks of proxies whose X-Forwarded-* headers count, with commas between"),
+        Meta(
+            description="addresses and networks of proxies whose X-Forwarded-* headers count, with commas between;"
+            " empty: none"
+        ),
     ] = ""
     cors_origins: Annotated[
         str, Meta(description="origins whose pages may read answers, with commas between; empty: none")
@@ -137,11 +140,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     outbound_allow: Annotated[
         str,
         Meta(
-            description="networks that destinations, webhooks and actions may reach though not public: 10.1.0.0/16, ::1"
+            description="networks that destinations, webhooks and actions may reach though not public: 10.1.0.0/16,"
+            " ::1; empty: none"
         ),
     ] = ""
     chain_outbound_allow: Annotated[
-        str, Meta(description="such networks of some chains, beside those for all: 1764=10.1.0.0/16, 9=10.2.0.5")
+        str,
+        Meta(
+            description="such networks of some chains, beside those for all: 1764=10.1.0.0/16, 9=10.2.0.5; empty: none"
+        ),
     ] = ""
     log_format: Annotated[
         Literal["auto", "console", "json"], Meta(description="auto (console on a terminal, else json), console or json")

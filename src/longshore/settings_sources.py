@@ -16,7 +16,7 @@ import msgspec
 
 from longshore.database import connection_uri
 from longshore.errors import LongshoreError
-from longshore.settings import NAMES, URLS, Settings
+from longshore.settings import NAMES, SECRETS, URLS, Settings, description
 
 PREFIX = "LONGSHORE_"
 CONFIG_VARIABLE = "LONGSHORE_CONFIG"
@@ -24,6 +24,7 @@ CLIENT_VARIABLES = ("LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN")
 """Settings of the Python client, which may run beside the service."""
 DEFAULT_CONFIG = "longshore.toml"
 MIN_SECRET_CHARACTERS = 32
+PATHS = frozenset({"data", "catalog"})
 
 
 class LoadedSettings(msgspec.Struct, frozen=True):
@@ -46,11 +47,19 @@ def load(environment: Mapping[str, str] | None = None) -> LoadedSettings:
         for name, value in found.items():
             values[name] = value
             origin[name] = source.format(name=name.upper())
+    for name in PATHS & values.keys():
+        values[name] = _without_tilde(values[name])
     try:
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        raise LongshoreError(f"{path.rstrip('`')} cannot be used: {message[:1].lower()}{message[1:]}") from None
+        name = path.rstrip("`")
+        value = repr(values.get(name))
+        shown = "" if name in SECRETS or value in message else f": {value}"
+        raise LongshoreError(f"{name} cannot be used: {message[:1].lower()}{message[1:]}{shown}") from None
+    for name, value in values.items():
+        if value == "" and "empty:" not in description(name):
+            raise LongshoreError(f"{name} is empty; leave it out for its default, {getattr(Settings(), name)}")
     _check(settings)
     return LoadedSettings(settings, origin)
 
@@ -80,6 +89,16 @@ def _from_environment(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]
         _refuse_unknown(variable, variable, (*spelled, CONFIG_VARIABLE))
         values[variable.removeprefix(PREFIX).lower()] = value
     return PREFIX + "{name}", values
+
+
+def _without_tilde(path: Any) -> Any:
+    """Return a path with the home folder in place of `~`, which no shell expands in a file or a unit of systemd."""
+    if not isinstance(path, str) or not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        raise LongshoreError(f"{path} is in a home folder that cannot be determined; give the whole path") from None
 
 
 def _refuse_unknown(name: str, shown: str, names: tuple[str, ...]) -> None:

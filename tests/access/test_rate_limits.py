@@ -45,6 +45,8 @@ def test_credential_has_a_rate_limit_and_sees_the_requests_left(proxied_service:
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert problem(refused, "too-many-requests")["detail"].startswith("This credential")
     assert 3400 < int(refused.headers["retry-after"]) <= 3600
+    assert set(refused.headers.get_list("ratelimit-policy")) == {'"address";q=40;w=3600', '"credential";q=10;w=3600'}
+    assert f'"credential";r=0;t={refused.headers["retry-after"]}' in refused.headers.get_list("ratelimit")
 
 
 def test_rate_limit_of_an_address_counts_all_its_credentials_and_no_other_address(proxied_service: Longshore) -> None:

@@ -1,8 +1,11 @@
 """Errors of the API, and the parts of every answer: request id, problem, security headers."""
 
+import asyncio
 import re
 import time
 import uuid
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -10,6 +13,8 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.api.problem_kinds import KINDS
+from longshore.api.problems import is_outage
+from longshore.database.connect import connect
 from tests.answers import problem, violations
 from tests.service import Longshore, export_body
 
@@ -224,3 +229,27 @@ def test_no_secret_gets_into_the_log(idle_service: Longshore) -> None:
     httpx2.get(f"{idle_service.address}/tasks", headers={"Authorization": f"Bearer {pair}"})
     httpx2.get(f"{idle_service.address}/tasks", params={"token": pair}, headers={"Authorization": f"Bearer {pair}x"})
     assert pair.split(":")[1] not in idle_service.log_file.read_text()
+
+
+def test_only_errors_of_connections_to_a_database_are_its_outages(tmp_path: Path) -> None:
+    async def of_connection() -> None:
+        await connect("postgresql://nobody@127.0.0.1:1/none", "test")
+
+    async def of_socket_folder() -> None:
+        await connect(f"postgresql://nobody@/none?host={tmp_path}", "test")
+
+    async def of_file() -> None:
+        await asyncio.to_thread((tmp_path / "missing").read_bytes)
+
+    async def of_timeout() -> None:
+        async with asyncio.timeout(0):
+            await asyncio.sleep(1)
+
+    def is_outage_of(failing: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        with pytest.raises(OSError) as caught:
+            asyncio.run(failing())
+        return is_outage(caught.value)
+
+    assert [is_outage_of(each) for each in (of_connection, of_socket_folder, of_file, of_timeout)] == [
+        True, True, False, False,
+    ]  # fmt: skip

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
+from longshore.api.request_head import LIST_FIELDS
 from tests.access.users import new_user
 from tests.answers import problem, violations
 from tests.played import play
@@ -300,6 +301,18 @@ def test_head_of_more_than_256_kib_is_refused(idle_service: Longshore, size: int
     if size < 300_000 or answer.body:  # beyond its buffer the HTTP server answers by itself, without a body
         refused(answer, 431, "head-too-large")
     assert answer.status == 431
+
+
+@pytest.mark.parametrize("name", LIST_FIELDS.values())
+def test_header_field_that_is_a_list_has_8_kib_at_most_in_all_its_lines(idle_service: Longshore, name: str) -> None:
+    def answer(*sizes: int) -> Answered:
+        return sent(idle_service.port, request("/healthz", *(f"{name}: {size * ','}" for size in sizes)))
+
+    assert answer(8_192).status == 200
+    several = (8_193,) if name == "Content-Type" else (4_000, 4_193)  # a Content-Type comes once
+    for refusal in (answer(8_193), answer(*several)):
+        refused(refusal, 431, "head-too-large")
+        assert name in json.loads(refusal.body)["detail"]
 
 
 def test_wait_for_a_task_that_has_ended_needs_no_place_among_those_that_wait(idle_service: Longshore) -> None:

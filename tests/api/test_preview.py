@@ -1,6 +1,10 @@
 """Previews of segments, over HTTP."""
 
-from collections.abc import Callable
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -147,8 +151,52 @@ def test_a_slow_source_gives_an_estimate_and_a_missing_one_a_503(
     longshore.start_api(source_url="postgresql://nobody@127.0.0.1:1/none")
     with longshore.client() as client:
         answer = client.post("/segments/preview", json={"segment": segment_of()})
-        problem(answer, 503, "unavailable")
+        assert problem(answer, 503, "unavailable")["detail"] == "The source cannot be reached."
+        assert int(answer.headers["retry-after"]) > 0
         assert client.get("/tasks").status_code == 200
+
+
+@contextlib.contextmanager
+def server_with_broken_tls() -> Iterator[int]:
+    """Listen on a port, accept TLS as PostgreSQL does, and send bytes that are no TLS."""
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(8)
+                    connection.sendall(b"S")
+                    connection.recv(1000)
+                    connection.sendall(b"no TLS" * 100)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("failure", ["role", "tls"])
+def test_source_that_refuses_the_connection_is_unavailable_and_the_log_alone_has_the_reason(
+    idle_service: Longshore, tmp_path: Path, failure: str
+) -> None:
+    with server_with_broken_tls() as port:
+        urls = {
+            "role": re.sub("//[^@/]*@?", "//dismissed@", idle_service.url),
+            "tls": f"postgresql://dismissed@127.0.0.1:{port}/none?sslmode=require",
+        }
+        longshore = Longshore(idle_service.data, idle_service.url, source_url=urls[failure])
+        longshore.log_file = tmp_path / "service.log"
+        try:
+            longshore.start_api()
+            with longshore.client() as client:
+                answer = client.post("/segments/preview", json={"segment": segment_of()})
+        finally:
+            longshore.stop()
+    found = problem(answer, 503, "unavailable")
+    assert found["detail"] == "The source cannot be reached."
+    assert "dismissed" not in answer.text
+    reasons = [line["error"] for line in longshore.logged() if line["event"] == "the source is out of reach"]
+    assert re.search("dismissed" if failure == "role" else "SSL", reasons[0])
 
 
 def test_preview_of_a_source_that_plans_too_slowly_says_when_to_try_again(service: Longshore) -> None:

@@ -1,6 +1,7 @@
 """Stored segments and previews, over HTTP."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -93,6 +94,22 @@ def test_segments_are_listed_newest_first_in_pages(service: Longshore) -> None:
         assert "link" not in rest.headers
         assert [one["id"] for one in first.json() + rest.json()] == made[::-1]
         assert pointers(client.get("/segments", params={"limit": 0, "page": 1})) == [None, None]
+
+
+def test_chain_has_a_thousand_stored_segments_at_most_also_of_concurrent_requests(service: Longshore) -> None:
+    service.sql(
+        "insert into longshore.segments (chain_id, name, index, segment)"
+        " select 78, n, 'wallet-ledger', '{}' from generate_series(1, 998) n"
+    )
+    body = body_of(segment_of(chain=78), chain=78)
+    with service.client(chain=78) as client, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.post("/segments", json=body), range(8)))
+        assert [answer.status_code for answer in answers].count(201) == 2
+        assert problem(client.post("/segments", json=body), 409, "too-many-segments")["detail"].startswith("Chain 78 ")
+        assert client.delete(next(answer for answer in answers if answer.is_success).headers["location"]).is_success
+        assert client.post("/segments", json=body).status_code == 201
+    with service.client(chain=79) as other_chain:
+        assert other_chain.post("/segments", json=body_of(segment_of(chain=79), chain=79)).status_code == 201
 
 
 def test_another_chains_segment_looks_like_a_missing_one(client: httpx2.Client, other: httpx2.Client) -> None:

@@ -229,3 +229,16 @@ def test_a_setting_of_the_perimeter_that_cannot_be_used_is_named(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LongshoreError, match=name.lower()):
         load({f"LONGSHORE_{name}": value})
+
+
+def test_long_poll_whose_body_never_comes_is_refused_as_too_slow(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    task = idle_client.post("/tasks", json=export_body()).json()["id"]
+    with connected(idle_service) as client:
+        head = (f"GET /tasks/{task}?wait=60 HTTP/1.1", "Host: x", f"Authorization: Bearer {idle_service.token()}")
+        client.sendall("\r\n".join((*head, "Content-Length: 10", "", "")).encode())
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+    assert b"connection: close" in answer.lower()
+    assert "never retrieved" not in idle_service.log_file.read_text()

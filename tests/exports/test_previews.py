@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from longshore.database.connect import open_pool
+from longshore.database.connect import connected_to_read
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import choices
 from longshore.exports.preview import MAX_SAMPLE_ROW_BYTES, Preview, preview
@@ -21,8 +21,8 @@ NOTES = [7, MAX_SAMPLE_ROW_BYTES, 1_000_000, MAX_SAMPLE_ROW_BYTES // 2]  # chara
 
 def previewed(url: str, index: Index, segment: Segment) -> Preview:
     async def found() -> Preview:
-        async with open_pool(url, size=1, name="test") as pool:
-            return await preview(pool, index, choices(None, index), segment, CHAIN)
+        async with connected_to_read(url, "test") as connection:
+            return await preview(connection, index, choices(None, index), segment, CHAIN)
 
     return asyncio.run(found())
 

@@ -12,6 +12,7 @@ import libfaketime
 import pytest
 
 from longshore.access.tokens import Level
+from tests.access.users import new_user
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages
 from tests.results.test_bucket import DONE_RUN
@@ -98,3 +99,16 @@ def test_api_whose_clock_is_an_hour_ahead_answers_its_new_download_addresses(hou
             url = client.get(f"/tasks/{task}/download_url", params={"expires_in": seconds}).json()["url"]
             assert httpx2.get(url).content == b"id\n1\n"
         client.delete(f"/tasks/{task}")
+
+
+def test_export_of_the_console_is_due_at_once_though_the_clock_of_the_api_is_an_hour_ahead(
+    hour_ahead: Longshore,
+) -> None:
+    with new_user(hour_ahead, _1764=Level.WRITE).client() as user:
+        for repeat in ({}, {"repeat": "daily"}):
+            form = {"index": "users", "format": "csv", "desc": "now", "when": "now", **repeat}
+            answer = user.post("/console/1764/new", data=form)
+            assert answer.status_code == 303, answer.text
+            task = int(answer.headers["location"].rpartition("/")[2])
+            [row] = hour_ahead.sql("select due_at, next_due_at, now() from longshore.tasks where id = $1", task)
+            assert row["due_at"] is None or row["due_at"] <= row["now"], "it is queued, or about to be"

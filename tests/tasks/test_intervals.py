@@ -285,6 +285,14 @@ def test_interval_end_is_for_tasks_whose_schedule_has_intervals(
     assert detail in answer.json()["detail"]
 
 
+def test_interval_end_is_refused_for_a_schedule_that_was_cancelled(idle_client: httpx2.Client, daily: int) -> None:
+    [first] = runs(idle_client, daily)
+    assert idle_client.post(f"/tasks/{daily}/cancel").status_code == 200
+    answer = idle_client.post(f"/tasks/{daily}/execute", json={"interval_end": first["due"]}, headers=ASYNC)
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/no-schedule")
+    assert idle_client.post(f"/tasks/{daily}/execute", headers=ASYNC).status_code == 202
+
+
 def test_request_for_an_interval_is_carried_out_once_for_its_key(idle_client: httpx2.Client, daily: int) -> None:
     [first] = runs(idle_client, daily)
     headers = {**ASYNC, "Idempotency-Key": f"again {daily}"}

@@ -73,13 +73,14 @@ class RateLimiter:
             count = self._counts[key] = Count(now + limit.seconds)
         count.pending += 1
         seconds = max(1, round(count.ends - now))
+        fields = {
+            "RateLimit-Policy": f'"{name}";q={limit.requests};w={limit.seconds}',
+            "RateLimit": f'"{name}";r={max(0, limit.requests - count.hits)};t={seconds}',
+        }
         if count.hits > limit.requests:
             detail = f"This {name} has made as many requests as it may for now."
-            raise ProblemError("too-many-requests", detail, {"Retry-After": str(seconds)})
-        return [
-            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.requests, limit.seconds)),
-            (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), limit.requests - count.hits, seconds)),
-        ]
+            raise ProblemError("too-many-requests", detail, {"Retry-After": str(seconds), **fields})
+        return [(field.lower().encode(), value.encode()) for field, value in fields.items()]
 
     async def exchange(self) -> None:
         """Add the counts since the last exchange to the database and read the counts of all processes."""

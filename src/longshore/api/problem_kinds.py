@@ -53,6 +53,9 @@ KINDS = {
         "No such segment",
         "This chain has no stored segment of that id. One of another chain is answered in the same way.",
     ),
+    "too-many-segments": ProblemKind(
+        409, "Too many stored segments", "A chain may have 1,000. Delete one that is not needed."
+    ),
     "destination-not-found": ProblemKind(
         404,
         "No such destination",
@@ -170,7 +173,9 @@ KINDS = {
         413, "The body is too large", "A request's body may have 64 KiB; a query for the files of a table 1 MiB."
     ),
     "head-too-large": ProblemKind(
-        431, "The head is too large", "Path, query and header fields may have 256 KiB together, and 100 fields."
+        431,
+        "The head is too large",
+        "Path, query and header fields may have 256 KiB together, a field that is a list 8 KiB, and 100 fields.",
     ),
     "unsupported-coding": ProblemKind(
         415, "The content coding is not supported", "Send the body as it is, without `Content-Encoding`."
@@ -246,7 +251,7 @@ KINDS = {
         "The request is not the cause. The service's log has the error under the `request_id`.",
     ),
     "unavailable": ProblemKind(
-        503, "The service cannot reach its database", "Try again after the seconds in `Retry-After`."
+        503, "A database cannot be reached", "Nothing was changed. Try again after the seconds in `Retry-After`."
     ),
     "source-busy": ProblemKind(
         503, "The source cannot answer the preview now", "Try again after the seconds in `Retry-After`."

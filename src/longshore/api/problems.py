@@ -4,6 +4,7 @@ Promise 8: the answer names exactly what a client sent wrong; an error of the se
 the request's id.
 """
 
+import traceback
 from enum import StrEnum
 from typing import Any, get_args
 
@@ -80,9 +81,10 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
             return ProblemError(BY_STATUS[error.status_code], headers=error.headers)
         case HTTPException() if 400 <= error.status_code < 500:
             return ProblemError("bad-request", error.detail, violations=[Violation(error.detail)])
-        case _ if is_transient(error):
+        case _ if is_outage(error):
             log.warning("database out of reach", error=str(error))
-            problem_error = ProblemError("unavailable", headers={"Retry-After": "1"})
+            detail = "The service cannot reach its database."
+            problem_error = ProblemError("unavailable", detail, {"Retry-After": "1"})
         case StoreError():
             log.error("results store failed", error=str(error))
             problem_error = ProblemError("store-unavailable", headers={"Retry-After": "1"})
@@ -91,6 +93,17 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
             problem_error = ProblemError("internal-error")
     tracing.record_error(error)
     return problem_error
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether an error is a transient one of a database.
+
+    Files and other servers raise errors of the same classes; those of a database have asyncpg in their traceback.
+    """
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return is_transient(error) and (
+        not isinstance(error, OSError) or any(name.partition(".")[0] == "asyncpg" for name in modules)
+    )
 
 
 def _parameter_violations(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:

@@ -5,9 +5,8 @@ trusted proxy's is the client's. The client can have written everything before i
 """
 
 import ipaddress
-import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -44,22 +43,12 @@ def client_of(lines: Sequence[str], trusted: Sequence[Network]) -> Address | Non
     Where all entries are trusted proxies it is the first of them. Of more than MAX_ENTRIES the last ones are read.
     """
     address = None
-    for entry in itertools.islice(_from_end(lines), MAX_ENTRIES):
+    for entry in reversed(",".join(lines).split(",")[-MAX_ENTRIES:]):
         if entry.strip():
             address = node(entry)
             if not _is_in(address, trusted):
                 break
     return address
-
-
-def _from_end(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the entries of a header field, the last one first, each when it is asked for."""
-    for line in reversed(lines):
-        end = len(line)
-        while end >= 0:
-            start = line.rfind(",", 0, end)
-            yield line[start + 1 : end]
-            end = start
 
 
 def node(text: str) -> Address | None:

@@ -5,7 +5,7 @@
   service does (RFC 3986, section 6.2.2).
 - Fields that hold one value come once (RFC 9110, section 5.3): of two, some readers take the first, some the last.
 - No content coding (RFC 9110, section 8.4), and no transfer coding but chunked (RFC 9112, section 6.1).
-- At most MAX_HEAD_BYTES.
+- At most MAX_HEAD_BYTES, and MAX_LIST_BYTES of each field that is a list: its items are parsed in the event loop.
 
 Granian does not pass on the host of a target in absolute form (`GET http://host/path`), so `Host` counts there too.
 """
@@ -28,6 +28,7 @@ from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, in_json
 
 MAX_HEAD_BYTES = 256 * 1024
+MAX_LIST_BYTES = 8 * 1024  # of a field that is a list, in all its lines
 
 HOST = re.compile(
     rb"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{0,5}))?"
@@ -56,6 +57,15 @@ SINGLE_FIELDS = {
     )
 }  # fmt: skip
 """Fields that may come once, by their name in lower case."""
+
+LIST_FIELDS = {
+    name.lower().encode(): name
+    for name in (
+        "Accept-Encoding", "Content-Type", "Cookie", "delta-sharing-capabilities", "If-Match", "If-None-Match",
+        "Prefer", "Range",
+    )
+}  # fmt: skip
+"""Fields that the service reads as lists, of items or parameters, by their name in lower case."""
 
 OTHER_NAMES = {name: name.replace(b"x-spaaza-", b"x-") for name in SINGLE_FIELDS if name.startswith(b"x-spaaza-")}
 """Fields that are also understood under another name, whose value must then be the same."""
@@ -101,12 +111,22 @@ def _refusal(scope: HTTPScope) -> ProblemError | None:
     )
     if head_bytes > MAX_HEAD_BYTES:
         return ProblemError("head-too-large", f"The request's head has more than {MAX_HEAD_BYTES} bytes.")
+    if head_bytes > MAX_LIST_BYTES and (name := _too_long_list(scope)) is not None:
+        return ProblemError("head-too-large", f"The header field {name} has more than {MAX_LIST_BYTES} bytes.")
     if (coding := fields.get(b"content-encoding", b"").strip().lower()) not in (b"", b"identity"):
         detail = f"Expected a body without a content coding, got {in_json(coding.decode('latin-1'))}."
         return ProblemError("unsupported-coding", detail, {"accept-encoding": "identity"})
     if not PATH.fullmatch(scope["raw_path"]) and not _is_for_server(scope):
         return ProblemError("not-found", "There is nothing at this path; paths have one normal form here.")
     return None
+
+
+def _too_long_list(scope: HTTPScope) -> str | None:
+    """Return the name of a field that is a list of more than MAX_LIST_BYTES; None without one."""
+    sizes = Counter[bytes]()
+    for name, value in scope["headers"]:
+        sizes[name] += len(value)
+    return next((LIST_FIELDS[name] for name in sizes.keys() & LIST_FIELDS if sizes[name] > MAX_LIST_BYTES), None)
 
 
 def _is_for_server(scope: HTTPScope) -> bool:

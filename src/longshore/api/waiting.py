@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from longshore.access.open_requests import OpenRequest
 from longshore.access.rate_limits import network
@@ -31,12 +32,19 @@ async def held_open(request: AnyRequest, waiter: Waiter) -> AsyncIterator[OpenRe
     """
     opened = stay_open(request)
     leaving = asyncio.create_task(_client_left(request), name="wait for the client to leave")
-    leaving.add_done_callback(lambda _: waiter.end(ProblemError("client-gone")))
+    leaving.add_done_callback(partial(_end, waiter))
     opened.on_end(waiter.end)
     try:
         yield opened
     finally:
         leaving.cancel()
+
+
+def _end(waiter: Waiter, leaving: asyncio.Task[None]) -> None:
+    """End a wait whose client has left, or has sent a body that is refused."""
+    if not leaving.cancelled():
+        error = leaving.exception()
+        waiter.end(error if isinstance(error, Exception) else ProblemError("client-gone"))
 
 
 async def _client_left(request: AnyRequest) -> None:

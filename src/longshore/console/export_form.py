@@ -33,6 +33,8 @@ class ExportForm(msgspec.Struct, frozen=True):
     """The part that the caller may see."""
     repeated: ExportBody
     """The export that the form repeats; NO_EXPORT for none."""
+    now: datetime
+    """The time of the database: by that of this machine, an export might have to wait."""
 
     @property
     def fields(self) -> dict[str, str]:
@@ -76,7 +78,8 @@ async def read_form(request: AnyRequest, body: bytes) -> ExportForm:
         if not isinstance(number := as_number(task), int):
             raise NotFoundError("task-not-found")
         repeated = await repeated_export(request, number)
-    return ExportForm(pairs, caller, visible_catalog(caller, service.catalog), repeated or NO_EXPORT)
+    now = (await service.pool.fetchval("select now()")).astimezone(UTC)
+    return ExportForm(pairs, caller, visible_catalog(caller, service.catalog), repeated or NO_EXPORT, now)
 
 
 def export_of(form: ExportForm) -> ExportBody:
@@ -151,7 +154,7 @@ def _trigger(form: ExportForm, fields: dict[str, str]) -> dict[str, Any]:
     further = {key: before[key] for key in SCHEDULE_KEYS if key in before}
     if when == "cron":
         return further | {"cron": fields.get("cron", ""), "timezone": zone}
-    once = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    once = f"{form.now:%Y-%m-%dT%H:%M:%SZ}"
     if when == "at":  # a script says the zone of the browser
         once = _moment(fields.get("at", ""), fields.get("at-zone", zone))
     if "repeat" in fields:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import asyncpg
 import msgspec
 
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Connection
 from longshore.exports import row_security
 from longshore.exports.catalog import Index
 from longshore.exports.columns import Column, columns_of
@@ -73,13 +73,15 @@ class MeasuredCopy(msgspec.Struct, frozen=True):
     """Whether these were all rows."""
 
 
-async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segment: Segment, chain: int) -> Preview:
-    """Return the preview of a segment.
+async def preview(
+    connection: Connection, index: Index, chosen: list[tuple[str, str]], segment: Segment, chain: int
+) -> Preview:
+    """Return the preview of a segment. `connection`: to the database of the index.
 
     Raises asyncpg.QueryCanceledError if the source is too busy even to plan the query, other asyncpg.PostgresErrors if
     it refuses the query, and SnapshotOutdatedError.
     """
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
         interval = Interval(None, await connection.fetchval("select date_trunc('second', now())"))
         await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_SECONDS * 1000:.0f}")
         await row_security.restrict(connection, index, chain)

@@ -10,7 +10,9 @@ from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.schedule import Schedule, decode, is_time, preceding, times, uncomputable, utc_text
 from longshore.validation import ValidationError, Violation
 
-STATE = "select trigger, covered_until, now() as now from longshore.tasks where id = $1 and chain_id = $2"
+STATE = (
+    "select trigger, schedule_ended, covered_until, now() as now from longshore.tasks where id = $1 and chain_id = $2"
+)
 
 # The newest run for a time of the trigger: with `catch_up: "one"` its interval covers several times.
 RECORDED = """
@@ -25,6 +27,8 @@ class ScheduleState(msgspec.Struct, frozen=True):
     """The schedule of a task and how far its runs have come."""
 
     trigger: str
+    schedule_ended: bool
+    """Whether it was cancelled, or is invalid."""
     covered_until: datetime | None
     """The end of the schedule's newest run; None before the first."""
     now: datetime
@@ -63,6 +67,8 @@ async def of_time(connection: Connection, chain: ChainId, task: TaskId, end: dat
         schedule = decode(state.trigger)
         if not schedule.repeats:
             raise ProblemError("no-intervals", "The task's trigger has neither `repeat` nor `cron`.")
+        if state.schedule_ended:
+            raise ProblemError("no-schedule")
         return _of_calendar(schedule, end, state.now) if run is None else Interval(run["interval_start"], end)
     except ProblemError:
         raise

@@ -12,12 +12,17 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, as_uuid, fetch_page, raw_json
-from longshore.errors import LongshoreError, NotFoundError
+from longshore.errors import LongshoreError, NotFoundError, ProblemError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId
 from longshore.tasks.recording import record_segment
 from longshore.validation import ValidationError, Violation, in_json
+
+MAX_SEGMENTS = 1000  # of a chain: 64 MB of rules
+
+# A statement of its own: the count of the next statement then sees the segment of a request that was first.
+LOCK_CHAIN = "select pg_advisory_xact_lock(hashtextextended('longshore.segments', $1))"
 
 COLUMNS = """
 id, chain_id as chain, name, segment, date_trunc('second', created_at) as created,
@@ -26,7 +31,8 @@ date_trunc('second', modified_at) as modified, created_by
 
 CREATE = f"""
 insert into longshore.segments (chain_id, name, index, segment, created_by)
-values ($1, $2, $3, $4, $5)
+select $1, $2, $3, $4, $5
+where (select count(*) from longshore.segments where chain_id = $1) < {MAX_SEGMENTS}
 returning {COLUMNS}
 """
 
@@ -71,10 +77,15 @@ class StoredSegment(msgspec.Struct, frozen=True):
     """Kind and id of the credential that created it, such as `user 7`; null if it was not recorded."""
 
 
-async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Segment, by: str) -> StoredSegment:
-    """Store a valid segment. `by`: kind and id of the credential, such as `user 7`."""
-    row = await pool.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode(), by)
-    assert row is not None
+async def create(connection: Connection, chain: ChainId, name: str, segment: Segment, by: str) -> StoredSegment:
+    """Store a valid segment in the connection's transaction. Raises ProblemError.
+
+    `by`: kind and id of the credential, such as `user 7`.
+    """
+    await connection.execute(LOCK_CHAIN, chain)
+    row = await connection.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode(), by)
+    if row is None:
+        raise ProblemError("too-many-segments", f"Chain {chain} has {MAX_SEGMENTS} already.")
     return _stored(**row)
 
 

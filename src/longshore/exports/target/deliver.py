@@ -47,7 +47,8 @@ class Deliver(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """The name of a destination of the chain."""
     path: Annotated[str, Meta(min_length=1, max_length=MAX_TEMPLATE_CHARACTERS)] | None = None
     """The template of the paths: `{index}`, `{task}`, `{run}`, `{chain}`, `{date}`, `{interval_end:%Y-%m-%dT%H}` and
-    `{name}`, the file's path within the run, which it must have."""
+    `{name}`, the file's path within the run, which it must have. By default `{index}/{date}/{run}-{name}`, for results
+    of many files `{index}/{date}/{task}-{run}/{name}`."""
     overwrite: bool = False
     """Whether files that lie there are replaced; needed where `path` has no `{run}`."""
     table: (
