@@ -56,43 +56,44 @@ class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debug: str = ""
 
 
-async def read_new_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
-    """Return the new task of a body that `refuse_hidden_task_body` has passed.
+async def read_new_task(
+    caller: Caller, service: Service, connection: Connection | Pool, value: Any
+) -> tuple[NewTask, ExportTarget | Target]:
+    """Return the new task of a body that `refuse_hidden_task_body` has passed, and its target.
 
     Raises ValidationError with all violations of the body, and ForbiddenError where it is for another chain or asks for
     more than the caller may see.
     """
-    new = await _validated(caller, service, connection, value)
-    await _refuse_unsuited(service, caller, new)
+    new, target = await _validated(caller, service, connection, value)
+    await _refuse_unsuited(service, caller, target)
     refuse_other_chain(caller, new.chain)
     await refuse_hidden_definition(caller, service, connection, new.target, new.trigger)
-    return new
+    return new, target
 
 
-async def _refuse_unsuited(service: Service, caller: Caller, new: NewTask) -> None:
+async def _refuse_unsuited(service: Service, caller: Caller, target: ExportTarget | Target) -> None:
     """Raise ValidationError where the source says that an index cannot have deletes.
 
     Where the source does not answer, the task is accepted, and its runs say the same.
     """
-    if new.action != "export":
-        return
-    target = msgspec.json.decode(new.target, type=ExportTarget)
-    if not target.deletes:
+    if not isinstance(target, ExportTarget) or not target.deletes:
         return
     part = target.of(target.export_index)
     index = service.catalog[part.export_index]
     pool = service.pool if index.in_service_database else service.source
     async with service.previews.turn(caller.chain):
         try:
-            await change_query.refuse_unsuited(pool, index, choices(part.fields, index), new.chain)
+            await change_query.refuse_unsuited(pool, index, choices(part.fields, index), caller.chain)
         except LongshoreError as error:
             raise ValidationError([Violation(str(error), "/target/deletes")]) from None
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             log.warning("the source was not asked whether an index can have deletes", reason=str(error))
 
 
-async def _validated(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
-    """Return the new task of a body, validated by the part of the catalog that the caller may see."""
+async def _validated(
+    caller: Caller, service: Service, connection: Connection | Pool, value: Any
+) -> tuple[NewTask, ExportTarget | Target]:
+    """Return the new task of a body, and its target, validated by the part of the catalog that the caller may see."""
     catalog, actions, chain = visible_catalog(caller, service.catalog), service.actions, caller.chain
     violations: list[Violation] = []
     new = check(NewTaskBody, value, "", violations)
@@ -124,7 +125,7 @@ async def _validated(caller: Caller, service: Service, connection: Connection | 
     )
     fields = actions[typed_target.action].secret_fields if typed_target.action in actions else ()
     shown, secrets = without_secrets(fields, typed_target)
-    return NewTask(
+    task = NewTask(
         chain=ChainId(new.chain),
         desc=new.desc,
         action=typed_target.action,
@@ -136,6 +137,7 @@ async def _validated(caller: Caller, service: Service, connection: Connection | 
         priority=typed_target.priority,
         secrets=secrets,
     )
+    return task, typed_target
 
 
 def _pinned(schema: Any, catalog: Catalog) -> list[str]:

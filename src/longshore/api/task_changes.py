@@ -78,25 +78,28 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         connection = audit.connection
         old = await changeable_task(service, caller, connection, task)
         require_task_match(request, task, old.revision)
-        stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
-        value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
+        before = _definition(old)
+        value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **before}
         value = merge_patch(value, patch) if merges else value | patch
         if merges and "target" in value:
             given = patch.get("target")
-            value["target"] = with_kept_nulls(service.actions, stored["target"], given, value["target"])
+            value["target"] = with_kept_nulls(service.actions, before["target"], given, value["target"])
         refuse_hidden_task_body(caller, service.catalog, value)
-        new = await read_new_task(caller, service, connection, value)
+        new, target = await read_new_task(caller, service, connection, value)
+        after = _definition(new)
         secrets = await read_secrets(service, connection, new, task, old)
         # Any trigger begins a cancelled schedule anew, an equal one included.
         replans = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)
         by = actor(request).name
         why = f"changed by {by}: {', '.join(patch) or 'nothing'}"
         definer = by if {"target", "trigger"} & patch.keys() else None
-        if not replans and definer in (None, old.defined_by) and secrets is None and _is_equal(old, new):
+        is_equal = before == after and (old.desc, old.debug) == (new.desc, new.debug)
+        if not replans and definer in (None, old.defined_by) and secrets is None and is_equal:
             audit.happens = False
             return await queries.poll(connection, chain, task)
-        before = await quotas.usage(connection, chain)
-        only_deliver = not replans and _differs_in_deliver_alone(old, new)
+        used = await quotas.usage(connection, chain)
+        but_deliver = [{**each, "target": {**each["target"], "deliver": None}} for each in (before, after)]
+        only_deliver = not replans and but_deliver[0] == but_deliver[1]
         await requests.change(
             connection,
             task,
@@ -107,27 +110,18 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
             only_deliver=only_deliver,
             defined_by=definer,
         )
-        await schemas.save(connection, chain, pinned_shapes(new.target, service.catalog))
+        await schemas.save(connection, chain, pinned_shapes(target, service.catalog))
         if secrets is not None:
             await task_secrets.save(connection, service.vault, chain, task, secrets)
         if replans or why_without_intervals(new.target, new.trigger) is not None:
             await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
-        await quotas.check_tasks(connection, chain, service.quotas, before)
+        await quotas.check_tasks(connection, chain, service.quotas, used)
         return await queries.poll(connection, chain, task)
 
 
-def _is_equal(old: EditableTask, new: NewTask) -> bool:
-    """Return whether a change leaves a task as it is."""
-    kept = BODY.decode(old.target) == BODY.decode(new.target) and BODY.decode(old.trigger) == BODY.decode(new.trigger)
-    return kept and (old.desc, old.debug) == (new.desc, new.debug)
-
-
-def _differs_in_deliver_alone(old: EditableTask, new: NewTask) -> bool:
-    """Return whether a change leaves trigger and target as they are, but for `deliver`."""
-    before, after = BODY.decode(old.target), BODY.decode(new.target)
-    before["deliver"] = after.get("deliver")
-    after.setdefault("deliver", None)
-    return bool(before == after and BODY.decode(old.trigger) == BODY.decode(new.trigger))
+def _definition(task: EditableTask | NewTask) -> dict[str, Any]:
+    """Return target and trigger of a task as JSON values."""
+    return {"trigger": BODY.decode(task.trigger), "target": BODY.decode(task.target)}
 
 
 def _merge_violations(patch: Any) -> list[Violation]:

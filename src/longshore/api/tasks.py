@@ -68,7 +68,7 @@ async def create(request: AnyRequest, value: Any, claim: Claim | None) -> tuple[
         task = await _current(service, caller, earlier)
         if not _may_retry(request, task):
             return task, REPLAYED
-    new = await read_new_task(caller, service, service.pool, value)
+    new, target = await read_new_task(caller, service, service.pool, value)
 
     async def make(connection: Connection) -> StoredAnswer:
         before = await quotas.usage(connection, caller.chain)
@@ -79,7 +79,7 @@ async def create(request: AnyRequest, value: Any, claim: Claim | None) -> tuple[
                 await task_secrets.save(connection, service.vault, new.chain, id, secrets)
             change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
-        await schemas.save(connection, new.chain, pinned_shapes(new.target, service.catalog))
+        await schemas.save(connection, new.chain, pinned_shapes(target, service.catalog))
         return StoredAnswer(id, b"")
 
     kept, replayed = await idempotency.once(service.pool, claim, make)

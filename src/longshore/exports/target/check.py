@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
 from longshore.exports.columns import check_fields, choices, shape_of
@@ -229,12 +227,11 @@ def _check_index(
     return violations
 
 
-def pinned_shapes(target: str, catalog: Catalog) -> list[Shape]:
+def pinned_shapes(target: object, catalog: Catalog) -> list[Shape]:
     """Return the shapes of a valid target's fields, of each index whose `schema` it pins."""
-    if msgspec.json.decode(target)["action"] != "export":
+    if not isinstance(target, ExportTarget):
         return []
-    export = msgspec.json.decode(target, type=ExportTarget)
-    parts = [export.of(name) for name in export.names]
+    parts = [target.of(name) for name in target.names]
     pinned = [(part, catalog[part.export_index]) for part in parts if part.schema is not None]
     return [shape_of(choices(part.fields, index), index) for part, index in pinned]
 
