@@ -22,7 +22,7 @@ IDS = {
     "delivery": "0197a3c4-5e7f-7b1a-8c2d-000000000001", "name": "wallet-ledger",
     "share": "1764", "schema": "exports", "table": "ledger",
 }  # fmt: skip
-"""What stands for each parameter of a path in the examples."""
+"""The value of each path parameter in the examples."""
 
 
 def write(folder: Path) -> None:

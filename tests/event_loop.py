@@ -35,7 +35,7 @@ class Asked(msgspec.Struct, frozen=True):
     query: str = ""
     headers: dict[str, str] = {}
     name: str = ""
-    """What is odd about it."""
+    """Its oddity."""
 
 
 class Answered(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from longshore.api.idempotent import CANONICAL
+from longshore.api.idempotency_key import CANONICAL
 from tests.answers import problem, violations
 from tests.receiver import Receiver, receiving
 from tests.service import Longshore, ended

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from longshore.validation import MAX_INVALID_ITEMS, Violation, check, in_json
+from longshore.validation import MAX_INVALID_ITEMS, Violation, convert, in_json
 from longshore.validation_words import plain_english
 
 Name = Annotated[str, Meta(pattern=r"^[a-z]+$(?!\n)")]
@@ -37,7 +37,7 @@ class Body(msgspec.Struct, frozen=True):
 
 def violations(**body: Any) -> dict[str | None, str]:
     found: list[Violation] = []
-    check(Body, body, "", found)
+    convert(Body, body, "", found)
     return {one.pointer: one.detail for one in found}
 
 

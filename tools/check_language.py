@@ -82,11 +82,9 @@ def findings(file: Path) -> Iterator[str]:
 
 def _openings(file: Path, text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node)
-            if docstring and (match := OPENINGS.match(docstring)):
-                line = node.body[0].lineno
-                yield f"{file}:{line}: a docstring opens with {match[1]!r}; say what the caller gets"
+        match node:  # a docstring of a module, class, function, attribute or constant
+            case ast.Expr(ast.Constant(str(docstring))) if opening := OPENINGS.match(docstring.strip()):
+                yield f"{file}:{node.lineno}: a docstring opens with {opening[1]!r}; say what the caller gets"
     previous = 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:

@@ -64,8 +64,8 @@ class FairQueue:
             else:
                 self._forget(key, turn)
             if isinstance(error, TimeoutError):
-                said = f"Too many {self._what} were before this one; none began within {limits.seconds:.0f} seconds."
-                raise OverloadError(said, self._retry_after(), waited=True) from None
+                detail = f"Too many {self._what} were before this one; none began within {limits.seconds:.0f} seconds."
+                raise OverloadError(detail, self._retry_after(), waited=True) from None
             raise
 
     def _has_room(self, key: Hashable) -> bool:

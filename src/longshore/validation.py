@@ -1,4 +1,4 @@
-"""Violations of a request: `check` converts a JSON value into a struct, or names all its violations."""
+"""Violations of a request: `convert` converts a JSON value into a struct, or names all its violations."""
 
 import difflib
 import re
@@ -98,7 +98,7 @@ def check_nuls(value: Any, at: str, violations: list[Violation]) -> None:
     violations += [Violation("expected a string without U+0000", each) for each in nuls]
 
 
-def check(kind: type[T], value: Any, at: str, violations: list[Violation]) -> T | None:
+def convert(kind: type[T], value: Any, at: str, violations: list[Violation]) -> T | None:
     """Return a JSON value as a struct; or None, with its violations added to `violations`.
 
     `at`: the JSON pointer of the value, "" for the whole body.
@@ -114,7 +114,7 @@ def check(kind: type[T], value: Any, at: str, violations: list[Violation]) -> T 
     values = {}
     for name, field in fields.items():
         if name in value:
-            values[field.name] = _check_value(field.type, value[name], pointer(at, name), violations)
+            values[field.name] = _convert_value(field.type, value[name], pointer(at, name), violations)
         elif field.required:
             violations.append(Violation("is required", pointer(at, name)))
     return kind(**values) if len(violations) == before else None
@@ -125,11 +125,11 @@ def _fields(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
-def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) -> Any:
+def _convert_value(kind: Any, value: Any, at: str, violations: list[Violation]) -> Any:
     options = _options(kind)
     struct = _struct_in(options)
     if struct is not None and (isinstance(value, dict) or (value is not None and _are_one(options))):
-        return check(struct, value, at, violations)
+        return convert(struct, value, at, violations)
     if (
         value is not None
         and _are_one(options)
@@ -137,12 +137,12 @@ def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) ->
         and _struct_in(_options(inner[0]))
     ):
         try:
-            msgspec.convert(value, kind)  # for its length: `_check_structs` names what is wrong within it
+            msgspec.convert(value, kind)  # for its length: `_convert_structs` names what is wrong within it
         except msgspec.ValidationError as error:
             if WRONG_LENGTH.match(str(error)):
                 violations.append(Violation(_message(str(error), kind, value), at))
                 return None
-        return _check_structs(inner[0], value, at, violations)
+        return _convert_structs(inner[0], value, at, violations)
     if (names := _names(kind)) and value not in names:
         violations.append(Violation(_not_one_of(value, [name for name in names if name is not None]), at))
         return None
@@ -156,7 +156,7 @@ def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) ->
         return None
 
 
-def _check_structs(inner: Any, value: Any, at: str, violations: list[Violation]) -> list[Any] | None:
+def _convert_structs(inner: Any, value: Any, at: str, violations: list[Violation]) -> list[Any] | None:
     """Return a JSON value as a list of structs; or None, with its violations added to `violations`."""
     if not isinstance(value, list):
         violations.append(Violation(f"expected an array, got {_named(value)}", at))
@@ -165,7 +165,7 @@ def _check_structs(inner: Any, value: Any, at: str, violations: list[Violation])
     invalid = 0
     for index, item in enumerate(value):
         before = len(violations)
-        items.append(_check_value(inner, item, pointer(at, index), violations))
+        items.append(_convert_value(inner, item, pointer(at, index), violations))
         invalid += len(violations) > before
         if invalid == MAX_INVALID_ITEMS:
             return None
@@ -180,8 +180,8 @@ def _check_items(options: Sequence[Any], value: Any, at: str, violations: list[V
     for key, item in _maybe_invalid(value, inner[0]) if isinstance(value, list) else value.items():
         before = len(violations)
         if isinstance(key, str):  # of an object: a name may be restricted too
-            _check_value(inner[0], key, pointer(at, key), violations)
-        _check_value(inner[-1], item, pointer(at, key), violations)
+            _convert_value(inner[0], key, pointer(at, key), violations)
+        _convert_value(inner[-1], item, pointer(at, key), violations)
         invalid += len(violations) > before
         if invalid == MAX_INVALID_ITEMS:
             return

@@ -52,7 +52,7 @@ class Known(msgspec.Struct):
     narrow: bool
     """Whether the limited token has set its target or trigger last."""
     runs: list[Read | None]
-    """What each run has read; None where it was refused."""
+    """The reads of each run; None where it was refused."""
 
 
 class World:

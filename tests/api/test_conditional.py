@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from longshore.api.conditional import Tags, parse_tags
+from longshore.api.conditional import EntityTags, parse_tags
 from tests.answers import problem, violations
 from tests.played import play
 from tests.service import Longshore, export_body
@@ -36,14 +36,14 @@ def segment(idle_client: httpx2.Client) -> str:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ([], Tags()),
-        (['"a"'], Tags(frozenset({'"a"'}), frozenset({'"a"'}))),
-        (['W/"a", "b,c"', ' ,"d" , '], Tags(frozenset({'"b,c"', '"d"'}), frozenset({'"a"', '"b,c"', '"d"'}))),
-        ([" * "], Tags(any=True)),
+        ([], EntityTags()),
+        (['"a"'], EntityTags(frozenset({'"a"'}), frozenset({'"a"'}))),
+        (['W/"a", "b,c"', ' ,"d" , '], EntityTags(frozenset({'"b,c"', '"d"'}), frozenset({'"a"', '"b,c"', '"d"'}))),
+        ([" * "], EntityTags(any=True)),
         (["a"], None), (['"a'], None), (['"a" "b"'], None), (['w/"a"'], None), (['*, "a"'], None), (["W/ \"a\""], None),
     ],
 )  # fmt: skip
-def test_condition_is_read_as_a_list_over_several_lines(lines: list[str], expected: Tags | None) -> None:
+def test_condition_is_read_as_a_list_over_several_lines(lines: list[str], expected: EntityTags | None) -> None:
     assert parse_tags(lines) == expected
 
 

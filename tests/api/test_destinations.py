@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.api.idempotent import CANONICAL
+from longshore.api.idempotency_key import CANONICAL
 from tests.answers import problem, violations
 from tests.destinations.memory import PASSWORD
 from tests.service import CHAIN, Longshore, database_in, export_body

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.api.proxies import client_of, node
+from longshore.api.proxies import forwarded_peer, node
 from tests.access.users import new_user
 from tests.answers import problem
 from tests.service import Longshore
@@ -41,7 +41,7 @@ def test_entry_of_forwarded_for_is_read_with_and_without_a_port(text: str, addre
     ],
 )  # fmt: skip
 def test_client_is_the_first_address_behind_the_trusted_proxies(lines: list[str], client: str | None) -> None:
-    assert client_of(lines, TRUSTED) == (client and ipaddress.ip_address(client))
+    assert forwarded_peer(lines, TRUSTED) == (client and ipaddress.ip_address(client))
 
 
 def test_only_the_exact_host_cookie_is_a_session_over_tls(proxied_service: Longshore) -> None:

@@ -34,9 +34,9 @@ ARGUMENTS = [
 expect.set_options(timeout=30_000)
 
 REFUSED = re.compile(r"status of (400|401|403|409) ")
-"""What Chromium notes where a test asks for what is refused; a file or page that is missing or broken is none of it."""
+"""The entries of Chromium where a test asks for a thing that is refused; a missing or broken file has others."""
 ABORTED = re.compile(r"htmx:(sendAbort|afterRequest)")
-"""What htmx notes of each request that was aborted; `ABORTABLE` has those that may be."""
+"""The entries of htmx for each request that was aborted; `ABORTABLE` has those that may be."""
 ABORTABLE = re.compile(r"/console/[0-9]+/(new/preview|system|tasks(/[0-9]+)?)(\?.*)?")
 """Addresses of requests that a newer one may replace, or that end with their page."""
 

@@ -7,7 +7,7 @@ import httpx2
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
-from longshore.api.visibility_checks import NOT_SHOWN
+from longshore.tasks.model import HIDDEN_MESSAGE
 from tests.access.users import User, new_user
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go, violations
@@ -178,7 +178,7 @@ def test_reason_of_a_failure_is_hidden_from_a_user_who_may_not_see_all_that_the_
     idle_service.sql("update longshore.tasks set reads = $2 where id = $1", task, read)
     hidden = httpx2.get(address, headers=reader.session()).text
     assert "on purpose" not in hidden
-    assert hidden.count(NOT_SHOWN) > 2
+    assert hidden.count(HIDDEN_MESSAGE) > 2
 
 
 def test_page_does_not_say_every_row_where_the_rules_of_the_task_are_hidden(
@@ -195,7 +195,7 @@ def test_page_does_not_say_every_row_where_the_rules_of_the_task_are_hidden(
     hidden = httpx2.get(address, headers=reader.session()).text
     assert "amount is greater than 10" not in hidden
     assert "every row" not in hidden
-    assert f'<dd><span class="note">{NOT_SHOWN}' in hidden
+    assert f'<dd><span class="note">{HIDDEN_MESSAGE}' in hidden
 
 
 def test_long_log_is_paged_from_its_end(service: Longshore, page: Page, client: httpx2.Client) -> None:

@@ -15,7 +15,7 @@ from longshore.destinations.s3_settings import S3Secret
 from longshore.destinations.sftp import sftp
 from longshore.destinations.sftp_settings import SftpSecret
 from longshore.settings import Settings
-from longshore.validation import Violation, check
+from longshore.validation import Violation, convert
 
 SECRETS = {
     S3Secret: {"access_key_id": "hidden1", "secret_access_key": "hidden2", "session_token": "hidden3"},
@@ -67,6 +67,6 @@ def test_people_read_plain_words_in_place_of_patterns(name: str) -> None:
             if "pattern" not in about:
                 continue
             violations: list[Violation] = []
-            check(struct, {field: "\x00"}, "", violations)
+            convert(struct, {field: "\x00"}, "", violations)
             [said] = [each.detail for each in violations if each.pointer == f"/{field}"]
             assert said.startswith("expected ") and "pattern" not in said and "\\" not in said, said

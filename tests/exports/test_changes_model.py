@@ -39,7 +39,7 @@ REPLACE = "drop table shop.shelf_1; alter table shop.shelf_new rename to shelf_1
 IS_PREPARED = "select to_regclass('shop.shelf_new') is not null"
 
 Round = tuple[list[tuple[Any, ...]], tuple[str]]
-"""What is written, and what becomes of the run that follows."""
+"""The writes, and the fate of the run that follows."""
 
 ids = st.sampled_from(IDS)
 kinds = st.sampled_from(["sale", "gift"])

@@ -9,7 +9,7 @@ import pytest
 from longshore.exports import catalog
 from longshore.exports.target import ExportTarget
 from longshore.exports.target.check import check_target
-from longshore.validation import Violation, check
+from longshore.validation import Violation, convert
 from tests.sharing.conftest import Reader, new_name, shared, table_body
 
 TARGET = {"action": "export", "export_index": "wallet-ledger", "export_format": "parquet", "share_as": "Ledger_2026"}
@@ -20,7 +20,7 @@ def violations(**changes: Any) -> dict[str, str]:
     """Return the violations of a changed target, by their pointers."""
     target = {key: value for key, value in {**TARGET, **changes}.items() if value is not None}
     found: list[Violation] = []
-    check(ExportTarget, target, "", found)
+    convert(ExportTarget, target, "", found)
     return {each.pointer or "": each.detail for each in [*found, *check_target(target, catalog.load(), "", {})]}
 
 

@@ -13,8 +13,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from longshore.access.tokens import Level, Scope
 from longshore.settings import Settings
+from longshore.tasks.model import HIDDEN_MESSAGE
 from longshore.vault import open_vault
-from longshore.webhooks.dispatcher import HIDDEN_REASON
 from longshore.webhooks.stored import MAX_PREVIOUS_SECRETS, MAX_WEBHOOKS
 from tests.answers import problem, violations
 from tests.receiver import Receiver, receiving
@@ -287,7 +287,7 @@ def test_reason_and_figures_are_hidden_from_the_webhook_of_a_token_that_may_not_
         log = maker.get(f"/tasks/{task}").text
         maker.delete(f"/webhooks/{webhook['id']}")
     assert message["data"]["id"] == task
-    assert message["data"]["reason"] == (HIDDEN_REASON if hidden else "username ~secret~")
+    assert message["data"]["reason"] == (HIDDEN_MESSAGE if hidden else "username ~secret~")
     assert (message["data"]["rows"], message["data"]["bytes"]) == ((None, None) if hidden else (7, 70))
     assert ("~secret~" in log) is not hidden
 

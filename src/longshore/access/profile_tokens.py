@@ -68,5 +68,5 @@ async def create(connection: Connection, actor: Actor, chain: ChainId, seconds: 
 async def refuse_others(connection: Connection, caller: Caller, token: UUID) -> None:
     """Raise NotFoundError for a token that is neither in a profile file of the calling user nor the caller itself."""
     if await connection.fetchrow(IS_OWN, token, caller.chain, caller.kind, caller.id) is None:
-        said = "You have no profile file with this token; an admin of the chain revokes tokens of service clients."
-        raise NotFoundError("token-not-found", said)
+        detail = "You have no profile file with this token; an admin of the chain revokes tokens of service clients."
+        raise NotFoundError("token-not-found", detail)

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEven
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.tasks.schedule import bounds_violation
-from longshore.validation import ValidationError, Violation, check, in_json, pointer
+from longshore.validation import ValidationError, Violation, convert, in_json, pointer
 
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 UTF_8 = "utf-8"
@@ -87,7 +87,7 @@ def _refuse_other_media_types(request: AnyRequest, expected: Sequence[str]) -> N
 def check_body(kind: type[S], json_value: Any, *checks: Callable[[S], list[Violation]]) -> S:
     """Return a JSON value as a struct. Raises ValidationError with all violations, those of `checks` included."""
     violations: list[Violation] = []
-    value = check(kind, json_value, "", violations)
+    value = convert(kind, json_value, "", violations)
     if value is not None:
         violations += [violation for further in checks for violation in further(value)]
     if violations or value is None:

@@ -47,12 +47,12 @@ def with_compression(app: ASGIApp) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP or scope["method"] != "GET":
             await app(scope, receive, send)
         else:
-            await app(scope, receive, _Answer(scope, send).send)
+            await app(scope, receive, _CompressedAnswer(scope, send).send)
 
     return compressed
 
 
-class _Answer:
+class _CompressedAnswer:
     """The messages of one answer, of which the first waits for the second one, which has the body."""
 
     def __init__(self, scope: HTTPScope, send: Send) -> None:

@@ -42,7 +42,7 @@ TAG = re.compile(r'(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")')
 OF_TASK = re.compile(r'"([1-9][0-9]{0,18})-([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,8}))?"')
 
 
-class Tags(msgspec.Struct, frozen=True):
+class EntityTags(msgspec.Struct, frozen=True):
     """The entity tags that a condition lists, quotes included."""
 
     strong: frozenset[str] = frozenset()
@@ -52,15 +52,15 @@ class Tags(msgspec.Struct, frozen=True):
     """Whether the condition is `*`, which every existing resource meets."""
 
 
-def parse_tags(lines: Sequence[str]) -> Tags | None:
+def parse_tags(lines: Sequence[str]) -> EntityTags | None:
     """Return the entity tags in the lines of a condition; None where they are malformed."""
     text = ",".join(lines)
     if text.strip(" \t") == ANY:
-        return Tags(any=True)
+        return EntityTags(any=True)
     if any(part.strip(" \t") not in ("", "\x00") for part in TAG.sub("\x00", text).split(",")):
         return None
     found = TAG.findall(text)
-    return Tags(frozenset(tag for weak, tag in found if not weak), frozenset(tag for _, tag in found))
+    return EntityTags(frozenset(tag for weak, tag in found if not weak), frozenset(tag for _, tag in found))
 
 
 def require_match(request: AnyRequest, tag: str | None, part: Callable[[str], str] = str) -> None:
@@ -138,7 +138,7 @@ def _date(request: AnyRequest, name: str) -> float | None:
     return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 
 
-def _condition(request: AnyRequest, name: str) -> Tags | None:
+def _condition(request: AnyRequest, name: str) -> EntityTags | None:
     lines = request.headers.getall(name, [])
     found = parse_tags(lines)
     if found is None:
@@ -165,7 +165,7 @@ def task_tag(id: int, version: TaskVersion) -> str:
     return f'"{id}-{version.revision}-{version.progress}"' if version.progress else f'"{id}-{version.revision}"'
 
 
-def known_versions(if_none_match: Tags | None, id: int) -> frozenset[TaskVersion]:
+def known_versions(if_none_match: EntityTags | None, id: int) -> frozenset[TaskVersion]:
     """Return the versions of the task that an `If-None-Match` names."""
     matches = (OF_TASK.fullmatch(each) for each in (if_none_match.all if if_none_match else ()))
     return frozenset(TaskVersion(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)

@@ -9,7 +9,7 @@ from longshore.access.tokens import Caller
 from longshore.api.audited import audited_in
 from longshore.api.download_urls import result_gone
 from longshore.api.guard import actor, service_and_caller
-from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.runs import AnyRun, RunNumber, run_number
@@ -47,7 +47,7 @@ async def list_run_deliveries(
     "/tasks/{id:str}/runs/{run:str}/deliver", opt={"conditional": True}, status_code=202, responses=problems(409, 410)
 )
 async def deliver_run(
-    request: AnyRequest, id: Id, run: RunNumber, idempotency_key: Key = None
+    request: AnyRequest, id: Id, run: RunNumber, idempotency_key: IdempotencyKey = None
 ) -> Response[list[RunDelivery]]:
     """Bring the result of a run to those of the target's destinations that lack it, or to all where none lacks it.
 

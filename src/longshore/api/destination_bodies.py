@@ -12,7 +12,7 @@ from longshore.destinations.redaction import raised_at
 from longshore.destinations.stored import NewDestination
 from longshore.errors import LongshoreError
 from longshore.outbound import Network
-from longshore.validation import ValidationError, Violation, check, check_nuls, in_json, pointer, suggestion
+from longshore.validation import ValidationError, Violation, check_nuls, convert, in_json, pointer, suggestion
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)"  # Python's `$` matches before a line feed, too
 
@@ -43,7 +43,7 @@ class DestinationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dict[str, Any],
         Meta(examples=[{"access_key_id": "AKIA…", "secret_access_key": "…"}], extra_json_schema={"writeOnly": True}),
     ]
-    """What proves it. It is stored encrypted, and never given back."""
+    """The credentials. They are stored encrypted, and never shown again."""
 
 
 class DestinationChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -95,10 +95,10 @@ def read_change(value: Any, old: Draft, old_settings: Any, allow: tuple[Network,
     settings, secret = old.settings, old.secret
     if "settings" in value:
         new = merge_patch(old_settings, value["settings"]) if merges else value["settings"]
-        settings = _typed(old.kind.settings, new, "/settings", violations)
+        settings = _convert_member(old.kind.settings, new, "/settings", violations)
     if "secret" in value:
         new = merge_patch({}, value["secret"]) if merges else value["secret"]
-        secret = _typed(old.kind.secret, new, "/secret", violations)
+        secret = _convert_member(old.kind.secret, new, "/secret", violations)
     elif settings is not None and (moved := _moved(old.kind, old.settings, settings)):
         names_moved = " and ".join(map(in_json, moved))
         because = f"is required, because a change of {names_moved} changes where or as whom to connect"
@@ -134,7 +134,7 @@ def _read(
 ) -> tuple[DestinationBody, Draft]:
     """Return a body and its destination. `may_lack`: whether members that the kind needs may be missing."""
     violations: list[Violation] = []
-    body = check(DestinationBody, value, "", violations)
+    body = convert(DestinationBody, value, "", violations)
     draft = _draft(value, kinds, violations)
     if draft is not None:
         violations += [each for each in _checked(draft, allow) if not may_lack or _is_given(value, each)]
@@ -156,16 +156,16 @@ def _draft(value: Any, kinds: Kinds, violations: list[Violation]) -> Draft | Non
     # The check of the body has named a member that is no object.
     before = len(violations)
     settings, secret = (
-        _typed(type, value[key], f"/{key}", violations) if isinstance(value.get(key), dict) else None
+        _convert_member(type, value[key], f"/{key}", violations) if isinstance(value.get(key), dict) else None
         for key, type in (("settings", kind.settings), ("secret", kind.secret))
     )
     complete = settings is not None and secret is not None and len(violations) == before
     return Draft(kind, settings, secret) if complete else None
 
 
-def _typed(kind: type[S], value: Any, at: str, violations: list[Violation]) -> S | None:
+def _convert_member(kind: type[S], value: Any, at: str, violations: list[Violation]) -> S | None:
     before = len(violations)
-    typed = check(kind, value, at, violations)
+    typed = convert(kind, value, at, violations)
     check_nuls(value, at, violations)
     if at == "/settings" and typed is not None and len(msgspec.json.encode(typed)) > MAX_SETTINGS_BYTES:
         violations.append(Violation(f"expected {MAX_SETTINGS_BYTES:,} bytes of JSON at most", at))

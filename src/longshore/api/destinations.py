@@ -23,7 +23,7 @@ from longshore.api.destination_bodies import (
     read_new,
 )
 from longshore.api.guard import actor, service_and_caller
-from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
+from longshore.api.idempotency_key import CANONICAL, REPLAYED, IdempotencyKey, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.json_schemas import schema_of
 from longshore.api.openapi_responses import answers, problems
@@ -66,7 +66,7 @@ class DestinationKind(msgspec.Struct, frozen=True):
 
 @post("/destinations", responses=problems(409))
 async def create_destination(
-    request: AnyRequest, body: Annotated[RawBody, DestinationBody], idempotency_key: Key = None
+    request: AnyRequest, body: Annotated[RawBody, DestinationBody], idempotency_key: IdempotencyKey = None
 ) -> Response[Destination]:
     """Create a destination; tasks name it in `target.deliver`. The secret is stored encrypted and never given back."""
     service, caller = service_and_caller(request)

@@ -11,7 +11,7 @@ from msgspec import Meta
 from longshore.api.audited import audited_in
 from longshore.api.bodies import check_body, read_optional_json, time_violations
 from longshore.api.guard import actor, service_and_caller
-from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of
 from longshore.api.openapi_responses import answers, problems
 from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest
@@ -50,7 +50,7 @@ async def execute_task(
     _prefer: Annotated[
         str, HeaderParameter(name="Prefer", description="`respond-async`: do not wait for the end.")
     ] = "",
-    idempotency_key: Key = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[State]:
     """Run a task now, whatever its trigger says. Answers its state when the run has ended, or is being delivered (202).
 

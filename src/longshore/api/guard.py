@@ -193,7 +193,7 @@ def count_address(connection: AnyConnection) -> None:
     """Count a request for its address, unless it was counted before. Raises ProblemError."""
     if "counted" not in connection.scope["state"]:
         connection.scope["state"]["counted"] = True
-        _count(connection, connection.app.state.service, "address", network(client_ip(connection)))
+        _count(connection, connection.app.state.service, "address", network(peer_ip(connection)))
 
 
 def _count(connection: AnyConnection, service: Service, name: str, key: str) -> None:
@@ -201,14 +201,14 @@ def _count(connection: AnyConnection, service: Service, name: str, key: str) -> 
     connection.scope["state"].setdefault("headers", []).extend(fields)
 
 
-def client_ip(connection: AnyConnection) -> str:
+def peer_ip(connection: AnyConnection) -> str:
     """Return the IP address of the client, as trusted proxies report it."""
     return connection.client.host if connection.client else ""
 
 
 def actor(request: AnyRequest) -> Actor:
     """Return the actor of a request, for the audit log."""
-    user, here, id = request.scope.get("user"), client_ip(request), request.scope["state"]["request_id"]
+    user, here, id = request.scope.get("user"), peer_ip(request), request.scope["state"]["request_id"]
     match user:
         case Caller():
             return Actor(user.kind, user.id, here, id, user.session)

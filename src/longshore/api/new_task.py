@@ -29,7 +29,7 @@ from longshore.exports.target.deliver import check_takes
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, cron_violation
-from longshore.validation import ValidationError, Violation, check, check_nuls, in_json, pointer, suggestion
+from longshore.validation import ValidationError, Violation, check_nuls, convert, in_json, pointer, suggestion
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ async def _validated(
     """Return the new task of a body, and its target, validated by the part of the catalog that the caller may see."""
     catalog, actions, chain = visible_catalog(caller, service.catalog), service.actions, caller.chain
     violations: list[Violation] = []
-    new = check(NewTaskBody, value, "", violations)
+    new = convert(NewTaskBody, value, "", violations)
     typed_target = None
     if isinstance(value, dict):
         # Each value is checked by itself, so that a violation in one does not hide those in another.
@@ -159,18 +159,18 @@ def _check_target(
     target: Any, actions: Mapping[str, Action], chain: ChainId, violations: list[Violation]
 ) -> ExportTarget | Target | None:
     if not isinstance(target, dict):
-        return check(Target, target, "/target", violations)
+        return convert(Target, target, "/target", violations)
     action = target.get("action")
     if action == "export":
-        return check(ExportTarget, target, "/target", violations)
+        return convert(ExportTarget, target, "/target", violations)
     if not isinstance(action, str) or action not in actions:
         names = ["export", *actions]
         hint = suggestion(str(action), names) or f"; expected one of {', '.join(names)}"
-        said = f"{in_json(action)} is not known{hint}" if "action" in target else "is required"
-        violations.append(Violation(said, "/target/action"))
+        detail = f"{in_json(action)} is not known{hint}" if "action" in target else "is required"
+        violations.append(Violation(detail, "/target/action"))
         # It may be meant as an export, so the violations of one are named too.
-        return check(ExportTarget, {**target, "action": "export"}, "/target", violations)
-    typed = check(actions[action].target, target, "/target", violations)
+        return convert(ExportTarget, {**target, "action": "export"}, "/target", violations)
+    typed = convert(actions[action].target, target, "/target", violations)
     if typed is not None:
         violations += [
             Violation(violation.detail, f"/target{violation.pointer or ''}")

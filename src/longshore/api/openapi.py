@@ -63,7 +63,7 @@ ANSWERS = {
     200: "The answer.",
     201: "Created. `Location` is its address.",
     202: "Accepted.",
-    204: "Done; there is nothing more to say.",
+    204: "Done. The answer has no content.",
 }
 """The descriptions of answers that an endpoint does not describe itself."""
 
@@ -82,7 +82,7 @@ def _body(handler: HTTPRouteHandler) -> tuple[type[msgspec.Struct], list[str]] |
 
 
 def _statuses(handler: HTTPRouteHandler, method: str, path: str) -> set[int]:
-    """Return the statuses of the problems that an endpoint may answer, as its signature and path tell."""
+    """Return the statuses of the problems that an endpoint may answer, derived from its signature and path."""
     statuses = set(COMMON)
     if "{" in path:
         statuses |= {404}

@@ -26,7 +26,7 @@ DESCRIPTIONS = {
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """Return the documentation of problems that an endpoint's signature does not tell."""
+    """Return the documentation of problems that cannot be derived from an endpoint's signature."""
     return {
         status: ResponseSpec(Problem, generate_examples=False, description=DESCRIPTIONS[status], media_type=MEDIA_TYPE)
         for status in statuses

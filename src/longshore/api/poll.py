@@ -126,8 +126,8 @@ async def _read(
 async def _changed(request: AnyRequest, poll: LongPoll) -> tuple[PolledStatus, bytes]:
     """Return a task and its JSON once its revision is not a known one, or after the seconds of the poll.
 
-    Progress wakes no waiter, so after that time the task is read again. Each read shows what the level of the caller
-    allows by then.
+    Progress wakes no waiter, so after that time the task is read again. Each read checks the level that the caller has
+    at that time.
     """
     service, caller = service_and_caller(request)
     deadline = asyncio.get_running_loop().time() + poll.seconds

@@ -6,19 +6,19 @@ from longshore.api.service import AnyRequest
 
 MAX_WAIT_SECONDS = 60
 
-WAIT = re.compile(r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;\s])', re.IGNORECASE)
+SECONDS = re.compile(r"[0-9]{1,9}")
 
 
-def preferences(request: AnyRequest) -> set[str]:
-    """Return the names of the preferences, without their values."""
-    return {part.split(";")[0].split("=")[0].strip().lower() for part in _text(request).split(",")}
+def preferences(request: AnyRequest) -> dict[str, str]:
+    """Return the values of the preferences by their name in lower case; of a repeated one the first value."""
+    found: dict[str, str] = {}
+    for part in ",".join(request.headers.getall("prefer", [])).split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
 
 
 def preferred_wait(request: AnyRequest) -> int | None:
     """Return the seconds that `wait=…` asks for, at most MAX_WAIT_SECONDS; None without it."""
-    match = WAIT.search(_text(request))
-    return min(int(match[1]), MAX_WAIT_SECONDS) if match else None
-
-
-def _text(request: AnyRequest) -> str:
-    return ",".join(request.headers.getall("prefer", []))
+    seconds = preferences(request).get("wait", "")
+    return min(int(seconds), MAX_WAIT_SECONDS) if SECONDS.fullmatch(seconds) else None

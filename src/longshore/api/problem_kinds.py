@@ -190,7 +190,7 @@ KINDS = {
     "too-many-requests": ProblemKind(
         429,
         "Too many requests",
-        "Try again after the seconds in `Retry-After`; the `RateLimit` header has the requests that are left.",
+        "Try again after the seconds in `Retry-After`. The `RateLimit` header has the requests left of each limit.",
     ),
     "overloaded": ProblemKind(
         503, "Too many requests at the same time", "Try again after the seconds in `Retry-After`."

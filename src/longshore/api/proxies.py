@@ -26,7 +26,7 @@ def behind_proxies(app: ASGIApp, trusted: Sequence[Network]) -> ASGIApp:
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["client"] and _is_in(node(scope["client"][0]), trusted):
-            client = client_of(_lines(scope, b"x-forwarded-for"), trusted)
+            client = forwarded_peer(_lines(scope, b"x-forwarded-for"), trusted)
             if client is not None:
                 scope["client"] = (str(client), 0)
             scheme = next(iter(_lines(scope, b"x-forwarded-proto")), "").strip().lower()
@@ -37,7 +37,7 @@ def behind_proxies(app: ASGIApp, trusted: Sequence[Network]) -> ASGIApp:
     return wrapped
 
 
-def client_of(lines: Sequence[str], trusted: Sequence[Network]) -> Address | None:
+def forwarded_peer(lines: Sequence[str], trusted: Sequence[Network]) -> Address | None:
     """Return the client in lines of `X-Forwarded-For`; None where its entry is not an address.
 
     Where all entries are trusted proxies it is the first of them. Of more than MAX_ENTRIES the last ones are read.

@@ -191,13 +191,10 @@ ENDPOINTS: dict[tuple[str, str], NoLevel | tuple[Level, Check | str]] = {
     ("GET", "/console/{chain}/audit"): (ADMIN, CHAIN),
     ("GET", "/console/{chain}/system"): (READ, "shows sums over all tasks of the chain"),
 }
-"""What each endpoint needs: a level with the check beyond it, or the reason why there is none; or a `NoLevel`."""
+"""The requirement of each endpoint: a level with the check beyond it, or the reason for none; or a `NoLevel`."""
 
 NEEDED: dict[tuple[str, str], Level | NoLevel] = {
     endpoint: needed if isinstance(needed, NoLevel) else needed[0] for endpoint, needed in ENDPOINTS.items()
-}
-CHECKS: dict[tuple[str, str], Check | str] = {
-    endpoint: needed[1] for endpoint, needed in ENDPOINTS.items() if not isinstance(needed, NoLevel)
 }
 
 

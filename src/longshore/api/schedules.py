@@ -10,7 +10,7 @@ from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import check_body, read_json, read_optional_json, time_violations
 from longshore.api.execute import refuse_without_intervals
 from longshore.api.guard import actor, service_and_caller
-from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, page_response
 from longshore.api.service import AnyRequest
@@ -73,7 +73,7 @@ async def resume_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Resu
 
 @post("/tasks/{id:str}/backfill", opt={"conditional": True}, status_code=202, responses=problems(409))
 async def create_backfill(
-    request: AnyRequest, id: Id, body: Annotated[RawBody, BackfillRange], idempotency_key: Key = None
+    request: AnyRequest, id: Id, body: Annotated[RawBody, BackfillRange], idempotency_key: IdempotencyKey = None
 ) -> Response[NewBackfill]:
     """Run the schedule's times after `start` and up to `end` that have come, also those before `once`.
 

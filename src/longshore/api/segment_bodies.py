@@ -9,7 +9,7 @@ from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice, check_fields, choices
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
-from longshore.validation import ValidationError, Violation, check
+from longshore.validation import ValidationError, Violation, convert
 
 MAX_NAME_CHARACTERS = 200
 
@@ -37,7 +37,7 @@ class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
     """Return the segment of a body to store. Raises ValidationError."""
     violations: list[Violation] = []
-    body = check(SegmentBody, value, "", violations)
+    body = convert(SegmentBody, value, "", violations)
     if isinstance(value, dict):
         name, chain = value.get("name"), value.get("chain")
         if isinstance(name, str) and (not 1 <= len(name) <= MAX_NAME_CHARACTERS or "\x00" in name):
@@ -57,7 +57,7 @@ def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
 def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
     """Return the segment of a body to preview. Raises ValidationError."""
     violations: list[Violation] = []
-    body = check(PreviewBody, value, "", violations)
+    body = convert(PreviewBody, value, "", violations)
     segment = body.segment if body is not None else _segment_in(value)
     if segment is not None:
         violations += segments.check_index_and_rules(segment, catalog, "/segment")
@@ -75,4 +75,4 @@ def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
 
 def _segment_in(value: Any) -> Segment | None:
     """Return the segment of a body that is wrong elsewhere."""
-    return check(Segment, value.get("segment"), "/segment", []) if isinstance(value, dict) else None
+    return convert(Segment, value.get("segment"), "/segment", []) if isinstance(value, dict) else None

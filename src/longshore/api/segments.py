@@ -17,7 +17,7 @@ from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag, require_match, tagged_response
 from longshore.api.guard import actor, service_and_caller
-from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import answers, problems
 from longshore.api.paging import Limit, Offset, page_response
@@ -52,7 +52,7 @@ SLOW_RETRY_SECONDS = 10  # for a source that was too busy to plan a query, or is
 
 @post("/segments", responses=problems(404, 409))
 async def create_segment(
-    request: AnyRequest, body: Annotated[RawBody, SegmentBody], idempotency_key: Key = None
+    request: AnyRequest, body: Annotated[RawBody, SegmentBody], idempotency_key: IdempotencyKey = None
 ) -> Response[StoredSegment]:
     """Store a segment; tasks name it in `trigger.segment_id`."""
     value = read_json(request, body)

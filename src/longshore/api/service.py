@@ -64,7 +64,7 @@ TEST_LIMITS = QueueLimits(running=8, running_of_key=2, waiting=32, waiting_of_ke
 
 
 class Service(msgspec.Struct, frozen=True):
-    """The open resources of one API process."""
+    """The settings, connections, queues and registries that the endpoints of one API process share."""
 
     settings: Settings
     pool: Pool

@@ -27,7 +27,7 @@ from longshore.tasks import backfills, cancellation, queries, quotas, requests, 
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import ChangedMeanwhileError, EditableTask, NewTask
 from longshore.tasks.schedule import same_times
-from longshore.validation import ValidationError, Violation, check, pointer, suggestion
+from longshore.validation import ValidationError, Violation, convert, pointer, suggestion
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
     merges = request.content_type[0] == MERGE_PATCH
     violations = _merge_violations(patch) if merges else []
     if not merges:
-        check(TaskChange, patch, "", violations)
+        convert(TaskChange, patch, "", violations)
     if violations:
         raise ValidationError(violations)
     while True:

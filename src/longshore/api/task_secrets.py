@@ -7,7 +7,7 @@ import msgspec
 
 from longshore.actions import Action
 from longshore.actions.secret_fields import merged
-from longshore.api.idempotent import CANONICAL
+from longshore.api.idempotency_key import CANONICAL
 from longshore.api.service import Service
 from longshore.database.connect import Connection
 from longshore.tasks import task_secrets

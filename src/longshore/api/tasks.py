@@ -12,7 +12,7 @@ from longshore.api.audited import audited_in
 from longshore.api.bodies import BytesResponse, read_json
 from longshore.api.conditional import require_task_match
 from longshore.api.guard import actor, service_and_caller
-from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of
 from longshore.api.ids import number_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import NewTaskBody, read_new_task
@@ -43,7 +43,7 @@ Id = Annotated[int, PathParameter(ge=1, description="Number of the task.")]
 async def create_task(
     request: AnyRequest,
     body: Annotated[RawBody, NewTaskBody],
-    idempotency_key: Key = None,
+    idempotency_key: IdempotencyKey = None,
     _prefer: Annotated[
         str,
         HeaderParameter(

@@ -13,7 +13,7 @@ from longshore.api.new_task import schedule_violations
 from longshore.api.service import AnyRequest
 from longshore.tasks.requests import NEVER_DUE
 from longshore.tasks.schedule import Schedule, preview
-from longshore.validation import ValidationError, Violation, check
+from longshore.validation import ValidationError, Violation, convert
 
 PREVIEWED_TIMES = 10
 
@@ -41,7 +41,7 @@ async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerB
     service, _ = service_and_caller(request)
     value = read_json(request, body)
     violations: list[Violation] = []
-    wanted = check(TriggerBody, value, "", violations)
+    wanted = convert(TriggerBody, value, "", violations)
     if isinstance(value, dict) and isinstance(value.get("trigger"), dict):
         violations += schedule_violations(value["trigger"], "/trigger")
     if violations or wanted is None:

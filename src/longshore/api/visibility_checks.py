@@ -1,7 +1,7 @@
 """Checks of what a credential may see and change of a chain's tasks, segments and indexes.
 
 A hidden column is not exported, not shown, and not filtered on, as the number of matching rows reveals its values.
-Tasks and runs are judged by what they recorded, see `exports.rights`; `routes.CHECKS` has the check of each endpoint.
+Tasks and runs are judged by what they recorded, see `exports.rights`; `routes.ENDPOINTS` has each endpoint's check.
 """
 
 import re
@@ -33,14 +33,13 @@ from longshore.exports.segments.rules import Segment, column_of
 from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.target import ExportTarget, ExportTrigger
 from longshore.tasks import requests
-from longshore.tasks.model import LogEntry, Task, TaskId
+from longshore.tasks.model import HIDDEN_MESSAGE, LogEntry, Task, TaskId
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.requests import EditableTask
-from longshore.validation import Violation, check, in_json, pointer
+from longshore.validation import Violation, convert, in_json, pointer
 
 # Log entries without data of the source.
-PLAIN = re.compile(r"[A-Z]+ -> [A-Z]+|success")
-NOT_SHOWN = "hidden: this credential may not see all that the task has read"
+PUBLIC_MESSAGE = re.compile(r"[A-Z]+ -> [A-Z]+|success")
 
 
 def _hidden(violations: list[Violation]) -> ForbiddenError:
@@ -119,14 +118,14 @@ def refuse_hidden_task_body(caller: Caller, catalog: Catalog, value: Any) -> Non
     """
     if not isinstance(value, dict):
         return
-    target = check(ExportTarget, value.get("target"), "", [])
+    target = convert(ExportTarget, value.get("target"), "", [])
     trigger = value.get("trigger")
     given = trigger.get("segment") if isinstance(trigger, dict) else None
     if target is not None:
         refuse_hidden_target(caller, catalog, target)
     segments = {"": given} if target is None or target.export_indexes is None else given
     for name, one in segments.items() if isinstance(segments, dict) else ():
-        if (segment := check(Segment, one, "", [])) is not None:
+        if (segment := convert(Segment, one, "", [])) is not None:
             refuse_hidden_rules(caller, segment, pointer("/trigger/segment", name) if name else "/trigger/segment")
 
 
@@ -154,14 +153,14 @@ def refuse_hidden_target(caller: Caller, catalog: Catalog, target: ExportTarget)
 
 def refuse_hidden_segment_body(caller: Caller, catalog: Catalog, value: Any) -> None:
     """Raise ForbiddenError for a body with a segment that is hidden in part, before its validation."""
-    segment = check(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
+    segment = convert(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
     if segment is not None:
         refuse_hidden_segment(caller, catalog, segment, "/segment")
 
 
 def refuse_hidden_preview_body(caller: Caller, catalog: Catalog, value: Any) -> None:
     """Raise ForbiddenError for the preview of a body, before its validation."""
-    preview = check(PreviewBody, value, "", [])
+    preview = convert(PreviewBody, value, "", [])
     if preview is None:
         refuse_hidden_segment_body(caller, catalog, value)
         return
@@ -254,7 +253,7 @@ def hides_rules(task: Task) -> bool:
 
 def visible_entry(entry: LogEntry) -> LogEntry:
     """Return a log entry without counts, and without a message that may have data of the source."""
-    return LogEntry(msg=entry.msg if PLAIN.fullmatch(entry.msg) else NOT_SHOWN, time=entry.time)
+    return LogEntry(msg=entry.msg if PUBLIC_MESSAGE.fullmatch(entry.msg) else HIDDEN_MESSAGE, time=entry.time)
 
 
 def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:

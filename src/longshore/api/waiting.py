@@ -7,7 +7,7 @@ from functools import partial
 
 from longshore.access.open_requests import OpenRequest
 from longshore.access.rate_limits import network
-from longshore.api.guard import client_ip, service_and_caller
+from longshore.api.guard import peer_ip, service_and_caller
 from longshore.api.routes import level_needed
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
@@ -17,7 +17,7 @@ from longshore.tasks.waiters import Waiter
 def stay_open(request: AnyRequest) -> OpenRequest:
     """Count a request as open until it has been answered. Raises OverloadError."""
     service, caller = service_and_caller(request)
-    opened = service.open_requests.open(caller, network(client_ip(request)), level_needed(request.scope))
+    opened = service.open_requests.open(caller, network(peer_ip(request)), level_needed(request.scope))
     state = request.scope["state"]
     state["waits"] = True  # its duration does not measure the service
     state.setdefault("at_end", []).append(opened.close)

@@ -13,7 +13,7 @@ from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.guard import actor, service_and_caller
-from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
@@ -23,7 +23,7 @@ from longshore.database.connect import Connection
 from longshore.database.rows import Page
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import StoredAnswer
-from longshore.validation import ValidationError, Violation, check
+from longshore.validation import ValidationError, Violation, convert
 from longshore.webhooks import stored
 from longshore.webhooks.stored import USUAL_EVENTS, Event, NewSecret, NewWebhook, Webhook, WebhookDelivery, WebhookDraft
 
@@ -39,7 +39,7 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post("/webhooks", responses=problems(404, 409))
 async def create_webhook(
-    request: AnyRequest, body: Annotated[RawBody, WebhookBody], idempotency_key: Key = None
+    request: AnyRequest, body: Annotated[RawBody, WebhookBody], idempotency_key: IdempotencyKey = None
 ) -> Response[NewWebhook]:
     """Create a webhook for the chain's tasks that end. Only this answer has the secret of its signatures."""
     service, caller = service_and_caller(request)
@@ -135,7 +135,7 @@ async def redeliver_webhook_delivery(
 
 def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
     violations: list[Violation] = []
-    body = check(WebhookBody, value, "", violations)
+    body = convert(WebhookBody, value, "", violations)
     if isinstance(value, dict):
         url = value.get("url")
         violation = (

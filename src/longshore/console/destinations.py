@@ -46,7 +46,7 @@ class Form(msgspec.Struct, frozen=True):
     kind: DestinationKind
     name: str
     texts: dict[str, str]
-    """What the inputs of the settings hold, by name."""
+    """The texts in the inputs of the settings, by name."""
     destination: Destination | None = None
     """The destination to change."""
     revision: str = ""

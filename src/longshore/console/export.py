@@ -13,7 +13,7 @@ from longshore.api import segments
 from longshore.api.bodies import BODY
 from longshore.api.download_urls import base_url
 from longshore.api.guard import service_and_caller
-from longshore.api.idempotent import Key, claim_of
+from longshore.api.idempotency_key import IdempotencyKey, claim_of
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
@@ -112,7 +112,7 @@ async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str, str]:
     include_in_schema=False,
     exception_handlers={Exception: export_form_error},
 )
-async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Key = None) -> Response[str]:
+async def create_export(request: AnyRequest, body: RawBody, idempotency_key: IdempotencyKey = None) -> Response[str]:
     """Create the export of a form, and show its page."""
     _, caller = service_and_caller(request)
     form = await read_form(request, body)

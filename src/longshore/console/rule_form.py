@@ -16,7 +16,7 @@ PREFIX = "rule-"
 PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*)),')
 NEEDS_QUOTES = re.compile(r'^$|^\s|\s$|[",]')
 UNTOUCHED = {"operator": next(iter(OPERATORS))}
-"""What the page sends of a line without scripts that nobody filled in, beside empty texts."""
+"""The fields that the page without scripts sends of an empty line, beside empty texts."""
 LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 Line = dict[str, str]

@@ -18,7 +18,7 @@ from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.api.visibility_checks import NOT_SHOWN, changeable_task, hides_rules, visible_segment, visible_task
+from longshore.api.visibility_checks import changeable_task, hides_rules, visible_segment, visible_task
 from longshore.console import run_charts
 from longshore.console.pages import as_number, form_of, redirect, render_page
 from longshore.console.rendering import render
@@ -37,7 +37,7 @@ from longshore.results.links import Link
 from longshore.sharing.profile import DAY_SECONDS, Profile, ProfileBody, endpoint, new_profile
 from longshore.tasks import backfills, delivery_queries, progress, queries, requests, run_queries
 from longshore.tasks.delivery_queries import DeliveryRow
-from longshore.tasks.model import Progress, StateCode, Task, TaskId
+from longshore.tasks.model import HIDDEN_MESSAGE, Progress, StateCode, Task, TaskId
 from longshore.tasks.queries import LogPage, PolledTask
 from longshore.tasks.schedule import Schedule
 
@@ -140,7 +140,7 @@ def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -
     service, caller = service_and_caller(request)
     if reason is None or sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
         return reason
-    return NOT_SHOWN
+    return HIDDEN_MESSAGE
 
 
 async def _links(request: AnyRequest, id: TaskId) -> list[Link]:
@@ -187,7 +187,7 @@ async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]]
     """
     service, caller = service_and_caller(request)
     if hides_rules(task):
-        return [], NOT_SHOWN
+        return [], HIDDEN_MESSAGE
     trigger = TRIGGER.decode(task.trigger)
     if trigger.segment is not None:
         target = msgspec.json.decode(task.target, type=ExportTarget)

@@ -17,14 +17,13 @@ from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest
-from longshore.api.visibility_checks import NOT_SHOWN
 from longshore.console.pages import as_number, render_page
 from longshore.console.rendering import render
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
 from longshore.exports.rights import sees_task
 from longshore.tasks import overview
-from longshore.tasks.model import StateCode
+from longshore.tasks.model import HIDDEN_MESSAGE, StateCode
 from longshore.tasks.overview import MAX_COUNTED, ORDERS, ListedTask, Order, TaskList, TaskSearch
 
 PAGE_SIZE = 25
@@ -116,7 +115,7 @@ def _visible(request: AnyRequest, row: ListedTask) -> ListedTask:
     service, caller = service_and_caller(request)
     if sees_task(caller, service.catalog, row.target, row.trigger, row.reads):
         return row
-    return msgspec.structs.replace(row, rows=0, rows_expected=None, reason=row.reason and NOT_SHOWN)
+    return msgspec.structs.replace(row, rows=0, rows_expected=None, reason=row.reason and HIDDEN_MESSAGE)
 
 
 def _paging(found: TaskList, filters: dict[str, str], offset: int) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class DeliveryFiles(msgspec.Struct, frozen=True):
     files: Sequence[NamedFile]
     """The files with rows."""
     companions: Sequence[NamedFile]
-    """What lies beside them, in the order in which it is written: the manifest last, as it says that all is there."""
+    """The files beside them, in the order of their writing: the manifest last, as it says that all is there."""
 
 
 def gone_error() -> DestinationError:

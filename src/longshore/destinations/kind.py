@@ -232,7 +232,7 @@ class Kind(msgspec.Struct, frozen=True):
     """A kind of destination."""
 
     settings: type[msgspec.Struct]
-    """What is shown: where and as whom to connect. Forbids unknown fields; its schema makes the console's form."""
+    """Shown: where and as whom to connect. Forbids unknown fields; its schema makes the console's form."""
     secret: type[msgspec.Struct]
     takes: Literal["files", "tables"]
     open: Callable[[Any, Any, tuple[Network, ...]], AbstractAsyncContextManager[OpenDestination]]

@@ -16,7 +16,7 @@ import msgspec
 
 from longshore.errors import LongshoreError
 from longshore.exports import sql_fragment
-from longshore.validation import Violation, check, nul_pointers
+from longshore.validation import Violation, convert, nul_pointers
 
 PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """The start of a result file's name."""
@@ -164,7 +164,7 @@ def load(path: str = "") -> Catalog:
 def _index(name: str, table: Any) -> Index:
     """Return the index of a table. Raises LongshoreError for the first key of another type, by its name."""
     violations = [Violation("has U+0000, which PostgreSQL cannot read", at) for at in nul_pointers(table, "")]
-    index = check(Index, table, "", violations)
+    index = convert(Index, table, "", violations)
     if index is not None and not violations:
         return index
     key = (violations[0].pointer or "").replace("/fields/", "/").replace("/", ".")

@@ -8,7 +8,7 @@ from msgspec import Meta, Raw
 
 from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.schedule import bounds_violation
-from longshore.validation import ValidationError, Violation, check
+from longshore.validation import ValidationError, Violation, convert
 
 MAX_INT32 = 2**31 - 1
 MAX_QUERY_BYTES = 1024 * 1024  # hints list values: Spark turns a join with a small table into thousands of them
@@ -62,7 +62,7 @@ def read_query(body: bytes) -> TableQuery:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValidationError([Violation(f"expected JSON: {error}", "")]) from None
     violations: list[Violation] = []
-    query = check(TableQuery, value, "", violations)
+    query = convert(TableQuery, value, "", violations)
     if query is None:
         raise ValidationError(violations)
     if query.version is not None and query.timestamp is not None:

@@ -231,7 +231,7 @@ async def retry_or_fail_lost(pool: Pool, message: DeliveryMessage) -> bool:
         await fail(pool, message, f"the worker was lost in attempt {row['attempt']}, and there is no further one")
     else:
         await deliveries.retry(pool, message, "the worker was lost", pause, is_lost=True)
-    metrics.LOST.inc()
+    metrics.LOST_ATTEMPTS.inc()
     return True
 
 

@@ -92,7 +92,7 @@ class RunDelivery(msgspec.Struct, frozen=True):
     address: str | None
     """Where the result lies, once it is delivered: its file, its manifest where it has many files, or the table."""
     evidence: Any
-    """What was read back there: `files`, `bytes` and `sha256` of files, `rows` and `totals` of a table."""
+    """The proof that was read back there: `files`, `bytes` and `sha256` of files, `rows` and `totals` of a table."""
     error: str | None
     """Why the last attempt failed."""
     created: datetime

@@ -125,8 +125,8 @@ async def deliver(
     later = await connection.fetchrow(LATER, task, run, destinations, places, chain)
     if later is not None:
         state = "has been" if later["state"] == "delivered" else "is being"
-        said = f"Run {later['run']}, which is later, {state} delivered to {later['place']} of {later['destination']}."
-        raise ProblemError("later-run-delivered", said)
+        detail = f"Run {later['run']}, which is later, {state} delivered to {later['place']} of {later['destination']}."
+        raise ProblemError("later-run-delivered", detail)
     await connection.execute(AGAIN, task, run, destinations, places, [each.entry for each in chosen], by)
     await deliveries.send_due_deliveries(connection, chain)
     return chosen

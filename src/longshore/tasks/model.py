@@ -49,6 +49,10 @@ class State(msgspec.Struct, frozen=True):
     created_date: datetime
 
 
+HIDDEN_MESSAGE = "hidden: this credential may not see all that the task has read"
+"""Takes the place of a message that may have data of the source."""
+
+
 class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """An entry of a task's log. Only the entry that sums up a run has the row counts."""
 

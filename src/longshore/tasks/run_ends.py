@@ -262,5 +262,5 @@ async def retry_or_fail_lost(pool: Pool, message: Message) -> bool:
         await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, counts_as_failure=True)
     else:
         await fail(pool, message, f"worker lost, given up after {MAX_FAILURES} failures")
-    metrics.LOST.inc()
+    metrics.LOST_ATTEMPTS.inc()
     return True

@@ -21,7 +21,7 @@ ROWS = Counter("longshore_rows", "Rows written, by attempts that failed later to
 BYTES = Counter("longshore_bytes", "Bytes written, by attempts that failed later too.", ["action"])
 RETRIES = Counter("longshore_retries", "Attempts that failed here and are followed by another.", ["action"])
 POOL_CONNECTIONS = Gauge("longshore_pool_connections", "Connections of a pool.", ["pool", "state"])
-LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found by this one.")
+LOST_ATTEMPTS = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found by this one.")
 
 
 def create_series(actions: Iterable[str]) -> None:

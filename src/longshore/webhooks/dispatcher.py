@@ -20,6 +20,7 @@ from longshore.database.listener import Listener
 from longshore.database.retry import DATABASE_ERRORS, isolated, loop_step
 from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
+from longshore.tasks.model import HIDDEN_MESSAGE
 from longshore.vault import Vault, VaultError
 from longshore.webhooks.delivery_slots import DUE, PENDING, DeliverySlots, LeasedDelivery
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
@@ -35,7 +36,6 @@ GONE = 410  # the receiver wants no more messages (RFC 9110, section 15.5.11)
 DISABLED_REASON = f"the receiver answered {GONE}"
 KEPT = "30 days"  # deliveries that are over
 FORGET_EVERY_SECONDS = 3600
-HIDDEN_REASON = "hidden: this credential may not see all that the task has read"
 
 MaySeeData = Callable[[UUID, int], Awaitable[bool]]
 """Return whether the credential that made a webhook may see all of a task."""
@@ -277,6 +277,6 @@ class Dispatcher:
 def _without_data(payload: str) -> bytes:
     """Return a message whose reason and figures do not tell about data of the source."""
     message = msgspec.json.decode(payload)
-    hidden = {"reason": HIDDEN_REASON, "rows": None, "bytes": None, "evidence": None}
+    hidden = {"reason": HIDDEN_MESSAGE, "rows": None, "bytes": None, "evidence": None}
     message["data"] |= {key: value for key, value in hidden.items() if key in message["data"]}
     return msgspec.json.encode(message)

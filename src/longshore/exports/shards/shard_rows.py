@@ -184,7 +184,7 @@ async def begin(pool: Pool, message: ShardMessage, claim_id: UUID) -> ShardTrial
     if row is None:
         return None
     if row["lost"]:
-        metrics.LOST.inc()
+        metrics.LOST_ATTEMPTS.inc()
     return None if row["state"] == "FAILED" else ShardTrial(message.of, message.number, row["trial"], row["work"])
 
 

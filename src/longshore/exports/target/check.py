@@ -14,7 +14,7 @@ from longshore.exports.segments.rules import Segment
 from longshore.exports.target import BY_INDEX, CHANGE_NAMES, ExportTarget, IndexTarget
 from longshore.exports.target.deliver import RESERVED_TABLES, Deliver, check_template
 from longshore.exports.target.share import check_share_as
-from longshore.validation import Violation, check, in_json, pointer, suggestion
+from longshore.validation import Violation, convert, in_json, pointer, suggestion
 
 NOT_INCREMENTAL = (
     "uses `is_in_interval`, which cannot be combined with `incremental`: a row that is written later with a date in an "
@@ -30,7 +30,7 @@ def check_target(
     `before`: the shapes that the pinned fingerprints were made of, as far as they are known.
     """
     violations = _check_names(value, catalog, at)
-    target = check(ExportTarget, value, at, [])
+    target = convert(ExportTarget, value, at, [])
     if target is None:
         return violations
     format = FORMATS.get(target.export_format)
@@ -261,7 +261,7 @@ def check_segments(value: Any, target: Any, chain: Any, catalog: Catalog, at: st
 
 def _check_increment(value: Any, target: Any, at: str) -> list[Violation]:
     """Return the violations of a segment's rules that an increment must not have."""
-    segment = check(Segment, value, "", [])
+    segment = convert(Segment, value, "", [])
     if segment is None or not isinstance(target, dict) or not target.get("incremental"):
         return []
     return [Violation(NOT_INCREMENTAL, f"{at}/rules/{number}/operator") for number in interval_rules(segment)]
@@ -269,7 +269,7 @@ def _check_increment(value: Any, target: Any, at: str) -> list[Violation]:
 
 def _check_one(value: Any, index: Any, chain: Any, catalog: Catalog, at: str) -> list[Violation]:
     violations: list[Violation] = []
-    segment = check(Segment, value, at, violations)
+    segment = convert(Segment, value, at, violations)
     if segment is None or index is None or not isinstance(chain, int):
         return violations
     return check_segment(segment, index, chain, catalog, at)

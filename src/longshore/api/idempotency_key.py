@@ -15,7 +15,7 @@ from longshore.tasks.idempotency import Claim
 
 CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
-Key = Annotated[
+IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
