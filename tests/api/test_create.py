@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from tests.answers import problem, violations
-from tests.service import CHAIN, ended, export_body
+from tests.service import CHAIN, Longshore, ended, export_body
 
 FAR = "2126-05-26T12:00:00Z"
 
@@ -33,6 +33,18 @@ def test_a_created_task_is_answered_with_its_location(idle_client: httpx2.Client
 def test_new_task_has_a_greater_id_than_those_before(idle_client: httpx2.Client) -> None:
     ids = [idle_client.post("/tasks", json=export_body(once=FAR)).json()["id"] for _ in range(3)]
     assert ids == sorted(set(ids))
+
+
+def test_id_of_a_deleted_task_is_given_to_no_other_in_any_chain(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    newest = idle_client.post("/tasks", json=export_body(once=FAR)).json()["id"]
+    assert idle_client.delete(f"/tasks/{newest}").status_code == 204
+    for chain in (1765, CHAIN):
+        with idle_service.client(chain=chain) as client:
+            later = client.post("/tasks", json=export_body(chain=chain, once=FAR)).json()["id"]
+        assert later > newest
+        newest = later
 
 
 @pytest.mark.parametrize("past", ["2026-05-26T12:00:00Z", "1900-01-01T00:00:00Z", "1969-12-31T23:59:59.5-08:00"])
@@ -67,6 +79,16 @@ def test_once_with_any_offset_is_shown_in_utc_and_whole_seconds(
     idle_client: httpx2.Client, given: str, shown: str
 ) -> None:
     assert idle_client.post("/tasks", json=export_body(once=given)).json()["trigger"] == {"once": shown}
+
+
+@pytest.mark.parametrize("trigger", [{"repeat": "daily"}, {"cron": "0 6 * * *"}])
+def test_until_is_shown_in_utc_and_whole_seconds(idle_client: httpx2.Client, trigger: dict[str, str]) -> None:
+    given = {**trigger, "until": "2127-05-26T14:00:00.999+02:00"}
+    body = export_body() | {"trigger": given if "cron" in given else {"once": FAR, **given}}
+    answer = idle_client.post("/tasks", json=body)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["trigger"] == body["trigger"] | {"until": "2127-05-26T12:00:00Z"}
+    assert idle_client.get(answer.headers["location"]).json()["trigger"] == answer.json()["trigger"]
 
 
 @pytest.mark.parametrize(

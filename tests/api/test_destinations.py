@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from longshore.access.tokens import Level
 from longshore.api.idempotency_key import CANONICAL
 from tests.answers import problem, violations
 from tests.destinations.memory import PASSWORD
+from tests.played import play
 from tests.service import CHAIN, Longshore, database_in, export_body
 
 MISSING = "00000000-0000-4000-8000-000000000000"
@@ -355,6 +357,38 @@ def test_destination_that_a_task_names_is_kept_while_a_run_is_to_come(
     assert idle_client.delete(f"/destinations/{new['id']}").status_code == 204
 
 
+@pytest.mark.parametrize("coming", ["paused schedule", "queued execute", "exporting", "backfill"])
+def test_destination_is_kept_for_a_run_to_come_of_each_kind(
+    idle_service: Longshore, idle_client: httpx2.Client, coming: str
+) -> None:
+    new = made(idle_client)
+    repeat = {"repeat": "daily"} if coming in ("paused schedule", "backfill") else {}
+    task = idle_client.post("/tasks", json=export_body(once="2026-01-01T06:00:00Z", **repeat)).json()["id"]
+    play(idle_service, task, "begin", "finish")
+    target = json.dumps(export_body()["target"] | {"deliver": [{"destination": new["name"]}]})
+    if coming == "backfill":  # of a schedule that has come to its end
+        over = json.dumps({"once": "2026-01-01T06:00:00Z", "repeat": "daily", "until": "2026-01-02T06:00:00Z"})
+        idle_service.sql("update longshore.tasks set trigger = $2, due_at = null where id = $1", task, over)
+    idle_service.sql("update longshore.tasks set target = $2 where id = $1", task, target)
+    if coming != "paused schedule":
+        [row] = idle_service.sql("select state, due_at from longshore.tasks where id = $1", task)
+        assert (row["state"], row["due_at"]) == ("DONE", None), "no run is to come but the one below"
+    if coming == "paused schedule":
+        answer = idle_client.post(f"/tasks/{task}/pause")
+    elif coming == "backfill":
+        span = {"start": "2025-12-31T00:00:00Z", "end": "2026-02-01T00:00:00Z"}
+        answer = idle_client.post(f"/tasks/{task}/backfill", json=span)
+    else:
+        answer = idle_client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
+    assert answer.status_code in (200, 202), answer.text
+    if coming == "exporting":
+        play(idle_service, task, "begin")
+        assert idle_client.get(f"/tasks/{task}/progress").json()["phase"] == "exporting"
+    problem(idle_client.delete(f"/destinations/{new['id']}"), "destination-in-use")
+    assert idle_client.post(f"/tasks/{task}/cancel").status_code == 200
+    assert idle_client.delete(f"/destinations/{new['id']}").status_code == 204
+
+
 def test_changes_and_tests_of_destinations_are_in_the_audit_log(idle_client: httpx2.Client) -> None:
     new = made(idle_client)
     path = f"/destinations/{new['id']}"
@@ -380,6 +414,28 @@ def test_kinds_are_listed_with_schemas_of_settings_and_secrets(writer: httpx2.Cl
     assert memory["settings"]["required"] == ["shelf"]
     assert memory["settings"]["properties"]["shelf"]["description"] == "name of the shelf"
     assert memory["secret"]["properties"] == {"password": {"type": "string"}}
+
+
+# The settings and the secret of each kind, as the API's contract names them.
+BUILT_IN = {
+    "s3": (
+        {"bucket", "prefix", "region", "endpoint", "encryption", "kms_key_id", "path_style"},
+        {"access_key_id", "secret_access_key", "session_token"},
+    ),
+    "gs": ({"bucket", "prefix"}, {"service_account"}),
+    "az": ({"account", "container", "prefix"}, {"account_key", "sas_token"}),
+    "sftp": ({"host", "port", "username", "host_key", "path"}, {"password", "private_key", "passphrase"}),
+    "postgresql": (
+        {"host", "port", "database", "schema", "username", "sslmode", "sslrootcert"},
+        {"password"},
+    ),
+}
+
+
+def test_each_built_in_kind_has_the_settings_and_the_secret_of_the_contract(writer: httpx2.Client) -> None:
+    kinds = {kind["kind"]: kind for kind in writer.get("/destination_kinds").json()}
+    found = {name: tuple(set(kinds[name][part]["properties"]) for part in ("settings", "secret")) for name in BUILT_IN}
+    assert found == BUILT_IN
 
 
 def test_destination_whose_kind_was_removed_can_be_deleted_alone(

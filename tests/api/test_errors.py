@@ -17,6 +17,7 @@ from longshore.api.problems import is_outage
 from longshore.database.connect import connect
 from tests.answers import problem, violations
 from tests.service import Longshore, export_body
+from tests.waiting import until
 
 OF_ONE_TASK = [
     ("GET", ""),
@@ -196,6 +197,18 @@ def test_the_request_id_is_in_header_problem_and_log(idle_service: Longshore, id
     assert [(line["event"], line["path"], line["status"], line["request_id"]) for line in lines] == [
         ("request", "/tasks/999999999", 404, id)
     ]
+
+
+def test_the_request_id_is_in_every_line_that_its_request_logs(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    body = {"name": "x", "kind": "memory", "settings": {"shelf": "broken"}, "secret": {"password": "x"}}
+    id = idle_client.post("/destinations/test", json=body).headers["x-request-id"]
+    events = ["the test of a destination failed", "request"]
+    until(
+        lambda: [line["event"] for line in idle_service.logged() if line.get("request_id") == id] == events,
+        "both lines",
+    )
 
 
 def test_request_id_of_the_client_is_kept_when_it_is_valid(idle_client: httpx2.Client) -> None:

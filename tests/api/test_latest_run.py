@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from longshore.access.tokens import Level
 from tests.answers import problem, violations
+from tests.destinations.places import add_place, delivered_body
 from tests.played import play
 from tests.service import Longshore, export_body
+from tests.waiting import until
 
 CHAIN = 8813
 MOVE = "update longshore.runs set interval_end = $3 where task_id = $1 and run = $2"
@@ -107,6 +110,28 @@ def test_run_that_does_not_exist_is_not_found(idle_service: Longshore, client: h
     problem(client.get(f"/tasks/{task}/runs/2"), "run-not-found")
 
 
+def test_latest_run_is_acknowledged_and_its_deliveries_are_listed(
+    service: Longshore, small_client: httpx2.Client, tmp_path: Path
+) -> None:
+    place = add_place(service, tmp_path, chain=1765)
+    target = {"incremental": "on_ack"}
+    body = delivered_body({"destination": place.name}, target=target, chain=1765, once="2126-01-01T00:00:00Z")
+    task = small_client.post("/tasks", json=body).json()["id"]
+    for run in (1, 2):
+        assert small_client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"}).status_code == 202
+        until(
+            lambda run=run: small_client.get(f"/tasks/{task}/runs/{run}").json().get("state") == "DONE", "the run", 60
+        )  # type: ignore[misc]
+    service.sql(
+        "update longshore.runs set interval_end = interval_end + interval '1 day' where task_id = $1 and run = 1", task
+    )
+    found = {run: small_client.get(f"/tasks/{task}/runs/{run}/deliveries").json() for run in (1, 2, "latest")}
+    assert found["latest"] == found[1] != found[2]
+    answer = small_client.post(f"/tasks/{task}/runs/latest/ack")
+    assert (answer.status_code, answer.json()["run"]) == (200, 1), answer.text
+    assert answer.json()["increment"]["acknowledged"] is True
+
+
 def test_result_of_the_latest_run_is_downloaded_while_the_task_is_done(
     service: Longshore, small_client: httpx2.Client
 ) -> None:
@@ -121,6 +146,10 @@ def test_result_of_the_latest_run_is_downloaded_while_the_task_is_done(
         url = small_client.get(f"/tasks/{task}/{path}").json()["url"]
         assert expected["location"] in url, path
     assert small_client.get(f"/tasks/{task}/runs/latest/manifest").json()["run"] == 1
+    signatures = [small_client.get(f"/tasks/{task}/runs/{run}/manifest.jws").content for run in (1, 2, "latest")]
+    assert signatures[2] == signatures[0] != signatures[1]
+    [listed] = small_client.get(f"/tasks/{task}/runs/latest/files").json()
+    assert expected["location"] in listed["url"]
     [file] = [each for each in service.files() if str(each).endswith(expected["location"])]
     file.unlink()
     for path in ("download_url", "runs/latest/download_url"):

@@ -116,6 +116,20 @@ def test_task_has_the_keys_of_the_contract_after_a_run(small_client: httpx2.Clie
     assert task["result"] == f"Wallet_Export-{task['id']}.{export_format}"
 
 
+@pytest.mark.parametrize(
+    ("index", "prefix"),
+    [
+        ("wallet-ledger", "Wallet"), ("transactions", "Transaction"), ("users", "User"), ("vouchers", "Voucher"),
+        ("products", "Product"), ("product-variants", "ProductVariant"),
+    ],
+)  # fmt: skip
+def test_result_has_the_name_of_its_index(small_client: httpx2.Client, index: str, prefix: str) -> None:
+    body = export_body(chain=1765)
+    body["target"]["export_index"] = index
+    task = ended(small_client, small_client.post("/tasks", json=body).json()["id"])
+    assert (task["state"]["code"], task["result"]) == ("DONE", f"{prefix}_Export-{task['id']}.csv")
+
+
 def test_debug_and_description_are_returned_unchanged(idle_client: httpx2.Client) -> None:
     odd = 'é "quoted"\\ \n\r\t\x01 \U0001f6a2 \u2028 </script>'
     task = idle_client.post("/tasks", json={**export_body(), "desc": odd, "debug": odd[::-1]}).json()

@@ -1,6 +1,7 @@
 """A task while its run is being delivered: changes that it allows, further attempts, and cancelling."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ def test_run_that_is_delivered_holds_no_slot_of_its_chain(small_client: httpx2.C
         assert small_client.post(f"/tasks/{id}/cancel").status_code == 200
 
 
+def test_delivery_does_not_count_for_the_timeout_of_its_task(small_client: httpx2.Client, place: Place) -> None:
+    timeout_seconds = 3
+    place.faults(slow_seconds=1.0)
+    target = {"timeout_seconds": timeout_seconds}
+    id = created(small_client, delivered_body({"destination": place.name}, target=target, chain=CHAIN))
+    until(lambda: is_delivering(small_client, id), "the delivery to begin", 60)
+    began = time.monotonic()
+    task = ended(small_client, id)
+    assert task["state"]["code"] == "DONE", messages(task)
+    assert time.monotonic() - began > timeout_seconds, "the file is too small"
+
+
 def test_cancel_stops_what_is_not_delivered_and_leaves_what_is(
     service: Longshore, small_client: httpx2.Client, tmp_path: Path
 ) -> None:
@@ -145,22 +158,23 @@ def test_schedule_goes_on_after_a_run_whose_delivery_failed(small_client: httpx2
     assert small_client.post(f"/tasks/{id}/cancel").status_code == 200
 
 
-def test_webhook_gets_the_events_of_deliveries_that_it_names(
+def test_webhook_gets_the_events_of_deliveries_only_if_it_names_them(
     service: Longshore, small_client: httpx2.Client, place: Place
 ) -> None:
     names = ["delivery.done", "delivery.failed", "task.error"]
     made = small_client.post("/webhooks", json={"chain": CHAIN, "url": "https://127.0.0.1:9/", "events": names})
     assert made.status_code == 201, made.text
     hook = made.json()["id"]
+    usual = small_client.post("/webhooks", json={"chain": CHAIN, "url": "https://127.0.0.1:9/"}).json()["id"]
     place.faults(refused="no right")
     id = created(small_client, delivered_body({"destination": place.name}, chain=CHAIN))
     reached(small_client, id, "ERROR")
     place.faults()
     assert small_client.post(f"/tasks/{id}/runs/1/deliver").status_code == 202
     reached(small_client, id, "DONE")
-    rows = service.sql(
-        "select event, payload from longshore.webhook_deliveries where webhook_id = $1::text::uuid", hook
-    )
+    query = "select event, payload from longshore.webhook_deliveries where webhook_id = $1::text::uuid"
+    rows = service.sql(query, hook)
+    assert {row["event"] for row in service.sql(query, usual)} == {"task.error", "task.done"}
     events = {row["event"]: json.loads(row["payload"])["data"] for row in rows}
     run = small_client.get(f"/tasks/{id}/runs/1").json()
     assert events.keys() == set(names)
@@ -171,7 +185,7 @@ def test_webhook_gets_the_events_of_deliveries_that_it_names(
     assert events["task.error"]["reason"] == f"delivery to {place.name} failed: no right"
     assert events["delivery.done"]["evidence"]["bytes"] == run["bytes"]
     assert events["delivery.done"]["destination"] == place.name
-    assert small_client.delete(f"/webhooks/{hook}").status_code == 204
+    assert [small_client.delete(f"/webhooks/{id}").status_code for id in (hook, usual)] == [204, 204]
 
 
 def test_destination_that_a_run_is_delivered_to_cannot_be_deleted(

@@ -19,7 +19,7 @@ from longshore.exports.manifest import SUFFIX, Manifest
 from longshore.exports.verify import verify
 from longshore.results.local import LocalStore
 from longshore.worker.cleanup import Cleanup
-from tests.exports.changing import CATALOG, SEGMENT, TABLES
+from tests.exports.changing import CATALOG, SEGMENT, TABLES, ChangingTask, World
 from tests.exports.incremental import Series, Session
 from tests.service import CHAIN, Longshore, database_in, in_own_loop
 
@@ -78,6 +78,17 @@ mood = { type = "keyword", description = "An enum." }
 size = { type = "keyword", description = "A composite with an enum inside." }
 total = { type = "number", sql = "price * qty", description = "Of two columns." }
 everything = { type = "keyword", sql = "row_to_json(typed)::text", description = "Of all columns." }
+
+[twin]
+description = "Things by id once more."
+relation = "shop.things"
+chain = "chain_id"
+time = "at"
+key = "id"
+prefix = "Thing"
+[twin.fields]
+id = { type = "number", description = "Number." }
+kind = { type = "keyword", description = "Kind." }
 
 [keyless]
 description = "Things without a key."
@@ -302,6 +313,36 @@ def test_changed_fields_make_the_next_run_full(reader: httpx2.Client, things: Se
     assert told(series) == [("upsert", "", "1")]
     assert "a full run: the index, its fields or its key have changed" in series.messages()
     assert told(series) == []
+
+
+def test_another_index_with_the_same_rows_makes_the_next_run_full(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    series = changes(reader, fields=["id", "kind"])
+    told(series)
+    assert told(series) == []
+    target = reader.get(f"/tasks/{series.id}").json()["target"] | {"export_index": "twin"}
+    assert reader.patch(f"/tasks/{series.id}", json={"target": target}).status_code == 200
+    assert told(series) == [("upsert", "", "1")]
+    assert series.runs()[-1]["full"] is True
+    assert "a full run: the index, its fields or its key have changed" in series.messages()
+
+
+def test_another_key_of_the_index_in_the_catalog_makes_the_next_run_full(world: World, tmp_path: Path) -> None:
+    for key in ('"id"', '["code", "line"]'):
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "catalog.toml").write_text(CATALOG.replace('key = ["id"]', f"key = {key}"))
+    task = ChangingTask(world.pool, tmp_path / '"id"')
+    world.runner.run(world.writer.execute("truncate shop.things, shop.hidden"))
+    world.runner.run(world.writer.execute("insert into shop.things (id, code) values (1, 'a')"))
+
+    async def runs() -> list[tuple[bool, int]]:
+        await task.create()
+        found = [await task.run(), await task.run()]
+        changed = ChangingTask(world.pool, tmp_path / '["code", "line"]', task.id)
+        found += [await changed.run(), await changed.run()]
+        return [(manifest["full"], len(rows)) for manifest, rows in found]
+
+    assert world.runner.run(runs()) == [(True, 1), (False, 0), (True, 1), (False, 0)]
 
 
 def test_a_column_that_is_dropped_and_made_again_makes_the_next_run_full(

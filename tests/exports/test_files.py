@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -137,6 +138,14 @@ def test_each_format_has_its_own_header_and_compression_in_each_part(
             assert len([json.loads(line) for line in text.splitlines()]) == file["rows"]
 
 
+def test_each_part_begins_with_one_byte_order_mark(small_client: httpx2.Client, tmp_path: Path) -> None:
+    task = done(small_client, files_body(split={"rows": 700}, csv={"bom": True}) | {"chain": 1765})
+    files = fetched_and_verified(small_client, task, tmp_path)["files"]
+    contents = [(tmp_path / file["path"]).read_bytes() for file in files]
+    assert [content[: len(BOM_UTF8) + 2] for content in contents] == [BOM_UTF8 + b"id"] * 3
+    assert [content.count(BOM_UTF8) for content in contents] == [1] * 3
+
+
 def test_split_by_bytes_closes_a_part_shortly_after_so_many_bytes(client: httpx2.Client, tmp_path: Path) -> None:
     for format, size, most in (("csv", 400_000, 1.2), ("parquet", 200_000, 1.4)):
         folder = tmp_path / format
@@ -254,6 +263,19 @@ def test_more_than_ten_thousand_files_end_in_an_error(client: httpx2.Client, ser
 
 VIOLATIONS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = [
     (files_body("xlsx", split={"rows": 5}), {}, [("/target/export_format", "xlsx is one workbook")]),
+    (
+        files_body("xlsx", partition_by=[{"field": "kind"}]),
+        {},
+        [("/target/export_format", "xlsx is one workbook")],
+    ),
+    *(
+        (files_body(index=index, incremental=True, deletes=True, **files), {}, [("/target/deletes", "of many files")])
+        for index, files in (
+            ("wallet-ledger", {"split": {"rows": 5}}),
+            ("wallet-ledger", {"partition_by": [{"field": "kind"}]}),
+            (["users"], {}),
+        )
+    ),
     (files_body(split={}), {}, [("/target/split", "expected either `rows` or `bytes`")]),
     (files_body(split={"rows": 1, "bytes": 1}), {}, [("/target/split", "expected either `rows` or `bytes`")]),
     (files_body(split={"rows": 0}), {}, [("/target/split/rows", "expected an integer of at least 1")]),

@@ -222,6 +222,55 @@ def test_slices_of_partitions_have_the_files_of_one_slice(url: str, tmp_path: Pa
     assert sum(file.rows for file in found[0]) == len(WORDS) * len(TIMES)
 
 
+@pytest.fixture(scope="module")
+def wide(url: str) -> Index:
+    """An index over a table of 300 blocks, each of which has one row."""
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(
+            "create table files.wide (id int, chain_id bigint, word text, at timestamptz, filler text storage plain);"
+            f"insert into files.wide select n, {CHAIN}, 'w' || n, null, repeat('x', 5000)"
+            " from generate_series(1, 300) n"
+        )
+        await connection.execute("vacuum analyze files.wide")
+        await connection.close()
+
+    in_own_loop(fill())
+    return index_over("files.wide", id=FieldType.NUMBER, word=FieldType.KEYWORD)
+
+
+def test_a_table_is_cut_into_a_hundred_shares_at_most_and_no_part_crosses_one(
+    url: str, wide: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longshore.exports.ranges.RANGE_BLOCKS", 1)
+    files = asyncio.run(export(url, tmp_path, None, split=Split(rows=2), slice_rows=1, index=wide))
+    shares: dict[str, list[int]] = {}
+    for file in files:
+        share, part = file.path.removeprefix("odd/part-").removesuffix(".csv").split("-")
+        shares.setdefault(share, []).append(file.rows)
+        assert int(part) == len(shares[share])
+    assert list(shares) == [f"{number:03}" for number in range(1, 101)]
+    assert all(rows == [2, 1] for rows in shares.values()), "each share has three rows"
+    ids = [int(row["id"]) for file in files for row in rows_of(tmp_path, file)]
+    assert ids == list(range(1, 301))
+
+
+def test_partitions_are_shared_out_into_a_hundred_shares_at_most(url: str, wide: Index) -> None:
+    async def shares() -> list[int]:
+        target = IndexTarget(
+            action="export", export_index="odd", export_format="csv", partition_by=[PartitionKey("word")]
+        )
+        request = ExportRequest(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)))
+        async with open_pool(url, size=2, name="test", **EXPORT_SESSION) as pool:
+            database = SourceConnections(pool, 1)
+            async with database.snapshot() as (connection, _):
+                [job] = await plan_indexes(database, connection, [(wide, request)], 1, has_files=True)
+        return [len(share.partitions or ()) for share in job.slices]
+
+    assert asyncio.run(shares()) == [3] * 100
+
+
 def test_more_partitions_than_files_are_refused_before_a_row_is_written(url: str, tmp_path: Path) -> None:
     async def fill() -> None:
         connection = await asyncpg.connect(url)

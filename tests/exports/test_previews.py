@@ -42,6 +42,26 @@ def test_sample_of_a_preview_leaves_out_rows_that_are_too_large(shop: Longshore)
     assert (seen.rows, seen.bytes) == (copied.rows, len(content))
 
 
+@pytest.mark.parametrize(
+    ("rule", "ids"),
+    [
+        ({"operator": "is_in_interval"}, [1, 2]),
+        ({"operator": "relative_less_than", "time_factor": "day", "time_amount": 1}, [2]),
+        ({"operator": "relative_more_than", "time_factor": "day", "time_amount": 1}, [1]),
+    ],
+)
+def test_interval_of_a_preview_has_no_start_and_ends_now(shop: Longshore, rule: dict[str, Any], ids: list[int]) -> None:
+    shop.sql("drop table if exists public.dated")
+    shop.sql(
+        "create table public.dated as select n as id, 1764 as chain_id, now() + shift as at"
+        " from unnest(array['-90 years', '-1 hour', '1 hour']::interval[]) with ordinality given (shift, n)"
+    )
+    rules = [Rule(field_name="at", field_type="date", **rule)]
+    segment = Segment(entity="people", index="dated", join="all", chain_id=CHAIN, rules=rules)
+    seen = previewed(shop.url, index_over("public.dated", id=FieldType.NUMBER, at=FieldType.DATE), segment)
+    assert [msgspec.json.decode(row)["id"] for row in seen.sample] == ids
+
+
 @pytest.mark.parametrize("kind", ["smallint", "int", "bigint"])
 @pytest.mark.parametrize(
     ("rule", "ids", "is_served"),
