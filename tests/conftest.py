@@ -165,7 +165,7 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
         yield make
 
 
-# `make test-fast` leaves out the tests that start a service, a server, a browser or a network.
+# `make test-fast` leaves out the tests that start a service, a server, a browser or a network, or install packages.
 STARTING_FIXTURES = {
     "service", "idle_service", "proxied_service", "odd_values_service", "new_service",
     "debian", "cluster", "pair", "store", "url", "source",
@@ -175,7 +175,7 @@ STARTING_FIXTURES = {
 STARTING_PLACES = {
     "azure", "console", "database", "demo",
     "destinations/test_sftp.py", "destinations/test_sftp_logins.py", "faults", "exports/test_source_limits.py",
-    "exports/test_shards.py",
+    "exports/test_shards.py", "packages",
     "results/test_bucket.py", "test_actions.py", "test_cli.py", "test_traces_of_faults.py", "test_tracing.py",
     "webhooks/test_refused_addresses.py",
 }  # fmt: skip

@@ -59,14 +59,14 @@ def test_list_of_pages_in_the_readme_names_every_page() -> None:
     assert pages - named == set()
 
 
-def test_page_on_waiting_names_every_request_that_takes_an_idempotency_key() -> None:
+def test_page_on_the_api_names_every_request_that_takes_an_idempotency_key() -> None:
     taking = {
         f"{method.upper()} {path}"
         for path, methods in document(build(Settings()))["paths"].items()
         for method, operation in methods.items()
         if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", ()))
     }
-    rows = table("waiting.md", "request | answer to a repeated request")
+    rows = table("api.md", "request | answer to a repeated request")
     assert set(re.findall(r"^\| `(\w+ /\S+)` \|", rows, re.M)) == taking
 
 

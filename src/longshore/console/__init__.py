@@ -1,4 +1,4 @@
-"""Pages for people, at `/`: server-rendered, kept up to date by htmx and server-sent events.
+"""Pages for users, at `/`: server-rendered, kept up to date by htmx and server-sent events.
 
 Pages only read. The API's own functions carry out their forms, with and without scripts, so there is one place that
 checks what they change.
