@@ -17,7 +17,7 @@ import msgspec
 from tests.debian_postgres import debian_postgres
 from tests.destinations.places import settled
 from tests.destinations.s3_servers import rclone
-from tests.destinations.servers import Made
+from tests.destinations.servers import SampleDestination
 from tests.destinations.sshd import place_of, sshd
 from tests.service import Longshore, export_body
 
@@ -65,7 +65,7 @@ def _receivers() -> Iterator[Mapping[str, Receiver]]:
         }
 
 
-def _files(kind: str, made: Made, folder: Path) -> Receiver:
+def _files(kind: str, made: SampleDestination, folder: Path) -> Receiver:
     def empty() -> None:
         for path in folder.iterdir():
             shutil.rmtree(path)

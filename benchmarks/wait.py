@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 import psutil
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, database_in, export_body
 
 from benchmarks.options import Options

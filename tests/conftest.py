@@ -14,7 +14,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from longshore.access.tokens import Level
-from tests import own_data
+from tests import odd_values_table
 from tests.service import Longshore, database_in, in_own_loop, remove_stopped
 
 # A shell that starts a command in the background has SIGINT ignored there, `nohup` SIGHUP, and children inherit that.
@@ -128,13 +128,13 @@ def odd_values_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lon
 
     async def fill(url: str) -> None:
         connection = await asyncpg.connect(url)
-        await connection.execute(own_data.SCHEMA)
-        await connection.executemany(own_data.INSERT, own_data.rows())
+        await connection.execute(odd_values_table.SCHEMA)
+        await connection.executemany(odd_values_table.INSERT, odd_values_table.rows())
         await connection.close()
 
     with database_in(data) as url:
         in_own_loop(fill(url))
-        longshore = Longshore(data, url, catalog=str(own_data.write_catalog(data)))
+        longshore = Longshore(data, url, catalog=str(odd_values_table.write_catalog(data)))
         try:
             longshore.start("worker")
             longshore.start_api()

@@ -26,7 +26,7 @@ STREAM_SECONDS = 0.1  # that an answer without an end is read
 MAX_SECONDS = 0.05  # of the loop's processor time, for any request
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AppRequest(msgspec.Struct, frozen=True):
     """A request. `path` is sent as it is; `body` is sent as JSON unless it is bytes."""
 
     method: str
@@ -38,7 +38,7 @@ class Asked(msgspec.Struct, frozen=True):
     """Its oddity."""
 
 
-class Answered(msgspec.Struct, frozen=True):
+class AppAnswer(msgspec.Struct, frozen=True):
     """An answer, and the seconds of the loop's processor time that it took."""
 
     status: int
@@ -67,7 +67,7 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
             structlog.reset_defaults()
 
 
-async def ask(app: ASGIApp, asked: Asked, headers: Iterable[tuple[str, str]] = ()) -> Answered:
+async def ask(app: ASGIApp, asked: AppRequest, headers: Iterable[tuple[str, str]] = ()) -> AppAnswer:
     """Send one request and read its answer; one without an end for STREAM_SECONDS."""
     body = (
         asked.body
@@ -119,4 +119,4 @@ async def ask(app: ASGIApp, asked: Asked, headers: Iterable[tuple[str, str]] = (
     await running
     seconds = time.thread_time() - began
     fields = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
-    return Answered(start["status"], fields, b"".join(parts), seconds)
+    return AppAnswer(start["status"], fields, b"".join(parts), seconds)

@@ -9,7 +9,7 @@ from longshore.access.tokens import Level
 from longshore.demo.seed import seed
 from tests.access.users import new_user
 from tests.api.test_schema import bearer, judged
-from tests.odd_requests import answered, odd_requests
+from tests.odd_requests import count_answers, odd_requests
 from tests.service import Longshore, database_in, ended, export_body
 
 LEAST = 20_000  # requests
@@ -36,7 +36,7 @@ def fuzz(folder: Path) -> int:
 def _odd(service: Longshore) -> int:
     session = "\r\n".join(f"{name}: {value}" for name, value in new_user(service, _1764=Level.ADMIN).session().items())
     bearers = [f"Authorization: Bearer {service.token(level)}" for level in Level]
-    found = answered(service.port, odd_requests(7, ODD, session, *bearers))
+    found = count_answers(service.port, odd_requests(7, ODD, session, *bearers))
     sys.stdout.write(f"byte by byte: {sum(found.values()):,} requests, by status {dict(sorted(found.items()))}\n")
     sys.stdout.flush()
     return sum(found.values())

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from tests.raw import request, sent
+from tests.raw_http import request, sent
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get")
 PATHS = (
@@ -331,7 +331,7 @@ def _json(made: random.Random) -> str:
     return text
 
 
-def answered(port: int, requests: Iterator[bytes]) -> dict[int, int]:
+def count_answers(port: int, requests: Iterator[bytes]) -> dict[int, int]:
     """Send them and count the answers by status. Raises AssertionError at the first 5xx."""
     found: dict[int, int] = {}
     for data in requests:

@@ -66,12 +66,12 @@ def test_settings_lists_values_and_origins_and_hides_urls(tmp_path: Path) -> Non
     assert "hunter2" not in done.stdout + done.stderr
 
 
-def test_an_unknown_setting_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_unknown_setting_is_reported_in_one_line(tmp_path: Path) -> None:
     failed(run("serve", folder=tmp_path, prot="1"), "LONGSHORE_PROT", "did you mean LONGSHORE_PORT?")
 
 
 @pytest.mark.parametrize("command", ["serve", "api"])
-def test_a_taken_port_is_told_in_one_line(tmp_path: Path, command: str) -> None:
+def test_a_taken_port_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -80,7 +80,7 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "api", "worker", "migrate", "token list"])
-def test_an_unreachable_database_is_told_in_one_line(tmp_path: Path, command: str) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
     done = run(*command.split(), folder=tmp_path, database_url=UNREACHABLE, port=str(free_port()))
     failed(done, "the database cannot be reached", "LONGSHORE_DATABASE_URL")
 
@@ -93,7 +93,7 @@ def test_an_unreachable_database_is_told_in_one_line(tmp_path: Path, command: st
         (None, ("cannot be read", "No such file")),
     ],
 )
-def test_a_catalog_that_cannot_be_used_is_told_in_one_line(
+def test_a_catalog_that_cannot_be_used_is_reported_in_one_line(
     idle_service: Longshore, tmp_path: Path, text: str | None, words: tuple[str, ...]
 ) -> None:
     file = tmp_path / "catalog.toml"
@@ -136,7 +136,7 @@ def test_client_that_token_create_makes_has_an_audit_entry_of_its_own(idle_servi
     assert json.loads(entries[0]["details"]) == {"name": "auditors", "contact": ""}
 
 
-def test_an_unknown_token_is_told_in_one_line(idle_service: Longshore, tmp_path: Path) -> None:
+def test_an_unknown_token_is_reported_in_one_line(idle_service: Longshore, tmp_path: Path) -> None:
     id = str(uuid.uuid4())
     failed(run("token", "revoke", id, folder=tmp_path, database_url=idle_service.url), id)
 
@@ -166,7 +166,7 @@ def test_command_that_makes_a_database_says_where(tmp_path: Path) -> None:
     assert (again.returncode, again.stdout, again.stderr) == (0, "the data is there already\n", "")
 
 
-def test_serve_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_serve_runs_until_it_is_stopped_and_leaves_nothing_behind(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         process = start("serve", folder=tmp_path, data=str(data), port=str(free_port()))
@@ -227,7 +227,7 @@ def test_migrate_check_says_what_is_missing_and_changes_nothing(tmp_path: Path) 
         failed(run("api", folder=tmp_path, database_url=url, port=str(free_port())), "newer")
 
 
-def test_migrate_tells_what_it_does_on_the_embedded_database(tmp_path: Path) -> None:
+def test_migrate_reports_its_steps_on_the_embedded_database(tmp_path: Path) -> None:
     missing = run("migrate", "--check", folder=tmp_path, data="data")
     assert (missing.returncode, missing.stdout.splitlines()[0]) == (1, "0001 initial")
     first = run("migrate", folder=tmp_path, data="data")

@@ -159,7 +159,7 @@ def test_the_compose_file_is_what_compose_takes(tmp_path: Path, right: str, wron
     assert done.returncode == bool(right), done.stdout + done.stderr
 
 
-def test_the_dockerfile_has_nothing_that_hadolint_minds(tmp_path: Path) -> None:
+def test_the_dockerfile_passes_hadolint(tmp_path: Path) -> None:
     done = tool("hadolint", "--no-color", DEPLOY / "Dockerfile")
     assert done.returncode == 0, done.stdout + done.stderr
     faulty = tmp_path / "Dockerfile"
@@ -178,7 +178,7 @@ def test_nothing_runs_as_root_or_without_a_limit() -> None:
     assert re.search(r"^USER 10001$", (DEPLOY / "Dockerfile").read_text(), re.M)
 
 
-def test_whoever_is_told_to_stop_has_the_time_it_takes() -> None:
+def test_containers_have_time_for_a_graceful_shutdown() -> None:
     needed = Settings().shutdown_grace + STOP_TIMEOUT_SECONDS
     worker = next(document for document in KUBERNETES if document["metadata"]["name"] == "longshore-worker")
     assert worker["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= needed
@@ -213,7 +213,7 @@ def test_kubernetes_trusts_no_more_addresses_than_an_ingress_has() -> None:
         assert ipaddress.ip_network(network.strip()).num_addresses <= 256
 
 
-def test_what_kubernetes_tells_of_a_service_is_kept_from_the_settings(tmp_path: Path) -> None:
+def test_variables_that_kubernetes_sets_for_a_service_are_no_settings(tmp_path: Path) -> None:
     service = next(document for document in KUBERNETES if document["kind"] == "Service")
     assert service["metadata"]["name"] == "longshore"
     # Which is what each pod would otherwise meet: https://kubernetes.io/docs/concepts/services-networking/service/
@@ -241,7 +241,7 @@ def test_what_selects_and_mounts_has_something_to_select_and_mount() -> None:
 
 
 @pytest.fixture(scope="module")
-def told(service: Longshore) -> str:
+def metrics_text(service: Longshore) -> str:
     """Return the metrics of an API and a worker, once each has done something."""
     port = free_port()
     service.start("worker", worker_metrics_port=str(port))
@@ -262,36 +262,36 @@ def told(service: Longshore) -> str:
 
 
 @pytest.mark.parametrize("name", ["alerts.yaml", "grafana.json"])
-def test_every_metric_that_is_watched_is_told(told: str, name: str) -> None:
+def test_every_metric_of_alerts_and_dashboards_exists(metrics_text: str, name: str) -> None:
     text = (DEPLOY / name).read_text()
     document = yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
     watched = {series for word in words(document) for series in SERIES.findall(word)}
     assert len(watched) >= 8
-    assert not unknown(watched, told)
+    assert not unknown(watched, metrics_text)
 
 
-def unknown(watched: set[str], told: str) -> set[str]:
+def unknown(watched: set[str], metrics_text: str) -> set[str]:
     """Those of the series that nobody tells."""
-    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", told, re.M))
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", metrics_text, re.M))
     parts = {f"{name}{part}" for name, kind in kinds.items() if kind == "histogram" for part in PARTS}
     return watched - {name for name, kind in kinds.items() if kind != "histogram"} - parts
 
 
-def test_a_metric_that_nobody_tells_is_noticed(told: str) -> None:
+def test_a_missing_metric_is_found(metrics_text: str) -> None:
     # Misspelt, a counter without its ending, a histogram as a whole, a part that a gauge has not.
     wrong = {"longshore_worker", "longshore_runs", "longshore_run_seconds", "longshore_workers_count"}
-    assert unknown({*wrong, "longshore_runs_total", "longshore_run_seconds_bucket"}, told) == wrong
+    assert unknown({*wrong, "longshore_runs_total", "longshore_run_seconds_bucket"}, metrics_text) == wrong
 
 
-def test_the_figures_are_those_of_the_database(service: Longshore, told: str) -> None:
-    def told_as(series: str) -> float:
-        return max(map(float, re.findall(rf"^{re.escape(series)} (\S+)$", told, re.M)))
+def test_the_figures_are_those_of_the_database(service: Longshore, metrics_text: str) -> None:
+    def greatest_value(series: str) -> float:
+        return max(map(float, re.findall(rf"^{re.escape(series)} (\S+)$", metrics_text, re.M)))
 
-    assert told_as("longshore_workers") >= 1
-    assert 'longshore_tasks{chain_class="service",state="' in told
-    assert told_as('longshore_runs_total{action="export",state="DONE"}') >= 1
-    assert told_as('longshore_rows_total{action="export"}') >= 1
-    assert told_as("longshore_queue_wait_seconds_count") >= 1
-    assert service.sql("select count(*) from longshore.tasks where state = 'DONE'")[0][0] >= told_as(
+    assert greatest_value("longshore_workers") >= 1
+    assert 'longshore_tasks{chain_class="service",state="' in metrics_text
+    assert greatest_value('longshore_runs_total{action="export",state="DONE"}') >= 1
+    assert greatest_value('longshore_rows_total{action="export"}') >= 1
+    assert greatest_value("longshore_queue_wait_seconds_count") >= 1
+    assert service.sql("select count(*) from longshore.tasks where state = 'DONE'")[0][0] >= greatest_value(
         'longshore_tasks{chain_class="chain",state="DONE"}'
     )

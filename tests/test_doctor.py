@@ -25,7 +25,7 @@ from longshore.settings_sources import load
 from longshore.worker.process import LISTENERS
 from tests.answers import problem
 from tests.command import environment, run
-from tests.own_data import write_catalog
+from tests.odd_values_table import write_catalog
 from tests.results.refusing import Server
 from tests.service import Longshore, export_body, in_own_loop, listens
 from tests.waiting import until

@@ -138,7 +138,7 @@ def pointers(answer: httpx2.Response) -> set[str]:
 
 
 @pytest.mark.parametrize("place", VALUES)
-def test_a_value_is_only_ever_a_value(service: Longshore, client: httpx2.Client, place: str) -> None:
+def test_a_value_is_never_read_as_sql(service: Longshore, client: httpx2.Client, place: str) -> None:
     before = state_of_the_data(service)
     make, expected = VALUES[place]
     for payload in PAYLOADS:
@@ -158,7 +158,7 @@ def test_an_unknown_word_is_refused(client: httpx2.Client, place: str) -> None:
         assert place in pointers(answer), payload
 
 
-def test_names_and_ids_are_only_ever_names_and_ids(service: Longshore, client: httpx2.Client) -> None:
+def test_names_and_ids_are_never_read_as_sql(service: Longshore, client: httpx2.Client) -> None:
     before = state_of_the_data(service)
     target = {"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}
     for payload in PAYLOADS:
@@ -180,7 +180,7 @@ def test_names_and_ids_are_only_ever_names_and_ids(service: Longshore, client: h
     assert state_of_the_data(service) == before
 
 
-def test_the_name_of_a_column_is_only_ever_a_name(client: httpx2.Client) -> None:
+def test_the_name_of_a_column_is_never_read_as_sql(client: httpx2.Client) -> None:
     for payload in PAYLOADS:
         fields = [{"name": "kind", "as": payload}, "id"]
         answer = client.post("/segments/preview", json={"segment": segment_of(rule()), "fields": fields})

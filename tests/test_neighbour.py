@@ -9,7 +9,7 @@ import pytest
 
 from tests.neighbour.quiet import QuietChain
 from tests.neighbour.worst import BEHAVIORS
-from tests.neighbour.worst_chain import Stored, WorstChain
+from tests.neighbour.worst_chain import StoredTasks, WorstChain
 from tests.receiver import receiving
 from tests.service import Longshore
 
@@ -21,7 +21,7 @@ BOUNDS = {
     "chain_task_megabytes": "2",
 }
 OPENED = 40
-STORED = {"many tasks at once": Stored(due=200), "a full quota": Stored(large=39)}
+STORED = {"many tasks at once": StoredTasks(due=200), "a full quota": StoredTasks(large=39)}
 # Of the chain that does its worst, what has not had its turn yet.
 BEHIND = {
     "many tasks at once": "select count(*) from longshore.tasks where parked and chain_id = $1",

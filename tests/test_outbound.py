@@ -114,7 +114,7 @@ def test_slow_name_server_holds_up_no_other_name_and_no_other_work(monkeypatch: 
     asyncio.run(run())
 
 
-def test_name_server_that_never_answers_is_an_error_that_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_server_that_never_answers_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
     names = SlowNames(monkeypatch)
     monkeypatch.setattr(outbound, "RESOLVE_SECONDS", 0.05)
     try:
@@ -126,7 +126,7 @@ def test_name_server_that_never_answers_is_an_error_that_may_pass(monkeypatch: p
         names.released.set()
 
 
-def test_name_that_nobody_waits_for_any_more_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_of_a_cancelled_request_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbound, "MAX_LOOKUPS", 1)
     monkeypatch.setattr(outbound, "RESOLVE_SECONDS", 0.05)
     names = SlowNames(monkeypatch)

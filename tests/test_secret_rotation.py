@@ -195,7 +195,7 @@ def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: 
         assert len(sealed_under(url, NEW)) == 6
 
 
-def test_doctor_tells_what_is_to_be_rotated_and_what_cannot_be_read(tmp_path: Path) -> None:
+def test_doctor_names_secrets_to_rotate_and_those_that_cannot_be_read(tmp_path: Path) -> None:
     async def findings(url: str, secret: str) -> Finding:
         async with connected_if_current(url) as connection:
             return await check_secrets(connection, vault_of(secret))

@@ -78,7 +78,7 @@ CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("body", "expected"), CASES)
-def test_violation_is_told_in_the_words_of_json_at_its_place(body: dict[str, Any], expected: dict[str, str]) -> None:
+def test_violation_has_the_words_of_json_and_its_place(body: dict[str, Any], expected: dict[str, str]) -> None:
     assert violations(**body) == expected
 
 

@@ -16,7 +16,7 @@ from longshore.access.tokens import Level, create
 from longshore.api.routes import NEEDED
 from longshore.settings import Settings
 from longshore.vault import Vault, open_vault
-from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
+from tests.event_loop import MAX_SECONDS, AppAnswer, AppRequest, application, ask
 
 CHAIN = 4711
 TRIES = 8
@@ -114,7 +114,7 @@ def task(**values: Any) -> dict[str, Any]:
     }
 
 
-class Filled(msgspec.Struct, frozen=True):
+class ChainContents(msgspec.Struct, frozen=True):
     """The contents of a chain after `fill`."""
 
     task: int
@@ -125,7 +125,7 @@ class Filled(msgspec.Struct, frozen=True):
     user: int
 
 
-async def fill(connection: Any, vault: Vault) -> Filled:
+async def fill(connection: Any, vault: Vault) -> ChainContents:
     """Fill the chain CHAIN with tasks, log entries, runs, segments, schedules, webhooks and deliveries."""
     large = json.dumps(segment([rule(value=list(range(100, 220))) for _ in range(100)]))
     target = '{"action":"export","export_index":"wallet-ledger","export_format":"csv"}'
@@ -180,7 +180,7 @@ async def fill(connection: Any, vault: Vault) -> Filled:
     )  # fmt: skip
     user = await users.create(connection, f"worst-{uuid4().hex[:8]}", PASSWORD)
     await users.set_level(connection, user, CHAIN, Level.ADMIN)
-    return Filled(first, segments[0]["id"], webhook, deliveries[0]["id"], user)
+    return ChainContents(first, segments[0]["id"], webhook, deliveries[0]["id"], user)
 
 
 async def clear(connection: asyncpg.Connection) -> None:
@@ -189,18 +189,18 @@ async def clear(connection: asyncpg.Connection) -> None:
         await connection.execute(f"delete from longshore.{table} where chain_id = $1", CHAIN)
 
 
-def _bodies(method: str, path: str, sound: dict[str, Any], parts: dict[str, Any]) -> Iterator[Asked]:
+def _bodies(method: str, path: str, sound: dict[str, Any], parts: dict[str, Any]) -> Iterator[AppRequest]:
     """Yield a request with each odd body, and with each odd value in each of the sound body's keys."""
     for odd, value in ODD_VALUES.items():
-        yield Asked(method, path, value, name=odd)
+        yield AppRequest(method, path, value, name=odd)
     for key in sound:
         for odd, value in (TEXTS | {"unknown keys": ODD_VALUES["unknown keys"], "an array": [0] * 20_000}).items():
-            yield Asked(method, path, {**sound, key: value}, name=f"{odd} in {key}")
+            yield AppRequest(method, path, {**sound, key: value}, name=f"{odd} in {key}")
     for odd, value in parts.items():
-        yield Asked(method, path, value, name=odd)
+        yield AppRequest(method, path, value, name=odd)
 
 
-def bodies(filled: Filled) -> Iterator[tuple[str, Asked]]:
+def bodies(filled: ChainContents) -> Iterator[tuple[str, AppRequest]]:
     """Yield the path and the worst requests that have a body, of all endpoints that take one."""
     tasks = {f"{name}, its segment": task(trigger=trigger(segment=each)) for name, each in SEGMENT_SHAPES.items()}
     tasks |= {name: task(trigger=each) for name, each in TRIGGERS.items()}
@@ -273,7 +273,7 @@ HEADERS = {
 }
 
 
-def path_of(template: str, filled: Filled) -> str:
+def path_of(template: str, filled: ChainContents) -> str:
     """A path of an endpoint, of things that are there."""
     values = {
         "{location}": "x" * LINE, "{file_path}": "x" * 200, "{kind}": "x" * LINE, "{name}": "wallet-ledger",
@@ -286,26 +286,26 @@ def path_of(template: str, filled: Filled) -> str:
     return "/".join(parts)
 
 
-def requests(method: str, template: str, filled: Filled) -> Iterator[Asked]:
+def requests(method: str, template: str, filled: ChainContents) -> Iterator[AppRequest]:
     """Yield the worst requests of one endpoint, without a body."""
     path = path_of(template, filled)
     for name, query in (QUERIES | (LARGEST_PAGE if method == "GET" else {})).items():
-        yield Asked(method, path, query=query, name=name)
+        yield AppRequest(method, path, query=query, name=name)
     for name, headers in HEADERS.items():
-        yield Asked(method, path, headers=headers, name=name)
+        yield AppRequest(method, path, headers=headers, name=name)
     if "{id}" in template:
-        yield Asked(method, template.replace("{id}", "9" * LINE), name="a long id")
-        yield Asked(method, template.replace("{id}", "-" * LINE), name="an id of dashes")
+        yield AppRequest(method, template.replace("{id}", "9" * LINE), name="a long id")
+        yield AppRequest(method, template.replace("{id}", "-" * LINE), name="an id of dashes")
 
 
-def walk(filled: Filled) -> Iterator[tuple[str, Asked]]:
+def walk(filled: ChainContents) -> Iterator[tuple[str, AppRequest]]:
     """Yield the endpoint and the worst requests without a body, of all endpoints; those that end things come last."""
     for method, template in sorted(NEEDED, key=lambda endpoint: (endpoint[0] != "GET", endpoint[0] == "DELETE")):
         for asked in requests(method, template, filled):
             yield template, asked
 
 
-class Took(msgspec.Struct, frozen=True, order=True):
+class RequestTime(msgspec.Struct, frozen=True, order=True):
     """The processor time that one request took in the loop."""
 
     seconds: float
@@ -315,7 +315,7 @@ class Took(msgspec.Struct, frozen=True, order=True):
     status: int
 
 
-async def measure(url: str, data: str) -> list[Took]:
+async def measure(url: str, data: str) -> list[RequestTime]:
     """Fill a chain, send the worst requests of all endpoints, one after the other, and clear the chain again.
 
     One that takes too long is sent again, up to TRIES times, and counts as it did at best: processors are shared and
@@ -328,7 +328,7 @@ async def measure(url: str, data: str) -> list[Took]:
         id, secret = await create(connection, client.id, Level.ADMIN)
         name = await connection.fetchval("select name from longshore.users where id = $1", filled.user)
         async with application(url, data, outbound_allow="127.0.0.1", trusted_proxies=PROXIES) as app:
-            opened = await ask(app, Asked("POST", "/auth/login", {"username": name, "password": PASSWORD}))
+            opened = await ask(app, AppRequest("POST", "/auth/login", {"username": name, "password": PASSWORD}))
             session = msgspec.json.decode(opened.body)
             credential = {
                 "authorization": f"Bearer {id}:{secret}",
@@ -344,12 +344,12 @@ async def measure(url: str, data: str) -> list[Took]:
         await connection.close()
 
 
-async def _took(app: ASGIApp, template: str, asked: Asked, credential: dict[str, str]) -> Took:
+async def _took(app: ASGIApp, template: str, asked: AppRequest, credential: dict[str, str]) -> RequestTime:
     if template.endswith("/execute"):  # no worker runs
         prefer = f"respond-async,{asked.headers.get('Prefer', '')}"
         asked = msgspec.structs.replace(asked, headers={**asked.headers, "Prefer": prefer})
-    answers: list[Answered] = []
+    answers: list[AppAnswer] = []
     while len(answers) < TRIES and (not answers or answers[-1].seconds > MAX_SECONDS):
         answers.append(await ask(app, asked, credential.items()))
     best = min(answers, key=lambda answer: answer.seconds)
-    return Took(best.seconds, asked.method, template, asked.name, answers[0].status)
+    return RequestTime(best.seconds, asked.method, template, asked.name, answers[0].status)

@@ -316,7 +316,7 @@ def test_each_chain_of_a_token_has_an_entry_when_it_or_its_client_is_turned_off(
 ) -> None:
     admin = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.ADMIN)
 
-    def said(*words: str) -> None:
+    def run_command(*words: str) -> None:
         done = run(*words, folder=tmp_path, data=str(idle_service.data), database_url=idle_service.url)
         assert done.returncode == 0, done.stderr
 
@@ -329,9 +329,9 @@ def test_each_chain_of_a_token_has_an_entry_when_it_or_its_client_is_turned_off(
                 here.patch(f"/service_clients/{owner}", json={"enabled": enabled})
             here.delete(f"/access_tokens/{token}")
         else:
-            said("client", "disable", str(owner))
-            said("client", "enable", str(owner))
-            said("token", "revoke", token)
+            run_command("client", "disable", str(owner))
+            run_command("client", "enable", str(owner))
+            run_command("token", "revoke", token)
 
         def done(client: httpx2.Client, object: str) -> list[str]:
             entries = client.get("/audit", params={"object": object}).json()
@@ -354,19 +354,19 @@ def test_violations_of_a_client_body_are_named(idle_client: httpx2.Client, body:
 
 
 def test_command_line_manages_clients_and_tokens(idle_service: Longshore, tmp_path: Path) -> None:
-    def said(*words: str) -> str:
+    def run_command(*words: str) -> str:
         done = run(*words, folder=tmp_path, database_url=idle_service.url)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    made = said("client", "create", "night loader", "--chain", "77", "--contact", "data-team")
+    made = run_command("client", "create", "night loader", "--chain", "77", "--contact", "data-team")
     number = made.split()[1].rstrip(":")
-    pair = said(
+    pair = run_command(
         "token", "create", "--chain", "77", "--level", "read", "--client", "Night Loader", "--more-chain", "78",
         "--index", "users", "--hide", "users.phone_number", "--days", "30",
     ).strip()  # fmt: skip
     token = {"id": pair.split(":")[0], "secret": pair.split(":")[1]}
-    line = next(line for line in said("token", "list").splitlines() if token["id"] in line)
+    line = next(line for line in run_command("token", "list").splitlines() if token["id"] in line)
     for words in ("chain 77, 78", "read", "valid until", "night loader", "only users", "no users.phone_number"):
         assert words in line
     assert [status(idle_service, token, **{"X-Session-Chain-Id": chain}) for chain in ("77", "78", "79")] == [
@@ -374,11 +374,13 @@ def test_command_line_manages_clients_and_tokens(idle_service: Longshore, tmp_pa
         200,
         403,
     ]
-    said("client", "disable", number)
+    run_command("client", "disable", number)
     refused_within_two_seconds(idle_service, token)
-    assert "its client is disabled" in next(line for line in said("token", "list").splitlines() if token["id"] in line)
-    said("client", "enable", number)
-    assert f"{number}  chain 77  enabled  night loader  data-team" in said("client", "list").splitlines()
+    assert "its client is disabled" in next(
+        line for line in run_command("token", "list").splitlines() if token["id"] in line
+    )
+    run_command("client", "enable", number)
+    assert f"{number}  chain 77  enabled  night loader  data-team" in run_command("client", "list").splitlines()
     assert status(idle_service, token) == 200
     failed(run("token", "create", "--chain", "77", "--level", "read", "--hide", "users.phone", folder=tmp_path,
                database_url=idle_service.url), "users.phone_number")  # fmt: skip

@@ -43,7 +43,7 @@ def value(column: str, row: int) -> str:
     return f"~{column}~{row}~"
 
 
-class Known(msgspec.Struct):
+class ModelTask(msgspec.Struct):
     """A task in the model."""
 
     target: dict[str, Any]
@@ -55,7 +55,7 @@ class Known(msgspec.Struct):
     """The reads of each run; None where it was refused."""
 
 
-class World:
+class HiddenValuesModel:
     """A wide client, a limited one, a stored segment and tasks."""
 
     def __init__(self, service: Longshore, hidden: list[str], indexes: list[str] | None) -> None:
@@ -63,7 +63,7 @@ class World:
         self.indexes = indexes
         self.wide = service.client(Level.WRITE, CHAIN)
         self.narrow = service.client(Level.WRITE, CHAIN, Scope(indexes=indexes, hidden_columns=hidden))
-        self.tasks: dict[int, Known] = {}
+        self.tasks: dict[int, ModelTask] = {}
         self.rules: list[dict[str, Any]] = []
         answer = self.wide.post("/segments", json=self._segment_body([]))
         assert answer.status_code == 201, answer.text
@@ -92,7 +92,7 @@ class World:
                     assert name in sent or not re.search(rf"\b{name}\b", answer.text), (answer.text, sent)
         return answer
 
-    def read_by(self, known: Known) -> Read:
+    def read_by(self, known: ModelTask) -> Read:
         """Return the columns that a run of a task reads."""
         index = known.target["export_index"]
         fields = [field["name"] if isinstance(field, dict) else field for field in known.target["fields"]]
@@ -100,7 +100,7 @@ class World:
         return frozenset(f"{index}.{name}" for name in (*fields, *(rule["field_name"] for rule in rules)))
 
     def create(self, limited_reader: bool, target: dict[str, Any], rules: list[dict[str, Any]], stored: bool) -> None:
-        known = Known(target, rules, stored and target["export_index"] == "users", limited_reader, [])
+        known = ModelTask(target, rules, stored and target["export_index"] == "users", limited_reader, [])
         body = {"chain": CHAIN, "desc": "", "target": target, "trigger": self._trigger(known)}
         answer = self.ask(limited_reader, "POST", "/tasks", body)
         allowed = not limited_reader or not self.read_by(known) & self.hidden
@@ -109,7 +109,7 @@ class World:
             self.tasks[answer.json()["id"]] = known
             self._ran(answer.json()["id"], asked_narrow=limited_reader)
 
-    def _trigger(self, known: Known) -> dict[str, Any]:
+    def _trigger(self, known: ModelTask) -> dict[str, Any]:
         named = {"segment_id": self.stored} if known.stored else {}
         return {"once": PAST, **(named or {"segment": segment(known.target["export_index"], known.rules)})}
 
@@ -144,7 +144,7 @@ class World:
         if allowed:
             self.rules = rules
 
-    def _task(self, number: int) -> tuple[int, Known]:
+    def _task(self, number: int) -> tuple[int, ModelTask]:
         ids = sorted(self.tasks)
         return ids[number % len(ids)], self.tasks[ids[number % len(ids)]]
 
@@ -168,7 +168,7 @@ class World:
         for column in self.hidden:
             assert f"~{column}~" not in self.given, column
 
-    def _look_at(self, id: int, known: Known) -> None:
+    def _look_at(self, id: int, known: ModelTask) -> None:
         path = f"/tasks/{id}"
         whole = not frozenset[str]().union(*(run for run in known.runs if run)) & self.hidden
         for each in (path, f"{path}/events", f"{path}/progress", f"{path}/links"):
@@ -251,7 +251,7 @@ LIMITS = st.tuples(
 def test_no_answer_holds_what_is_hidden_from_the_token_that_asks(
     hidden_values_service: Longshore, limits: tuple[list[str], list[str] | None], program: list[tuple[Any, ...]]
 ) -> None:
-    world = World(hidden_values_service, *limits)
+    world = HiddenValuesModel(hidden_values_service, *limits)
     try:
         first = {"action": "export", "export_index": "users", "export_format": "csv", "fields": ["username"]}
         world.create(False, first, [], True)

@@ -14,7 +14,7 @@ import pytest
 from longshore.access.tokens import Level, Scope
 from tests.access.users import new_user
 from tests.answers import problem
-from tests.played import play
+from tests.run_steps import play
 from tests.service import CHAIN, Longshore, export_body
 from tests.waiting import until
 
@@ -78,7 +78,7 @@ WAYS = (
 )  # fmt: skip
 
 
-class Opened:
+class OpenRequests:
     """The requests that one credential had open when it ended."""
 
     def __init__(self, credential: Credential) -> None:
@@ -91,9 +91,9 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def opened(idle_service: Longshore) -> Iterator[dict[str, Opened]]:
+def opened(idle_service: Longshore) -> Iterator[dict[str, OpenRequests]]:
     """Streams, long polls and executes of all credentials, which then end all at once."""
-    found = {name: Opened(credential) for name, credential in credentials(idle_service).items()}
+    found = {name: OpenRequests(credential) for name, credential in credentials(idle_service).items()}
     with idle_service.client(Level.ADMIN) as waiting, ThreadPoolExecutor(3 * len(found)) as pool:
         ids = [waiting.post("/tasks", json=export_body()).json()["id"] for _ in found]
         for task, each in zip(ids, found.values(), strict=True):
@@ -108,7 +108,7 @@ def opened(idle_service: Longshore) -> Iterator[dict[str, Opened]]:
             idle_service.sql("delete from longshore.tasks where id = $1", task)
 
 
-def ask(service: Longshore, pool: ThreadPoolExecutor, each: Opened, task: int) -> None:
+def ask(service: Longshore, pool: ThreadPoolExecutor, each: OpenRequests, task: int) -> None:
     address, headers = service.address, each.credential.headers
 
     def listen() -> None:
@@ -139,7 +139,7 @@ def waiters(service: Longshore) -> int:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_end_of_a_credential_closes_its_event_stream(opened: dict[str, Opened], way: str) -> None:
+def test_the_end_of_a_credential_closes_its_event_stream(opened: dict[str, OpenRequests], way: str) -> None:
     each = opened[way]
     if each.credential.kind == "forbidden":  # a stream needs the level `read`, which is left
         assert not each.listening.done()
@@ -149,7 +149,7 @@ def test_the_end_of_a_credential_closes_its_event_stream(opened: dict[str, Opene
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_end_of_a_credential_answers_its_long_poll(opened: dict[str, Opened], way: str) -> None:
+def test_the_end_of_a_credential_answers_its_long_poll(opened: dict[str, OpenRequests], way: str) -> None:
     each = opened[way]
     if each.credential.kind == "forbidden":
         assert not each.poll.done()
@@ -158,7 +158,7 @@ def test_the_end_of_a_credential_answers_its_long_poll(opened: dict[str, Opened]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_end_of_a_credential_answers_its_execute(opened: dict[str, Opened], way: str) -> None:
+def test_the_end_of_a_credential_answers_its_execute(opened: dict[str, OpenRequests], way: str) -> None:
     each = opened[way]
     problem(each.execute.result(TIMEOUT_SECONDS), each.credential.kind)
 

@@ -63,14 +63,14 @@ def segment(*rules: Any, index: str = "users") -> dict[str, Any]:
     return {"entity": "people", "index": index, "join": "all", "chain_id": CHAIN, "rules": list(rules)}
 
 
-def made(client: httpx2.Client, wanted: dict[str, Any]) -> int:
+def create_task(client: httpx2.Client, wanted: dict[str, Any]) -> int:
     answer = client.post("/tasks", json=wanted)
     assert answer.status_code == 201, answer.text
     return int(answer.json()["id"])
 
 
 def done(client: httpx2.Client, wanted: dict[str, Any]) -> int:
-    id = made(client, wanted)
+    id = create_task(client, wanted)
     assert ended(client, id)["state"]["code"] == "DONE"
     return id
 
@@ -274,7 +274,7 @@ def test_suggestions_for_a_misspelled_column_name_no_hidden_one(clients: Clients
 
 def test_message_about_a_changed_schema_names_no_hidden_column(clients: Clients) -> None:
     schema = clients.wide.get("/indexes/users").json()["schema"]
-    made(clients.wide, body(users(schema=schema), FUTURE))
+    create_task(clients.wide, body(users(schema=schema), FUTURE))
     answer = clients.narrow.post("/tasks", json=body(users(["id"], schema=schema), FUTURE))
     assert answer.status_code == 400
     assert "phone_number" not in answer.text
@@ -343,8 +343,8 @@ def test_revoking_a_token_lists_and_can_stop_what_goes_on(clients: Clients, serv
     headers = {"Authorization": f"Bearer {token['id']}:{token['secret']}"}
     with httpx2.Client(base_url=service.address, headers=headers) as client:
         once = done(client, body(users(["id"])))
-        nightly = made(client, body(users(["id"]), FUTURE, repeat="daily"))
-        call = made(client, body(HTTP, FUTURE))
+        nightly = create_task(client, body(users(["id"]), FUTURE, repeat="daily"))
+        call = create_task(client, body(HTTP, FUTURE))
         hook = client.post("/webhooks", json={"chain": CHAIN, "url": "http://a.example/"}).json()["id"]
     path = f"/access_tokens/{token['id']}"
     problem(clients.admin.delete(f"{path}?stop=maybe"), "bad-request")
@@ -372,7 +372,7 @@ def test_token_is_revoked_and_the_rest_stopped_where_one_of_its_tasks_cannot_be_
     clients: Clients, service: Longshore
 ) -> None:
     with service.client(Level.WRITE, CHAIN) as client:
-        stuck, other = (made(client, body(users(["id"]), FUTURE)) for _ in range(2))
+        stuck, other = (create_task(client, body(users(["id"]), FUTURE)) for _ in range(2))
         token = maker(client).removeprefix("token ")
         service.sql(
             "create function longshore.refuse() returns trigger language plpgsql as"

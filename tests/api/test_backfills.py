@@ -11,7 +11,7 @@ import pytest
 from longshore.access.tokens import Level
 from longshore.database.connect import open_pool
 from tests.answers import problem, violations
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 from tests.tasks.test_backfills import tick
 from tests.waiting import until

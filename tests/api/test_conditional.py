@@ -9,7 +9,7 @@ import pytest
 
 from longshore.api.conditional import EntityTags, parse_tags
 from tests.answers import problem, violations
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 
 LATER = "2126-05-26T12:00:00Z"
@@ -204,13 +204,12 @@ def test_progress_moves_last_modified_and_the_third_part_of_the_tag(
     listed = next(each for each in idle_client.get("/tasks").json() if each["id"] == task)
     assert listed["state"] == moved.json()["state"]
 
-    def asked(tag: str, **params: Any) -> int:
+    def status_of(tag: str, **params: Any) -> int:
         return idle_client.get(f"/tasks/{task}", headers={"If-None-Match": tag}, params=params).status_code
 
-    assert [asked(f'"{task}-2-2"'), asked(f'W/"{task}-2-2"'), asked(f'"{task}-2"'), asked(f'"{task}-2-1"')] == [
-        304, 304, 200, 200,
-    ]  # fmt: skip
-    assert [asked(f'"{task}-2-2"', wait=1), asked(f'"{task}-2"', wait=1)] == [304, 200]
+    tags = (f'"{task}-2-2"', f'W/"{task}-2-2"', f'"{task}-2"', f'"{task}-2-1"')
+    assert [status_of(tag) for tag in tags] == [304, 304, 200, 200]
+    assert [status_of(f'"{task}-2-2"', wait=1), status_of(f'"{task}-2"', wait=1)] == [304, 200]
     play(idle_service, task, "finish")
     assert idle_client.get(f"/tasks/{task}").headers["etag"] == f'"{task}-3"'
 

@@ -16,7 +16,7 @@ from longshore.access.tokens import Level
 from longshore.api.idempotency_key import CANONICAL
 from tests.answers import problem, violations
 from tests.destinations.memory import PASSWORD
-from tests.played import play
+from tests.run_steps import play
 from tests.service import CHAIN, Longshore, database_in, export_body
 
 MISSING = "00000000-0000-4000-8000-000000000000"
@@ -32,7 +32,7 @@ def body_of(name: str | None = None, password: str = PASSWORD, **settings: Any) 
     }
 
 
-def made(client: httpx2.Client, name: str | None = None, **settings: Any) -> dict[str, Any]:
+def create_destination(client: httpx2.Client, name: str | None = None, **settings: Any) -> dict[str, Any]:
     answer = client.post("/destinations", json=body_of(name, **settings))
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
@@ -57,7 +57,7 @@ def elsewhere(idle_service: Longshore) -> Iterator[httpx2.Client]:
 
 
 def test_destination_is_made_read_changed_and_deleted(idle_client: httpx2.Client, writer: httpx2.Client) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     assert list(new) == ["id", "name", "kind", "settings", "created", "modified", "created_by"]
     assert new["kind"] == "memory"
     assert new["settings"] == {"shelf": "top"}
@@ -85,7 +85,7 @@ def test_destination_is_made_read_changed_and_deleted(idle_client: httpx2.Client
 def test_destinations_are_listed_newest_first_in_pages(idle_service: Longshore) -> None:
     with idle_service.client(Level.ADMIN, chain=78) as client:
         assert client.get("/destinations").json() == []
-        ids = [made(client)["id"] for _ in range(5)]
+        ids = [create_destination(client)["id"] for _ in range(5)]
         first = client.get("/destinations", params={"limit": 2})
         assert first.headers["link"] == '</destinations?limit=2&offset=2>; rel="next"'
         rest = client.get("/destinations", params={"limit": 3, "offset": 2})
@@ -96,7 +96,7 @@ def test_destinations_are_listed_newest_first_in_pages(idle_service: Longshore) 
 def test_destination_of_another_chain_looks_like_a_missing_one(
     idle_client: httpx2.Client, elsewhere: httpx2.Client
 ) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     calls: list[Callable[[str], httpx2.Response]] = [
         lambda id: elsewhere.get(f"/destinations/{id}"),
         lambda id: elsewhere.delete(f"/destinations/{id}"),
@@ -110,7 +110,7 @@ def test_destination_of_another_chain_looks_like_a_missing_one(
         assert all(answer == answers[0] for answer in answers)
     assert new["id"] not in [one["id"] for one in elsewhere.get("/destinations").json()]
     assert idle_client.get(f"/destinations/{new['id']}").json() == new
-    assert made(elsewhere, new["name"])["id"] != new["id"]
+    assert create_destination(elsewhere, new["name"])["id"] != new["id"]
 
 
 def test_all_violations_of_a_destination_are_named_at_once(idle_client: httpx2.Client) -> None:
@@ -162,12 +162,12 @@ def test_settings_are_bounded_as_lists_show_them(idle_client: httpx2.Client) -> 
 
 
 def test_second_destination_of_a_name_is_refused_within_a_chain(idle_client: httpx2.Client) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     problem(idle_client.post("/destinations", json=body_of(new["name"])), "destination-exists")
 
 
 def test_name_and_kind_of_a_destination_cannot_be_changed(idle_client: httpx2.Client) -> None:
-    path = f"/destinations/{made(idle_client)['id']}"
+    path = f"/destinations/{create_destination(idle_client)['id']}"
     for headers in ({}, MERGE):
         found = violations(idle_client.patch(path, json={"name": "x", "kind": "s3", "sekret": {}}, headers=headers))
         assert found == {
@@ -182,7 +182,7 @@ def test_name_and_kind_of_a_destination_cannot_be_changed(idle_client: httpx2.Cl
 def test_change_of_where_or_as_whom_to_connect_needs_the_secret_again(
     idle_client: httpx2.Client, headers: dict[str, str], change: dict[str, str]
 ) -> None:
-    path = f"/destinations/{made(idle_client)['id']}"
+    path = f"/destinations/{create_destination(idle_client)['id']}"
     patch = {"settings": {"shelf": "top", **change}}
     [name] = change
     assert violations(idle_client.patch(path, json=patch, headers=headers)) == {
@@ -194,7 +194,7 @@ def test_change_of_where_or_as_whom_to_connect_needs_the_secret_again(
 
 
 def test_merge_patch_merges_settings_and_replaces_the_secret_whole(idle_client: httpx2.Client) -> None:
-    path = f"/destinations/{made(idle_client, prefix='a/')['id']}"
+    path = f"/destinations/{create_destination(idle_client, prefix='a/')['id']}"
     merged = idle_client.patch(path, json={"settings": {"prefix": None}}, headers=MERGE)
     assert merged.json()["settings"] == {"shelf": "top"}
     assert set(violations(idle_client.patch(path, json={"secret": {}}, headers=MERGE))) == {"/secret/password"}
@@ -205,7 +205,7 @@ def test_merge_patch_merges_settings_and_replaces_the_secret_whole(idle_client: 
 
 
 def test_change_to_equal_settings_changes_nothing(idle_client: httpx2.Client) -> None:
-    path = f"/destinations/{made(idle_client)['id']}"
+    path = f"/destinations/{create_destination(idle_client)['id']}"
     before = idle_client.get(path)
     for patch in ({}, {"settings": {"shelf": "top"}}):
         same = idle_client.patch(path, json=patch)
@@ -213,7 +213,7 @@ def test_change_to_equal_settings_changes_nothing(idle_client: httpx2.Client) ->
 
 
 def test_change_of_the_secret_alone_is_a_new_version(idle_service: Longshore, idle_client: httpx2.Client) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     path = f"/destinations/{new['id']}"
     tag, stored = idle_client.get(path).headers["etag"], sealed(idle_service, new["id"])
     changed = idle_client.patch(path, json={"secret": {"password": "new"}}, headers={"If-Match": tag})
@@ -254,7 +254,7 @@ def test_destination_can_be_tested_without_the_settings_that_only_a_stored_one_n
 
 
 def test_stored_destination_is_tested_with_its_secret(idle_client: httpx2.Client) -> None:
-    path = f"/destinations/{made(idle_client)['id']}"
+    path = f"/destinations/{create_destination(idle_client)['id']}"
     assert idle_client.post(f"{path}/test").json()["ok"] is True
     idle_client.patch(path, json={"secret": {"password": "wrong"}})
     assert idle_client.post(f"{path}/test").json()["ok"] is False
@@ -299,7 +299,7 @@ def test_a_chain_tests_destinations_thirty_times_a_minute_at_most(idle_service: 
     with idle_service.client(Level.ADMIN, chain=79) as client:
         statuses = [client.post("/destinations/test", json=body_of()).status_code for _ in range(31)]
         assert statuses == [200] * 30 + [429]
-        refused = client.post(f"/destinations/{made(client)['id']}/test")
+        refused = client.post(f"/destinations/{create_destination(client)['id']}/test")
         assert "30 times in 60 seconds" in problem(refused, "too-many-requests")["detail"]
         assert 0 < int(refused.headers["retry-after"]) <= 60
 
@@ -347,7 +347,7 @@ def test_repeated_request_is_known_after_the_secret_of_the_service_was_replaced(
 def test_destination_that_a_task_names_is_kept_while_a_run_is_to_come(
     idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     task = idle_client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     deliver = {"deliver": [{"destination": new["name"]}]}
     target = {**export_body()["target"], **deliver}
@@ -361,8 +361,8 @@ def test_destination_that_a_task_names_is_kept_while_a_run_is_to_come(
 def test_destination_is_kept_for_a_run_to_come_of_each_kind(
     idle_service: Longshore, idle_client: httpx2.Client, coming: str
 ) -> None:
-    new = made(idle_client)
-    repeat = {"repeat": "daily"} if coming in ("paused schedule", "backfill") else {}
+    new = create_destination(idle_client)
+    repeat: dict[str, Any] = {"repeat": "daily"} if coming in ("paused schedule", "backfill") else {}
     task = idle_client.post("/tasks", json=export_body(once="2026-01-01T06:00:00Z", **repeat)).json()["id"]
     play(idle_service, task, "begin", "finish")
     target = json.dumps(export_body()["target"] | {"deliver": [{"destination": new["name"]}]})
@@ -390,7 +390,7 @@ def test_destination_is_kept_for_a_run_to_come_of_each_kind(
 
 
 def test_changes_and_tests_of_destinations_are_in_the_audit_log(idle_client: httpx2.Client) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     path = f"/destinations/{new['id']}"
     idle_client.post("/destinations/test", json=body_of())
     idle_client.post(f"{path}/test")
@@ -441,7 +441,7 @@ def test_each_built_in_kind_has_the_settings_and_the_secret_of_the_contract(writ
 def test_destination_whose_kind_was_removed_can_be_deleted_alone(
     idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     path = f"/destinations/{new['id']}"
     idle_service.sql("update longshore.destinations set kind = 'removed' where id = $1", uuid.UUID(new["id"]))
     assert idle_client.get(path).status_code == 200
@@ -453,7 +453,7 @@ def test_destination_whose_kind_was_removed_can_be_deleted_alone(
 def test_unreadable_secret_names_the_setting_and_is_replaced_by_a_new_one(
     idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
-    new = made(idle_client)
+    new = create_destination(idle_client)
     path = f"/destinations/{new['id']}"
     idle_service.sql(
         "update longshore.destinations set secret = overlay(secret placing '\\x00'::bytea from 3) where id = $1",
@@ -487,11 +487,11 @@ def test_destination_and_webhook_are_refused_where_longshore_secret_is_not_set(
 
 def test_chain_has_a_hundred_destinations_at_most(idle_service: Longshore) -> None:
     with idle_service.client(Level.ADMIN, chain=80) as client:
-        first = made(client)
+        first = create_destination(client)
         idle_service.sql(
             "insert into longshore.destinations (chain_id, name, kind, settings, secret)"
             " select 80, 'x' || n, 'memory', '{}', '' from generate_series(1, 99) n"
         )
         problem(client.post("/destinations", json=body_of()), "too-many-destinations")
         assert client.delete(f"/destinations/{first['id']}").status_code == 204
-        made(client)
+        create_destination(client)

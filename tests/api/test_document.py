@@ -19,7 +19,7 @@ SECRETS = {"secret", "session_key", "attempt_id", "url", "bearerToken"}
 
 
 @pytest.fixture(scope="module")
-def asked(service: Longshore) -> Examples:
+def example_answers(service: Longshore) -> Examples:
     """Every operation, asked with the example of its body."""
     with receiving() as receiver:
         return example_requests.answers(service, receiver)
@@ -41,54 +41,58 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {one["operationId"]: one for path in document["paths"].values() for one in path.values()}
 
 
-def answered(operation: dict[str, Any]) -> dict[str, Any]:
+def answer_content(operation: dict[str, Any]) -> dict[str, Any]:
     """The media type object of an operation's usual answer; empty without a body."""
     contents = operation["responses"][min(operation["responses"])].get("content", {})
     found: dict[str, Any] = contents.get("application/json", {})
     return found
 
 
-def test_every_operation_has_a_name_of_its_own_a_tag_and_a_summary(asked: Examples) -> None:
-    every = [one for path in asked.document["paths"].values() for one in path.values()]
+def test_every_operation_has_a_name_of_its_own_a_tag_and_a_summary(example_answers: Examples) -> None:
+    every = [one for path in example_answers.document["paths"].values() for one in path.values()]
     names = [one["operationId"] for one in every]
     assert len(set(names)) == len(names)
     assert [name for name in names if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", name)] == []
     assert {tag for one in every for tag in one["tags"]} == set(TAGS)
-    assert [tag["name"] for tag in asked.document["tags"]] == list(TAGS)
+    assert [tag["name"] for tag in example_answers.document["tags"]] == list(TAGS)
     assert [one["operationId"] for one in every if not 5 < len(one["summary"]) < 110] == []
 
 
-def test_no_key_that_may_be_left_out_has_a_default_in_a_schema(asked: Examples) -> None:
+def test_no_key_that_may_be_left_out_has_a_default_in_a_schema(example_answers: Examples) -> None:
     """Generators of TypeScript make a key with a default one that is always there."""
-    schemas = asked.document["components"]["schemas"]
+    schemas = example_answers.document["components"]["schemas"]
     defaults = [name for name, schema in schemas.items() if any("default" in one for one in parts(schema))]
     assert defaults == ["LogOrder"]  # of a parameter
     trigger = schemas["Trigger"]
     assert trigger["required"] == []
     assert trigger["properties"]["timezone"]["description"].endswith('Default: `"UTC"`.')
-    nulls = [one for one in parts(asked.document) if "default" in one and one["default"] is None]
+    nulls = [one for one in parts(example_answers.document) if "default" in one and one["default"] is None]
     assert nulls == []
 
 
-def test_keys_that_every_answer_has_are_required(asked: Examples) -> None:
-    schemas = asked.document["components"]["schemas"]
+def test_keys_that_every_answer_has_are_required(example_answers: Examples) -> None:
+    schemas = example_answers.document["components"]["schemas"]
     for name in ("Task", "Run", "Manifest", "Progress", "State"):
         assert schemas[name]["required"] == list(schemas[name]["properties"]), name
 
 
-def test_every_example_of_a_body_is_accepted_by_a_running_service(asked: Examples) -> None:
-    bodies = {name for name, (_, _, one) in asked.operations.items() if "requestBody" in one}
-    assert bodies <= set(asked.answers), "tests/api/example_requests.py asks with each of them"
+def test_every_example_of_a_body_is_accepted_by_a_running_service(example_answers: Examples) -> None:
+    bodies = {name for name, (_, _, one) in example_answers.operations.items() if "requestBody" in one}
+    assert bodies <= set(example_answers.answers), "tests/api/example_requests.py asks with each of them"
     for name in bodies:
-        check(asked.document, asked.operations[name][2]["requestBody"]["content"]["application/json"], name)
+        check(
+            example_answers.document,
+            example_answers.operations[name][2]["requestBody"]["content"]["application/json"],
+            name,
+        )
 
 
-def test_every_answer_in_json_has_an_example_with_the_keys_of_a_real_one(asked: Examples) -> None:
-    for name, (_, _, operation) in asked.operations.items():
-        if media := answered(operation):
+def test_every_answer_in_json_has_an_example_with_the_keys_of_a_real_one(example_answers: Examples) -> None:
+    for name, (_, _, operation) in example_answers.operations.items():
+        if media := answer_content(operation):
             assert "example" in media, f"src/longshore/api/examples has no answer of {name}"
-            check(asked.document, media, name)
-            same_keys(asked.answers[name], media["example"], name)
+            check(example_answers.document, media, name)
+            same_keys(example_answers.answers[name], media["example"], name)
 
 
 def check(document: dict[str, Any], media: dict[str, Any], name: str) -> None:
@@ -111,9 +115,9 @@ def same_keys(real: Any, example: Any, at: str) -> None:
 FREE = re.compile(r"/(target|trigger|logs|segment|sample|settings|details|secret|totals|fields)(/|$)")
 
 
-def test_no_answer_with_a_secret_is_compressed(asked: Examples) -> None:
+def test_no_answer_with_a_secret_is_compressed(example_answers: Examples) -> None:
     """Answers to GET alone are compressed; those among them that hold signed addresses are not."""
-    schemas = asked.document["components"]["schemas"]
+    schemas = example_answers.document["components"]["schemas"]
 
     def keys(schema: Any, seen: frozenset[str]) -> set[str]:
         found = set[str]()
@@ -128,8 +132,8 @@ def test_no_answer_with_a_secret_is_compressed(asked: Examples) -> None:
     own = {"listWebhooks", "getTask", "listTasks"}
     signed = {
         path
-        for name, (method, path, one) in asked.operations.items()
-        if method == "GET" and name not in own and keys(answered(one).get("schema", {}), frozenset()) & SECRETS
+        for name, (method, path, one) in example_answers.operations.items()
+        if method == "GET" and name not in own and keys(answer_content(one).get("schema", {}), frozenset()) & SECRETS
     }
     assert signed - {"/destination_kinds"} == compression.SECRET_PATHS
 

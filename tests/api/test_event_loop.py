@@ -9,21 +9,21 @@ from longshore.api.routes import NEEDED
 from tests import worst_requests
 from tests.event_loop import MAX_SECONDS
 from tests.service import Longshore
-from tests.worst_requests import Took
+from tests.worst_requests import RequestTime
 
 
 @pytest.fixture(scope="module")
-def took(service: Longshore) -> list[Took]:
+def took(service: Longshore) -> list[RequestTime]:
     """All requests, on the data of the shared service, by an application of this process."""
     return asyncio.run(worst_requests.measure(service.url, str(service.data)))
 
 
-def test_no_request_takes_more_than_50_ms_of_the_event_loop(took: list[Took]) -> None:
+def test_no_request_takes_more_than_50_ms_of_the_event_loop(took: list[RequestTime]) -> None:
     assert [each for each in sorted(took, reverse=True) if each.seconds > MAX_SECONDS] == []
 
 
 def test_the_largest_and_oddest_requests_of_every_endpoint_are_answered_without_an_error_of_the_service(
-    took: list[Took],
+    took: list[RequestTime],
 ) -> None:
     assert {(each.method, each.endpoint) for each in took} >= set(NEEDED)
     assert [each for each in took if each.status >= 500 and each.status != 503] == []

@@ -30,15 +30,15 @@ def test_readiness_and_metrics_report_late_tasks_while_no_worker_runs(idle_servi
 
 
 def test_metrics_are_prometheus_text_and_count_requests(idle_service: Longshore) -> None:
-    def answered() -> float:
+    def not_found_count() -> float:
         answer = httpx2.get(f"{idle_service.address}/metrics")
         assert re.fullmatch(r"text/plain; version=[0-9.]+; charset=utf-8", answer.headers["content-type"])
         found = re.search(r'^longshore_http_requests_total\{method="GET",status="404"\} (.+)$', answer.text, re.M)
         return float(found[1]) if found else 0
 
-    before = answered()
+    before = not_found_count()
     httpx2.get(f"{idle_service.address}/nothing")
-    assert answered() == before + 1
+    assert not_found_count() == before + 1
 
 
 def test_unknown_method_has_no_metric_of_its_own(idle_service: Longshore) -> None:

@@ -14,8 +14,8 @@ from longshore.access.tokens import Level
 from longshore.api.request_head import LIST_FIELDS
 from tests.access.users import new_user
 from tests.answers import problem, violations
-from tests.played import play
-from tests.raw import Answered, request, sent
+from tests.raw_http import RawAnswer, request, sent
+from tests.run_steps import play
 from tests.service import CHAIN, Longshore, export_body, exported
 
 JSON = "Content-Type: application/json"
@@ -75,7 +75,7 @@ def test_chunked_body_that_is_too_large_says_that_the_connection_ends_or_goes_on
     assert found.count(b"HTTP/1.1 ") == 2 or b"connection: close" in found.lower()
 
 
-def refused(answer: Answered, status: int, kind: str) -> dict[str, object]:
+def refused(answer: RawAnswer, status: int, kind: str) -> dict[str, object]:
     assert answer.status == status, answer
     found: dict[str, object] = json.loads(answer.body)
     assert found["type"] == f"/problems/{kind}"

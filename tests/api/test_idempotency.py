@@ -16,7 +16,7 @@ from longshore.database.connect import Connection, open_pool
 from longshore.tasks.idempotency import Claim, StoredAnswer, once
 from longshore.tasks.model import ChainId
 from tests.answers import problem, violations
-from tests.played import play
+from tests.run_steps import play
 from tests.service import CHAIN, Longshore, export_body
 
 SLOW_CLAIMS = """

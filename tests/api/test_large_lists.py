@@ -10,7 +10,7 @@ import pytest
 from longshore.access import clients
 from longshore.access.audit import Actor
 from longshore.access.tokens import Level, create
-from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
+from tests.event_loop import MAX_SECONDS, AppAnswer, AppRequest, application, ask
 from tests.service import Longshore
 from tests.worst_requests import CHAIN, rule, segment, task
 
@@ -71,12 +71,12 @@ BODIES: dict[str, tuple[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def answers(service: Longshore) -> dict[str, Answered]:
+def answers(service: Longshore) -> dict[str, AppAnswer]:
     """The answers to all bodies by an application of this process; of several, the one that was found soonest."""
     return asyncio.run(_answers(service))
 
 
-async def _answers(service: Longshore) -> dict[str, Answered]:
+async def _answers(service: Longshore) -> dict[str, AppAnswer]:
     connection = await asyncpg.connect(service.url)
     try:
         client = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "lists")
@@ -84,11 +84,11 @@ async def _answers(service: Longshore) -> dict[str, Answered]:
     finally:
         await connection.close()
     credential = [("authorization", f"Bearer {id}:{secret}")]
-    found: dict[str, Answered] = {}
+    found: dict[str, AppAnswer] = {}
     async with application(service.url, str(service.data)) as app:
         for name, (path, body) in BODIES.items():
             for _ in range(TRIES):
-                answered = await ask(app, Asked("POST", path, body), credential)
+                answered = await ask(app, AppRequest("POST", path, body), credential)
                 if name not in found or answered.seconds < found[name].seconds:
                     found[name] = answered
                 if answered.seconds <= MAX_SECONDS:
@@ -98,7 +98,7 @@ async def _answers(service: Longshore) -> dict[str, Answered]:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_list_of_thousands_of_violations_is_answered_soon_and_with_a_bounded_list(
-    answers: dict[str, Answered], name: str
+    answers: dict[str, AppAnswer], name: str
 ) -> None:
     answered = answers[name]
     assert (answered.status, json.loads(answered.body)["errors"] != []) == (400, True)

@@ -10,7 +10,7 @@ import pytest
 from longshore.access.tokens import Level
 from tests.answers import problem, violations
 from tests.destinations.places import add_place, delivered_body
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 from tests.waiting import until
 
@@ -119,9 +119,8 @@ def test_latest_run_is_acknowledged_and_its_deliveries_are_listed(
     task = small_client.post("/tasks", json=body).json()["id"]
     for run in (1, 2):
         assert small_client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"}).status_code == 202
-        until(
-            lambda run=run: small_client.get(f"/tasks/{task}/runs/{run}").json().get("state") == "DONE", "the run", 60
-        )  # type: ignore[misc]
+        path = f"/tasks/{task}/runs/{run}"
+        until(lambda path=path: small_client.get(path).json().get("state") == "DONE", "the run", 60)  # type: ignore[misc]
     service.sql(
         "update longshore.runs set interval_end = interval_end + interval '1 day' where task_id = $1 and run = 1", task
     )

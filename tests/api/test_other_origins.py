@@ -8,7 +8,7 @@ import pytest
 from longshore.api.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
 from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, VERSION_HEADER
 from tests.conftest import ALLOWED
-from tests.raw import request, sent
+from tests.raw_http import request, sent
 from tests.service import Longshore
 
 PREFLIGHT = {"Origin": ALLOWED, "Access-Control-Request-Method": "GET"}

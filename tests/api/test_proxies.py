@@ -49,7 +49,7 @@ def test_only_the_exact_host_cookie_is_a_session_over_tls(proxied_service: Longs
     session = user.session()
     value = f"{session['X-Session-User-Id']}.{session['X-Session-Key']}".encode()
 
-    def asked(name: bytes, number: int) -> httpx2.Response:
+    def get_through_proxy(name: bytes, number: int) -> httpx2.Response:
         forwarded = {b"X-Forwarded-For": f"2001:db8:7:{number}::1".encode(), b"X-Forwarded-Proto": b"https"}
         return httpx2.get(
             f"{proxied_service.address}/auth/sessions", headers={**forwarded, b"Cookie": name + b"=" + value}
@@ -58,5 +58,5 @@ def test_only_the_exact_host_cookie_is_a_session_over_tls(proxied_service: Longs
     for number, name in enumerate(
         (b"longshore", b"\xa0__Host-longshore", b"__host-longshore", b"\x85__Host-longshore")
     ):
-        problem(asked(name, number), "unauthorized")
-    assert asked(b"a=b; __Host-longshore", 9).status_code == 200
+        problem(get_through_proxy(name, number), "unauthorized")
+    assert get_through_proxy(b"a=b; __Host-longshore", 9).status_code == 200

@@ -8,7 +8,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.api.middleware import BODY_SECONDS
-from tests.raw import Answered, request, sent
+from tests.raw_http import RawAnswer, request, sent
 from tests.service import Longshore
 
 TASK = 673
@@ -20,7 +20,7 @@ def bearer(idle_service: Longshore) -> str:
     return f"Authorization: Bearer {idle_service.token(Level.ADMIN)}"
 
 
-def kind(answer: Answered) -> str:
+def kind(answer: RawAnswer) -> str:
     """The kind of the problem that an answer holds."""
     assert answer.headers["content-type"] == "application/problem+json", answer
     problem = json.loads(answer.body)

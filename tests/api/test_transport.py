@@ -87,7 +87,9 @@ def test_pages_of_configured_origins_may_send_all_that_the_api_reads_and_read_al
     assert {"x-log-length", "x-created-by", "etag", "x-request-id"} <= exposed & set(answer.headers)
 
 
-def test_a_proxy_is_believed_only_where_it_is_configured(idle_service: Longshore, proxied_service: Longshore) -> None:
+def test_headers_of_a_proxy_are_used_only_where_it_is_configured(
+    idle_service: Longshore, proxied_service: Longshore
+) -> None:
     for service, address in ((idle_service, "127.0.0.1"), (proxied_service, "203.0.113.9")):
         user = new_user(service, _1764=Level.READ)
         body = {"username": user.name, "password": user.password}

@@ -14,7 +14,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.answers import problem, violations
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 from tests.waiting import until
 
@@ -176,18 +176,18 @@ def test_event_stream_continues_after_the_last_event_id(
 ) -> None:
     play(idle_service, task, "begin", "fail")
 
-    def told(last: str) -> list[tuple[str, str]]:
+    def events_after(last: str) -> list[tuple[str, str]]:
         with idle_client.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last}) as answer:
             return [event[::2] for event in events(answer)]
 
-    everything = told("")
+    everything = events_after("")
     assert everything == [
         ("log", "0-1"), ("log", "0-2"), ("log", "0-3"), ("state", "3-3"), ("end", "3-3"),
     ]  # fmt: skip
-    assert told("2-1") == [("log", "2-2"), ("log", "2-3"), ("state", "3-3"), ("end", "3-3")]
-    assert told("2-3") == [("state", "3-3"), ("end", "3-3")]
-    assert told("3-3") == [("end", "3-3")]
-    assert told("nonsense") == everything
+    assert events_after("2-1") == [("log", "2-2"), ("log", "2-3"), ("state", "3-3"), ("end", "3-3")]
+    assert events_after("2-3") == [("state", "3-3"), ("end", "3-3")]
+    assert events_after("3-3") == [("end", "3-3")]
+    assert events_after("nonsense") == everything
 
 
 def test_hundreds_of_waiting_requests_need_few_connections_to_the_database_and_leave_no_waiter(
@@ -276,7 +276,7 @@ def test_progress_has_the_place_in_the_queue_and_the_next_step(
     assert (done["next"], done["queue_place"], done["heartbeat_age"]) == (None, None, None)
 
 
-def test_an_api_with_waiters_and_streams_stops_when_told(new_service: Any) -> None:
+def test_an_api_with_waiters_and_streams_stops_on_request(new_service: Any) -> None:
     service: Longshore = new_service()
     api = service.start_api()
     with service.client() as client, ThreadPoolExecutor() as pool:

@@ -13,7 +13,7 @@ import pytest
 from longshore.destinations.az import az_kind
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from tests.azure.test_azure import ACCOUNT, CONTAINER, KEY, PROGRAM, make_container
-from tests.destinations.servers import RCLONE, Made, MadeFile, process, random_file
+from tests.destinations.servers import RCLONE, BytesFile, SampleDestination, process, random_file
 from tests.service import free_port
 
 
@@ -30,13 +30,15 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def place(azurite: str) -> Made:
+def place(azurite: str) -> SampleDestination:
     endpoint = azurite.replace(ACCOUNT, "{account}")
-    return Made(az_kind(endpoint), {"account": ACCOUNT, "container": CONTAINER, "prefix": "in"}, {"account_key": KEY})
+    return SampleDestination(
+        az_kind(endpoint), {"account": ACCOUNT, "container": CONTAINER, "prefix": "in"}, {"account_key": KEY}
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, 8 << 20, (8 << 20) + 1, 20_000_001])
-def test_file_of_any_size_is_read_back_by_another_program(place: Made, azurite: str, size: int) -> None:
+def test_file_of_any_size_is_read_back_by_another_program(place: SampleDestination, azurite: str, size: int) -> None:
     file = random_file(size)
     place.write(f"sizes/{size}.csv", file)
     environment = {
@@ -50,7 +52,7 @@ def test_file_of_any_size_is_read_back_by_another_program(place: Made, azurite: 
     assert place.read(f"sizes/{size}.csv") == file.content
 
 
-def test_the_test_of_a_good_destination_passes(place: Made) -> None:
+def test_the_test_of_a_good_destination_passes(place: SampleDestination) -> None:
     steps = place.test()
     assert [step.step for step in steps if step.ok] == [
         "resolve", "connect", "authenticate", "list", "write", "read", "upload", "delete"
@@ -68,7 +70,7 @@ def signature(permissions: str, expiry: str = "2099-01-01T00:00:00Z") -> str:
     return urlencode({**fields, "sig": signed})
 
 
-def test_shared_access_signature_of_the_documentation_is_enough(place: Made) -> None:
+def test_shared_access_signature_of_the_documentation_is_enough(place: SampleDestination) -> None:
     made = place.with_secret(sas_token=signature("racwdl"))
     assert made.test()[-1].ok, made.test()
     file = random_file(9_000_000)
@@ -80,12 +82,12 @@ def test_shared_access_signature_of_the_documentation_is_enough(place: Made) -> 
     ("permissions", "step", "expected"), [("racwd", "list", "list (l)"), ("rl", "write", "create and write (cw)"),
     ("acwdl", "read", "read (r)"), ("racwl", "delete", "delete (d)")],
 )  # fmt: skip
-def test_missing_permission_is_named(place: Made, permissions: str, step: str, expected: str) -> None:
+def test_missing_permission_is_named(place: SampleDestination, permissions: str, step: str, expected: str) -> None:
     failed, detail = place.with_secret(sas_token=signature(permissions)).failure()
     assert (failed, expected in detail) == (step, True), detail
 
 
-def test_wrong_credentials_and_a_missing_container_are_named(place: Made) -> None:
+def test_wrong_credentials_and_a_missing_container_are_named(place: SampleDestination) -> None:
     other = b64encode(b"another key of this length ........").decode()
     _, detail = place.with_secret(account_key=other).failure()
     # The emulator answers as to a missing right; Azure says AuthenticationFailed.
@@ -96,7 +98,7 @@ def test_wrong_credentials_and_a_missing_container_are_named(place: Made) -> Non
     assert (step, "container nosuch does not exist" in detail) == ("list", True), detail
 
 
-def test_another_file_is_replaced_only_where_the_task_says_so(place: Made) -> None:
+def test_another_file_is_replaced_only_where_the_task_says_so(place: SampleDestination) -> None:
     for size in (10, 9_000_000):
         name, first, other = f"other-{size}.csv", random_file(size), random_file(size)
         place.write(name, first)
@@ -108,10 +110,10 @@ def test_another_file_is_replaced_only_where_the_task_says_so(place: Made) -> No
         assert place.read(name) == other.content
 
 
-def test_file_that_appears_while_another_is_sent_is_not_replaced(place: Made) -> None:
-    class Interfering(MadeFile, frozen=True):
+def test_file_that_appears_while_another_is_sent_is_not_replaced(place: SampleDestination) -> None:
+    class Interfering(BytesFile, frozen=True):
         def open(self) -> IO[bytes]:
-            place.write(f"race-{self.size}.csv", MadeFile(b"of another program"), overwrite=True, write_id="other")
+            place.write(f"race-{self.size}.csv", BytesFile(b"of another program"), overwrite=True, write_id="other")
             return io.BytesIO(self.content)
 
     def in_thread(size: int) -> None:
@@ -123,14 +125,14 @@ def test_file_that_appears_while_another_is_sent_is_not_replaced(place: Made) ->
         assert place.read(f"race-{size}.csv") == b"of another program"
 
 
-def test_late_write_replaces_no_newer_file_even_where_it_may_overwrite(place: Made) -> None:
+def test_late_write_replaces_no_newer_file_even_where_it_may_overwrite(place: SampleDestination) -> None:
     for size in (10, 9_000_000):
         name = f"late-{size}.csv"
-        place.write(name, MadeFile(b"earlier"))
+        place.write(name, BytesFile(b"earlier"))
 
-        class Interfering(MadeFile, frozen=True):
+        class Interfering(BytesFile, frozen=True):
             def open(self) -> IO[bytes]:
-                place.write(f"late-{self.size}.csv", MadeFile(b"newer"), overwrite=True, write_id="other")
+                place.write(f"late-{self.size}.csv", BytesFile(b"newer"), overwrite=True, write_id="other")
                 return io.BytesIO(self.content)
 
         with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
@@ -138,8 +140,8 @@ def test_late_write_replaces_no_newer_file_even_where_it_may_overwrite(place: Ma
         assert place.read(name) == b"newer"
 
 
-def test_blocks_of_an_interrupted_delivery_are_no_part_of_the_next_one(place: Made) -> None:
-    class Cut(MadeFile, frozen=True):
+def test_blocks_of_an_interrupted_delivery_are_no_part_of_the_next_one(place: SampleDestination) -> None:
+    class Cut(BytesFile, frozen=True):
         def open(self) -> IO[bytes]:
             return io.BytesIO(self.content[:-1])
 
@@ -152,6 +154,6 @@ def test_blocks_of_an_interrupted_delivery_are_no_part_of_the_next_one(place: Ma
 
 
 @pytest.mark.parametrize("name", ["a b+c%20.csv", "ü/日本&=?#.csv", "x" * 200])
-def test_key_of_any_characters_is_signed_and_found(place: Made, name: str) -> None:
-    place.write(name, MadeFile(name.encode()))
+def test_key_of_any_characters_is_signed_and_found(place: SampleDestination, name: str) -> None:
+    place.write(name, BytesFile(name.encode()))
     assert place.read(name) == name.encode()

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from longshore.destinations.az import az_kind
 from tests.azure.test_az_destination import azurite  # noqa: F401  # a fixture
 from tests.azure.test_azure import ACCOUNT, CONTAINER, KEY
-from tests.destinations.front import Front, Reply, Seen
-from tests.destinations.servers import Made
+from tests.destinations.front import Front, ProxiedRequest, ProxyReply
+from tests.destinations.servers import SampleDestination
 from tests.faults.test_destinations import (
     FILES,
     deliver_all,
@@ -24,10 +24,10 @@ def test_each_file_is_written_to_azure_once_whatever_fails(seed: int, azurite: s
     source = random.Random(seed)
     files = deliveries(source)
     parts = urlsplit(azurite)
-    refusals = [Reply(503), Reply(500), Reply(429)]
+    refusals = [ProxyReply(503), ProxyReply(500), ProxyReply(429)]
     front = Front((str(parts.hostname), int(parts.port or 0)), random_faults(source, refusals))
     settings = {"account": ACCOUNT, "container": CONTAINER, "prefix": f"faults-{seed}"}
-    made = Made(az_kind(f"{front.address}/{{account}}"), settings, {"account_key": KEY})
+    made = SampleDestination(az_kind(f"{front.address}/{{account}}"), settings, {"account_key": KEY})
     try:
         failed = asyncio.run(deliver_all(made, files))
         front.rule = lambda _: None
@@ -41,7 +41,7 @@ def test_each_file_is_written_to_azure_once_whatever_fails(seed: int, azurite: s
         front.close()
 
 
-def made_key(seen: Seen) -> str | None:
+def made_key(seen: ProxiedRequest) -> str | None:
     """The key of the blob that a request makes, if it makes one: of a large one by the list of its blocks."""
     target = urlsplit(seen.target)
     makes = parse_qs(target.query).get("comp", ["blocklist"]) == ["blocklist"]

@@ -176,7 +176,7 @@ def test_page_of_a_proxy_is_an_error_and_no_json_of_ours(cli: Cli, gateway: Gate
     assert json.loads(told)["title"] == "The service does not answer"
 
 
-def test_wait_for_the_service_is_told_once(
+def test_wait_for_the_service_is_reported_once(
     cli: Cli, gateway: Gateway, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wait_notice, "SECONDS", 0.05)
@@ -239,7 +239,7 @@ def test_output_to_a_closed_stream_is_an_error_of_the_command() -> None:
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_closed_or_odd_standard_input_is_told_in_a_line() -> None:
+def test_closed_or_odd_standard_input_is_reported_in_a_line() -> None:
     done = in_shell("longshore request POST /tasks --input - <&-")
     assert (done.stdout, b"Traceback" in done.stderr) == (b"2\n", False)
     done = in_shell(r"printf '\xe9\n' | longshore login http://127.0.0.1:1 --chain 1 --token-file -")

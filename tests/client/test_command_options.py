@@ -17,7 +17,7 @@ from tests import service as services
 from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 from tests.destinations.places import add_place
-from tests.own_data import CHAIN
+from tests.odd_values_table import CHAIN
 
 LATER = ("--at", "2099-01-01T00:00:00Z", "--json")
 

@@ -66,7 +66,7 @@ def test_an_export_becomes_a_file(logged_in: Cli, longshore: Longshore) -> None:
                      "time_factor": "week", "time_amount": 2000}]  # fmt: skip
 
 
-def test_an_export_tells_json(logged_in: Cli) -> None:
+def test_an_export_reports_json(logged_in: Cli) -> None:
     code, out, _ = logged_in(
         "export", "wallet-ledger", "--field", "id", "--field", "amount", "--format", "jsonl", "--json"
     )

@@ -154,7 +154,7 @@ def test_refused_connection_is_retried_and_a_warning_says_why_nothing_happens(
     assert "trying again" in warning.getMessage()
 
 
-def test_certificate_that_does_not_verify_is_told_at_once_and_verify_takes_its_authority(
+def test_certificate_that_does_not_verify_is_reported_at_once_and_verify_takes_its_authority(
     servers: list[Server], tmp_path: Path
 ) -> None:
     key, authority = tmp_path / "key.pem", tmp_path / "authority.pem"
@@ -180,7 +180,7 @@ def test_certificate_that_does_not_verify_is_told_at_once_and_verify_takes_its_a
             client.tasks.list()
 
 
-def test_plain_http_where_tls_is_spoken_is_told_at_once(servers: list[Server]) -> None:
+def test_plain_http_to_a_tls_port_is_reported_at_once(servers: list[Server]) -> None:
     servers.append(Server(200, {}))
     address = f"https://127.0.0.1:{servers[0].port}"
     with (
@@ -200,7 +200,7 @@ def test_unknown_host_name_is_permanent_and_a_name_server_that_is_away_is_not() 
         assert "exports.example.com" in str(failed)
 
 
-def test_redirect_is_told_and_the_token_is_not_sent_there(servers: list[Server]) -> None:
+def test_redirect_is_reported_and_the_token_is_not_sent_there(servers: list[Server]) -> None:
     servers.append(Server(200, {}))
     there = f"http://localhost:{servers[0].port}/tasks?secret=1"
     servers.append(Server(308, {"Location": there}))

@@ -127,7 +127,7 @@ def test_files_of_logins_and_shares_that_are_no_utf_8_are_told(cli: Cli, content
 
 
 @pytest.mark.parametrize("answer", [{"items": []}, {"items": [{"name": "all"}]}, {"items": [{}]}, {}, []])
-def test_profile_file_whose_token_reads_no_chain_is_told(
+def test_profile_file_whose_token_reads_no_chain_is_reported(
     cli: Cli, scripted: Scripted, answer: object, tmp_path: Path
 ) -> None:
     scripted.add("/delta-sharing/shares", answered(answer))

@@ -54,13 +54,13 @@ def test_a_creation_whose_answer_is_lost_creates_one_task(gateway: Gateway, thro
     assert [task.id for task in through.tasks.list(limit=2)] == [created.id, *before]
 
 
-def test_what_is_no_longshore_is_told(gateway: Gateway, through: Longshore) -> None:
+def test_address_without_longshore_is_reported(gateway: Gateway, through: Longshore) -> None:
     gateway.violations = ["garble"]
     with pytest.raises(NoAnswerError, match="not Longshore's"):
         through.tasks.list()
 
 
-def test_patience_ends(gateway: Gateway, token: str) -> None:
+def test_retries_end(gateway: Gateway, token: str) -> None:
     gateway.violations = ["refuse"] * 20
     with (
         Longshore(gateway.address, token, chain=1765, retry_for=0.5) as hasty,

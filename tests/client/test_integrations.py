@@ -14,7 +14,7 @@ import pytest
 from longshore import Longshore
 from longshore.client.api_types import PartitionKey
 from longshore.integrations.exports import of_interval
-from tests import own_data
+from tests import odd_values_table
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
 from tests.service import CHAIN
@@ -70,7 +70,9 @@ def test_duckdb_loads_nasty_words_from_csv() -> None:
     )
     with duckdb.connect() as connection:
         connection.execute(statement)
-        assert connection.execute("select words from ledger order by id").fetchall() == [(w,) for w in own_data.WORDS]
+        assert connection.execute("select words from ledger order by id").fetchall() == [
+            (w,) for w in odd_values_table.WORDS
+        ]
 
 
 def test_clickhouse_loads_the_ledger(files: pa.Table) -> None:
@@ -96,7 +98,7 @@ def test_clickhouse_loads_nasty_words_from_csv() -> None:
     select = recipe("clickhouse: ledger.csv").removeprefix("INSERT INTO ledger\n").rstrip().rstrip(";")
     select = re.sub(r"'id Int64.*'\)\n", "'id Int64, words Nullable(String)') ORDER BY id\n", select)
     found = pa.ipc.open_file(pa.BufferReader(chdb.query(select, "Arrow").bytes())).read_all()
-    assert found["words"].to_pylist() == own_data.WORDS
+    assert found["words"].to_pylist() == odd_values_table.WORDS
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_short_spans_stay_visible_within_a_timeline() -> None:
     assert all(bar.width > 0 and bar.x >= 0 and bar.x + bar.width <= 100 for bar in chart.bars)
 
 
-def test_change_is_told_in_percent() -> None:
+def test_change_is_shown_in_percent() -> None:
     assert change_of(50, 100) == "50 % less than"
     assert change_of(150, 100) == "50 % more than"
     assert change_of(7, 7) == change_of(0, 0) == "as many as"

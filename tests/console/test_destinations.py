@@ -25,7 +25,7 @@ def new_name() -> str:
     return f"shelf-{uuid.uuid4().hex[:8]}"
 
 
-def made(client: httpx2.Client, name: str | None = None, **settings: Any) -> dict[str, Any]:
+def create_destination(client: httpx2.Client, name: str | None = None, **settings: Any) -> dict[str, Any]:
     body = {"name": name or new_name(), "kind": "memory", "settings": {"shelf": "top", **settings}}
     answer = client.post("/destinations", json={**body, "secret": {"password": PASSWORD}})
     assert answer.status_code == 201, answer.text
@@ -130,8 +130,8 @@ def test_violations_of_a_destination_stand_beside_their_fields(admin: httpx2.Cli
     assert beside["secret"] == "expected a password or a private_key"
 
 
-def test_problem_of_a_destination_is_told_on_its_page(admin: httpx2.Client) -> None:
-    found = made(admin)
+def test_problem_of_a_destination_is_shown_on_its_page(admin: httpx2.Client) -> None:
+    found = create_destination(admin)
     form = {"kind": "memory", "name": found["name"], "/settings/shelf": "top", "/secret/password": PASSWORD}
     answer = admin.post(f"{BASE}/new", data=form)
     assert answer.status_code == 409
@@ -164,7 +164,7 @@ def test_pages_of_destinations_never_hold_a_secret(admin: httpx2.Client) -> None
 
 
 def test_deliveries_are_shown_with_what_was_read_back(admin: httpx2.Client) -> None:
-    found = made(admin, shelf="of the console")
+    found = create_destination(admin, shelf="of the console")
     assert "Nothing has been delivered yet" in admin.get(f"{BASE}/{found['id']}").text
     task = delivered(admin, found["name"])
     assert ended(admin, task)["state"]["code"] == "DONE"
@@ -179,7 +179,7 @@ def test_deliveries_are_shown_with_what_was_read_back(admin: httpx2.Client) -> N
 
 
 def test_failed_delivery_is_explained_and_done_again_with_a_new_secret(page: Page, admin: httpx2.Client) -> None:
-    found = made(admin, shelf="of a new secret")
+    found = create_destination(admin, shelf="of a new secret")
     there = f"/destinations/{found['id']}"
     assert admin.patch(there, json={"secret": {"password": "an old one"}}).status_code == 200
     task = delivered(admin, found["name"])
@@ -196,7 +196,7 @@ def test_failed_delivery_is_explained_and_done_again_with_a_new_secret(page: Pag
 def test_run_is_delivered_again_without_scripts(
     context: Callable[..., BrowserContext], admin_user: User, admin: httpx2.Client
 ) -> None:
-    found = made(admin, shelf="without scripts")
+    found = create_destination(admin, shelf="without scripts")
     there = f"/destinations/{found['id']}"
     assert admin.patch(there, json={"secret": {"password": "an old one"}}).status_code == 200
     task = delivered(admin, found["name"])
@@ -211,7 +211,7 @@ def test_run_is_delivered_again_without_scripts(
 
 
 def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.Client) -> None:
-    found = made(admin, shelf="of a form")
+    found = create_destination(admin, shelf="of a form")
     where = {"host": "127.0.0.1", "database": "none", "username": "anna", "sslmode": "disable"}
     body = {"name": new_name(), "kind": "postgresql", "settings": where, "secret": {"password": "x"}}
     tables = admin.post("/destinations", json=body).json()
@@ -243,7 +243,7 @@ def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.C
 
 
 def test_new_export_to_a_destination_is_made_without_scripts(admin: httpx2.Client) -> None:
-    found = made(admin)
+    found = create_destination(admin)
     form = {"index": "users", "format": "csv", "when": "at", "at": "2126-05-26T12:00", "deliver": found["name"]}
     there = admin.post(f"/console/{CHAIN}/new", data=form | {"path": "", "table": "", "mode": "append"})
     assert there.status_code == 303, there.text
@@ -255,8 +255,8 @@ def test_new_export_to_a_destination_is_made_without_scripts(admin: httpx2.Clien
     assert "takes files" in refused.text
 
 
-def test_page_of_a_destination_lets_in_whom_its_level_says(service: Longshore, admin: httpx2.Client) -> None:
-    found = made(admin)
+def test_page_of_a_destination_is_shown_from_its_level_on(service: Longshore, admin: httpx2.Client) -> None:
+    found = create_destination(admin)
     writer, stranger = new_user(service, _1764=Level.WRITE), new_user(service, _1765=Level.ADMIN)
     with writer.client() as theirs:
         for path in ("", f"/{found['id']}"):
@@ -287,9 +287,9 @@ def test_form_of_another_site_makes_no_destination(service: Longshore, admin_use
     assert httpx2.post(address, data=form, headers=cookie | ours).status_code == 303  # so its name was free
 
 
-def test_limit_of_tests_is_told_on_the_page_of_a_destination(service: Longshore) -> None:
+def test_limit_of_tests_is_shown_on_the_page_of_a_destination(service: Longshore) -> None:
     with new_user(service, _81=Level.ADMIN).client(81) as theirs:
-        found = made(theirs)
+        found = create_destination(theirs)
         there = f"/console/81/destinations/{found['id']}"
         statuses = [theirs.post(f"/destinations/{found['id']}/test").status_code for _ in range(TEST_RATE.requests)]
         assert statuses == [200] * TEST_RATE.requests
@@ -304,7 +304,7 @@ def test_limit_of_tests_is_told_on_the_page_of_a_destination(service: Longshore)
 def test_destination_whose_kind_is_not_installed_is_shown_and_can_be_deleted(
     service: Longshore, admin: httpx2.Client
 ) -> None:
-    found = made(admin)
+    found = create_destination(admin)
     service.sql("update longshore.destinations set kind = 'gone' where id = $1", uuid.UUID(found["id"]))
     shown = admin.get(f"{BASE}/{found['id']}")
     assert shown.status_code == 200
@@ -317,10 +317,10 @@ def test_destination_whose_kind_is_not_installed_is_shown_and_can_be_deleted(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_anybody_from_using_the_pages_of_destinations(
+def test_axe_finds_no_barrier_in_the_pages_of_destinations(
     context: Callable[..., BrowserContext], admin_user: User, admin: httpx2.Client, scheme: str
 ) -> None:
-    found = made(admin)
+    found = create_destination(admin)
     task = delivered(admin, found["name"])
     ended(admin, task)
     page = context(color_scheme=scheme).new_page()

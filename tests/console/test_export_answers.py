@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.access.users import User
-from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
+from tests.event_loop import MAX_SECONDS, AppAnswer, AppRequest, application, ask
 from tests.service import CHAIN, Longshore
 
 NEW = f"/console/{CHAIN}/new"
@@ -77,10 +77,10 @@ def test_size_of_files_may_have_blanks_around_it(admin: httpx2.Client) -> None:
 
 @pytest.mark.parametrize("fields", ["partition=" + "a:b," * 15_000, "rule-field=x&" * 4900], ids=["folders", "rules"])
 def test_largest_form_does_not_hold_the_event_loop(service: Longshore, admin_user: User, fields: str) -> None:
-    asked = Asked("POST", f"{NEW}/preview", f"index=users&format=csv&{fields}".encode(), "part=snippets")
+    asked = AppRequest("POST", f"{NEW}/preview", f"index=users&format=csv&{fields}".encode(), "part=snippets")
     headers = list(admin_user.session().items())
 
-    async def fastest() -> Answered:
+    async def fastest() -> AppAnswer:
         async with application(service.url, str(service.data)) as app:
             return min([await ask(app, asked, headers) for _ in range(3)], key=lambda each: each.seconds)
 

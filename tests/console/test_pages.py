@@ -572,7 +572,7 @@ def test_repeated_export_to_a_destination_that_was_deleted_is_refused(
     expect(page.locator("#violations")).to_contain_text("/target/deliver/0/destination")
 
 
-def test_what_is_wrong_with_an_export_is_told_beside_it(page: Page) -> None:
+def test_violation_of_an_export_is_shown_beside_it(page: Page) -> None:
     go(page, "new")
     page.get_by_label("Begins").select_option("cron")
     page.get_by_label("Cron expression").fill("every day")
@@ -706,7 +706,7 @@ def test_every_page_says_what_it_is_in_a_policy_that_runs_no_other_script(servic
         assert not re.search(r"<form(?![^>]*method=)", answer.text)
 
 
-def test_a_page_lets_in_whom_its_level_says(service: Longshore, client: httpx2.Client) -> None:
+def test_a_page_is_shown_from_its_level_on(service: Longshore, client: httpx2.Client) -> None:
     task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     reader, stranger = (new_user(service, _1764=Level.READ), new_user(service, _1765=Level.ADMIN))
     base = f"{service.address}/console/{CHAIN}"
@@ -727,7 +727,7 @@ def test_a_page_lets_in_whom_its_level_says(service: Longshore, client: httpx2.C
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_anybody_from_using_a_page(
+def test_axe_finds_no_barrier_in_a_page(
     context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client, scheme: str
 ) -> None:
     task = client.post("/tasks", json=export_body()).json()["id"]

@@ -48,7 +48,7 @@ def test_value_in_double_quotes_has_a_comma() -> None:
     assert made["rules"][0]["value"] == ["Smith, John", "b", "", " c "]
 
 
-def test_lines_that_nobody_filled_in_are_no_rules() -> None:
+def test_empty_lines_are_no_rules() -> None:
     index = CATALOG["transactions"]
     assert segment_of([*line("", "is", ""), *line("", "is", "")], "transactions", index, 1764) is None
     made = segment_of([*line("", "is", ""), *line("total", "is", "many")], "transactions", index, 1764)

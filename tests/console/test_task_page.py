@@ -11,7 +11,7 @@ from longshore.tasks.model import HIDDEN_MESSAGE
 from tests.access.users import User, new_user
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go, violations
-from tests.played import play
+from tests.run_steps import play
 from tests.service import CHAIN, Longshore, ended, export_body
 
 

@@ -108,7 +108,7 @@ class Later:
         )
 
 
-async def asked(url: str, question: str) -> Any:
+async def fetch_value(url: str, question: str) -> Any:
     """Return the single value of a query."""
     connection = await asyncpg.connect(url)
     try:
@@ -226,7 +226,7 @@ def test_two_migrations_at_once_take_turns(tmp_path: Path) -> None:
 
         def waiting() -> int:
             question = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
-            return int(in_own_loop(asked(url, question)))
+            return int(in_own_loop(fetch_value(url, question)))
 
         both = [
             stack.enter_context(
@@ -303,5 +303,5 @@ def test_api_and_worker_refuse_to_start_on_an_older_schema(tmp_path: Path, comma
     with embedded_server(tmp_path / "data") as url:
         failed(run(command, folder=tmp_path, database_url=url, port=str(free_port())), "run `longshore migrate`")
         in_own_loop(migrate.migrate(url))
-        in_own_loop(asked(url, "delete from longshore.migrations where number = 1"))
+        in_own_loop(fetch_value(url, "delete from longshore.migrations where number = 1"))
         failed(run(command, folder=tmp_path, database_url=url, port=str(free_port())), "run `longshore migrate`")

@@ -53,7 +53,7 @@ def test_demo_leaves_the_source_alone_and_exports_from_a_database_of_its_own(sou
     assert not has_sample_data(source)
 
 
-def test_seed_writes_to_the_source_only_where_it_is_told_to(source: str, tmp_path: Path) -> None:
+def test_seed_writes_to_the_source_only_with_the_option_for_it(source: str, tmp_path: Path) -> None:
     (tmp_path / "longshore.toml").write_text(f'source_url = "{source}"\n')
     refused = run("seed", "--rows", "10", folder=tmp_path)
     assert refused.returncode == 1

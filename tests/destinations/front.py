@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 
-class Seen(msgspec.Struct, frozen=True):
+class ProxiedRequest(msgspec.Struct, frozen=True):
     """A request."""
 
     method: str
@@ -20,7 +20,7 @@ class Seen(msgspec.Struct, frozen=True):
     """By lower-case name."""
 
 
-class Reply(msgspec.Struct, frozen=True):
+class ProxyReply(msgspec.Struct, frozen=True):
     """The fate of a request: an answer of the front itself, or a fault of the connection."""
 
     status: int = 0
@@ -36,7 +36,7 @@ class Reply(msgspec.Struct, frozen=True):
     """Whether there is no answer until `release` is set."""
 
 
-Rule = Callable[[Seen], Reply | None]
+Rule = Callable[[ProxiedRequest], ProxyReply | None]
 
 
 class Front:
@@ -45,10 +45,10 @@ class Front:
     def __init__(self, target: tuple[str, int], rule: Rule = lambda _: None) -> None:
         self.rule = rule
         self.release = threading.Event()
-        self.damage: Callable[[Seen, bytes], bytes] = lambda _, body: body
+        self.damage: Callable[[ProxiedRequest, bytes], bytes] = lambda _, body: body
         """Returns what the server gets in place of a body."""
-        self.seen: list[Seen] = []
-        self.succeeded: list[Seen] = []
+        self.seen: list[ProxiedRequest] = []
+        self.succeeded: list[ProxiedRequest] = []
         """Requests that the server answered with success, whether or not the client got the answer."""
         front = self
 
@@ -57,7 +57,9 @@ class Front:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                seen = Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
+                seen = ProxiedRequest(
+                    self.command, self.path, {name.lower(): value for name, value in self.headers.items()}
+                )
                 front.seen.append(seen)
                 reply = front.rule(seen)
                 if reply is not None and reply.hangs:
@@ -67,7 +69,7 @@ class Front:
                 if reply is None or reply.passes_on or reply.cuts_after >= 0:
                     status, headers, content = front.pass_on(target, seen, body)
                     if reply is None or not reply.status:
-                        reply = Reply(
+                        reply = ProxyReply(
                             status,
                             headers,
                             content,
@@ -79,7 +81,7 @@ class Front:
                     return
                 self.send(reply)
 
-            def send(self, reply: Reply) -> None:
+            def send(self, reply: ProxyReply) -> None:
                 self.send_response_only(reply.status)
                 for name, value in reply.headers.items():
                     if name.lower() not in ("content-length", "transfer-encoding", "connection"):
@@ -102,7 +104,7 @@ class Front:
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def pass_on(self, target: tuple[str, int], seen: Seen, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def pass_on(self, target: tuple[str, int], seen: ProxiedRequest, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(*target, timeout=60)
         with contextlib.closing(connection):
             connection.putrequest(seen.method, seen.target, skip_host=True, skip_accept_encoding=True)
@@ -129,17 +131,17 @@ class Front:
         self._server.server_close()
 
 
-def s3_error(status: int, code: str, **headers: str) -> Reply:
+def s3_error(status: int, code: str, **headers: str) -> ProxyReply:
     """An answer of S3 that refuses a request, whose text holds what no message may show."""
     body = f"<?xml version='1.0'?>\n<Error><Code>{code}</Code><Message>StringToSign AKID {code}</Message></Error>"
-    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body.encode())
+    return ProxyReply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body.encode())
 
 
-def once(matches: Callable[[Seen], bool], reply: Reply) -> Rule:
+def once(matches: Callable[[ProxiedRequest], bool], reply: ProxyReply) -> Rule:
     """A rule for the first request that matches."""
     left = [reply]
 
-    def rule(seen: Seen) -> Reply | None:
+    def rule(seen: ProxiedRequest) -> ProxyReply | None:
         return left.pop() if left and matches(seen) else None
 
     return rule

@@ -17,7 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from longshore.destinations.gs import gs_kind
-from tests.destinations.servers import Made, process
+from tests.destinations.servers import SampleDestination, process
 from tests.service import free_port
 
 BUCKET = "exports"
@@ -92,6 +92,8 @@ def gcs() -> Iterator[tuple[str, TokenService]]:
         tokens.close()
 
 
-def place_of(server: tuple[str, TokenService]) -> Made:
+def place_of(server: tuple[str, TokenService]) -> SampleDestination:
     address, tokens = server
-    return Made(gs_kind(address), {"bucket": BUCKET, "prefix": "in"}, {"service_account": tokens.account()})
+    return SampleDestination(
+        gs_kind(address), {"bucket": BUCKET, "prefix": "in"}, {"service_account": tokens.account()}
+    )

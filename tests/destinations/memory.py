@@ -31,7 +31,7 @@ class MemorySecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: str
 
 
-class Shelf:
+class MemoryPlace:
     """An open destination."""
 
     def __init__(self, name: str, files: dict[str, bytes]) -> None:
@@ -63,12 +63,12 @@ def memory(_settings: Settings) -> Kind:
     @contextlib.asynccontextmanager
     async def opened(
         settings: MemorySettings, secret: MemorySecret, _allow: tuple[Network, ...]
-    ) -> AsyncIterator[Shelf]:
+    ) -> AsyncIterator[MemoryPlace]:
         if settings.shelf == "telling":
             raise ValueError(f"no such password: {secret.password!r}")
         if secret.password != PASSWORD:
             raise DestinationError("the password is wrong")
-        yield Shelf(settings.shelf, shelves.setdefault(settings.shelf, {}))
+        yield MemoryPlace(settings.shelf, shelves.setdefault(settings.shelf, {}))
 
     async def test(settings: MemorySettings, secret: MemorySecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
         if settings.shelf == "broken":

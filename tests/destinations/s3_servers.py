@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from longshore.destinations.s3 import s3
 from longshore.settings import Settings
-from tests.destinations.servers import RCLONE, Made, process
+from tests.destinations.servers import RCLONE, SampleDestination, process
 from tests.service import free_port
 
 KEY, SECRET = "AKIDOFTESTS", "secret/of+tests=="
@@ -37,7 +37,7 @@ class RcloneServer(msgspec.Struct, frozen=True):
             "RCLONE_CONFIG_T_SECRET_ACCESS_KEY": SECRET,
         }  # fmt: skip
 
-    def place(self) -> Made:
+    def place(self) -> SampleDestination:
         return s3_place(self.address, KEY, SECRET)
 
 
@@ -76,7 +76,7 @@ class MotoServer:
             aws_secret_access_key=secret,
         )
 
-    def place(self, key: str = KEY, secret: str = SECRET, address: str = "") -> Made:
+    def place(self, key: str = KEY, secret: str = SECRET, address: str = "") -> SampleDestination:
         return s3_place(address or self.address, key, secret)
 
     def found_keys(self) -> list[str]:
@@ -91,7 +91,7 @@ class MotoServer:
         return found
 
     @contextlib.contextmanager
-    def user(self, name: str, *actions: str) -> Iterator[Made]:
+    def user(self, name: str, *actions: str) -> Iterator[SampleDestination]:
         """A destination with the key of a user who may do these actions alone; rights are checked meanwhile."""
         iam = self.client("iam")
         iam.create_user(UserName=name)
@@ -116,6 +116,6 @@ class MotoServer:
         self._server.stop()
 
 
-def s3_place(address: str, key: str, secret: str) -> Made:
+def s3_place(address: str, key: str, secret: str) -> SampleDestination:
     settings = {"bucket": BUCKET, "endpoint": address, "prefix": "in"}
-    return Made(s3(Settings()), settings, {"access_key_id": key, "secret_access_key": secret})
+    return SampleDestination(s3(Settings()), settings, {"access_key_id": key, "secret_access_key": secret})

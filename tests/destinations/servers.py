@@ -24,7 +24,7 @@ RCLONE = Path(sys.executable).parent / "rclone"
 READY_SECONDS = 30.0
 
 
-class MadeFile(msgspec.Struct, frozen=True):
+class BytesFile(msgspec.Struct, frozen=True):
     """A File of bytes of a test's own, which counts how often it is opened."""
 
     content: bytes
@@ -43,11 +43,11 @@ class MadeFile(msgspec.Struct, frozen=True):
         return io.BytesIO(self.content)
 
 
-def random_file(size: int) -> MadeFile:
-    return MadeFile(os.urandom(size), [])
+def random_file(size: int) -> BytesFile:
+    return BytesFile(os.urandom(size), [])
 
 
-class Made(msgspec.Struct, frozen=True):
+class SampleDestination(msgspec.Struct, frozen=True):
     """A destination of a kind: its settings and secret as a client would send them."""
 
     kind: Kind
@@ -55,15 +55,15 @@ class Made(msgspec.Struct, frozen=True):
     secret: dict[str, Any]
     allow: tuple[Network, ...] = LOOPBACK
 
-    def change(self, **settings: Any) -> "Made":
+    def change(self, **settings: Any) -> "SampleDestination":
         """The same with other settings."""
         return msgspec.structs.replace(self, settings={**self.settings, **settings})
 
-    def with_secret(self, **secret: Any) -> "Made":
+    def with_secret(self, **secret: Any) -> "SampleDestination":
         """The same with another secret."""
         return msgspec.structs.replace(self, secret=secret)
 
-    def reaching(self, *allow: Network) -> "Made":
+    def reaching(self, *allow: Network) -> "SampleDestination":
         """The same where no network but these, and public ones, may be reached."""
         return msgspec.structs.replace(self, allow=allow)
 
@@ -72,7 +72,7 @@ class Made(msgspec.Struct, frozen=True):
         settings = msgspec.convert(self.settings, self.kind.settings)
         return settings, msgspec.convert(self.secret, self.kind.secret), self.allow
 
-    def write(self, path: str, file: MadeFile, *, overwrite: bool = False, write_id: str = "d1-r1") -> bytes | None:
+    def write(self, path: str, file: BytesFile, *, overwrite: bool = False, write_id: str = "d1-r1") -> bytes | None:
         async def write() -> bytes | None:
             async with self.kind.open(*self.values) as place:
                 return await place.write(path, file, write_id, overwrite=overwrite)  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ import pytest
 from longshore.destinations.sftp import sftp
 from longshore.settings import Settings
 from tests.debian_postgres import UNPACKED
-from tests.destinations.servers import Made, process
+from tests.destinations.servers import SampleDestination, process
 from tests.service import free_port
 
 USERS = {"shop": 6101, "full": 6102, "readonly": 6103}
@@ -146,9 +146,9 @@ def _make_keys(folder: Path) -> None:
     (folder / "authorized").write_text("".join(keys))
 
 
-def place_of(server: Sshd, username: str = "shop") -> Made:
+def place_of(server: Sshd, username: str = "shop") -> SampleDestination:
     """A destination of a user of the server, by password."""
     settings = {
         "host": "127.0.0.1", "port": server.port, "username": username, "host_key": server.host_key, "path": "/in"
     }  # fmt: skip
-    return Made(sftp(Settings()), settings, {"password": PASSWORD})
+    return SampleDestination(sftp(Settings()), settings, {"password": PASSWORD})

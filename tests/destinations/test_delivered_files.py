@@ -14,9 +14,9 @@ import pytest
 from longshore.access.tokens import Level
 from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.kind import DestinationError
-from tests.destinations.front import Front, Reply, Seen, once
+from tests.destinations.front import Front, ProxiedRequest, ProxyReply, once
 from tests.destinations.s3_servers import BUCKET, MotoServer, RcloneServer
-from tests.destinations.servers import RCLONE, Made
+from tests.destinations.servers import RCLONE, SampleDestination
 from tests.destinations.sshd import PASSWORD, Sshd, place_of
 from tests.service import Longshore, ended, export_body
 
@@ -29,7 +29,7 @@ def admin(service: Longshore) -> Any:
         yield opened
 
 
-def create(admin: httpx2.Client, name: str, kind: str, made: Made) -> dict[str, Any]:
+def create(admin: httpx2.Client, name: str, kind: str, made: SampleDestination) -> dict[str, Any]:
     body = {"name": name, "kind": kind, "settings": made.settings, "secret": made.secret}
     tested = admin.post("/destinations/test", json=body).json()
     assert tested["ok"], tested
@@ -115,7 +115,7 @@ def test_object_that_a_program_takes_away_at_once_is_delivered(
 ) -> None:
     taken: list[str] = []
 
-    def take(seen: Seen) -> None:
+    def take(seen: ProxiedRequest) -> None:
         key = urlsplit(seen.target).path.removeprefix(f"/{BUCKET}/")
         if seen.method == "GET" and f"picked-{rows}/" in key and key in moto_server.found_keys():
             moto_server.bucket.delete_object(Bucket=BUCKET, Key=key)
@@ -138,7 +138,7 @@ def test_object_that_a_program_takes_away_at_once_is_delivered(
 def test_object_that_is_read_with_other_bytes_is_written_anew_where_it_may_be_replaced(
     admin: httpx2.Client, moto_server: MotoServer
 ) -> None:
-    damages = once(lambda seen: seen.method == "GET" and ".csv" in seen.target, Reply(200, {}, b"other bytes"))
+    damages = once(lambda seen: seen.method == "GET" and ".csv" in seen.target, ProxyReply(200, {}, b"other bytes"))
     front = Front(moto_server.netloc, damages)
     try:
         create(admin, "damaging", "s3", moto_server.place(address=front.address))

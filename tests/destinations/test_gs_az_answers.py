@@ -13,9 +13,9 @@ from longshore.destinations.az import az, az_kind
 from longshore.destinations.gs import gs, gs_kind
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.settings import Settings
-from tests.destinations.front import Front, Reply, Seen, once
+from tests.destinations.front import Front, ProxiedRequest, ProxyReply, once
 from tests.destinations.gcs import TokenService
-from tests.destinations.servers import Made, MadeFile
+from tests.destinations.servers import BytesFile, SampleDestination
 
 KEY = base64.b64encode(b"a key of an account in azure").decode()
 SAS = "sv=2021-12-02&ss=b&sp=racwdl&sig=of%2Fazure%3D"
@@ -39,22 +39,24 @@ def tokens() -> Iterator[TokenService]:
 
 
 @pytest.fixture
-def google(front: Front, tokens: TokenService) -> Made:
-    return Made(gs_kind(front.address), {"bucket": "exports", "prefix": "in"}, {"service_account": tokens.account()})
+def google(front: Front, tokens: TokenService) -> SampleDestination:
+    return SampleDestination(
+        gs_kind(front.address), {"bucket": "exports", "prefix": "in"}, {"service_account": tokens.account()}
+    )
 
 
 @pytest.fixture
-def azure(front: Front) -> Made:
+def azure(front: Front) -> SampleDestination:
     kind = az_kind(f"{front.address}/{{account}}")
-    return Made(kind, {"account": "shop", "container": "exports", "prefix": "in"}, {"account_key": KEY})
+    return SampleDestination(kind, {"account": "shop", "container": "exports", "prefix": "in"}, {"account_key": KEY})
 
 
-def google_error(status: int, reason: str) -> Reply:
-    return Reply(status, {}, json.dumps({"error": {"code": status, "errors": [{"reason": reason}]}}).encode())
+def google_error(status: int, reason: str) -> ProxyReply:
+    return ProxyReply(status, {}, json.dumps({"error": {"code": status, "errors": [{"reason": reason}]}}).encode())
 
 
-def azure_error(status: int, code: str) -> Reply:
-    return Reply(status, {"x-ms-error-code": code}, f"<Error>StringToSign {code}</Error>".encode())
+def azure_error(status: int, code: str) -> ProxyReply:
+    return ProxyReply(status, {"x-ms-error-code": code}, f"<Error>StringToSign {code}</Error>".encode())
 
 
 @pytest.mark.parametrize(
@@ -65,12 +67,14 @@ def azure_error(status: int, code: str) -> Reply:
         (google_error(404, "notFound"), "list", "bucket exports does not exist"),
         (google_error(403, "accountDisabled"), "list", "billing"),
         (google_error(429, "rateLimitExceeded"), "authenticate", "rateLimitExceeded"),
-        (Reply(502, {}, b"<html>"), "authenticate", "status 502"),
-        (Reply(307, {"Location": "http://169.254.169.254/"}), "list", "status 307"),
+        (ProxyReply(502, {}, b"<html>"), "authenticate", "status 502"),
+        (ProxyReply(307, {"Location": "http://169.254.169.254/"}), "list", "status 307"),
     ],
 )
-def test_answer_of_google_is_explained(google: Made, front: Front, reply: Reply, step: str, expected: str) -> None:
-    front.rule = lambda seen: Reply(200) if seen.method == "HEAD" else reply
+def test_answer_of_google_is_explained(
+    google: SampleDestination, front: Front, reply: ProxyReply, step: str, expected: str
+) -> None:
+    front.rule = lambda seen: ProxyReply(200) if seen.method == "HEAD" else reply
     failed, detail = google.failure()
     assert (failed, expected in detail) == (step, True), detail
 
@@ -84,7 +88,9 @@ def test_right_that_google_misses_is_named(
 ) -> None:
     host, port = gcs_server[0].removeprefix("http://").split(":")
     front = Front((host, int(port)), lambda seen: google_error(403, "forbidden") if seen.method == method else None)
-    place = Made(gs_kind(front.address), {"bucket": "exports"}, {"service_account": gcs_server[1].account()})
+    place = SampleDestination(
+        gs_kind(front.address), {"bucket": "exports"}, {"service_account": gcs_server[1].account()}
+    )
     failed, detail = place.failure()
     front.close()
     assert (failed, expected in detail) == (step, True), detail
@@ -92,50 +98,58 @@ def test_right_that_google_misses_is_named(
 
 def test_part_that_google_keeps_in_part_is_sent_on_from_there(gcs_server: tuple[str, TokenService]) -> None:
     host, port = gcs_server[0].removeprefix("http://").split(":")
-    front = Front((host, int(port)), once(lambda seen: seen.method == "PUT", Reply(503)))
-    place = Made(gs_kind(front.address), {"bucket": "exports"}, {"service_account": gcs_server[1].account()})
-    file = MadeFile(bytes(9_000_000) + b"end")
+    front = Front((host, int(port)), once(lambda seen: seen.method == "PUT", ProxyReply(503)))
+    place = SampleDestination(
+        gs_kind(front.address), {"bucket": "exports"}, {"service_account": gcs_server[1].account()}
+    )
+    file = BytesFile(bytes(9_000_000) + b"end")
     place.write("again.csv", file)
     assert place.read("again.csv") == file.content
     with pytest.raises(DestinationError, match=r"another file lies at gs://exports/again\.csv"):
-        place.write("again.csv", MadeFile(b"other"))
-    place.write("again.csv", MadeFile(b"other"), overwrite=True)
+        place.write("again.csv", BytesFile(b"other"))
+    place.write("again.csv", BytesFile(b"other"), overwrite=True)
     assert place.read("again.csv") == b"other"
     front.close()
 
 
 @pytest.mark.parametrize("generation", ["0", "7"])
-def test_upload_to_google_replaces_only_the_object_that_was_found(google: Made, front: Front, generation: str) -> None:
-    found = Reply(200, {}, json.dumps({"size": "3", "generation": generation}).encode())
+def test_upload_to_google_replaces_only_the_object_that_was_found(
+    google: SampleDestination, front: Front, generation: str
+) -> None:
+    found = ProxyReply(200, {}, json.dumps({"size": "3", "generation": generation}).encode())
     missing = google_error(404, "notFound")
-    replies = {"GET": missing if generation == "0" else found, "POST": Reply(412)}
+    replies = {"GET": missing if generation == "0" else found, "POST": ProxyReply(412)}
     front.rule = lambda seen: replies[seen.method]
     with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
-        google.write("a.csv", MadeFile(b"x"), overwrite=True)
+        google.write("a.csv", BytesFile(b"x"), overwrite=True)
     began = [seen.target for seen in front.seen if seen.method == "POST"]
     assert [parse_qs(urlsplit(target).query)["ifGenerationMatch"] for target in began] == [[generation]]
 
 
-def test_token_is_asked_for_once_and_not_shown(google: Made, front: Front, tokens: TokenService) -> None:
+def test_token_is_asked_for_once_and_not_shown(google: SampleDestination, front: Front, tokens: TokenService) -> None:
     front.rule = lambda _: google_error(403, "forbidden")
     before = tokens.given
     with pytest.raises(DestinationError) as failed:
-        google.write("a.csv", MadeFile(b"x"))
+        google.write("a.csv", BytesFile(b"x"))
     assert tokens.given == before + 1
     assert "a-token" not in str(failed.value)
     assert front.seen[-1].headers["authorization"] == "Bearer a-token"
 
 
-def test_address_of_the_token_service_has_any_letters(google: Made, front: Front, tokens: TokenService) -> None:
-    front.rule = lambda seen: Reply(200) if seen.method == "HEAD" else google_error(403, "forbidden")
+def test_address_of_the_token_service_has_any_letters(
+    google: SampleDestination, front: Front, tokens: TokenService
+) -> None:
+    front.rule = lambda seen: ProxyReply(200) if seen.method == "HEAD" else google_error(403, "forbidden")
     account = {**tokens.account(), "token_uri": f"{tokens.address} of ü"}
     assert google.with_secret(service_account=account).failure()[0] == "list"
     assert front.seen[-1].headers["authorization"] == "Bearer a-token"
 
 
-def test_service_account_that_google_does_not_know_is_named(google: Made, tokens: TokenService, front: Front) -> None:
+def test_service_account_that_google_does_not_know_is_named(
+    google: SampleDestination, tokens: TokenService, front: Front
+) -> None:
     other = TokenService()
-    front.rule = lambda _: Reply(200)
+    front.rule = lambda _: ProxyReply(200)
     step, detail = google.with_secret(service_account=tokens.account(other.key)).failure()
     other.close()
     assert (step, "service account" in detail, "invalid_grant" in detail) == ("authenticate", True, True)
@@ -146,7 +160,7 @@ def test_service_account_that_google_does_not_know_is_named(google: Made, tokens
     ["", "{}", "no JSON", '{"type": "external_account", "client_email": "a", "private_key": "b"}',
      '{"type": "service_account", "client_email": "a", "private_key": "b"}'],
 )  # fmt: skip
-def test_text_that_is_no_key_file_is_a_violation(google: Made, account: str) -> None:
+def test_text_that_is_no_key_file_is_a_violation(google: SampleDestination, account: str) -> None:
     settings, secret, allow = google.with_secret(service_account=account).values
     found = google.kind.check(settings, secret, allow)
     assert [violation.pointer for violation in found] == ["/secret/service_account"]
@@ -162,11 +176,13 @@ def test_text_that_is_no_key_file_is_a_violation(google: Made, account: str) -> 
         (azure_error(404, "ContainerNotFound"), "list", "container exports does not exist"),
         (azure_error(403, "AccountIsDisabled"), "authenticate", "disabled"),
         (azure_error(503, "ServerBusy"), "authenticate", "ServerBusy"),
-        (Reply(302, {"Location": "http://169.254.169.254/"}), "list", "status 302"),
+        (ProxyReply(302, {"Location": "http://169.254.169.254/"}), "list", "status 302"),
     ],
 )
-def test_answer_of_azure_is_explained(azure: Made, front: Front, reply: Reply, step: str, expected: str) -> None:
-    front.rule = lambda seen: Reply(200) if seen.method == "HEAD" else reply
+def test_answer_of_azure_is_explained(
+    azure: SampleDestination, front: Front, reply: ProxyReply, step: str, expected: str
+) -> None:
+    front.rule = lambda seen: ProxyReply(200) if seen.method == "HEAD" else reply
     failed, detail = azure.failure()
     assert (failed, expected in detail) == (step, True), detail
     assert "StringToSign" not in detail
@@ -181,46 +197,48 @@ def test_answer_of_azure_is_explained(azure: Made, front: Front, reply: Reply, s
      (azure_error(400, "Md5Mismatch"), DestinationUnavailableError)],
 )  # fmt: skip
 def test_delivery_to_azure_is_retried_only_where_that_may_help(
-    azure: Made, front: Front, reply: Reply, error: type[Exception]
+    azure: SampleDestination, front: Front, reply: ProxyReply, error: type[Exception]
 ) -> None:
     front.rule = lambda seen: azure_error(404, "BlobNotFound") if seen.method == "HEAD" else reply
     with pytest.raises(error):
-        azure.write("a.csv", MadeFile(b"x"))
+        azure.write("a.csv", BytesFile(b"x"))
 
 
 @pytest.mark.parametrize("size", [1, 9_000_000])
-def test_write_to_azure_replaces_only_the_blob_that_was_found(azure: Made, front: Front, size: int) -> None:
-    found = Reply(200, {"Content-Length": "3", "ETag": '"0x8D"'})
+def test_write_to_azure_replaces_only_the_blob_that_was_found(
+    azure: SampleDestination, front: Front, size: int
+) -> None:
+    found = ProxyReply(200, {"Content-Length": "3", "ETag": '"0x8D"'})
     changed = azure_error(412, "ConditionNotMet")
 
-    def rule(seen: Seen) -> Reply:
+    def rule(seen: ProxiedRequest) -> ProxyReply:
         if seen.method == "HEAD":
             return found
-        return changed if "if-match" in seen.headers else Reply(201)
+        return changed if "if-match" in seen.headers else ProxyReply(201)
 
     front.rule = rule
     with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
-        azure.write("a.csv", MadeFile(bytes(size)), overwrite=True)
+        azure.write("a.csv", BytesFile(bytes(size)), overwrite=True)
     (write,) = (seen for seen in front.seen if seen.method == "PUT" and "blockid=" not in seen.target)
     assert write.headers["if-match"] == '"0x8D"'
 
 
-def test_shared_access_signature_stands_in_the_query_alone(azure: Made, front: Front) -> None:
+def test_shared_access_signature_stands_in_the_query_alone(azure: SampleDestination, front: Front) -> None:
     made = azure.with_secret(sas_token=f"?{SAS}")
-    front.rule = lambda seen: azure_error(404, "BlobNotFound") if seen.method == "HEAD" else Reply(201)
-    made.write("a b.csv", MadeFile(b"x"))
+    front.rule = lambda seen: azure_error(404, "BlobNotFound") if seen.method == "HEAD" else ProxyReply(201)
+    made.write("a b.csv", BytesFile(b"x"))
     assert front.seen[-1].target.startswith("/shop/exports/in/a%20b.csv?")
     assert "sig=of%2Fazure%3D" in front.seen[-1].target
     assert "authorization" not in front.seen[-1].headers
     front.rule = lambda _: azure_error(403, "AuthenticationFailed")
     with pytest.raises(DestinationError) as failed:
-        made.write("a.csv", MadeFile(b"x"))
+        made.write("a.csv", BytesFile(b"x"))
     assert "of%2F" not in str(failed.value) and "of/azure" not in str(failed.value)
 
 
 @pytest.mark.parametrize("secret", [{}, {"account_key": KEY, "sas_token": SAS}, {"account_key": "notBase64!"},
                                     {"sas_token": "https://shop.blob.core.windows.net/?sig=a"}])  # fmt: skip
-def test_secret_of_azure_that_is_none_is_a_violation(azure: Made, secret: dict[str, str]) -> None:
+def test_secret_of_azure_that_is_none_is_a_violation(azure: SampleDestination, secret: dict[str, str]) -> None:
     settings, typed, allow = azure.with_secret(**secret).values
     (found,) = azure.kind.check(settings, typed, allow)
     assert (found.pointer or "").startswith("/secret")
@@ -229,24 +247,24 @@ def test_secret_of_azure_that_is_none_is_a_violation(azure: Made, secret: dict[s
 @pytest.mark.parametrize("lies_there", [True, False])
 @pytest.mark.parametrize("kind", ["google", "azure"])
 def test_object_that_a_program_takes_away_is_written_once_and_counts_as_delivered(
-    google: Made, azure: Made, front: Front, kind: str, *, lies_there: bool
+    google: SampleDestination, azure: SampleDestination, front: Front, kind: str, *, lies_there: bool
 ) -> None:
     gone = google_error(404, "notFound") if kind == "google" else azure_error(404, "BlobNotFound")
-    described = Reply(200, {"Content-Length": "1"}, b'{"size": "1", "generation": "1"}')
+    described = ProxyReply(200, {"Content-Length": "1"}, b'{"size": "1", "generation": "1"}')
 
-    def rule(seen: Seen) -> Reply:
+    def rule(seen: ProxiedRequest) -> ProxyReply:
         if seen.method in ("PUT", "POST"):
-            return Reply(200, {"Location": f"{front.address}/upload?upload_id=1"})
+            return ProxyReply(200, {"Location": f"{front.address}/upload?upload_id=1"})
         return described if lies_there and len(front.seen) == 1 else gone
 
     front.rule = rule
-    assert (google if kind == "google" else azure).write("a.csv", MadeFile(b"x")) == MadeFile(b"x").sha256
+    assert (google if kind == "google" else azure).write("a.csv", BytesFile(b"x")) == BytesFile(b"x").sha256
     sent = [seen.method for seen in front.seen if seen.method in ("PUT", "GET") and "fields=" not in seen.target]
     assert sent == ["GET", "PUT", "GET"][not lies_there :]
 
 
 def test_nothing_of_the_environment_is_used(
-    google: Made, azure: Made, front: Front, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    google: SampleDestination, azure: SampleDestination, front: Front, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "operator.json").write_text(json.dumps({"type": "authorized_user", "refresh_token": "OPERATOR"}))
     poison: dict[str, Any] = {
@@ -261,20 +279,22 @@ def test_nothing_of_the_environment_is_used(
     for name, value in poison.items():
         monkeypatch.setenv(name, str(value))
 
-    def rule(seen: Seen) -> Reply:
+    def rule(seen: ProxiedRequest) -> ProxyReply:
         if seen.method in ("HEAD", "GET"):
-            return Reply(404)
-        return Reply(200, {"Location": f"{front.address}/upload?upload_id=1"})
+            return ProxyReply(404)
+        return ProxyReply(200, {"Location": f"{front.address}/upload?upload_id=1"})
 
     front.rule = rule
-    google.write("a.csv", MadeFile(b"x"))
-    azure.write("a.csv", MadeFile(b"x"))
+    google.write("a.csv", BytesFile(b"x"))
+    azure.write("a.csv", BytesFile(b"x"))
     assert "OPERATOR" not in str(front.seen)
     assert {seen.headers["authorization"].split(":")[0] for seen in front.seen} == {"Bearer a-token", "SharedKey shop"}
 
 
-def test_addresses_are_those_of_google_and_azure_and_are_checked(google: Made, azure: Made) -> None:
+def test_addresses_are_those_of_google_and_azure_and_are_checked(
+    google: SampleDestination, azure: SampleDestination
+) -> None:
     for kind, made in ((gs_kind("http://127.0.0.1:1"), google), (az_kind("http://127.0.0.1:1/{account}"), azure)):
-        step, detail = Made(kind, made.settings, made.secret).reaching().failure()
+        step, detail = SampleDestination(kind, made.settings, made.secret).reaching().failure()
         assert (step, "not public" in detail) == ("resolve", True)
     assert gs(Settings()).takes == az(Settings()).takes == "files"

@@ -59,7 +59,7 @@ BUILT_IN = {name: kind for name, kind in load(Settings()).items() if name in ("s
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_people_read_plain_words_in_place_of_patterns(name: str) -> None:
+def test_users_read_plain_words_in_place_of_patterns(name: str) -> None:
     kind = BUILT_IN[name]
     for struct in (kind.settings, kind.secret):
         for field, about in msgspec.json.schema(struct)["$defs"][struct.__name__]["properties"].items():

@@ -10,7 +10,7 @@ import pytest
 
 from longshore.destinations.object_place import PART_BYTES, UPLOADS_AT_A_TIME, send_parts
 from tests.destinations.s3_servers import RcloneServer
-from tests.destinations.servers import Made
+from tests.destinations.servers import SampleDestination
 from tests.destinations.sshd import Sshd, place_of
 
 FILE_BYTES = 64 << 20
@@ -67,7 +67,7 @@ def test_larger_parts_are_sent_fewer_at_a_time() -> None:
 
 @pytest.mark.parametrize("kind", ["s3", "sftp"])
 def test_large_file_takes_the_memory_of_a_few_parts(kind: str, rclone_server: RcloneServer, ssh_server: Sshd) -> None:
-    made: Made = rclone_server.place() if kind == "s3" else place_of(ssh_server)
+    made: SampleDestination = rclone_server.place() if kind == "s3" else place_of(ssh_server)
     file: Any = ZerosFile()
     tracemalloc.start()
     try:

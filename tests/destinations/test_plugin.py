@@ -15,8 +15,8 @@ from longshore.destinations import DestinationError, DestinationUnavailableError
 from longshore.settings import Settings
 from tests import plugin
 from tests.answers import violations
-from tests.destinations.front import Front, Reply
-from tests.destinations.servers import RCLONE, Made, process, random_file
+from tests.destinations.front import Front, ProxyReply
+from tests.destinations.servers import RCLONE, SampleDestination, process, random_file
 from tests.destinations.test_slow_results import SILENT_SECONDS, SilentFile, longest_pause
 from tests.service import Longshore, database_in, downloaded, ended, export_body, free_port
 
@@ -40,11 +40,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def place(site: Path, server: str) -> Iterator[Made]:
+def place(site: Path, server: str) -> Iterator[SampleDestination]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
         kind: Kind = importlib.import_module("webdav_destination").webdav(Settings())
-        yield Made(kind, {"url": server, "username": "anna"}, SECRET)
+        yield SampleDestination(kind, {"url": server, "username": "anna"}, SECRET)
         del sys.modules["webdav_destination"]
 
 
@@ -103,7 +103,9 @@ def test_networks_of_a_chain_are_for_its_webhooks_and_http_tasks_too(attempt_run
             assert client.post("/tasks", json=task).status_code == status
 
 
-def test_result_is_delivered_by_the_kind_of_a_package(client: httpx2.Client, place: Made, server: str) -> None:
+def test_result_is_delivered_by_the_kind_of_a_package(
+    client: httpx2.Client, place: SampleDestination, server: str
+) -> None:
     made = {**body(server), "name": "results"}
     assert client.post("/destinations", json=made).status_code == 201
     wanted = export_body()
@@ -118,7 +120,7 @@ def test_result_is_delivered_by_the_kind_of_a_package(client: httpx2.Client, pla
     assert client.delete(f"/destinations/{kept['id']}").status_code == 204
 
 
-def test_kind_of_a_package_writes_files_whole_or_not_at_all(place: Made) -> None:
+def test_kind_of_a_package_writes_files_whole_or_not_at_all(place: SampleDestination) -> None:
     file, other = random_file(3_000_000), random_file(10)
     place.write("loyalty/2026/users.csv", file)
     assert place.read("loyalty/2026/users.csv") == file.content
@@ -143,24 +145,24 @@ def front(server: str) -> Iterator[Front]:
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(503), Reply(429), Reply(drops=True), Reply(cuts_after=1000)],
+    [ProxyReply(503), ProxyReply(429), ProxyReply(drops=True), ProxyReply(cuts_after=1000)],
     ids=["503", "429", "no answer", "half an answer"],
 )
 def test_file_that_cannot_be_read_back_for_now_is_delivered_again_by_the_kind_of_a_package(
-    place: Made, front: Front, reply: Reply
+    place: SampleDestination, front: Front, reply: ProxyReply
 ) -> None:
     place.write("read/back.csv", file := random_file(300_000), overwrite=True)
     behind = place.change(url=front.address)
     front.rule = lambda seen: reply if seen.method == "GET" else None
     with pytest.raises(DestinationUnavailableError, match="GET http"):
         behind.read("read/back.csv")
-    front.rule = lambda _: Reply(403)
+    front.rule = lambda _: ProxyReply(403)
     with pytest.raises(DestinationError, match="403"):
         behind.read("read/back.csv")
     front.rule = lambda _: None
     assert behind.read("read/back.csv") == file.content
 
 
-def test_cancelled_delivery_by_the_kind_of_a_package_leaves_the_event_loop_free(place: Made) -> None:
+def test_cancelled_delivery_by_the_kind_of_a_package_leaves_the_event_loop_free(place: SampleDestination) -> None:
     file = SilentFile(b"x", [], 0, threading.Event())
     assert longest_pause(place, "silent.csv", file) < SILENT_SECONDS / 4, "the loop waited for the store"

@@ -146,7 +146,9 @@ def test_host_with_an_address_that_is_not_public_is_refused_before_a_connection(
         asyncio.run(opened(warehouse, allow=()))
 
 
-def test_unknown_host_and_closed_port_may_pass(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_host_and_closed_port_are_transient_errors(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DestinationUnavailableError):
         asyncio.run(opened(warehouse, port=free_port()))
 

@@ -83,7 +83,7 @@ def test_merge_is_refused_where_its_table_was_emptied_and_a_full_run_fills_it(wa
     assert warehouse.sql(SHOWN) == [(1, "one"), (2, None)]
 
 
-def test_append_goes_on_after_its_table_was_emptied_by_whoever_reads_it(warehouse: Warehouse) -> None:
+def test_append_goes_on_after_its_table_was_emptied_by_its_reader(warehouse: Warehouse) -> None:
     warehouse.load(first("append"))
     warehouse.sql("truncate orders")
     warehouse.load(second("append"))

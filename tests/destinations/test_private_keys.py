@@ -13,7 +13,7 @@ from longshore.destinations.kind import DestinationError
 from longshore.destinations.private_keys import MAX_ITERATIONS, MAX_ROUNDS, require_cheap_key
 from longshore.destinations.sftp import sftp
 from longshore.settings import Settings
-from tests.destinations.servers import Made, MadeFile
+from tests.destinations.servers import BytesFile, SampleDestination
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 FORMATS = [
@@ -88,7 +88,7 @@ TOO_LONG = {
 def test_private_key_that_may_take_long_is_a_violation(text: str) -> None:
     host_key = " ".join(KEY.export_public_key().decode().split()[:2])
     settings = {"host": "127.0.0.1", "username": "anna", "host_key": host_key}
-    made = Made(sftp(Settings()), settings, {"private_key": text, "passphrase": "opens"})
+    made = SampleDestination(sftp(Settings()), settings, {"private_key": text, "passphrase": "opens"})
     found = made.kind.check(*made.values)
     assert [violation.pointer for violation in found] == ["/secret/private_key"]
     with pytest.raises(DestinationError, match="private_key"):
@@ -97,7 +97,7 @@ def test_private_key_that_may_take_long_is_a_violation(text: str) -> None:
 
 def test_large_key_of_a_service_account_is_refused_before_it_is_read() -> None:
     account = {"type": "service_account", "client_email": "a", "private_key": "x" * 4001}
-    made = Made(gs(Settings()), {"bucket": "exports"}, {"service_account": account})
+    made = SampleDestination(gs(Settings()), {"bucket": "exports"}, {"service_account": account})
     found = made.kind.check(*made.values)
     assert [(each.pointer, "4096 bits" in each.detail) for each in found] == [("/secret/service_account", True)]
 
@@ -114,6 +114,6 @@ def test_private_key_is_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     secret = {"private_key": KEY.export_private_key().decode()}
     settings = {"host": "127.0.0.1", "port": 1, "username": "anna", "host_key": host_key}
     with pytest.raises(DestinationError, match="private_key"):
-        Made(sftp(Settings()), settings, secret).write("a.csv", MadeFile(b"x"))
+        SampleDestination(sftp(Settings()), settings, secret).write("a.csv", BytesFile(b"x"))
     assert len(readers) == 1
     assert readers[0] is not threading.main_thread()

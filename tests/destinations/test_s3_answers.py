@@ -19,9 +19,9 @@ from longshore.destinations.http_client import Answer, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.s3_settings import S3Secret, S3Settings
 from longshore.destinations.s3_signature import RequestSigner
-from tests.destinations.front import Front, Reply, Seen, s3_error
+from tests.destinations.front import Front, ProxiedRequest, ProxyReply, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, s3_place
-from tests.destinations.servers import Made, MadeFile
+from tests.destinations.servers import BytesFile, SampleDestination
 
 NOWHERE = ("127.0.0.1", 1)
 
@@ -37,7 +37,7 @@ def front() -> Iterator[Front]:
 
 
 @pytest.fixture
-def place(front: Front) -> Made:
+def place(front: Front) -> SampleDestination:
     return s3_place(front.address, KEY, SECRET)
 
 
@@ -52,19 +52,21 @@ def place(front: Front) -> Made:
         (s3_error(403, "AccessDenied"), "list", "s3:ListBucket"),
         (s3_error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1"), "list", 'set "region" to it'),
         (s3_error(307, "TemporaryRedirect", Location="http://127.0.0.1:1/"), "list", "another region"),
-        (Reply(302, {"Location": "http://169.254.169.254/latest"}), "list", "another region"),
-        (Reply(400, {}, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-2</Region></Error>"), "list",
-         "region eu-west-2"),
+        (ProxyReply(302, {"Location": "http://169.254.169.254/latest"}), "list", "another region"),
+        (ProxyReply(400, {}, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-2</Region></Error>"),
+         "list", "region eu-west-2"),
         (s3_error(403, "RequestTimeTooSkewed"), "authenticate", "RequestTimeTooSkewed"),
         (s3_error(403, "KMS.DisabledException"), "list", "kms_key_id"),
-        (Reply(507), "authenticate", "quota"),
+        (ProxyReply(507), "authenticate", "quota"),
         (s3_error(400, "XMinioStorageFull"), "authenticate", "full"),
-        (Reply(404, {}, b"<html>no S3 here</html>"), "list", "does not exist"),
-        (Reply(200, {}, bytes((1 << 20) + 1)), "authenticate", "more than"),
+        (ProxyReply(404, {}, b"<html>no S3 here</html>"), "list", "does not exist"),
+        (ProxyReply(200, {}, bytes((1 << 20) + 1)), "authenticate", "more than"),
     ],
 )  # fmt: skip
-def test_answer_that_refuses_is_explained(place: Made, front: Front, reply: Reply, step: str, expected: str) -> None:
-    front.rule = lambda seen: Reply(200) if seen.method == "HEAD" else reply
+def test_answer_that_refuses_is_explained(
+    place: SampleDestination, front: Front, reply: ProxyReply, step: str, expected: str
+) -> None:
+    front.rule = lambda seen: ProxyReply(200) if seen.method == "HEAD" else reply
     failed, detail = place.failure()
     assert (failed, expected in detail) == (step, True), detail
     assert "StringToSign" not in detail
@@ -74,18 +76,18 @@ def test_answer_that_refuses_is_explained(place: Made, front: Front, reply: Repl
     ("reply", "error"),
     [(s3_error(403, "AccessDenied"), DestinationError), (s3_error(400, "ExpiredToken"), DestinationError),
      (s3_error(404, "NoSuchBucket"), DestinationError), (s3_error(400, "EntityTooLarge"), DestinationError),
-     (Reply(404), DestinationError), (s3_error(501, "NotImplemented"), DestinationUnavailableError),
+     (ProxyReply(404), DestinationError), (s3_error(501, "NotImplemented"), DestinationUnavailableError),
      (s3_error(400, "BadDigest"), DestinationUnavailableError),
      (s3_error(409, "OperationAborted"), DestinationUnavailableError),
      (s3_error(400, "RequestTimeout"), DestinationUnavailableError),
      (s3_error(507, "QuotaExceeded"), DestinationUnavailableError)],
 )  # fmt: skip
 def test_delivery_is_retried_only_where_that_may_help(
-    place: Made, front: Front, reply: Reply, error: type[Exception]
+    place: SampleDestination, front: Front, reply: ProxyReply, error: type[Exception]
 ) -> None:
-    front.rule = lambda seen: Reply(404) if seen.method == "HEAD" else reply
+    front.rule = lambda seen: ProxyReply(404) if seen.method == "HEAD" else reply
     with pytest.raises(error):
-        place.write("a.csv", MadeFile(b"x"))
+        place.write("a.csv", BytesFile(b"x"))
 
 
 @pytest.mark.parametrize(
@@ -93,47 +95,47 @@ def test_delivery_is_retried_only_where_that_may_help(
     [
         (s3_error(400, "ExpiredToken"), "session_token has expired"),
         (s3_error(400, "InvalidToken"), "session_token is not valid"),
-        (Reply(400, {}, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-2</Region></Error>"),
+        (ProxyReply(400, {}, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-2</Region></Error>"),
          'is in the region eu-west-2; set "region" to it'),
     ],
 )  # fmt: skip
 def test_delivery_says_why_s3_refuses_credentials_though_its_answer_to_head_has_no_body(
-    place: Made, front: Front, reply: Reply, expected: str
+    place: SampleDestination, front: Front, reply: ProxyReply, expected: str
 ) -> None:
-    front.rule = lambda seen: Reply(400) if seen.method == "HEAD" else reply
+    front.rule = lambda seen: ProxyReply(400) if seen.method == "HEAD" else reply
     with pytest.raises(DestinationError, match=expected):
-        place.write("a.csv", MadeFile(b"x"))
+        place.write("a.csv", BytesFile(b"x"))
 
 
-def test_answer_400_to_head_that_passes_is_no_error(place: Made, front: Front) -> None:
-    heads = iter([Reply(400)])
+def test_answer_400_to_head_that_passes_is_no_error(place: SampleDestination, front: Front) -> None:
+    heads = iter([ProxyReply(400)])
 
-    def rule(seen: Seen) -> Reply:
+    def rule(seen: ProxiedRequest) -> ProxyReply:
         if seen.method == "HEAD":
-            return next(heads, Reply(404))
-        return Reply(404) if seen.method == "GET" and "?" not in seen.target else Reply(200)
+            return next(heads, ProxyReply(404))
+        return ProxyReply(404) if seen.method == "GET" and "?" not in seen.target else ProxyReply(200)
 
     front.rule = rule
-    assert place.write("a.csv", MadeFile(b"x")) == MadeFile(b"x").sha256
+    assert place.write("a.csv", BytesFile(b"x")) == BytesFile(b"x").sha256
 
 
-def test_redirect_is_not_followed_even_to_the_same_host(place: Made, front: Front) -> None:
-    front.rule = lambda seen: Reply(307, {"Location": f"{front.address}/elsewhere{seen.target}"})
+def test_redirect_is_not_followed_even_to_the_same_host(place: SampleDestination, front: Front) -> None:
+    front.rule = lambda seen: ProxyReply(307, {"Location": f"{front.address}/elsewhere{seen.target}"})
     with pytest.raises(DestinationError, match="another region"):
-        place.write("a.csv", MadeFile(b"x"))
+        place.write("a.csv", BytesFile(b"x"))
     assert all(not seen.target.startswith("/elsewhere") for seen in front.seen)
 
 
-def test_address_that_is_not_public_is_refused_before_a_connection(place: Made, front: Front) -> None:
+def test_address_that_is_not_public_is_refused_before_a_connection(place: SampleDestination, front: Front) -> None:
     for endpoint in (front.address, front.address.replace("127.0.0.1", "localhost"), "http://169.254.169.254"):
         step, detail = place.reaching().change(endpoint=endpoint).failure()
         assert (step, "not public" in detail) == ("resolve", True)
         with pytest.raises(DestinationError, match="not public"):
-            place.reaching().change(endpoint=endpoint).write("a.csv", MadeFile(b"x"))
+            place.reaching().change(endpoint=endpoint).write("a.csv", BytesFile(b"x"))
     assert front.seen == []
 
 
-def test_plain_http_is_for_allowed_networks_alone(place: Made) -> None:
+def test_plain_http_is_for_allowed_networks_alone(place: SampleDestination) -> None:
     step, detail = place.reaching().change(endpoint="http://1.1.1.1").failure()
     assert (step, "use https://" in detail) == ("resolve", True)
 
@@ -148,28 +150,28 @@ def test_certificate_is_for_the_name_though_the_connection_is_to_an_address(
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     front.use_tls(certificate, key)
-    front.rule = lambda seen: Reply(404) if seen.method == "HEAD" else Reply(200, body=b"x")
+    front.rule = lambda seen: ProxyReply(404) if seen.method == "HEAD" else ProxyReply(200, body=b"x")
     place = s3_place(front.address, KEY, SECRET)
     step, detail = place.failure()
     assert (step, "certificate" in detail) == ("connect", True), detail
     with pytest.raises(DestinationError, match="certificate of localhost:"):
-        place.write("a.csv", MadeFile(b"x"))
+        place.write("a.csv", BytesFile(b"x"))
     trusting = ssl.create_default_context(cafile=certificate)
     monkeypatch.setattr(outbound, "tls_context", lambda: trusting)
-    place.write("a.csv", MadeFile(b"x"))
+    place.write("a.csv", BytesFile(b"x"))
     assert front.seen[-1].headers["host"] == front.address.removeprefix("https://")
     with pytest.raises(DestinationError, match=r"certificate of 127\.0\.0\.1"):
-        place.change(endpoint=front.address.replace("localhost", "127.0.0.1")).write("a.csv", MadeFile(b"x"))
+        place.change(endpoint=front.address.replace("localhost", "127.0.0.1")).write("a.csv", BytesFile(b"x"))
 
 
 @pytest.mark.parametrize("folder", ["a folder/ü", "a%20folder/%C3%BC/"])
-def test_folder_of_an_endpoint_has_any_letters(place: Made, front: Front, folder: str) -> None:
-    front.rule = lambda seen: Reply(404) if seen.method == "HEAD" else Reply(200, body=b"x")
-    place.change(endpoint=f"{front.address}/{folder}").write("a.csv", MadeFile(b"x"))
+def test_folder_of_an_endpoint_has_any_letters(place: SampleDestination, front: Front, folder: str) -> None:
+    front.rule = lambda seen: ProxyReply(404) if seen.method == "HEAD" else ProxyReply(200, body=b"x")
+    place.change(endpoint=f"{front.address}/{folder}").write("a.csv", BytesFile(b"x"))
     assert front.seen[-1].target == "/a%20folder/%C3%BC/exports/in/a.csv"
 
 
-def test_server_that_does_not_speak_tls_is_named(place: Made, front: Front) -> None:
+def test_server_that_does_not_speak_tls_is_named(place: SampleDestination, front: Front) -> None:
     step, detail = place.change(endpoint=front.address.replace("http://", "https://")).failure()
     assert (step, "TLS" in detail) == ("connect", True), detail
 
@@ -177,7 +179,7 @@ def test_server_that_does_not_speak_tls_is_named(place: Made, front: Front) -> N
 @pytest.mark.parametrize(
     "endpoint", ["ftp://a.example.com", "https://u:p@a.example.com", "https://a.example.com/?x", "x"]
 )
-def test_endpoint_that_is_none_is_a_violation(place: Made, endpoint: str) -> None:
+def test_endpoint_that_is_none_is_a_violation(place: SampleDestination, endpoint: str) -> None:
     settings, secret, allow = place.change(endpoint=endpoint).values
     assert [violation.pointer for violation in place.kind.check(settings, secret, allow)] == ["/settings/endpoint"]
 
@@ -187,7 +189,9 @@ def test_endpoint_that_is_none_is_a_violation(place: Made, endpoint: str) -> Non
     [{"bucket": "MyBucket"}, {"bucket": "MyBucket", "endpoint": ""}, {"endpoint": "https://[2606:4700::1111]:9000"},
      {"endpoint": "https://1.1.1.1"}, {"bucket": "my_bucket", "endpoint": "https://bücher.example"}],
 )  # fmt: skip
-def test_bucket_whose_name_cannot_stand_in_the_host_is_a_violation(place: Made, settings: dict[str, str]) -> None:
+def test_bucket_whose_name_cannot_stand_in_the_host_is_a_violation(
+    place: SampleDestination, settings: dict[str, str]
+) -> None:
     typed, secret, allow = place.change(path_style=False, **{"endpoint": "https://s3.example.com", **settings}).values
     assert [violation.pointer for violation in place.kind.check(typed, secret, allow)] == ["/settings/path_style"]
     for path_style in (True, None):
@@ -195,7 +199,7 @@ def test_bucket_whose_name_cannot_stand_in_the_host_is_a_violation(place: Made, 
         assert place.kind.check(typed, secret, allow) == []
 
 
-def test_settings_that_do_not_fit_each_other_are_violations(place: Made) -> None:
+def test_settings_that_do_not_fit_each_other_are_violations(place: SampleDestination) -> None:
     settings, secret, allow = place.change(kms_key_id="k", prefix="a//b").values
     pointers = [violation.pointer for violation in place.kind.check(settings, secret, allow)]
     assert pointers == ["/settings/prefix", "/settings/kms_key_id"]
@@ -211,18 +215,20 @@ POISON = {
 }  # fmt: skip
 
 
-def test_nothing_of_the_environment_is_used(place: Made, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_environment_is_used(
+    place: SampleDestination, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in POISON.items():
         monkeypatch.setenv(name, value)
 
-    def rule(seen: Seen) -> Reply:
+    def rule(seen: ProxiedRequest) -> ProxyReply:
         if seen.method == "HEAD" or (seen.method == "GET" and seen.target.endswith(".csv")):
-            return Reply(404)
-        return Reply(200, {"ETag": '"x"'}, b"<UploadId>1</UploadId>")
+            return ProxyReply(404)
+        return ProxyReply(200, {"ETag": '"x"'}, b"<UploadId>1</UploadId>")
 
     front.rule = rule
     for size in (1, 9_000_000):
-        place.write(f"{size}.csv", MadeFile(bytes(size)))
+        place.write(f"{size}.csv", BytesFile(bytes(size)))
     assert len(front.seen) > 5
     for seen in front.seen:
         assert seen.headers["authorization"].startswith(f"AWS4-HMAC-SHA256 Credential={KEY}/")
@@ -231,10 +237,10 @@ def test_nothing_of_the_environment_is_used(place: Made, front: Front, monkeypat
         assert not {"x-amz-security-token", "x-amz-server-side-encryption", "x-amz-request-payer"} & set(seen.headers)
 
 
-def test_session_token_is_sent_and_signed(place: Made, front: Front) -> None:
+def test_session_token_is_sent_and_signed(place: SampleDestination, front: Front) -> None:
     made = place.with_secret(access_key_id=KEY, secret_access_key=SECRET, session_token="of/a+role==")
-    front.rule = lambda seen: Reply(404) if seen.method == "HEAD" else Reply(200, body=b"x")
-    made.write("a.csv", MadeFile(b"x"))
+    front.rule = lambda seen: ProxyReply(404) if seen.method == "HEAD" else ProxyReply(200, body=b"x")
+    made.write("a.csv", BytesFile(b"x"))
     assert all(seen.headers["x-amz-security-token"] == "of/a+role==" for seen in front.seen)
     assert all(";x-amz-security-token," in seen.headers["authorization"] for seen in front.seen)
 

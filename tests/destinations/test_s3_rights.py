@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from longshore.destinations.kind import DestinationError
-from tests.destinations.front import Front, Reply, Seen, s3_error
+from tests.destinations.front import Front, ProxiedRequest, ProxyReply, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, MotoServer, RcloneServer
-from tests.destinations.servers import MadeFile
+from tests.destinations.servers import BytesFile
 
 PAGE = (Path(__file__).parents[2] / "docs/destinations-s3.md").read_text(encoding="utf-8")
 POLICY = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
@@ -33,7 +33,7 @@ def test_missing_bucket_is_named(rclone_server: RcloneServer) -> None:
         "list", "the bucket nosuch does not exist (NoSuchBucket)"
     )  # fmt: skip
     with pytest.raises(DestinationError, match="bucket nosuch does not exist"):
-        rclone_server.place().change(bucket="nosuch").write("a.csv", MadeFile(b"x"))
+        rclone_server.place().change(bucket="nosuch").write("a.csv", BytesFile(b"x"))
 
 
 @pytest.mark.parametrize(
@@ -50,16 +50,16 @@ def test_missing_right_is_named(moto_server: MotoServer, missing: str, step: str
 
 @pytest.mark.parametrize("reply", [s3_error(403, "AccessDenied"), s3_error(501, "NotImplemented")])
 def test_server_that_does_not_list_uploads_takes_files_and_the_test_says_so(
-    moto_server: MotoServer, reply: Reply
+    moto_server: MotoServer, reply: ProxyReply
 ) -> None:
-    def lists_uploads(seen: Seen) -> Reply | None:
+    def lists_uploads(seen: ProxiedRequest) -> ProxyReply | None:
         return reply if seen.method == "GET" and "uploads=" in seen.target else None
 
     front = Front(moto_server.netloc, lists_uploads)
     place, before = moto_server.place(address=front.address), moto_server.uploads()
     try:
         *_, upload, deleted = place.test()
-        place.write("large.csv", MadeFile(bytes(9_000_000)))
+        place.write("large.csv", BytesFile(bytes(9_000_000)))
     finally:
         front.close()
     assert (upload.step, upload.ok, "s3:ListBucketMultipartUploads" in upload.detail, deleted.ok) == (

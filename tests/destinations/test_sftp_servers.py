@@ -14,7 +14,7 @@ from longshore.destinations.kind import DestinationError
 from longshore.destinations.sftp import sftp
 from longshore.destinations.sftp_steps import RENAME_REPLACES
 from longshore.settings import Settings
-from tests.destinations.servers import Made, MadeFile, random_file
+from tests.destinations.servers import BytesFile, SampleDestination, random_file
 
 REASON = "Maximum concurrent transfers exceeded"
 
@@ -70,7 +70,7 @@ class Failing(asyncssh.SFTPServer):
 
 
 @contextlib.asynccontextmanager
-async def serving(server: type[asyncssh.SFTPServer], folder: Path) -> AsyncIterator[Made]:
+async def serving(server: type[asyncssh.SFTPServer], folder: Path) -> AsyncIterator[SampleDestination]:
     """A destination on a server that lasts while the context is open."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     factory = partial(server, chroot=str(folder).encode())
@@ -80,10 +80,10 @@ async def serving(server: type[asyncssh.SFTPServer], folder: Path) -> AsyncItera
     async with await listening as opened:
         host_key = " ".join(key.export_public_key().decode().split()[:2])
         settings = {"host": "127.0.0.1", "port": opened.get_port(), "username": "shop", "host_key": host_key}
-        yield Made(sftp(Settings()), settings, {"password": "a password"})
+        yield SampleDestination(sftp(Settings()), settings, {"password": "a password"})
 
 
-async def write_all(made: Made, files: dict[str, MadeFile]) -> None:
+async def write_all(made: SampleDestination, files: dict[str, BytesFile]) -> None:
     async with made.kind.open(*made.values) as place:
         writes = (place.write(name, file, "d1", overwrite=False) for name, file in files.items())  # type: ignore[union-attr]
         await asyncio.gather(*writes)
@@ -105,7 +105,7 @@ def test_files_beyond_the_transfers_that_a_server_allows_are_written_one_after_a
 def test_error_has_the_reason_that_the_server_gives(tmp_path: Path) -> None:
     async def run(server: type[asyncssh.SFTPServer]) -> None:
         async with serving(server, tmp_path) as made:
-            await write_all(made, {"a.csv": MadeFile(b"x")})
+            await write_all(made, {"a.csv": BytesFile(b"x")})
 
     with pytest.raises(DestinationError, match=rf"has no right on .* to write .* \({REASON}\)$"):
         asyncio.run(run(NoTransfer))
@@ -114,7 +114,7 @@ def test_error_has_the_reason_that_the_server_gives(tmp_path: Path) -> None:
 
 
 def test_file_that_appears_while_another_is_sent_is_not_replaced_by_a_plain_rename_that_would(tmp_path: Path) -> None:
-    class Interfering(MadeFile, frozen=True):
+    class Interfering(BytesFile, frozen=True):
         def open(self) -> IO[bytes]:
             (tmp_path / "race.csv").write_bytes(b"of another program")
             return super().open()
@@ -146,7 +146,7 @@ def test_file_that_may_be_replaced_is_compared_once(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with serving(Counting, tmp_path) as made, made.kind.open(*made.values) as place:
-            await place.write("a.csv", MadeFile(b"new"), "d1", overwrite=True)  # type: ignore[union-attr]
+            await place.write("a.csv", BytesFile(b"new"), "d1", overwrite=True)  # type: ignore[union-attr]
 
     asyncio.run(run())
     assert (tmp_path / "a.csv").read_bytes() == b"new"

@@ -12,10 +12,10 @@ import pytest
 from longshore.destinations.az import az_kind
 from longshore.destinations.gs import gs_kind
 from longshore.destinations.kind import Kind
-from tests.destinations.front import Front, Reply
+from tests.destinations.front import Front, ProxyReply
 from tests.destinations.gcs import TokenService
 from tests.destinations.s3_servers import KEY, SECRET, s3_place
-from tests.destinations.servers import Made, MadeFile
+from tests.destinations.servers import BytesFile, SampleDestination
 from tests.destinations.sshd import Sshd, place_of
 
 SILENT_SECONDS = 2.0
@@ -43,7 +43,7 @@ class SilentReader(io.RawIOBase):
         return 0
 
 
-class SilentFile(MadeFile, frozen=True):
+class SilentFile(BytesFile, frozen=True):
     """A file whose store answers until it is opened for the n-th time."""
 
     answers: int = 0
@@ -60,28 +60,30 @@ def front() -> Iterator[Front]:
     """An object store without objects, which takes all that is sent."""
     found = Front(("127.0.0.1", 1))
 
-    def rule(seen: Any) -> Reply:
+    def rule(seen: Any) -> ProxyReply:
         if seen.method in ("HEAD", "GET"):
-            return Reply(404)
-        return Reply(200, {"Location": f"{found.address}/upload?upload_id=1"}, b"<UploadId>1</UploadId>")
+            return ProxyReply(404)
+        return ProxyReply(200, {"Location": f"{found.address}/upload?upload_id=1"}, b"<UploadId>1</UploadId>")
 
     found.rule = rule
     yield found
     found.close()
 
 
-def place(kind: str, front: Front, ssh_server: Sshd) -> Made:
+def place(kind: str, front: Front, ssh_server: Sshd) -> SampleDestination:
     if kind == "s3":
         return s3_place(front.address, KEY, SECRET)
     if kind == "az":
         azure: Kind = az_kind(f"{front.address}/{{account}}")
-        return Made(azure, {"account": "shop", "container": "exports"}, {"account_key": "YQ=="})
+        return SampleDestination(azure, {"account": "shop", "container": "exports"}, {"account_key": "YQ=="})
     if kind == "gs":
-        return Made(gs_kind(front.address), {"bucket": "exports"}, {"service_account": TokenService().account()})
+        return SampleDestination(
+            gs_kind(front.address), {"bucket": "exports"}, {"service_account": TokenService().account()}
+        )
     return place_of(ssh_server)
 
 
-def longest_pause(made: Made, path: str, file: SilentFile) -> float:
+def longest_pause(made: SampleDestination, path: str, file: SilentFile) -> float:
     """Cancel a write while the store of its file does not answer; return the longest time that the loop waited."""
     longest = 0.0
 

@@ -15,7 +15,7 @@ from longshore.destinations.stored import Destination, Destinations, NewDestinat
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
 from longshore.vault import open_vault
-from tests.destinations.memory import PASSWORD, MemorySecret, MemorySettings, Shelf, memory
+from tests.destinations.memory import PASSWORD, MemoryPlace, MemorySecret, MemorySettings, memory
 from tests.service import Longshore, in_own_loop
 
 CHAIN = ChainId(1764)
@@ -45,7 +45,7 @@ def test_stored_destination_is_opened_with_its_settings_and_secret(idle_service:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         async with destinations(pool).open(CHAIN, made.name) as opened:
-            assert isinstance(opened, Shelf)
+            assert isinstance(opened, MemoryPlace)
             assert opened.address("x") == "memory://top/x"
         assert await destinations(pool).takes_of(CHAIN, [made.name, "missing"]) == {made.name: "files"}
 

@@ -25,7 +25,7 @@ PAGES = sorted(SITE.rglob("*.html"))
 pytestmark = pytest.mark.skipif(not PAGES, reason="`make docs` builds the site")
 
 
-class Parsed(HTMLParser):
+class PageParser(HTMLParser):
     """The links, ids and loaded addresses of a page."""
 
     def __init__(self) -> None:
@@ -46,8 +46,8 @@ class Parsed(HTMLParser):
 
 
 @cache
-def parsed(page: Path) -> Parsed:
-    parser = Parsed()
+def parsed(page: Path) -> PageParser:
+    parser = PageParser()
     parser.feed(page.read_text(encoding="utf-8"))
     return parser
 
@@ -84,10 +84,12 @@ def test_every_endpoint_has_a_page_with_an_example() -> None:
             text = page.read_text(encoding="utf-8")
             assert f"{method.upper()} {path}" in text
             assert "curl" in text
-            assert ("highlight-json" in text) == ("example" in str(operation.get("requestBody")) or answered(operation))
+            assert ("highlight-json" in text) == (
+                "example" in str(operation.get("requestBody")) or has_json_answer(operation)
+            )
 
 
-def answered(operation: dict[str, object]) -> bool:
+def has_json_answer(operation: dict[str, object]) -> bool:
     responses = operation["responses"]
     assert isinstance(responses, dict)
     return "application/json" in responses[min(responses)].get("content", {})

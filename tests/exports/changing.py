@@ -128,7 +128,7 @@ class Copy:
                 self.rows.pop(key, None)
 
 
-class World:
+class ChangingDatabase:
     """A database with the table of this module, in a loop of its own; no process of the service runs."""
 
     def __init__(self, url: str, folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from longshore.database.migrate import connected_if_current
 from longshore.exports.increments import change_writer, transactions
 from tests.debian_postgres import DebianPostgres, debian_postgres
-from tests.exports.changing import World
+from tests.exports.changing import ChangingDatabase
 from tests.exports.incremental import CATALOG, TABLES, Session
 from tests.service import Longshore, database_in
 
@@ -38,13 +38,13 @@ def debian() -> Iterator[DebianPostgres]:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChangingDatabase]:
     """Yield a database with the table of `tests.exports.changing`; tests run its tasks in their own process."""
     folder = tmp_path_factory.mktemp("changes")
     with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
         patch.setattr(transactions, "SETTLE_SECONDS", 0.0)  # tests leave transactions open on purpose
         patch.setattr(change_writer, "MAX_KEYS", 2)
-        world = World(url, folder)
+        world = ChangingDatabase(url, folder)
         try:
             yield world
         finally:

@@ -19,7 +19,7 @@ STATEMENTS = frozenset({"execute", "fetch", "fetchrow", "fetchval", "copy_from_q
 CHANGES = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree"})
 
 
-class Points:
+class KillPoints:
     """Counts the points of this process, and kills it at one of them."""
 
     def __init__(self, last: int, folder: str) -> None:
@@ -49,7 +49,7 @@ async def main(url: str, folder: Path, id: int, point: int) -> None:
     async with open_pool(url, size=4, name="test", **EXPORT_SESSION) as pool:
         task = ChangingTask(pool, folder, id)
         attempt = await task.begin_attempt()
-        points = Points(point, str(task.folder))
+        points = KillPoints(point, str(task.folder))
         sys.addaudithook(points.on_audit)
         sys.setprofile(points.on_call)
         await task.finish(attempt, await task.export(attempt))

@@ -8,19 +8,21 @@ import sys
 from longshore.tasks import requests
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.model import ChainId
-from tests.exports.changing import EXPECTED, KEYS, ChangingTask, Copy, World, fits
+from tests.exports.changing import EXPECTED, KEYS, ChangingDatabase, ChangingTask, Copy, fits
 from tests.service import CHAIN
 
 # `make faults` asks for more.
 POINTS = int(os.environ.get("FAULT_POINTS", "3"))
 
 
-def dying(world: World, task: ChangingTask, point: int) -> subprocess.CompletedProcess[str]:
+def dying(world: ChangingDatabase, task: ChangingTask, point: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.exports.dying_run", world.url, str(world.folder), str(task.id), str(point)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_copy_is_right_after_a_worker_was_killed_at_any_point_of_a_run_with_deletes(world: World) -> None:
+def test_the_copy_is_right_after_a_worker_was_killed_at_any_point_of_a_run_with_deletes(
+    world: ChangingDatabase,
+) -> None:
     run, writer, task, copy = (
         world.runner.run,
         world.writer,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from longshore.results.local_files import LocalFile
 from longshore.tasks.attempts import RunResult, StaleAttemptError
-from tests.exports.changing import EXPECTED, KEYS, ChangingTask, Copy, World, fits
+from tests.exports.changing import EXPECTED, KEYS, ChangingDatabase, ChangingTask, Copy, fits
 from tests.service import CHAIN
 
 EXAMPLES = int(os.environ.get("CHANGES_EXAMPLES", "15"))
@@ -99,7 +99,7 @@ REPLACED: list[Round] = [([("prepare",)], DONE), ([], ("acknowledge",)), ([], DO
 @example(rounds=COMMITS_LATE, index="by-code", format="jsonl", segment=False, on_ack=False)
 @example(rounds=REPLACED, index="by-id", format="parquet", segment=True, on_ack=True)
 def test_the_copy_made_from_the_results_equals_a_full_export(
-    world: World,
+    world: ChangingDatabase,
     rounds: list[tuple[list[tuple[Any, ...]], tuple[str]]],
     index: str,
     format: str,
@@ -116,7 +116,7 @@ def test_the_copy_made_from_the_results_equals_a_full_export(
 class Example:
     """One task, its reader's copy, and what is done to the table."""
 
-    def __init__(self, world: World, index: str, format: str, *, segment: bool, on_ack: bool) -> None:
+    def __init__(self, world: ChangingDatabase, index: str, format: str, *, segment: bool, on_ack: bool) -> None:
         self.checked = 0
         self._world = world
         self._task = ChangingTask(world.pool, world.folder)
@@ -253,7 +253,7 @@ class Example:
 
 
 def test_key_list_is_opened_in_a_thread_as_a_bucket_is_asked_for_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: ChangingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[threading.Thread] = []
     opened = LocalFile.open

@@ -8,10 +8,10 @@ import pytest
 
 from longshore.errors import LongshoreError
 from longshore.exports import run_errors
-from tests.exports.changing import ChangingTask, World
+from tests.exports.changing import ChangingDatabase, ChangingTask
 
 
-def task_of(world: World, keys: int) -> ChangingTask:
+def task_of(world: ChangingDatabase, keys: int) -> ChangingTask:
     """Return a task with deletes, whose key list has some 8 bytes for each key."""
     task = ChangingTask(world.pool, world.folder)
     world.runner.run(world.writer.execute("truncate shop.things, shop.hidden"))
@@ -22,7 +22,7 @@ def task_of(world: World, keys: int) -> ChangingTask:
     return task
 
 
-def failure(world: World, task: ChangingTask) -> str:
+def failure(world: ChangingDatabase, task: ChangingTask) -> str:
     """Begin a run, which fails temporarily. Return what its log says."""
     attempt = world.runner.run(task.begin())
     with pytest.raises(LongshoreError) as caught:
@@ -33,7 +33,9 @@ def failure(world: World, task: ChangingTask) -> str:
 
 
 @pytest.mark.parametrize("keys", [500, 5000])  # of which a buffer of Python's holds all, and not all
-def test_a_full_disk_for_temporary_files_is_named_while_a_key_list_is_copied(world: World, keys: int) -> None:
+def test_a_full_disk_for_temporary_files_is_named_while_a_key_list_is_copied(
+    world: ChangingDatabase, keys: int
+) -> None:
     task = task_of(world, keys)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 10, hard))  # larger writes end in an OSError, as on a full disk
@@ -45,7 +47,7 @@ def test_a_full_disk_for_temporary_files_is_named_while_a_key_list_is_copied(wor
 
 
 def test_a_missing_folder_for_temporary_files_is_named(
-    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: ChangingDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     task = task_of(world, 1)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))

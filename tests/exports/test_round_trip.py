@@ -19,7 +19,7 @@ from longshore.exports.catalog import quoted_identifier
 from longshore.exports.columns import columns_of
 from longshore.exports.formats.json import object_of
 from tests.exports import rfc4180
-from tests.own_data import DOCUMENTS, DOUBLES, FIGURES, MOMENTS, ROWS, WORDS
+from tests.odd_values_table import DOCUMENTS, DOUBLES, FIGURES, MOMENTS, ROWS, WORDS
 from tests.service import Longshore, ended, export_body, exported
 
 FIELDS = [

@@ -19,7 +19,7 @@ def segment(*rules: Any, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def answered(client: httpx2.Client, wanted: dict[str, Any]) -> httpx2.Response:
+def create_with_segment(client: httpx2.Client, wanted: dict[str, Any]) -> httpx2.Response:
     return client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z", segment=wanted))
 
 
@@ -84,7 +84,7 @@ def answered(client: httpx2.Client, wanted: dict[str, Any]) -> httpx2.Response:
 def test_a_violation_of_a_segment_names_its_place(
     idle_client: httpx2.Client, wanted: dict[str, Any], pointer: str | None, hint: str
 ) -> None:
-    found = violations(answered(idle_client, wanted))
+    found = violations(create_with_segment(idle_client, wanted))
     if pointer is None:
         assert set(found) == {"/trigger/segment/rules/0/start_date", "/trigger/segment/rules/0/end_date"}
         return
@@ -94,7 +94,7 @@ def test_a_violation_of_a_segment_names_its_place(
 
 def test_violations_of_several_rules_are_reported_together(idle_client: httpx2.Client) -> None:
     wanted = segment({**GOOD, "field_name": "kin"}, GOOD, {**AMOUNT, "operator": "is"}, chain_id=9)
-    assert set(violations(answered(idle_client, wanted))) == {
+    assert set(violations(create_with_segment(idle_client, wanted))) == {
         "/trigger/segment/chain_id", "/trigger/segment/rules/0/field_name", "/trigger/segment/rules/2/value",
     }  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_a_valid_segment_is_returned_unchanged_with_its_times_in_utc(idle_client
         {**DATE, "operator": "relative_less_than", "time_factor": "day", "time_amount": 1},
         {**AMOUNT, "operator": "is_between_number", "min": -0.5, "max": 12345678901234567890},
     ]
-    answer = answered(idle_client, segment(*rules))
+    answer = create_with_segment(idle_client, segment(*rules))
     assert answer.status_code == 201, answer.text
     rules[1]["start_date"] = "2026-05-26T12:00:00Z"
     assert answer.json()["trigger"]["segment"] == segment(*rules)

@@ -17,7 +17,7 @@ from longshore.exports.row_query import row_query
 from longshore.exports.segments import rules as segment
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.tasks.model import Interval
-from tests import own_data
+from tests import odd_values_table
 from tests.service import Longshore
 
 CHAIN = 1765
@@ -32,7 +32,7 @@ def rule(field: str, kind: str, operator: str, **operands: Any) -> Rule:
     return Rule(field, kind, operator, **operands)
 
 
-def made(index: str, join: str, *rules: Rule) -> Segment:
+def segment_with(index: str, join: str, *rules: Rule) -> Segment:
     return Segment("people", index, join, CHAIN, list(rules))  # type: ignore[arg-type]
 
 
@@ -43,7 +43,7 @@ def selected(url: str, index: Index, chosen: Segment) -> set[int]:
     async def run() -> set[int]:
         connection = await asyncpg.connect(url)
         try:
-            chain = CHAIN if index is WALLET else own_data.CHAIN
+            chain = CHAIN if index is WALLET else odd_values_table.CHAIN
             source = await row_query(connection, index, chain, chosen, Interval(None, BEGAN))
             return {row["id"] for row in await connection.fetch(f"select id {source.sql}", *source.values)}
         finally:
@@ -61,7 +61,7 @@ def ledger(service: Longshore) -> list[Row]:
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Index:
     """Return the index of the unusual values."""
-    path: Path = own_data.write_catalog(tmp_path_factory.mktemp("catalog"))
+    path: Path = odd_values_table.write_catalog(tmp_path_factory.mktemp("catalog"))
     return catalog.load(str(path))["odd"]
 
 
@@ -150,7 +150,7 @@ def test_an_operator_selects_what_a_plain_reading_selects(
     service: Longshore, ledger: list[Row], chosen: Rule, plain: Plain
 ) -> None:
     expected = {row["id"] for row in ledger if plain(row)}
-    assert selected(service.url, WALLET, made("wallet-ledger", "all", chosen)) == expected
+    assert selected(service.url, WALLET, segment_with("wallet-ledger", "all", chosen)) == expected
     never = chosen.value in ("Manual", "_")
     always = chosen.value == ""
     assert (len(expected) == 0) == never, "the case would show nothing"
@@ -165,11 +165,14 @@ def test_rules_joined_by_all_or_any_select_what_python_selects(
         some = CASES[start : start + 3]
         combined = all if join == "all" else any
         expected = {row["id"] for row in ledger if combined(plain(row) for _, plain in some)}
-        assert selected(service.url, WALLET, made("wallet-ledger", join, *(chosen for chosen, _ in some))) == expected
+        assert (
+            selected(service.url, WALLET, segment_with("wallet-ledger", join, *(chosen for chosen, _ in some)))
+            == expected
+        )
 
 
 def test_no_rules_joined_by_all_select_everything(service: Longshore, ledger: list[Row]) -> None:
-    assert selected(service.url, WALLET, made("wallet-ledger", "all")) == {row["id"] for row in ledger}
+    assert selected(service.url, WALLET, segment_with("wallet-ledger", "all")) == {row["id"] for row in ledger}
 
 
 @pytest.mark.parametrize(
@@ -188,41 +191,45 @@ def test_null_never_matches_a_negation(
     expected = {row["id"] for row in rows if row["value"] not in (None, str(value).lower())}
     assert len(expected) < len(rows)
     for operator in operators:
-        chosen = made("odd", "all", rule(field, kind, operator, value=value))
+        chosen = segment_with("odd", "all", rule(field, kind, operator, value=value))
         assert selected(odd_values_service.url, odd, chosen) == expected
 
 
-@pytest.mark.parametrize("value", [word for word in own_data.WORDS if word is not None and len(word) < 100])
+@pytest.mark.parametrize("value", [word for word in odd_values_table.WORDS if word is not None and len(word) < 100])
 def test_rule_on_any_text_takes_exactly_the_rows_with_that_text(
     odd_values_service: Longshore, odd: Index, value: str
 ) -> None:
-    exact = {number for number, word in enumerate(own_data.WORDS[::-1]) if word == value}
-    within = {number for number, word in enumerate(own_data.WORDS[::-1]) if word is not None and value in word}
+    exact = {number for number, word in enumerate(odd_values_table.WORDS[::-1]) if word == value}
+    within = {number for number, word in enumerate(odd_values_table.WORDS[::-1]) if word is not None and value in word}
     for operator, expected in (("is", exact), ("contains", within)):
-        chosen = made("odd", "all", rule("code", "keyword", operator, value=value))
+        chosen = segment_with("odd", "all", rule("code", "keyword", operator, value=value))
         assert selected(odd_values_service.url, odd, chosen) == expected
 
 
 def test_numbers_and_moments_that_are_none_lie_beyond_all_others(odd_values_service: Longshore, odd: Index) -> None:
-    chosen = made("odd", "all", rule("figure", "number", "is_between_number", min=-(10**50), max=10**50))
-    figures = [own_data.FIGURES[number % len(own_data.FIGURES)] for number in range(own_data.ROWS)]
+    chosen = segment_with("odd", "all", rule("figure", "number", "is_between_number", min=-(10**50), max=10**50))
+    figures = [
+        odd_values_table.FIGURES[number % len(odd_values_table.FIGURES)] for number in range(odd_values_table.ROWS)
+    ]
     expected = {
         number
         for number, figure in enumerate(figures)
         if figure is not None and math.isfinite(float(figure)) and abs(float(figure)) <= 1e50
     }
     assert selected(odd_values_service.url, odd, chosen) == expected
-    chosen = made("odd", "all", rule("at", "date", "is_after_date", start_date="9999-12-31T23:59:59Z"))
+    chosen = segment_with("odd", "all", rule("at", "date", "is_after_date", start_date="9999-12-31T23:59:59Z"))
     late = {"infinity", "10000-01-01 00:00:00+00", "294276-12-31 23:59:59.999999+00"}
-    moments = [own_data.MOMENTS[number % len(own_data.MOMENTS)][0] for number in range(own_data.ROWS)]
+    moments = [
+        odd_values_table.MOMENTS[number % len(odd_values_table.MOMENTS)][0] for number in range(odd_values_table.ROWS)
+    ]
     expected = {number for number, moment in enumerate(moments) if moment in late}
     assert selected(odd_values_service.url, odd, chosen) == expected
 
 
 def test_rule_on_a_boolean_takes_the_rows_with_that_value(odd_values_service: Longshore, odd: Index) -> None:
     for value, rest in ((True, 1), (False, 2)):
-        chosen = made("odd", "all", rule("flag", "boolean", "is", value=value))
-        expected = {number for number in range(own_data.ROWS) if number % 3 == rest}
+        chosen = segment_with("odd", "all", rule("flag", "boolean", "is", value=value))
+        expected = {number for number in range(odd_values_table.ROWS) if number % 3 == rest}
         assert selected(odd_values_service.url, odd, chosen) == expected
 
 
@@ -232,6 +239,6 @@ def test_rule_on_a_boolean_takes_the_rows_with_that_value(odd_values_service: Lo
 def test_an_injected_value_is_only_a_value(service: Longshore, ledger: list[Row], value: str) -> None:
     for field, kind in (("kind", "keyword"), ("comment", "text")):
         for operator in ("is", "contains"):
-            chosen = made("wallet-ledger", "any", rule(field, kind, operator, value=value))
+            chosen = segment_with("wallet-ledger", "any", rule(field, kind, operator, value=value))
             assert selected(service.url, WALLET, chosen) == set()
     assert service.sql(f"select count(*) from loyalty.wallet_ledger where chain_id = {CHAIN}")[0][0] == len(ledger)

@@ -23,11 +23,11 @@ import pytest
 
 from longshore.destinations import http_client, sftp_place
 from longshore.destinations.kind import DestinationUnavailableError
-from tests.destinations.front import Front, Reply, Seen, s3_error
+from tests.destinations.front import Front, ProxiedRequest, ProxyReply, s3_error
 from tests.destinations.gcs import gcs
 from tests.destinations.gcs import place_of as gcs_place
 from tests.destinations.s3_servers import BUCKET, MotoServer, rclone
-from tests.destinations.servers import Made, MadeFile
+from tests.destinations.servers import BytesFile, SampleDestination
 from tests.destinations.sshd import FULL_BYTES, place_of, sshd
 from tests.destinations.wire import Wire
 
@@ -61,17 +61,17 @@ class Delivery(msgspec.Struct, frozen=True):
     """A file with its path."""
 
     path: str
-    file: MadeFile
+    file: BytesFile
 
 
 def deliveries(source: random.Random) -> list[Delivery]:
     return [
-        Delivery(f"day-{number % 3}/{number} file+%.csv", MadeFile(source.randbytes(SIZES[number % len(SIZES)]), []))
+        Delivery(f"day-{number % 3}/{number} file+%.csv", BytesFile(source.randbytes(SIZES[number % len(SIZES)]), []))
         for number in range(FILES)
     ]
 
 
-async def deliver_all(made: Made, all_of_them: list[Delivery]) -> int:
+async def deliver_all(made: SampleDestination, all_of_them: list[Delivery]) -> int:
     """Write all files, each until it has arrived; return how many tries failed."""
     slots, failed = asyncio.Semaphore(AT_A_TIME), 0
     deadline = time.monotonic() + SECONDS_FOR_EACH * FILES
@@ -93,7 +93,7 @@ async def deliver_all(made: Made, all_of_them: list[Delivery]) -> int:
     return failed
 
 
-class Watch(threading.Thread):
+class PartialFileDetector(threading.Thread):
     """Looks, as long as it may, whether any file is to be seen that is not whole."""
 
     def __init__(self, folder: Path, all_of_them: list[Delivery]) -> None:
@@ -113,7 +113,7 @@ class Watch(threading.Thread):
 
     @classmethod
     @contextlib.contextmanager
-    def watching(cls, folder: Path, all_of_them: list[Delivery]) -> Iterator["Watch"]:
+    def watching(cls, folder: Path, all_of_them: list[Delivery]) -> Iterator["PartialFileDetector"]:
         watch = cls(folder, all_of_them)
         watch.start()
         try:
@@ -125,23 +125,23 @@ class Watch(threading.Thread):
         assert {path for path in watch._files if not path.exists()} == set()
 
 
-def random_faults(source: random.Random, refusals: list[Reply]) -> Callable[[Seen], Reply | None]:
+def random_faults(source: random.Random, refusals: list[ProxyReply]) -> Callable[[ProxiedRequest], ProxyReply | None]:
     """A rule by which one request in five fails, in any way."""
-    kinds: list[Callable[[], Reply]] = [
+    kinds: list[Callable[[], ProxyReply]] = [
         lambda: source.choice(refusals),
-        lambda: Reply(drops=True),
-        lambda: Reply(passes_on=True, drops=True),
-        lambda: Reply(cuts_after=source.randrange(1000)),
+        lambda: ProxyReply(drops=True),
+        lambda: ProxyReply(passes_on=True, drops=True),
+        lambda: ProxyReply(cuts_after=source.randrange(1000)),
     ]
     hangs = iter([True, True])
     lock = threading.Lock()
 
-    def rule(_: Seen) -> Reply | None:
+    def rule(_: ProxiedRequest) -> ProxyReply | None:
         with lock:
             if source.randrange(100) >= FAULTS_OF_100:
                 return None
             if source.randrange(20) == 0 and next(hangs, False):
-                return Reply(hangs=True)
+                return ProxyReply(hangs=True)
             return source.choice(kinds)()
 
     return rule
@@ -181,7 +181,8 @@ def test_each_file_is_written_to_google_whatever_fails(seed: int) -> None:
     with gcs() as (address, tokens):
         parts = urlsplit(address)
         front = Front(
-            (str(parts.hostname), int(parts.port or 0)), random_faults(source, [Reply(503), Reply(500), Reply(429)])
+            (str(parts.hostname), int(parts.port or 0)),
+            random_faults(source, [ProxyReply(503), ProxyReply(500), ProxyReply(429)]),
         )
         made = gcs_place((front.address, tokens))
         failed = asyncio.run(deliver_all(made, files))
@@ -209,7 +210,7 @@ def test_each_file_is_written_to_s3_although_its_server_restarts(seed: int, tmp_
         thread = threading.Thread(target=restart)
         thread.start()
         try:
-            with Watch.watching(tmp_path / BUCKET / "in", files):
+            with PartialFileDetector.watching(tmp_path / BUCKET / "in", files):
                 asyncio.run(deliver_all(made, files))
         finally:
             over.set()
@@ -217,7 +218,7 @@ def test_each_file_is_written_to_s3_although_its_server_restarts(seed: int, tmp_
         assert [made.read(delivery.path) == delivery.file.content for delivery in files] == [True] * FILES
 
 
-def write_in_child(made: Made, delivery: Delivery, number: int, folder: Path) -> "subprocess.Popen[bytes]":
+def write_in_child(made: SampleDestination, delivery: Delivery, number: int, folder: Path) -> "subprocess.Popen[bytes]":
     """Begin to write a file in a process of its own, which can be killed."""
     content = folder / f"content-{number}"
     content.write_bytes(delivery.file.content)
@@ -242,7 +243,7 @@ def test_each_file_is_written_by_sftp_whatever_fails(seed: int, tmp_path: Path) 
 
         wire = Wire(server.port, limit)
         made = place_of(server).change(port=wire.port)
-        with Watch.watching(server.uploads, files):
+        with PartialFileDetector.watching(server.uploads, files):
             for number in range(min(4, FILES)):
                 child = write_in_child(place_of(server), files[number], number, tmp_path)
                 assert child.stdout is not None
@@ -261,7 +262,7 @@ def test_each_file_is_written_by_sftp_whatever_fails(seed: int, tmp_path: Path) 
 def test_files_that_do_not_fit_wait_until_there_is_room(tmp_path: Path) -> None:
     with sshd(tmp_path) as server:
         made = place_of(server, "full")
-        made.write("first.csv", MadeFile(bytes(FULL_BYTES - 100_000), []))
+        made.write("first.csv", BytesFile(bytes(FULL_BYTES - 100_000), []))
 
         async def deliver() -> None:
             async def make_room() -> None:
@@ -270,14 +271,14 @@ def test_files_that_do_not_fit_wait_until_there_is_room(tmp_path: Path) -> None:
                     opened: Any = place
                     await opened.remove("/in/first.csv")
 
-            files = [Delivery(f"{n}.csv", MadeFile(bytes(200_000), [])) for n in range(3)]
+            files = [Delivery(f"{n}.csv", BytesFile(bytes(200_000), [])) for n in range(3)]
             await asyncio.gather(make_room(), deliver_all(made, files))
 
         asyncio.run(deliver())
         assert [len(made.read(f"{n}.csv")) for n in range(3)] == [200_000] * 3
 
 
-def made_key(seen: Seen) -> str | None:
+def made_key(seen: ProxiedRequest) -> str | None:
     """The key of the object that a request makes, if it makes one."""
     target = urlsplit(seen.target)
     ends = seen.method == "POST" and "uploadId=" in target.query

@@ -19,7 +19,7 @@ from longshore.worker import cleanup
 from tests.faults.attempts import with_pool
 from tests.faults.held import messages
 from tests.faults.hosts import BUCKET, HEARTBEAT_TIMEOUT, HOSTS, LONG_ROWS, RESULTS, RUNNING, WORKERS, Hosts, six_hosts
-from tests.faults.patient import Patient
+from tests.faults.retrying_client import RetryingClient
 from tests.service import stored_names
 
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
@@ -79,7 +79,7 @@ async def cuts(hosts: Hosts, over: asyncio.Event) -> None:
     over.set()
 
 
-async def keep_exporting(client: Patient, over: asyncio.Event) -> None:
+async def keep_exporting(client: RetryingClient, over: asyncio.Event) -> None:
     while not over.is_set():
         await client.export()
 
@@ -89,8 +89,8 @@ async def under_load(hosts: Hosts, answers: Counter[str]) -> list[dict[str, Any]
     bearer = {"Authorization": f"Bearer {hosts.token()}"}
     over = asyncio.Event()
     async with httpx2.AsyncClient(base_url=hosts.address, headers=bearer) as http, asyncio.timeout(MOST):
-        clients = [Patient(http, answers, "transactions", LONG_ROWS) for _ in range(CUT)]
-        clients += [Patient(http, answers) for _ in range(RUNNING - CUT)]
+        clients = [RetryingClient(http, answers, "transactions", LONG_ROWS) for _ in range(CUT)]
+        clients += [RetryingClient(http, answers) for _ in range(RUNNING - CUT)]
         async with asyncio.TaskGroup() as group:
             for client in clients:
                 group.create_task(keep_exporting(client, over))

@@ -11,11 +11,11 @@ import pytest
 from longshore.exports.manifest import SIGNATURE
 from longshore.exports.verify import verify
 from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, files_of, messages
-from tests.faults.test_shards import Hand, hands, holds, reached, release, split
+from tests.faults.test_shards import LoggedWorker, holds, reached, release, split, workers
 from tests.service import Longshore, ended, export_body
 from tests.waiting import until
 
-__all__ = ["hands", "holds"]
+__all__ = ["holds", "workers"]
 
 PART_ROWS = 400
 
@@ -71,11 +71,11 @@ def test_a_cancelled_run_leaves_no_file(service: Longshore, client: httpx2.Clien
 
 
 def test_a_lost_worker_costs_its_shares_and_not_the_run(
-    service: Longshore, client: httpx2.Client, hands: list[Hand], holds: list[Hold]
+    service: Longshore, client: httpx2.Client, workers: list[LoggedWorker], holds: list[Hold]
 ) -> None:
     task = create(client)
     reached(service, holds)
-    _coordinator, other = split(hands)
+    _coordinator, other = split(workers)
     other.kill()
     release(holds)
     found = ended(client, task)
@@ -85,11 +85,11 @@ def test_a_lost_worker_costs_its_shares_and_not_the_run(
 
 
 def test_a_lost_coordinator_restarts_the_run(
-    service: Longshore, client: httpx2.Client, hands: list[Hand], holds: list[Hold]
+    service: Longshore, client: httpx2.Client, workers: list[LoggedWorker], holds: list[Hold]
 ) -> None:
     task = create(client, partition_by=[{"field": "timestamp", "by": "day"}], split={"rows": PART_ROWS})
-    until(lambda: any(hand.coordinates for hand in hands), "a coordinator")
-    next(hand for hand in hands if hand.coordinates).kill()
+    until(lambda: any(worker.coordinates for worker in workers), "a coordinator")
+    next(worker for worker in workers if worker.coordinates).kill()
     release(holds)
     done = ended(client, task)
     assert messages(done) == TAKEN_OVER
@@ -98,11 +98,11 @@ def test_a_lost_coordinator_restarts_the_run(
 
 @pytest.mark.parametrize("stop", [signal.SIGSTOP, signal.SIGTERM])
 def test_a_worker_that_stalls_or_shuts_down_damages_no_file(
-    service: Longshore, client: httpx2.Client, hands: list[Hand], holds: list[Hold], stop: signal.Signals
+    service: Longshore, client: httpx2.Client, workers: list[LoggedWorker], holds: list[Hold], stop: signal.Signals
 ) -> None:
     task = create(client)
     reached(service, holds)
-    _coordinator, other = split(hands)
+    _coordinator, other = split(workers)
     other.process.send_signal(stop)
     release(holds)
     found = ended(client, task)

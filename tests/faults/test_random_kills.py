@@ -33,7 +33,7 @@ GIVEN_UP = re.compile(rf"READY -> INPROGRESS;{LOST}{{2}}worker lost, given up af
 LOCATIONS = "select location from longshore.runs where location is not null"
 
 
-class Lookout(threading.Thread):
+class ConcurrentWriteDetector(threading.Thread):
     """Looks, as long as it may, whether any task is being written twice at once."""
 
     def __init__(self, results: Path) -> None:
@@ -59,8 +59,8 @@ def test_each_task_ends_once_and_leaves_nothing_behind_after_random_kills(
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    lookout = Lookout(service.data / "results")
-    lookout.start()
+    detector = ConcurrentWriteDetector(service.data / "results")
+    detector.start()
     try:
         crew = [service.start("worker") for _ in range(WORKERS)]
         tasks = [create() for _ in range(TASKS)]
@@ -72,12 +72,12 @@ def test_each_task_ends_once_and_leaves_nothing_behind_after_random_kills(
             crew[place] = service.start("worker")
         found = [ended(client, task, TIMEOUT_SECONDS) for task in tasks]
     finally:
-        lookout.over.set()
-        lookout.join()
+        detector.over.set()
+        detector.join()
     logs = [";".join(messages(task)) for task in found]
     assert all(GOOD.fullmatch(log) or GIVEN_UP.fullmatch(log) for log in logs), logs
-    assert len(lookout.most) >= TASKS // 2, "the lookout has seen nothing"
-    assert max(lookout.most.values()) == 1
+    assert len(detector.most) >= TASKS // 2, "the lookout has seen nothing"
+    assert max(detector.most.values()) == 1
     whole = [task for task in found if task["state"]["code"] == "DONE"]
     assert len(whole) >= TASKS * 2 // 3
     for task in chance.sample(whole, min(5, len(whole))):

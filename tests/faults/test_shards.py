@@ -21,7 +21,7 @@ STANDING = "select number, state, trial, failures from longshore.shards order by
 ATTEMPT = "select attempt from longshore.tasks where id = $1"
 
 
-class Hand:
+class LoggedWorker:
     """A worker with a log of its own, so that it can be told what it did."""
 
     def __init__(self, service: Longshore, log: Path, **settings: str) -> None:
@@ -47,14 +47,14 @@ class Hand:
 
 
 @pytest.fixture
-def hands(service: Longshore, tmp_path: Path) -> Iterator[list[Hand]]:
+def workers(service: Longshore, tmp_path: Path) -> Iterator[list[LoggedWorker]]:
     """Three workers, who have a shard each of what they cut into three."""
-    found = [Hand(service, tmp_path / f"worker-{number}.log") for number in range(SHARDS)]
-    for hand in found:
-        until(lambda hand=hand: "worker ready" in hand.log.read_text(), "the workers")  # type: ignore[misc]
+    found = [LoggedWorker(service, tmp_path / f"worker-{number}.log") for number in range(SHARDS)]
+    for worker in found:
+        until(lambda worker=worker: "worker ready" in worker.log.read_text(), "the workers")  # type: ignore[misc]
     yield found
-    for hand in found:
-        hand.kill()
+    for worker in found:
+        worker.kill()
     service.sql("truncate longshore.tasks, longshore.pgqueuer cascade")
 
 
@@ -74,10 +74,10 @@ def release(holds: list[Hold]) -> None:
         hold.release()
 
 
-def split(hands: list[Hand]) -> tuple[Hand, Hand]:
+def split(workers: list[LoggedWorker]) -> tuple[LoggedWorker, LoggedWorker]:
     """The one that coordinates, and another one that has a shard: there is one, as none takes all three."""
-    coordinator = next(hand for hand in hands if hand.coordinates)
-    return coordinator, next(hand for hand in hands if hand is not coordinator and hand.shards)
+    coordinator = next(worker for worker in workers if worker.coordinates)
+    return coordinator, next(worker for worker in workers if worker is not coordinator and worker.shards)
 
 
 def reached(service: Longshore, holds: list[Hold]) -> None:
@@ -89,11 +89,11 @@ def reached(service: Longshore, holds: list[Hold]) -> None:
 
 
 def test_a_lost_worker_costs_its_shards_and_not_the_export(
-    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+    service: Longshore, client: httpx2.Client, create: Create, workers: list[LoggedWorker], holds: list[Hold]
 ) -> None:
     task = create()
     reached(service, holds)
-    _coordinator, other = split(hands)
+    _coordinator, other = split(workers)
     other.kill()
     lost = other.shards
     release(holds)
@@ -101,15 +101,15 @@ def test_a_lost_worker_costs_its_shards_and_not_the_export(
     assert messages(found) == UNDISTURBED
     assert_whole(service, client, found)
     assert service.sql(ATTEMPT, task)[0]["attempt"] == 1
-    assert sum(hand.shards for hand in hands) == SHARDS + lost
+    assert sum(worker.shards for worker in workers) == SHARDS + lost
 
 
 def test_shard_without_worker_and_message_is_sent_again(
-    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+    service: Longshore, client: httpx2.Client, create: Create, workers: list[LoggedWorker], holds: list[Hold]
 ) -> None:
     task = create()
     reached(service, holds)
-    _coordinator, other = split(hands)
+    _coordinator, other = split(workers)
     other.kill()
     service.sql("delete from longshore.pgqueuer where entrypoint = 'longshore.shard'")
     release(holds)
@@ -119,11 +119,11 @@ def test_shard_without_worker_and_message_is_sent_again(
 
 
 def test_a_lost_coordinator_restarts_the_export(
-    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+    service: Longshore, client: httpx2.Client, create: Create, workers: list[LoggedWorker], holds: list[Hold]
 ) -> None:
     task = create()
     reached(service, holds)
-    coordinator, _other = split(hands)
+    coordinator, _other = split(workers)
     coordinator.kill()
     release(holds)
     found = ended(client, task)
@@ -133,11 +133,11 @@ def test_a_lost_coordinator_restarts_the_export(
 
 
 def test_worker_that_shuts_down_returns_its_shards(
-    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+    service: Longshore, client: httpx2.Client, create: Create, workers: list[LoggedWorker], holds: list[Hold]
 ) -> None:
     task = create()
     reached(service, holds)
-    _coordinator, other = split(hands)
+    _coordinator, other = split(workers)
     other.process.send_signal(signal.SIGTERM)
     assert other.process.wait(20) == 0
     assert "shard released" in other.log.read_text()
@@ -149,11 +149,11 @@ def test_worker_that_shuts_down_returns_its_shards(
 
 
 def test_stalled_worker_that_resumes_neither_repeats_nor_damages_a_shard(
-    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+    service: Longshore, client: httpx2.Client, create: Create, workers: list[LoggedWorker], holds: list[Hold]
 ) -> None:
     task = create()
     reached(service, holds)
-    _coordinator, other = split(hands)
+    _coordinator, other = split(workers)
     other.process.send_signal(signal.SIGSTOP)
     release(holds)
     found = ended(client, task)
@@ -186,27 +186,29 @@ def test_a_worker_with_another_catalog_leaves_shards_to_the_others(
         ("other", CATALOG.replace('"faults.passes(id)"', '"faults.passes(id) and id > 0"')),
     ):
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
-    usual = Hand(service, tmp_path / "usual.log")
-    strange: list[Hand] = []
+    usual = LoggedWorker(service, tmp_path / "usual.log")
+    strange: list[LoggedWorker] = []
     try:
         until(lambda: "worker ready" in usual.log.read_text(), "the worker")
         with Hold.source(service) as hold:
             task = create()
             hold.reached()  # so that it is the usual one that coordinates
             for name in ("fewer", "other"):
-                strange.append(Hand(service, tmp_path / f"{name}.log", catalog=str(tmp_path / f"{name}.toml")))
-            for hand in strange:
-                until(lambda hand=hand: "worker ready" in hand.log.read_text(), "the workers")  # type: ignore[misc]
+                strange.append(LoggedWorker(service, tmp_path / f"{name}.log", catalog=str(tmp_path / f"{name}.toml")))
+            for worker in strange:
+                until(lambda worker=worker: "worker ready" in worker.log.read_text(), "the workers")  # type: ignore[misc]
             with Hold.row(service, 100), Hold.row(service, ROWS // 2):  # which has the usual one's hands full
                 hold.release()
-                until(lambda: [hand for hand in strange if "shard released" in hand.log.read_text()], "the others")
+                until(
+                    lambda: [worker for worker in strange if "shard released" in worker.log.read_text()], "the others"
+                )
         found = ended(client, task)
         assert messages(found) == UNDISTURBED
         assert_whole(service, client, found)
-        assert not [hand for hand in strange if "shard done" in hand.log.read_text()]
+        assert not [worker for worker in strange if "shard done" in worker.log.read_text()]
     finally:
-        for hand in (usual, *strange):
-            hand.kill()
+        for worker in (usual, *strange):
+            worker.kill()
 
 
 @pytest.mark.usefixtures("hands")

@@ -14,7 +14,7 @@ from tests.waiting import until
 OUTDATED = "attempt outdated"
 
 
-def said(service: Longshore, event: str, task: int) -> bool:
+def has_logged(service: Longshore, event: str, task: int) -> bool:
     """Whether a worker has logged an event about a task."""
     return any((line["event"], line.get("task")) == (event, task) for line in service.logged())
 
@@ -35,7 +35,7 @@ def test_stalled_worker_that_resumes_changes_nothing(
     runs = client.get(f"/tasks/{task}/runs").json()
 
     stalled.send_signal(signal.SIGCONT)
-    until(lambda: said(service, OUTDATED, task), "the stalled worker to notice")
+    until(lambda: has_logged(service, OUTDATED, task), "the stalled worker to notice")
     assert client.get(f"/tasks/{task}", params={"log_limit": 1000}).json() == found
     assert client.get(f"/tasks/{task}/runs").json() == runs
     assert_whole(service, client, found)
@@ -61,7 +61,7 @@ def test_worker_with_a_stale_attempt_does_not_publish(
             state.reached(2)  # the late one has its file and says so
     found = ended(client, task)
     assert messages(found) == TAKEN_OVER
-    until(lambda: said(service, OUTDATED, task), "the late worker to notice")
+    until(lambda: has_logged(service, OUTDATED, task), "the late worker to notice")
     assert_whole(service, client, found)
     for worker in (late, other):
         worker.terminate()

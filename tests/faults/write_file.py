@@ -8,10 +8,10 @@ import msgspec
 
 from longshore.destinations.sftp import sftp
 from longshore.settings import Settings
-from tests.destinations.servers import Made, MadeFile
+from tests.destinations.servers import BytesFile, SampleDestination
 
 
-async def write(made: Made, path: str, file: MadeFile, delivery: str) -> None:
+async def write(made: SampleDestination, path: str, file: BytesFile, delivery: str) -> None:
     async with made.kind.open(*made.values) as place:
         print("signed in", flush=True)
         await place.write(path, file, delivery, overwrite=False)  # type: ignore[union-attr]
@@ -19,4 +19,6 @@ async def write(made: Made, path: str, file: MadeFile, delivery: str) -> None:
 
 if __name__ == "__main__":
     settings, secret, path, file, delivery = msgspec.json.decode(sys.argv[1])
-    asyncio.run(write(Made(sftp(Settings()), settings, secret), path, MadeFile(Path(file).read_bytes()), delivery))
+    asyncio.run(
+        write(SampleDestination(sftp(Settings()), settings, secret), path, BytesFile(Path(file).read_bytes()), delivery)
+    )

@@ -39,7 +39,7 @@ def run(folder: Path, *command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def said(service: Longshore, folder: Path, *command: str | Path) -> dict[str, Any]:
+def run_generated(service: Longshore, folder: Path, *command: str | Path) -> dict[str, Any]:
     """The words of a program on the export that it created."""
     with service.client() as client:
         token = client.headers["authorization"].removeprefix("Bearer ")
@@ -61,7 +61,7 @@ def test_program_in_typescript_compiles_and_creates_an_export(
     assert "{unknown}" not in types
     strict = ("--strict", "--noUncheckedIndexedAccess", "false", "--target", "es2022", "--module", "nodenext")
     run(tmp_path, MODULES / ".bin" / "tsc", *strict, "--skipLibCheck", "program.ts")
-    assert said(service, tmp_path, "node", "program.js") == EXPECTED
+    assert run_generated(service, tmp_path, "node", "program.js") == EXPECTED
 
 
 @pytest.mark.skipif(not PYTHON.is_file(), reason="openapi-python-client comes with `make generators`")
@@ -73,4 +73,4 @@ def test_client_in_python_creates_an_export(service: Longshore, document: Path, 
     others = ("manifest.jws", "/metadata", "/query")  # they answer lines of JSON, or none
     assert [line for line in warnings if not any(path in line for path in others)] == [], told
     shutil.copy(HERE / "program.py", tmp_path)
-    assert said(service, tmp_path, PYTHON, "program.py") == EXPECTED
+    assert run_generated(service, tmp_path, PYTHON, "program.py") == EXPECTED

@@ -26,7 +26,7 @@ from rich.table import Table
 from longshore.demo.seed import SMALLER_CHAINS, seed
 from tests.neighbour.quiet import MEASURES, QuietChain, Times
 from tests.neighbour.worst import BEHAVIORS
-from tests.neighbour.worst_chain import Stored, WorstChain
+from tests.neighbour.worst_chain import StoredTasks, WorstChain
 from tests.receiver import receiving
 from tests.service import Longshore, database_in, in_own_loop
 
@@ -48,7 +48,7 @@ SETTINGS = {
     "chain_stored_tasks": "5000",
     "chain_task_megabytes": "10",
 }
-STORED = {"many tasks at once": Stored(due=4_800), "a full quota": Stored(large=199)}
+STORED = {"many tasks at once": StoredTasks(due=4_800), "a full quota": StoredTasks(large=199)}
 
 
 class Result(msgspec.Struct, frozen=True):

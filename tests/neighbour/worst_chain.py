@@ -29,7 +29,7 @@ from generate_series(1, $2)
 """
 
 
-class Stored(msgspec.Struct, frozen=True):
+class StoredTasks(msgspec.Struct, frozen=True):
     """Tasks that the chain has before it does its worst: how many are due at once, and how many are large."""
 
     due: int = 0
@@ -39,7 +39,7 @@ class Stored(msgspec.Struct, frozen=True):
 class WorstChain:
     """A chain that does its worst, one behavior at a time."""
 
-    def __init__(self, service: Longshore, chain: int, stored: dict[str, Stored], opened: int) -> None:
+    def __init__(self, service: Longshore, chain: int, stored: dict[str, StoredTasks], opened: int) -> None:
         """`stored`: by behavior; `opened`: streams and long polls that each token tries to open."""
         self._service = service
         self._stored = stored
@@ -51,7 +51,7 @@ class WorstChain:
     @contextlib.contextmanager
     def doing(self, behavior: str) -> Iterator[dict[str, int]]:
         """Keep up a behavior while the context is open; afterwards the dictionary has the answers by status."""
-        stored = self._stored.get(behavior, Stored())
+        stored = self._stored.get(behavior, StoredTasks())
         for count, size, due in ((stored.due, 0, True), (stored.large, LARGE_TASK_BYTES, False)):
             self._service.sql(FILL, self.client.chain, count, size, due)
         command = [sys.executable, "-m", "tests.neighbour.worst", behavior]

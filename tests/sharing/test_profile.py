@@ -16,7 +16,7 @@ from longshore.access.tokens import Level, Scope
 from longshore.api.proxies import behind_proxies
 from tests.access.users import User, new_user
 from tests.answers import problem
-from tests.event_loop import Asked, application, ask
+from tests.event_loop import AppRequest, application, ask
 from tests.service import CHAIN, Longshore, export_body
 
 PROFILE = "/delta-sharing/profile"
@@ -30,7 +30,7 @@ def reader(idle_service: Longshore) -> User:
     return new_user(idle_service, _1764=Level.READ)
 
 
-def made(user: User, **body: Any) -> dict[str, Any]:
+def create_profile(user: User, **body: Any) -> dict[str, Any]:
     """The profile that a user is given."""
     with user.client() as client:
         answer = client.post(PROFILE, json=body) if body else client.post(PROFILE)
@@ -79,7 +79,7 @@ def test_profile_of_a_token_without_an_end_names_none(idle_service: Longshore) -
 def test_user_is_given_a_read_token_that_expires_and_is_in_the_audit_log(
     idle_service: Longshore, idle_client: httpx2.Client, reader: User
 ) -> None:
-    profile = made(reader)
+    profile = create_profile(reader)
     left = datetime.fromisoformat(profile["expirationTime"]) - datetime.now(UTC)
     assert timedelta(days=29, hours=23) < left <= timedelta(days=30)
     assert status(idle_service, profile) == 200
@@ -98,7 +98,7 @@ def test_user_is_given_a_read_token_that_expires_and_is_in_the_audit_log(
 
 @pytest.mark.parametrize("seconds", [60, 90 * 24 * 3600])
 def test_user_says_how_long_the_token_is_good_for(reader: User, seconds: int) -> None:
-    left = datetime.fromisoformat(made(reader, expires_in=seconds)["expirationTime"]) - datetime.now(UTC)
+    left = datetime.fromisoformat(create_profile(reader, expires_in=seconds)["expirationTime"]) - datetime.now(UTC)
     assert abs(left - timedelta(seconds=seconds)) < timedelta(seconds=20)
 
 
@@ -115,7 +115,7 @@ def test_body_that_names_no_valid_time_is_refused(reader: User, body: dict[str, 
 def test_token_of_a_user_ends_with_the_level_for_the_chain_and_with_the_user(
     idle_service: Longshore, idle_client: httpx2.Client, reader: User
 ) -> None:
-    profile = made(reader)
+    profile = create_profile(reader)
     path = f"/users/{reader.id}"
     assert idle_client.patch(path, json={"enabled": False}).status_code == 200
     becomes(idle_service, profile, 401)
@@ -131,7 +131,7 @@ def test_token_of_a_user_ends_with_the_level_for_the_chain_and_with_the_user(
 
 
 def test_token_of_a_user_has_no_level_once_the_user_has_none(idle_service: Longshore, reader: User) -> None:
-    id = made(reader)["bearerToken"].partition(":")[0]
+    id = create_profile(reader)["bearerToken"].partition(":")[0]
     level = f"select longshore.level_of('token', $1, null, {CHAIN}, 0, 0)"
     assert idle_service.sql(level, id)[0][0] == "read"
     idle_service.sql("update longshore.user_levels set enabled = false where user_id = $1", reader.id)
@@ -141,7 +141,7 @@ def test_token_of_a_user_has_no_level_once_the_user_has_none(idle_service: Longs
 def test_admin_revokes_a_profile_file_and_forbids_new_ones(
     idle_service: Longshore, idle_client: httpx2.Client, reader: User
 ) -> None:
-    profile = made(reader)
+    profile = create_profile(reader)
     id = profile["bearerToken"].partition(":")[0]
     assert idle_client.delete(f"/access_tokens/{id}").status_code == 200
     becomes(idle_service, profile, 401)
@@ -177,7 +177,7 @@ def test_profile_files_stay_forbidden_where_their_turned_off_client_was_renamed(
 def test_user_revokes_an_own_profile_file_and_sees_it_as_revoked(
     idle_service: Longshore, idle_client: httpx2.Client, reader: User
 ) -> None:
-    profile, kept = made(reader), made(reader)
+    profile, kept = create_profile(reader), create_profile(reader)
     id = profile["bearerToken"].partition(":")[0]
     with reader.client() as session:
         assert [session.delete(f"{PROFILES}/{id}").status_code for _ in range(2)] == [204, 204]
@@ -195,7 +195,7 @@ def test_user_revokes_an_own_profile_file_and_sees_it_as_revoked(
 
 
 def test_profile_file_revokes_itself_and_nothing_else(idle_service: Longshore, reader: User) -> None:
-    profile, other, service_token = made(reader), made(reader), idle_service.token(Level.READ)
+    profile, other, service_token = create_profile(reader), create_profile(reader), idle_service.token(Level.READ)
     bearers = {"own": profile["bearerToken"], "other": other["bearerToken"], "service": service_token}
     ids = {name: text.partition(":")[0] for name, text in bearers.items()}
     for name in ("other", "service"):
@@ -215,7 +215,7 @@ def test_profile_file_revokes_itself_and_nothing_else(idle_service: Longshore, r
 
 
 def test_users_neither_see_nor_revoke_the_profile_files_of_others(idle_service: Longshore, reader: User) -> None:
-    profile = made(reader)
+    profile = create_profile(reader)
     id = profile["bearerToken"].partition(":")[0]
     stranger = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.READ)
     with stranger.client() as session, stranger.client(chain=1765) as elsewhere:
@@ -229,7 +229,7 @@ def test_users_neither_see_nor_revoke_the_profile_files_of_others(idle_service: 
 def test_state_of_a_token_says_why_it_is_not_accepted(
     idle_service: Longshore, idle_client: httpx2.Client, reader: User
 ) -> None:
-    id = made(reader)["bearerToken"].partition(":")[0]
+    id = create_profile(reader)["bearerToken"].partition(":")[0]
 
     def state() -> tuple[str, bool]:
         found = idle_client.get(f"/access_tokens/{id}").json()
@@ -291,12 +291,12 @@ def test_endpoint_is_the_address_that_clients_know_behind_proxies_and_below_a_pa
 ) -> None:
     token = idle_service.token(Level.READ)
 
-    async def asked() -> dict[str, Any]:
+    async def profile_behind_proxy() -> dict[str, Any]:
         async with application(idle_service.url, str(idle_service.data), public_url=public_url) as app:
             behind = behind_proxies(app, [ipaddress.ip_network("127.0.0.1/32")])
             forwarded = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9", "host": "exports.example.com"}
-            request = Asked("GET", PROFILE, headers={"authorization": f"Bearer {token}", **forwarded})
+            request = AppRequest("GET", PROFILE, headers={"authorization": f"Bearer {token}", **forwarded})
             found: dict[str, Any] = json.loads((await ask(behind, request)).body)
             return found
 
-    assert asyncio.run(asked())["endpoint"] == endpoint
+    assert asyncio.run(profile_behind_proxy())["endpoint"] == endpoint

@@ -61,7 +61,7 @@ CONNECTED = (
 )
 
 
-class Crew:
+class ServiceProcesses:
     """The processes of the service by name; those of the API have a port each."""
 
     def __init__(self, service: Longshore) -> None:
@@ -95,15 +95,15 @@ class Crew:
 def soak(service: Longshore) -> list[str]:
     """Run for SECONDS, and give what was not as it has to be."""
     chance = random.Random(SEED)
-    crew = Crew(service)
+    processes = ServiceProcesses(service)
     for name in (*STEADY, *SHAKEN):
-        crew.start(name)
+        processes.start(name)
     loads = []
     for chain in (CHAIN, *SMALLER_CHAINS):
         for _ in range(CLIENTS):
             token = service.token(Level.WRITE, chain)
-            loads.append(Load(crew.addresses, token, chain, random.Random(chance.random())))
-    figures = Figures(service, crew.pids, lambda: sum((load.done for load in loads), Counter()))
+            loads.append(Load(processes.addresses, token, chain, random.Random(chance.random())))
+    figures = Figures(service, processes.pids, lambda: sum((load.done for load in loads), Counter()))
     threads: list[Load | Figures] = [*loads, figures]
     began = time.monotonic()
     for thread in threads:
@@ -114,9 +114,9 @@ def soak(service: Longshore) -> list[str]:
         if not restarted and time.monotonic() - began > SECONDS / 6:
             restarted = True
             for name in STEADY:
-                crew.disturb(name, signal.SIGTERM)
+                processes.disturb(name, signal.SIGTERM)
         else:
-            crew.disturb(chance.choice(SHAKEN), chance.choice((signal.SIGKILL, signal.SIGTERM)))
+            processes.disturb(chance.choice(SHAKEN), chance.choice((signal.SIGKILL, signal.SIGTERM)))
     seconds = time.monotonic() - began
     violations = [*_ended(loads), *_settled(service)]
     figures.over.set()

@@ -45,11 +45,11 @@ class Figures(threading.Thread):
     """Measures until it is told that it is over."""
 
     def __init__(
-        self, service: Longshore, crew: Callable[[], dict[str, int]], done: Callable[[], Counter[str]]
+        self, service: Longshore, processes: Callable[[], dict[str, int]], done: Callable[[], Counter[str]]
     ) -> None:
         super().__init__(daemon=True)
         self._service = service
-        self._crew = crew
+        self._processes = processes
         self._done = done
         self._began = time.monotonic()
         self.over = threading.Event()
@@ -73,7 +73,7 @@ class Figures(threading.Thread):
     def measure(self) -> dict[str, int]:
         """Measure once, and give the connections by what they are for."""
         now = time.monotonic() - self._began
-        for name, pid in self._crew().items():
+        for name, pid in self._processes().items():
             with suppress(psutil.NoSuchProcess):
                 parent = psutil.Process(pid)
                 for process in (parent, *parent.children(recursive=True)):

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from longshore.database.connect import Pool, open_pool
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 
 

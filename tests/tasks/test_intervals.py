@@ -17,7 +17,7 @@ from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import Interval, TaskId
 from longshore.tasks.queue import Message
 from longshore.vault import open_vault
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, NEWEST, created, new, ran
 

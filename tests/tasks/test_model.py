@@ -60,7 +60,7 @@ EXPIRE = "update longshore.runs set expires_at = now() where task_id = $1 and lo
 T = TypeVar("T")
 
 
-class Known(msgspec.Struct):
+class ModelTask(msgspec.Struct):
     """The model's state of one task."""
 
     id: int
@@ -103,7 +103,7 @@ class Known(msgspec.Struct):
         self.state = state
 
 
-class Life(RuleBasedStateMachine):
+class TaskModel(RuleBasedStateMachine):
     """One walk, in a chain of its own."""
 
     service: Longshore
@@ -114,7 +114,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: list[Known] = []
+        self.known: list[ModelTask] = []
         self.old: list[Message] = []
         self.loop = asyncio.new_event_loop()
         self.opened = open_pool(self.service.url, size=2, name="test")
@@ -134,11 +134,11 @@ class Life(RuleBasedStateMachine):
         return self.loop.run_until_complete(run())
 
     @rule(target=tasks, later=st.booleans(), delivered=st.booleans())
-    def create(self, later: bool, delivered: bool) -> Known:
+    def create(self, later: bool, delivered: bool) -> ModelTask:
         return self._created(later, delivered)
 
     @initialize(target=tasks, stage=st.sampled_from(["delivering", "failed", "delivered", "again", "mixed"]))
-    def deliver_first(self, stage: str) -> Known:
+    def deliver_first(self, stage: str) -> ModelTask:
         """Each walk begins with a run that is delivered, or was: hardly one would come so far by single steps."""
         task = self._exported()
         if stage != "delivering":
@@ -149,23 +149,23 @@ class Life(RuleBasedStateMachine):
         return task
 
     @rule(target=tasks)
-    def export(self) -> Known:
+    def export(self) -> ModelTask:
         """A task whose result is to be delivered."""
         return self._exported()
 
-    def _exported(self) -> Known:
+    def _exported(self) -> ModelTask:
         task = self._created(later=False, delivered=True)
         self._begin(task)
         self._finish(task)
         return task
 
-    def _created(self, later: bool, delivered: bool) -> Known:
+    def _created(self, later: bool, delivered: bool) -> ModelTask:
         body = export_body(once=FAR if later else "2026-05-26T12:00:00Z")
         if delivered:
             body["target"]["deliver"] = [{"destination": place.name} for place in self.places]
         answer = self.client.post("/tasks", json=body)
         assert answer.status_code == 201, answer.text
-        task = Known(id=answer.json()["id"], is_due_later=later, queued=not later, delivered=delivered)
+        task = ModelTask(id=answer.json()["id"], is_due_later=later, queued=not later, delivered=delivered)
         self.known.append(task)
         return task
 
@@ -179,7 +179,7 @@ class Life(RuleBasedStateMachine):
             if others is not None and task.deliveries[each] == "pending":
                 self._deliver(task, each, others)
 
-    def _deliver(self, task: Known, number: int, good: bool) -> None:
+    def _deliver(self, task: ModelTask, number: int, good: bool) -> None:
         if (message := self._delivery(task, number)) is None:
             return  # others have the share of the chain
         assert self.do(deliveries.begin(self.pool, message, uuid4())) is not None
@@ -227,7 +227,7 @@ class Life(RuleBasedStateMachine):
         """A client asks for what is not at its place, or for all of it."""
         self._deliver_again(data.draw(st.sampled_from([task for task in self.known if task.stored or task.delivered])))
 
-    def _deliver_again(self, task: Known) -> None:
+    def _deliver_again(self, task: ModelTask) -> None:
         runs = self.client.get(f"/tasks/{task.id}/runs").json()
         if not runs:
             return
@@ -243,7 +243,7 @@ class Life(RuleBasedStateMachine):
                 task.deliveries[each] = "pending"
 
     @rule(task=tasks)
-    def execute(self, task: Known) -> None:
+    def execute(self, task: ModelTask) -> None:
         answer = self.client.post(f"/tasks/{task.id}/execute", headers={"Prefer": "respond-async"})
         assert answer.status_code == (409 if task.state == "INPROGRESS" else 202), answer.text
         if task.state != "INPROGRESS" and not task.is_execute:
@@ -251,10 +251,10 @@ class Life(RuleBasedStateMachine):
             self._must_differ(task)
 
     @rule(task=tasks)
-    def begin(self, task: Known) -> None:
+    def begin(self, task: ModelTask) -> None:
         self._begin(task)
 
-    def _begin(self, task: Known) -> None:
+    def _begin(self, task: ModelTask) -> None:
         if task.has_run_to_come and task.delivering:
             return  # the model knows the deliveries of the newest run alone
         begun = self.do(attempts.begin(self.pool, self._newest(task)))
@@ -273,7 +273,7 @@ class Life(RuleBasedStateMachine):
     def finish(self, data: st.DataObject) -> None:
         self._finish(data.draw(st.sampled_from(self.begun())))
 
-    def _finish(self, task: Known) -> None:
+    def _finish(self, task: ModelTask) -> None:
         begun = task.begun
         assert begun is not None
         location = AttemptFiles(begun.chain, TaskId(task.id), begun.message.attempt).location("a.csv")
@@ -303,7 +303,7 @@ class Life(RuleBasedStateMachine):
         self._ended(task)
 
     @rule(task=tasks)
-    def crash(self, task: Known) -> None:
+    def crash(self, task: ModelTask) -> None:
         """The worker is gone, and its message comes a second time."""
         message = self._newest(task)
         assert self.do(run_ends.retry_or_fail_lost(self.pool, message)) == (task.begun is not None)
@@ -333,7 +333,7 @@ class Life(RuleBasedStateMachine):
         assert self.do(attempts.begin(self.pool, message)) is None
 
     @rule(task=tasks)
-    def cancel(self, task: Known) -> None:
+    def cancel(self, task: ModelTask) -> None:
         answer = self.client.post(f"/tasks/{task.id}/cancel")
         ends = task.state in ("READY", "INPROGRESS")
         assert answer.status_code == (200 if ends or task.has_run_to_come or task.delivering else 409), answer.text
@@ -346,7 +346,7 @@ class Life(RuleBasedStateMachine):
         task.has_run_to_come = task.queued = task.is_execute = task.is_due_later = False
 
     @rule(task=tasks)
-    def change(self, task: Known) -> None:
+    def change(self, task: ModelTask) -> None:
         before = self.client.get(f"/tasks/{task.id}").json()["desc"]
         answer = self.client.patch(f"/tasks/{task.id}", json={"desc": "another"})
         is_exporting = task.state == "INPROGRESS" and not task.delivering
@@ -354,7 +354,7 @@ class Life(RuleBasedStateMachine):
         assert answer.status_code == (409 if refused else 200), answer.text
 
     @rule(task=tasks, later=st.booleans(), minute=st.integers(0, 59))
-    def plan(self, task: Known, later: bool, minute: int) -> None:
+    def plan(self, task: ModelTask, later: bool, minute: int) -> None:
         """Change the trigger to a time that it may name already, which then plans nothing."""
         trigger = {"once": FAR if later else f"2026-05-26T12:{minute:02}:00Z"}
         before = self.client.get(f"/tasks/{task.id}").json()["trigger"]
@@ -368,7 +368,7 @@ class Life(RuleBasedStateMachine):
             self._must_differ(task)
 
     @rule(task=tasks)
-    def expire(self, task: Known) -> None:
+    def expire(self, task: ModelTask) -> None:
         if task.begun is None and task.result is None and task.stored is None:
             return
         self.service.sql(EXPIRE, task.id)
@@ -384,7 +384,7 @@ class Life(RuleBasedStateMachine):
         task.result = None
 
     @rule(task=consumes(tasks))
-    def delete(self, task: Known) -> None:
+    def delete(self, task: ModelTask) -> None:
         answer = self.client.delete(f"/tasks/{task.id}")
         if task.state == "INPROGRESS" or task.delivering:
             assert answer.status_code == 409
@@ -411,30 +411,30 @@ class Life(RuleBasedStateMachine):
             if task.result is not None:
                 assert self.client.get(f"/tasks/{task.id}/download_url").status_code == 200
 
-    def _newest(self, task: Known) -> Message:
+    def _newest(self, task: ModelTask) -> Message:
         ((attempt,),) = self.service.sql("select attempt from longshore.tasks where id = $1", task.id)
         return Message(TaskId(task.id), attempt)
 
-    def begun(self) -> list[Known]:
+    def begun(self) -> list[ModelTask]:
         """The tasks that a worker runs."""
         return [task for task in self.known if task.begun is not None]
 
-    def pending(self) -> list[tuple[Known, int]]:
+    def pending(self) -> list[tuple[ModelTask, int]]:
         """The deliveries to come, each with the number of its place."""
         places = [(task, place) for task in self.known for place in range(len(task.deliveries))]
         return [(task, place) for task, place in places if task.deliveries[place] == "pending"]
 
-    def _delivery(self, task: Known, number: int) -> DeliveryMessage | None:
+    def _delivery(self, task: ModelTask, number: int) -> DeliveryMessage | None:
         """Return the message of the newest delivery to a place, where it has been sent."""
         rows = self.service.sql(DELIVERY, task.id, self.places[number].name)
         return DeliveryMessage(*rows[0]) if rows else None
 
-    def _must_differ(self, task: Known) -> None:
+    def _must_differ(self, task: ModelTask) -> None:
         """Check that a client that knows the task as it was sees a change."""
         known = {"If-None-Match": f'"{task.id}-{task.revision}"'}
         assert self.client.get(f"/tasks/{task.id}", headers=known).status_code == 200
 
-    def _ended(self, task: Known) -> None:
+    def _ended(self, task: ModelTask) -> None:
         assert task.begun is not None
         self.old.append(task.begun.message)
         task.begun, task.has_run_to_come, task.queued = None, task.is_due_later, False
@@ -447,10 +447,10 @@ def outcome(location: str) -> RunResult:
 def test_service_agrees_with_the_model_on_random_sequences_of_requests(
     idle_service: Longshore, idle_client: httpx2.Client, tmp_path: Path
 ) -> None:
-    Life.service, Life.client = idle_service, idle_client
-    Life.places = [add_place(idle_service, tmp_path) for _ in range(PLACES)]
+    TaskModel.service, TaskModel.client = idle_service, idle_client
+    TaskModel.places = [add_place(idle_service, tmp_path) for _ in range(PLACES)]
     run_state_machine_as_test(
-        Life,
+        TaskModel,
         settings=settings(
             max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),

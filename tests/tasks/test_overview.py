@@ -14,7 +14,7 @@ from longshore.database.rows import Page
 from longshore.tasks import overview, queries, run_queries
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.overview import Order, TaskList, TaskSearch
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 
 CHAIN = ChainId(501)

@@ -14,7 +14,7 @@ from longshore.tasks import attempts, pauses, requests, run_ends, scheduler
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from tests.answers import problem, violations
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, DONE, created, new, ran
 from tests.waiting import until

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.answers import problem
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore
 from tests.tasks.test_intervals import ASYNC, DAY, runs, shown
 from tests.waiting import until

@@ -10,7 +10,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.answers import problem
-from tests.played import play
+from tests.run_steps import play
 from tests.service import CHAIN, Longshore, ended, export_body, in_own_loop
 
 ALLOWED = 8

@@ -16,7 +16,7 @@ import pytest
 
 from longshore import Longshore as Client
 from longshore.access.tokens import Level
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 from tests.waiting import until
 

@@ -241,7 +241,7 @@ def test_delivery_that_is_being_claimed_when_the_grace_time_ends_is_handed_back(
     run(test)
 
 
-def test_worker_whose_listener_never_connects_stops_when_it_is_told_to(run: Any) -> None:
+def test_worker_whose_listener_never_connects_stops_on_request(run: Any) -> None:
     async def test(pool: Pool) -> None:
         nowhere = "postgresql://127.0.0.1:9/none"
         consumer = Consumer(pool, nowhere, Message.entrypoint, _no_shard, 2, timedelta(seconds=15))
@@ -259,7 +259,7 @@ async def _no_shard(_: object) -> None:
     raise AssertionError
 
 
-def test_worker_that_is_told_to_stop_in_the_pause_after_an_outage_claims_nothing(idle_service: Longshore) -> None:
+def test_worker_that_is_stopped_in_the_pause_after_an_outage_claims_nothing(idle_service: Longshore) -> None:
     async def steps() -> None:
         async with open_pool(idle_service.url, size=1, name="test") as pool:
             driver = RetryingDriver(pool, idle_service.url, timedelta(seconds=60))

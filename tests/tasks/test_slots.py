@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.played import play
+from tests.run_steps import play
 from tests.service import Longshore, export_body
 
 CHAIN = 8801

@@ -20,7 +20,7 @@ TIMEOUT = 4.0  # seconds
 CHANGE = re.compile(r"(?:READY|INPROGRESS) -> ([A-Z]+)")
 
 
-class Patient:
+class RetryingClient:
     """One client. `answers` counts what came, by status, or by the kind of failure."""
 
     def __init__(
@@ -37,27 +37,27 @@ class Patient:
     async def export(self) -> None:
         """Create an export, see it to its end, and check its result."""
         key = {"Idempotency-Key": uuid4().hex}
-        created = await self.asked("POST", "/tasks", json=self._body, headers=key)
+        created = await self.request("POST", "/tasks", json=self._body, headers=key)
         seen = created
         while seen["state"]["code"] != "DONE":
             await asyncio.sleep(POLL)
             task = await self.task(created["id"])
             assert messages(task)[: len(seen["logs"])] == messages(seen), "the log has changed"
             seen = task
-        run = (await self.asked("GET", f"/tasks/{created['id']}/runs"))[0]
+        run = (await self.request("GET", f"/tasks/{created['id']}/runs"))[0]
         assert_complete(seen, run, await self._downloaded(created["id"]), self._rows)
         self.finished.append(seen)
 
     async def task(self, id: int) -> dict[str, Any]:
         """A task as it is now."""
-        task: dict[str, Any] = await self.asked("GET", f"/tasks/{id}", params={"log_limit": 1000})
+        task: dict[str, Any] = await self.request("GET", f"/tasks/{id}", params={"log_limit": 1000})
         assert task["id"] == id
         changes = [match[1] for text in messages(task) if (match := CHANGE.fullmatch(text))]
         assert task["state"]["code"] == (changes or ["READY"])[-1], task
         assert changes in ([], ["INPROGRESS"], ["INPROGRESS", "DONE"]), task
         return task
 
-    async def asked(self, method: str, path: str, **options: Any) -> Any:
+    async def request(self, method: str, path: str, **options: Any) -> Any:
         """The answer to a request that is made until there is one."""
         while True:
             try:
@@ -76,7 +76,7 @@ class Patient:
 
     async def _downloaded(self, id: int) -> bytes:
         while True:
-            address = (await self.asked("GET", f"/tasks/{id}/download_url"))["url"]
+            address = (await self.request("GET", f"/tasks/{id}/download_url"))["url"]
             try:
                 async with httpx2.AsyncClient() as http:
                     answer = await http.get(address, timeout=TIMEOUT)

@@ -6,7 +6,7 @@ import socket
 import msgspec
 
 
-class Answered(msgspec.Struct, frozen=True):
+class RawAnswer(msgspec.Struct, frozen=True):
     """An answer; its status is 0 where the connection was closed without one."""
 
     status: int
@@ -14,7 +14,7 @@ class Answered(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def sent(port: int, data: bytes, timeout: float = 60) -> Answered:
+def sent(port: int, data: bytes, timeout: float = 60) -> RawAnswer:
     """Send bytes to the service on this machine and read until it closes the connection."""
     found = b""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
@@ -27,7 +27,7 @@ def sent(port: int, data: bytes, timeout: float = 60) -> Answered:
     line, *fields = head.decode("latin-1").split("\r\n")
     pairs = (field.partition(":") for field in fields)
     status = int(line.split()[1]) if line.startswith("HTTP/1.") else 0
-    return Answered(status, {name.lower(): value.strip() for name, _, value in pairs}, body)
+    return RawAnswer(status, {name.lower(): value.strip() for name, _, value in pairs}, body)
 
 
 def request(
