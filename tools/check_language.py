@@ -1,8 +1,8 @@
 """Check that code and docs use the glossary's words: `python -m tools.check_language [FILES…]`.
 
-Print `file:line: what is wrong` for every retired word and for every docstring or comment that opens with a relative
-clause, and exit with 1 if there is any. RETIRED has the words and their replacements; `docs/glossary.md` has the words
-to use.
+Print `file:line: what is wrong` for every retired word, for every name that has one of its parts in RETIRED_IN_NAMES,
+and for every docstring or comment that opens with a relative clause, and exit with 1 if there is any. RETIRED has the
+words and their replacements; `docs/glossary.md` has the words to use.
 """
 
 import ast
@@ -49,6 +49,20 @@ RETIRED = {
     "made up for": "caught up",
     "whoever": "(name the actor: client, user, operator, worker)",
 }
+# Parts of names, which are split at `_` and at capitals.
+RETIRED_IN_NAMES = re.compile(
+    "doorkeeper|doorman|courier|befell|surely|patience|patiently|patient|care|heap|sought|heir|crew|minds|plug"
+    "|everybody|nobody|somebody|whoever|passcodes|people|persons"
+)
+# Names of classes and modules that say nothing of what these are.
+RETIRED_AS_NAMES = re.compile(
+    "Doorman|SecretBox|Begun|Outcome|Prepared|Naming|Cutting|Care|Control|Mark|Fault|Line|Whole|News|Written|Sought"
+    "|Made|Opened|Taken|Left|Loaded|Standing|Asked|Answered|Known|Seen|Told|Said|Filled|Took|Parsed|Stored"
+    "|again|changing|clock|control|drive|ending|failures|handler|heap|lifecycle|marks|plug|polls|reading|revisions"
+    "|watch|words"
+)
+ALLOWED_NAMES = frozenset({"people"})  # the value of `entity` in the segments of the API
+NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 RETIRED_WORD = re.compile(
     r"(?<![\w.-])(" + "|".join(re.escape(word) for word in RETIRED) + r")(?![\w-])", re.IGNORECASE
 )
@@ -77,11 +91,30 @@ def findings(file: Path) -> Iterator[str]:
             instead = next(new for old, new in RETIRED.items() if old.lower() == word)
             yield f"{file}:{number}: {match[1]!r} is retired; write {instead!r}"
     if file.suffix == ".py":
-        yield from _openings(file, text)
+        if RETIRED_AS_NAMES.fullmatch(file.stem):
+            yield f"{file}:1: the name of a module is retired; say what is in it"
+        tree = ast.parse(text)
+        yield from _names(file, tree)
+        yield from _openings(file, text, tree)
 
 
-def _openings(file: Path, text: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(text)):
+def _names(file: Path, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                pass
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                pass
+            case _:
+                continue
+        parts = () if name in ALLOWED_NAMES else map(str.lower, NAME_PART.findall(name))
+        is_class = isinstance(node, ast.ClassDef)
+        if any(map(RETIRED_IN_NAMES.fullmatch, parts)) or (is_class and RETIRED_AS_NAMES.fullmatch(name)):
+            yield f"{file}:{node.lineno}: the name {name!r} has a retired word; say what it is or does"
+
+
+def _openings(file: Path, text: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         match node:  # a docstring of a module, class, function, attribute or constant
             case ast.Expr(ast.Constant(str(docstring))) if opening := OPENINGS.match(docstring.strip()):
                 yield f"{file}:{node.lineno}: a docstring opens with {opening[1]!r}; say what the caller gets"

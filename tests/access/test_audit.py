@@ -22,8 +22,8 @@ SEGMENT = {
 }  # fmt: skip
 
 
-def entries(client: httpx2.Client, **sought: str) -> list[dict[str, Any]]:
-    answer = client.get("/audit", params={"limit": 100, **sought})
+def entries(client: httpx2.Client, **filters: str) -> list[dict[str, Any]]:
+    answer = client.get("/audit", params={"limit": 100, **filters})
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()
     return found

@@ -190,8 +190,8 @@ def test_a_run_that_was_filtered_by_a_hidden_column_is_hidden(clients: Clients) 
 
 
 def test_task_shows_no_hidden_rules_counts_or_messages(clients: Clients) -> None:
-    everybody = downloaded(clients.wide, done(clients.wide, body(users(["phone_number"])))).decode().splitlines()
-    number = next(line for line in everybody[1:] if line)
+    rows = downloaded(clients.wide, done(clients.wide, body(users(["phone_number"])))).decode().splitlines()
+    number = next(line for line in rows[1:] if line)
     id = done(clients.wide, body(users(["id"]), segment=segment(rule(operator="is", value=number))))
     whole = clients.wide.get(f"/tasks/{id}").json()
     seen = clients.narrow.get(f"/tasks/{id}")

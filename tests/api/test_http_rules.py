@@ -305,7 +305,7 @@ def test_head_of_more_than_256_kib_is_refused(idle_service: Longshore, size: int
 
 @pytest.mark.parametrize("name", LIST_FIELDS.values())
 def test_header_field_that_is_a_list_has_8_kib_at_most_in_all_its_lines(idle_service: Longshore, name: str) -> None:
-    def answer(*sizes: int) -> Answered:
+    def answer(*sizes: int) -> RawAnswer:
         return sent(idle_service.port, request("/healthz", *(f"{name}: {size * ','}" for size in sizes)))
 
     assert answer(8_192).status == 200

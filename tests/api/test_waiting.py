@@ -35,7 +35,7 @@ def after(seconds: float, idle_service: Longshore, task: int, *steps: str) -> th
     return timer
 
 
-def once_somebody_waits(idle_service: Longshore, task: int, *steps: str) -> None:
+def once_a_request_waits(idle_service: Longshore, task: int, *steps: str) -> None:
     """Take steps of a run when a request waits for the task."""
     until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle_service.address}/metrics").text, "somebody to wait")
     time.sleep(0.3)
@@ -85,7 +85,7 @@ def test_a_long_poll_answers_at_the_next_change(
     idle_client: httpx2.Client, idle_service: Longshore, task: int, way: str
 ) -> None:
     asked: dict[str, Any] = {"params": {"wait": 60}} if way == "query" else {"headers": {"Prefer": "wait=60"}}
-    changing = threading.Thread(target=once_somebody_waits, args=(idle_service, task, "begin"))
+    changing = threading.Thread(target=once_a_request_waits, args=(idle_service, task, "begin"))
     changing.start()
     answer = idle_client.get(f"/tasks/{task}", **asked)
     assert answer.elapsed.total_seconds() < 2 * MAX_SECONDS
@@ -230,10 +230,10 @@ def test_hundreds_of_waiting_requests_need_few_connections_to_the_database_and_l
     assert used <= 16, "the pools and the listeners"
     assert grown <= 4
     assert set(told) == {"INPROGRESS"}
-    nobody_waits(idle_service)
+    wait_for_no_waiter(idle_service)
 
 
-def nobody_waits(idle_service: Longshore) -> None:
+def wait_for_no_waiter(idle_service: Longshore) -> None:
     deadline = time.monotonic() + MAX_SECONDS
     while "longshore_waiters 0.0" not in httpx2.get(f"{idle_service.address}/metrics").text:
         assert time.monotonic() < deadline, "a client that has gone is still waited for"
@@ -248,7 +248,7 @@ def test_disconnected_clients_leave_no_waiter(idle_client: httpx2.Client, idle_s
             client.stream("GET", path) as answer,
         ):
             list(answer.iter_lines())
-    nobody_waits(idle_service)
+    wait_for_no_waiter(idle_service)
 
 
 def test_progress_has_the_place_in_the_queue_and_the_next_step(

@@ -9,7 +9,7 @@ import pytest
 from longshore.database.migrate import connected_if_current
 from longshore.exports.increments import change_writer, transactions
 from tests.debian_postgres import DebianPostgres, debian_postgres
-from tests.exports.changing import ChangingDatabase
+from tests.exports.changing_table import ChangingDatabase
 from tests.exports.incremental import CATALOG, TABLES, Session
 from tests.service import Longshore, database_in
 
@@ -39,7 +39,7 @@ def debian() -> Iterator[DebianPostgres]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChangingDatabase]:
-    """Yield a database with the table of `tests.exports.changing`; tests run its tasks in their own process."""
+    """Yield a database with the table of `tests.exports.changing_table`; tests run its tasks in their own process."""
     folder = tmp_path_factory.mktemp("changes")
     with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
         patch.setattr(transactions, "SETTLE_SECONDS", 0.0)  # tests leave transactions open on purpose

@@ -13,7 +13,7 @@ from typing import Any
 
 from longshore.database.connect import open_pool
 from longshore.exports.snapshot import EXPORT_SESSION
-from tests.exports.changing import ChangingTask
+from tests.exports.changing_table import ChangingTask
 
 STATEMENTS = frozenset({"execute", "fetch", "fetchrow", "fetchval", "copy_from_query"})
 CHANGES = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree"})

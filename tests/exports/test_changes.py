@@ -19,7 +19,7 @@ from longshore.exports.manifest import SUFFIX, Manifest
 from longshore.exports.verify import verify
 from longshore.results.local import LocalStore
 from longshore.worker.cleanup import Cleanup
-from tests.exports.changing import CATALOG, SEGMENT, TABLES, ChangingDatabase, ChangingTask
+from tests.exports.changing_table import CATALOG, SEGMENT, TABLES, ChangingDatabase, ChangingTask
 from tests.exports.incremental import Series, Session
 from tests.service import CHAIN, Longshore, database_in, in_own_loop
 
@@ -104,7 +104,7 @@ today = { type = "keyword", sql = "current_date::text", description = "Of the cl
 
 @pytest.fixture(scope="module")
 def changes_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
-    """Yield a service with the table of `tests.exports.changing`."""
+    """Yield a service with the table of `tests.exports.changing_table`."""
     data = tmp_path_factory.mktemp("shelves")
     (data / "catalog.toml").write_text(CATALOG + OTHER_INDEXES)
 

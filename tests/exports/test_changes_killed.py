@@ -8,7 +8,7 @@ import sys
 from longshore.tasks import requests
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.model import ChainId
-from tests.exports.changing import EXPECTED, KEYS, ChangingDatabase, ChangingTask, Copy, fits
+from tests.exports.changing_table import EXPECTED, KEYS, ChangingDatabase, ChangingTask, Copy, fits
 from tests.service import CHAIN
 
 # `make faults` asks for more.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from longshore.results.local_files import LocalFile
 from longshore.tasks.attempts import RunResult, StaleAttemptError
-from tests.exports.changing import EXPECTED, KEYS, ChangingDatabase, ChangingTask, Copy, fits
+from tests.exports.changing_table import EXPECTED, KEYS, ChangingDatabase, ChangingTask, Copy, fits
 from tests.service import CHAIN
 
 EXAMPLES = int(os.environ.get("CHANGES_EXAMPLES", "15"))

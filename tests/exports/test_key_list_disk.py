@@ -8,7 +8,7 @@ import pytest
 
 from longshore.errors import LongshoreError
 from longshore.exports import run_errors
-from tests.exports.changing import ChangingDatabase, ChangingTask
+from tests.exports.changing_table import ChangingDatabase, ChangingTask
 
 
 def task_of(world: ChangingDatabase, keys: int) -> ChangingTask:

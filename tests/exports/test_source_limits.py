@@ -95,18 +95,18 @@ def test_a_standby_that_lags_too_far_is_not_read(pair: tuple[str, object]) -> No
     async def steps() -> None:
         primary = await asyncpg.connect(url)
         standby = await asyncpg.connect(user="postgres", database="postgres", host=str(folder.parent))  # type: ignore[attr-defined]  # a Path
-        care = SourceLimits(lag_seconds=1)
+        limits = SourceLimits(lag_seconds=1)
         await primary.execute("create table entries (id bigint)")
         await replayed(primary, standby)
         await asyncio.sleep(1.2)
-        await care.refuse_lagging(primary)
-        await care.refuse_lagging(standby)  # a quiet primary is no lag
+        await limits.refuse_lagging(primary)
+        await limits.refuse_lagging(standby)  # a quiet primary is no lag
         await standby.execute("select pg_wal_replay_pause()")
         await primary.execute("insert into entries values (1)")
         deadline = time.monotonic() + WAIT
         while True:
             try:
-                await care.refuse_lagging(standby)
+                await limits.refuse_lagging(standby)
             except TransientError as error:
                 assert "may be 1 s" in str(error)
                 break
@@ -115,7 +115,7 @@ def test_a_standby_that_lags_too_far_is_not_read(pair: tuple[str, object]) -> No
         await SourceLimits().refuse_lagging(standby)
         await standby.execute("select pg_wal_replay_resume()")
         await replayed(primary, standby)
-        await care.refuse_lagging(standby)
+        await limits.refuse_lagging(standby)
         for connection in (primary, standby):
             await connection.close()
 

@@ -49,7 +49,7 @@ class Network:
             ip("link", "add", CABLE_HERE, "type", "veth", "peer", "name", "here", "netns", SWITCH)
             ip("addr", "add", f"{NET}.{HERE}/24", "dev", CABLE_HERE)
             ip("link", "set", CABLE_HERE, "up")
-            self._plug_in("here")
+            self._connect("here")
         except BaseException:
             self._remove()
             raise
@@ -69,7 +69,7 @@ class Network:
         ip("-n", room, "addr", "add", f"{address}/24", "dev", "cable")
         for link in ("lo", "cable"):
             ip("-n", room, "link", "set", link, "up")
-        self._plug_in(name)
+        self._connect(name)
         return address
 
     def start(self, name: str, *command: str, log: Path, environment: dict[str, str]) -> None:
@@ -88,7 +88,7 @@ class Network:
         """Plug the cable in again."""
         ip("-n", SWITCH, "link", "set", name, "up")
 
-    def _plug_in(self, name: str) -> None:
+    def _connect(self, name: str) -> None:
         ip("-n", SWITCH, "link", "set", name, "master", BRIDGE, "up")
 
     def _remove(self) -> None:

@@ -41,16 +41,16 @@ def test_every_delivery_arrives_once_and_whole_after_random_kills(
         {"destination": files[1].name, "path": "{task}/{run}/{name}"},
         {"destination": tables.name, "table": "ledger", "mode": "append"},
     ]
-    crew = [service.start("worker") for _ in range(WORKERS)]
+    workers = [service.start("worker") for _ in range(WORKERS)]
     tasks = [created(small_client, delivered_body(*entries, chain=CHAIN)) for _ in range(TASKS)]
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.3, 2.0))
         place_of_worker = chance.randrange(WORKERS)
-        crew[place_of_worker].kill()
-        crew[place_of_worker].wait()
-        crew[place_of_worker] = service.start("worker")
+        workers[place_of_worker].kill()
+        workers[place_of_worker].wait()
+        workers[place_of_worker] = service.start("worker")
     found = [ended(small_client, task, TIMEOUT_SECONDS, every=0.2) for task in tasks]
-    for worker in crew:
+    for worker in workers:
         worker.terminate()
         worker.wait(30)
     done = [task for task in found if task["state"]["code"] == "DONE"]

@@ -62,14 +62,14 @@ def test_each_task_ends_once_and_leaves_nothing_behind_after_random_kills(
     detector = ConcurrentWriteDetector(service.data / "results")
     detector.start()
     try:
-        crew = [service.start("worker") for _ in range(WORKERS)]
+        workers = [service.start("worker") for _ in range(WORKERS)]
         tasks = [create() for _ in range(TASKS)]
         for _ in range(KILLS):
             time.sleep(chance.uniform(0.2, 1.5))
             place = chance.randrange(WORKERS)
-            crew[place].kill()
-            crew[place].wait()
-            crew[place] = service.start("worker")
+            workers[place].kill()
+            workers[place].wait()
+            workers[place] = service.start("worker")
         found = [ended(client, task, TIMEOUT_SECONDS) for task in tasks]
     finally:
         detector.over.set()
@@ -82,7 +82,7 @@ def test_each_task_ends_once_and_leaves_nothing_behind_after_random_kills(
     assert len(whole) >= TASKS * 2 // 3
     for task in chance.sample(whole, min(5, len(whole))):
         assert_whole(service, client, task)
-    for worker in crew:
+    for worker in workers:
         worker.terminate()
         assert worker.wait(30) in (0, -signal.SIGTERM)  # the last one may not have begun yet
     assert swept(service) == {name for row in service.sql(LOCATIONS) for name in stored_names(row[0])}

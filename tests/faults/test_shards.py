@@ -163,7 +163,7 @@ def test_stalled_worker_that_resumes_neither_repeats_nor_damages_a_shard(
     assert_whole(service, client, found)
 
 
-@pytest.mark.usefixtures("hands")
+@pytest.mark.usefixtures("workers")
 def test_a_connection_to_the_source_that_is_lost_costs_the_shard_that_read_from_it(
     service: Longshore, client: httpx2.Client, create: Create, holds: list[Hold]
 ) -> None:
@@ -197,7 +197,7 @@ def test_a_worker_with_another_catalog_leaves_shards_to_the_others(
                 strange.append(LoggedWorker(service, tmp_path / f"{name}.log", catalog=str(tmp_path / f"{name}.toml")))
             for worker in strange:
                 until(lambda worker=worker: "worker ready" in worker.log.read_text(), "the workers")  # type: ignore[misc]
-            with Hold.row(service, 100), Hold.row(service, ROWS // 2):  # which has the usual one's hands full
+            with Hold.row(service, 100), Hold.row(service, ROWS // 2):  # which keeps the usual worker busy
                 hold.release()
                 until(
                     lambda: [worker for worker in strange if "shard released" in worker.log.read_text()], "the others"
@@ -211,7 +211,7 @@ def test_a_worker_with_another_catalog_leaves_shards_to_the_others(
             worker.kill()
 
 
-@pytest.mark.usefixtures("hands")
+@pytest.mark.usefixtures("workers")
 def test_a_cancelled_export_ends_on_all_workers_and_leaves_nothing(
     service: Longshore, client: httpx2.Client, create: Create, holds: list[Hold]
 ) -> None:
@@ -225,7 +225,7 @@ def test_a_cancelled_export_ends_on_all_workers_and_leaves_nothing(
     assert messages(client.get(f"/tasks/{task}").json())[-1] == "INPROGRESS -> ERROR"
 
 
-@pytest.mark.usefixtures("hands")
+@pytest.mark.usefixtures("workers")
 def test_a_shard_that_fails_again_and_again_ends_the_attempt_with_its_reason(
     service: Longshore, client: httpx2.Client, create: Create, holds: list[Hold]
 ) -> None:

@@ -59,7 +59,7 @@ def test_hundred_readers_at_once_have_all_rows_and_other_requests_are_answered(o
     }
     tokens = [service.token(Level.READ) for _ in range(5)]
 
-    async def everybody() -> tuple[list[Any], float]:
+    async def read_all() -> tuple[list[Any], float]:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         clients = [
             httpx2.AsyncClient(
@@ -79,7 +79,7 @@ def test_hundred_readers_at_once_have_all_rows_and_other_requests_are_answered(o
         [sys.executable, "-c", WATCH, httpx2.URL(service.address).netloc.decode()],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as watching:  # fmt: skip
-        right, seconds = asyncio.run(everybody())
+        right, seconds = asyncio.run(read_all())
         waits = json.loads(watching.communicate()[0])
     print(f"{READERS} readers in {seconds:.2f} s; /healthz meanwhile {len(waits)} times, {max(waits):.3f} s at most")
     assert all(right)

@@ -17,7 +17,7 @@ from tests.sharing.tables import share
 
 ROWS = 2_000  # of chain 1764
 
-NOBODY = {
+NO_USER = {
     "entity": "people", "index": "users", "join": "all", "chain_id": 1764,
     "rules": [{"field_name": "id", "field_type": "number", "operator": "is", "value": -1}],
 }  # fmt: skip
@@ -35,7 +35,7 @@ class Tables:
             "Baskets": share(service, "Baskets", "transactions", partition_by=[{"field": "timestamp", "by": "year"}]),
             "edges": share(service, "edges", "edges"),
             "pairs": share(service, "pairs", "edges", split={"rows": 2}),
-            "nobody": share(service, "nobody", "users", segment=NOBODY),
+            "nobody": share(service, "nobody", "users", segment=NO_USER),
         }
 
 

@@ -22,7 +22,7 @@ from tests.service import Longshore, ended, export_body
 from tests.waiting import until
 
 CHAIN = 1765
-NOBODY = UUID(int=1)
+UNKNOWN_ID = UUID(int=1)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_delivery_can_be_sent_again_on_request(
     again = receiver.next()
     assert (again.body, again.headers["webhook-id"]) == (first.body, first.headers["webhook-id"])
     Webhook(webhook["secret"]).verify(again.body, again.headers)
-    path = f"/webhooks/{webhook['id']}/deliveries/{NOBODY}/redeliver"
+    path = f"/webhooks/{webhook['id']}/deliveries/{UNKNOWN_ID}/redeliver"
     problem(small_client.post(path), "delivery-not-found")
 
 
@@ -177,7 +177,7 @@ def test_receiver_that_answers_410_disables_its_webhook_and_the_audit_log_has_an
     run(small_client)
     receiver.next()
     deliveries(small_client, webhook, "delivered")
-    problem(small_client.post(f"/webhooks/{NOBODY}/enable"), "webhook-not-found")
+    problem(small_client.post(f"/webhooks/{UNKNOWN_ID}/enable"), "webhook-not-found")
 
 
 def test_retry_after_of_a_receiver_delays_the_next_attempt(
@@ -209,7 +209,7 @@ def test_new_secret_signs_beside_the_previous_one_for_a_day(
     Webhook(rotated["secret"]).verify(request.body, request.headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(webhook["secret"]).verify(request.body, request.headers)
-    problem(small_client.post(f"/webhooks/{NOBODY}/secret"), "webhook-not-found")
+    problem(small_client.post(f"/webhooks/{UNKNOWN_ID}/secret"), "webhook-not-found")
 
 
 def expire_previous_secrets(service: Longshore, webhook: dict[str, Any]) -> None:
