@@ -77,6 +77,14 @@ def test_hidden_column_cannot_be_filtered_on_by_a_stored_segment(
     stored = small_client.post("/segments", json=wanted).json()["id"]
     found = hidden(limited.post("/tasks", json=body(fields=["id"], segment_id=stored)))
     assert set(found) == {"/trigger/segment_id/rules/0/field_name"}
+    # A violation of the body does not show first what the hidden segment has: an interval rule, or another index.
+    rules = [{**PHONE["rules"][0]}, {"field_name": "created_date", "field_type": "date", "operator": "is_in_interval"}]
+    changed = {**wanted, "segment": {**PHONE, "rules": rules}}
+    assert small_client.put(f"/segments/{stored}", json=changed).is_success
+    for index, more in (("users", {"incremental": True}), ("transactions", {})):
+        asked = body(index, ["id"], segment_id=stored)
+        asked["target"] |= more
+        assert set(hidden(limited.post("/tasks", json=asked))) == {"/trigger/segment_id/rules/0/field_name"}
     assert set(hidden(limited.put(f"/segments/{stored}", json=wanted))) == {"/segment/rules/0/field_name"}
 
 

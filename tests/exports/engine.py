@@ -8,8 +8,9 @@ from longshore.exports import formats, row_security
 from longshore.exports.catalog import Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import CopyResult, RowSource, copy_rows
-from longshore.exports.formats import Compression, FileSpec, RowKey
+from longshore.exports.formats import Compression, FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.query import row_key_of
 from longshore.exports.ranges import Plan, clauses, plan
 from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
@@ -39,8 +40,8 @@ async def export(
             async with database.snapshot() as (connection, _):
                 await row_security.restrict(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
-                key = next(iter(index.key_columns), index.time)
-                row_key = RowKey(key, quoted_identifier(key)) if key else None
+                named = [(name, quoted_identifier(name)) for name in index.key_columns or [index.time] if name]
+                row_key = row_key_of(named) if named else None
                 spec = FileSpec(columns, dialect(csv or CsvOptions()), compression, key=row_key)
                 format = formats.new_format(name, spec)
                 cut = await plan(connection, index, format.query(source.sql), source)

@@ -88,6 +88,8 @@ def test_a_task_that_runs_once_reads_days_in_its_zone_and_its_manifest_names_the
     assert task["trigger"]["timezone"] == AUCKLAND
     run = client.get(f"/tasks/{task['id']}/runs").json()[0]
     assert run["segment"]["rules"][0]["timezone"] == AUCKLAND
+    task, _ = exported(client, export_body(segment=segment_of(day)))
+    assert client.get(f"/tasks/{task['id']}/runs").json()[0]["segment"]["rules"][0]["timezone"] == "UTC"
 
 
 def test_a_stored_segment_reads_days_in_the_zone_of_the_task_that_names_it(

@@ -19,7 +19,7 @@ from xlsxwriter.worksheet import Worksheet
 
 from longshore.errors import LongshoreError
 from longshore.exports import odd_values
-from longshore.exports.catalog import Field, FieldType, Index
+from longshore.exports.catalog import Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.formats import FileSpec, parquet
 from longshore.exports.formats.dialect import CsvOptions, check_options
@@ -406,6 +406,29 @@ def test_an_error_names_a_row_by_its_key_only_where_the_export_has_that_column()
 
     assert key_of("id", "value") == "id"
     assert key_of("value") is None
+
+
+@pytest.mark.parametrize("format", ["parquet", "xlsx"])
+def test_an_error_names_a_row_by_all_columns_of_its_key(url: str, format: str) -> None:
+    index = msgspec.structs.replace(over(url, "text", ["short", "🚢" * 20_000]), key=["chain_id", "id"])
+    if format == "parquet":
+        index = msgspec.structs.replace(over(url, "numeric", ["1", "NaN"], NUMBER), key=["chain_id", "id"])
+    with pytest.raises(LongshoreError, match=rf'column "value" of the row with chain_id {CHAIN}, id 1 holds '):
+        asyncio.run(export(url, index, format))
+
+
+def test_an_error_names_a_row_by_the_columns_of_its_key_that_the_export_has() -> None:
+    types = dict.fromkeys(("store", "number", "dollar$"), FieldType.NUMBER)
+    of = msgspec.structs.replace(index_over("limits.rows", **types), key=["store", "number", "dollar$"], time="number")
+
+    def key_of(*names: str) -> RowKey | None:
+        return row_key(of, [Column(name, of.fields[name], quoted_identifier(name), "int8") for name in names])
+
+    assert key_of("store") == RowKey("store", '"store"')
+    assert key_of("number", "store") == RowKey("store", """concat("store", E', number ', "number")""")
+    last = key_of("dollar$", "number")
+    assert last is not None and "$" not in last.expression
+    assert key_of() is None
 
 
 @pytest.mark.parametrize(("text", "decimals"), [("1." + "0" * 42, None), ("0.125" + "0" * 38, 3), ("0e-300", None)])

@@ -1,6 +1,7 @@
 """Previews of relations with odd rows, made in this process."""
 
 import asyncio
+import tracemalloc
 from decimal import Decimal
 from typing import Any
 
@@ -60,6 +61,22 @@ def test_interval_of_a_preview_has_no_start_and_ends_now(shop: Longshore, rule: 
     segment = Segment(entity="people", index="dated", join="all", chain_id=CHAIN, rules=rules)
     seen = previewed(shop.url, index_over("public.dated", id=FieldType.NUMBER, at=FieldType.DATE), segment)
     assert [msgspec.json.decode(row)["id"] for row in seen.sample] == ids
+
+
+def test_preview_of_large_rows_takes_none_of_them_into_memory(shop: Longshore) -> None:
+    shop.sql(
+        "create table public.larger as select n as id, 1764 as chain_id, now() as at, repeat('x', 4000000) as note"
+        " from generate_series(1, 3) n"
+    )
+    index = index_over("public.larger", id=FieldType.NUMBER, note=FieldType.TEXT)
+    tracemalloc.start()
+    try:
+        seen = previewed(shop.url, index, Segment(entity="people", index="l", join="all", chain_id=CHAIN, rules=[]))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seen.bytes is not None and seen.bytes > 12_000_000
+    assert peak < 2_000_000
 
 
 @pytest.mark.parametrize("kind", ["smallint", "int", "bigint"])

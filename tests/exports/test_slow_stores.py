@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import tracemalloc
 
 import pytest
 
@@ -19,6 +20,9 @@ from tests.exports.engine import CHAIN, ignore, index_over
 from tests.service import Longshore
 
 IDLE = {"idle_in_transaction_session_timeout": "1s"}
+
+
+ROW_BYTES = 4 << 20
 
 
 class SlowFile:
@@ -86,3 +90,40 @@ def test_source_that_ends_while_the_last_block_is_written_costs_nothing(
 
     asyncio.run(steps())
     assert len(file.content.splitlines()) == 2
+
+
+def test_memory_of_an_export_of_large_rows_into_a_slow_store_is_bounded_by_bytes(shop: Longshore) -> None:
+    """Each range reads 4 MiB ahead, be it many rows or one."""
+    shop.sql(
+        "create table large as select 1764 as chain_id, now() as at, id, repeat('x', $1) as note"
+        " from generate_series(1, 60) id",
+        ROW_BYTES,
+    )
+    index = index_over("public.large", id=FieldType.NUMBER, note=FieldType.TEXT)
+
+    class Counter:
+        size = 0
+
+        def write(self, data: bytes) -> None:
+            time.sleep(0.01)
+            self.size += len(data)
+
+    file = Counter()
+
+    async def steps() -> int:
+        async with open_pool(shop.url, size=3, name="test", **EXPORT_SESSION) as pool:
+            database = SourceConnections(pool, 2)
+            async with database.snapshot() as (connection, _):
+                columns = await columns_of(connection, index, choices(None, index))
+                format = formats.new_format("jsonl", FileSpec(columns, dialect(CsvOptions())))
+                clauses = [f"{index.from_clause} and id % 3 = {number}" for number in range(3)]
+                rows = RowSource(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
+                tracemalloc.start()
+                try:
+                    assert (await copy_rows(rows, RowWriter(format, file), ignore)).rows == 60
+                    return tracemalloc.get_traced_memory()[1]
+                finally:
+                    tracemalloc.stop()
+
+    assert asyncio.run(steps()) < 25 * ROW_BYTES  # a few for each of three connections, and for the writer
+    assert file.size > 60 * ROW_BYTES

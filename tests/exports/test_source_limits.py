@@ -9,8 +9,13 @@ import asyncpg
 import psycopg
 import pytest
 
-from longshore.errors import TransientError
+from longshore.doctor.databases import check_source
+from longshore.errors import LongshoreError, TransientError
+from longshore.exports.catalog import FieldType
+from longshore.exports.increments import transactions
 from longshore.exports.source_limits import SourceLimits, Throttle
+from longshore.settings_sources import load
+from tests.exports.engine import index_over
 from tests.exports.test_standby import WAIT, pair, replayed
 from tests.service import Longshore, database_in, ended, export_body
 
@@ -117,6 +122,43 @@ def test_a_standby_that_lags_too_far_is_not_read(pair: tuple[str, object]) -> No
         await replayed(primary, standby)
         await limits.refuse_lagging(standby)
         for connection in (primary, standby):
+            await connection.close()
+
+    asyncio.run(steps())
+
+
+# Aurora refuses functions of the write-ahead log, with SQLSTATE 0A000.
+AURORA = """
+create schema aurora;
+create function aurora.pg_is_in_recovery() returns boolean language sql as 'select true';
+create function aurora.pg_last_wal_receive_lsn() returns pg_lsn language plpgsql as $$
+    begin raise 'Function pg_last_wal_receive_lsn() is currently not supported for Aurora' using errcode = '0A000'; end
+$$;
+create function aurora.pg_last_wal_replay_lsn() returns pg_lsn language plpgsql as $$
+    begin raise 'Function pg_last_wal_replay_lsn() is currently not supported for Aurora' using errcode = '0A000'; end
+$$;
+create table aurora.entries (id bigint, chain_id bigint, at timestamptz)
+"""
+
+
+def test_a_source_that_refuses_functions_of_the_log_is_told_what_to_set(idle_service: Longshore) -> None:
+    async def steps() -> None:
+        connection = await asyncpg.connect(idle_service.url, server_settings={"search_path": "aurora, pg_catalog"})
+        await connection.execute(AURORA)
+        try:
+            with pytest.raises(LongshoreError, match=r"not supported for Aurora\); set LONGSHORE_SOURCE_LAG_SECONDS=0"):
+                await SourceLimits(lag_seconds=1).refuse_lagging(connection)
+            await SourceLimits().refuse_lagging(connection)
+            index = index_over("aurora.entries", id=FieldType.NUMBER)
+            with pytest.raises(LongshoreError, match=r"not supported for Aurora\); set wal_level = logical"):
+                await transactions.position(connection, index)
+            settings = load({"LONGSHORE_SOURCE_LAG_SECONDS": "1"}).settings
+            found = [finding async for finding in check_source(settings, connection, {})]
+            assert [(each.level, each.where) for each in found[1:3]] == [("wrong", "source"), ("warning", "source")], (
+                found
+            )
+        finally:
+            await connection.execute("drop schema aurora cascade")
             await connection.close()
 
     asyncio.run(steps())

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from longshore.cli.main import app
 from longshore.errors import LongshoreError
+from longshore.exports.formats.records import MAX_ROW_BYTES
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.verify import verify
 
@@ -119,3 +120,10 @@ def test_totals_of_a_column_with_any_name_are_checked(made: Callable[..., Path],
     wrong = {"fields": fields, "totals": {**with_sum("2")["totals"], "amount": name}}
     with pytest.raises(LongshoreError, match="the control totals differ"):
         verify([made(data.encode(), format, **wrong)])
+
+
+def test_a_row_as_large_as_postgresql_sends_is_verified(made: Callable[..., Path]) -> None:
+    fields = [{"name": name, "type": "keyword"} for name in ("kind", "amount", "note")]
+    data = b"kind,amount,note\r\na,1.50," + b"x" * (257 << 20) + b"\r\n"
+    assert verify([made(data, "csv", totals=TOTALS, fields=fields)])[0].rows == 1
+    assert MAX_ROW_BYTES >= 2**30 - 1  # PostgreSQL's bound of a row's text

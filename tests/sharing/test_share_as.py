@@ -7,9 +7,13 @@ import httpx2
 import pytest
 
 from longshore.exports import catalog
+from longshore.exports.catalog import Field, FieldType
+from longshore.exports.columns import Column
+from longshore.exports.shared_table_metadata import UnsuitedColumnError, table_schema
 from longshore.exports.target import ExportTarget
 from longshore.exports.target.check import check_target
 from longshore.validation import Violation, convert
+from tests.exports.engine import index_over
 from tests.sharing.conftest import Reader, new_name, shared, table_body
 
 TARGET = {"action": "export", "export_index": "wallet-ledger", "export_format": "parquet", "share_as": "Ledger_2026"}
@@ -53,6 +57,23 @@ def test_target_that_cannot_be_a_table_is_refused_at_the_key_that_is_wrong(
     changes: dict[str, Any], pointer: str
 ) -> None:
     assert list(violations(**changes)) == [pointer]
+
+
+@pytest.mark.parametrize("names", [["sku", "unit price"], ["sku", "SKU"]], ids=str)
+def test_names_inside_a_nested_field_suit_a_table_or_are_refused_with_advice(names: list[str]) -> None:
+    inner = {name: Field(FieldType.KEYWORD, "") for name in names}
+    items = Field(FieldType.NESTED, "", fields=inner)
+    index = index_over("public.orders", id=FieldType.NUMBER, items=items)
+    target = {**TARGET, "export_index": "orders"}
+    (found,) = check_target(target, {"orders": index}, "", {})
+    assert (found.pointer, "leave it out of `fields`" in found.detail) == ("/share_as", True)
+    (found,) = check_target({**target, "fields": ["id", "items"]}, {"orders": index}, "", {})
+    assert found.pointer == "/fields/1"
+    assert check_target({**target, "fields": ["id"]}, {"orders": index}, "", {}) == []
+    columns = [Column("id", index.fields["id"], '"id"', "int8"), Column("items", items, '"items"', "jsonb")]
+    with pytest.raises(UnsuitedColumnError, match="leave the nested field out of `fields`"):
+        table_schema(columns)
+    assert table_schema(columns[:1])
 
 
 def test_changes_with_deletes_are_no_table() -> None:

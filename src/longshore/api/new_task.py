@@ -13,7 +13,12 @@ from longshore.actions import Action, Target
 from longshore.actions.secret_fields import without_secrets
 from longshore.api.bodies import time_violations
 from longshore.api.service import Service
-from longshore.api.visibility_checks import refuse_hidden_definition, refuse_other_chain, visible_catalog
+from longshore.api.visibility_checks import (
+    refuse_hidden_definition,
+    refuse_hidden_segment,
+    refuse_other_chain,
+    visible_catalog,
+)
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import LongshoreError
@@ -107,7 +112,7 @@ async def _validated(
         if "target" in value:
             typed_target = _check_target(target, actions, chain, violations)
         _check_parts(value, catalog, actions, before, violations)
-        violations += await _check_segment_id(value, connection, chain)
+        violations += await _check_segment_id(value, caller, service.catalog, connection)
         if isinstance(typed_target, ExportTarget) and typed_target.deliver is not None:
             names = [entry.destination for entry in typed_target.deliver]
             takes = await service.destinations.takes_of(chain, names)
@@ -207,7 +212,10 @@ def _check_parts(
         violations += check_segments(trigger.get("segment"), target, chain, catalog, "/trigger/segment")
 
 
-async def _check_segment_id(value: dict[str, Any], connection: Connection | Pool, chain: ChainId) -> list[Violation]:
+async def _check_segment_id(
+    value: dict[str, Any], caller: Caller, catalog: Catalog, connection: Connection | Pool
+) -> list[Violation]:
+    """Return the violations of `segment_id`. Raises ForbiddenError before it says anything of a hidden segment."""
     trigger, target = value.get("trigger"), value.get("target")
     if not isinstance(trigger, dict) or not isinstance(trigger.get("segment_id"), str):
         return []
@@ -216,9 +224,10 @@ async def _check_segment_id(value: dict[str, Any], connection: Connection | Pool
         return [Violation("expected either `segment` or `segment_id`, got both", at)]
     if isinstance(target, dict) and target.get("export_indexes") is not None:
         return [Violation("is for one index; give `segment` as an object of segments by index name", at)]
-    segment = await stored.find(connection, chain, trigger["segment_id"])
+    segment = await stored.find(connection, caller.chain, trigger["segment_id"])
     if segment is None:
         return [Violation("this chain has no stored segment of that id", at)]
+    refuse_hidden_segment(caller, catalog, segment, at)
     wanted = target.get("export_index") if isinstance(target, dict) else None
     if isinstance(wanted, str) and wanted != segment.index:
         return [

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -47,7 +48,8 @@ class ResultManifest(Manifest, frozen=True, kw_only=True):
         return self.indexes or [self]
 
 
-MANIFEST = msgspec.json.Decoder(ResultManifest)
+MANIFEST = msgspec.json.Decoder(ResultManifest, float_hook=Decimal)
+SEGMENT = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class RunDetails(msgspec.Struct, frozen=True):
@@ -65,7 +67,8 @@ async def details_of(request: AnyRequest, task: TaskId, run: Run) -> RunDetails:
     """Return a run that the caller may see with its result."""
     service, caller = service_and_caller(request)
     found = await run_queries.described(service.pool, caller.chain, task, run.run)
-    rules = None if not run.segment else {"join": run.segment["join"], "rules": describe.of_resolved(run.segment)}
+    segment = SEGMENT.decode(run.segment)
+    rules = segment and {"join": segment["join"], "rules": describe.of_resolved(segment)}
     return RunDetails(run, _manifest(found), found.location is not None, found.first_file is not None, rules)
 
 

@@ -11,10 +11,11 @@ from longshore.api import service
 from longshore.database import export_role, migrate
 from longshore.database.connect import Connection, connect
 from longshore.database.requirements import MIN_SERVER_VERSION
-from longshore.errors import first_line
+from longshore.errors import LongshoreError, first_line
 from longshore.exports.catalog import Catalog
 from longshore.exports.catalog_check import check as check_catalog
-from longshore.exports.source_limits import LAG
+from longshore.exports.increments import transactions
+from longshore.exports.source_limits import standby_lag
 from longshore.findings import Finding
 from longshore.settings import Settings
 from longshore.tasks.queue import Message
@@ -169,10 +170,11 @@ async def check_source(settings: Settings, connection: Connection, known: Catalo
         if not standby["feedback"] and 0 <= standby["delay"] < MIN_STANDBY_DELAY_SECONDS:
             what = f"is a standby that cancels what reads for longer than {standby['delay']:.0f} s"
             findings.append(Finding("source", f"{what}; set hot_standby_feedback = on there", "warning"))
-        lag = await connection.fetchval(LAG)
-        if settings.source_lag_seconds and lag > settings.source_lag_seconds:
-            what = f"is {lag:.0f} s behind its primary, and may be {settings.source_lag_seconds} s"
-            findings.append(Finding("source", f"{what}; mend the replication or raise LONGSHORE_SOURCE_LAG_SECONDS"))
+        findings += await _check_lag(settings.source_lag_seconds, connection)
+    try:
+        await transactions.log_position(connection)
+    except LongshoreError as error:
+        findings.append(Finding("source", str(error), "warning"))
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.fetchval("select pg_export_snapshot()")
@@ -191,6 +193,19 @@ async def check_source(settings: Settings, connection: Connection, known: Catalo
         yield Finding("catalog", f"{len(those)} indexes fit the source", "ok")
     async for finding in _row_security(connection, those):
         yield finding
+
+
+async def _check_lag(max_seconds: float, connection: Connection) -> list[Finding]:
+    if not max_seconds:
+        return []
+    try:
+        lag = await standby_lag(connection)
+    except LongshoreError as error:
+        return [Finding("source", str(error))]
+    if lag <= max_seconds:
+        return []
+    what = f"is {lag:.0f} s behind its primary, and may be {max_seconds} s"
+    return [Finding("source", f"{what}; mend the replication or raise LONGSHORE_SOURCE_LAG_SECONDS")]
 
 
 async def _row_security(connection: Connection, known: Catalog) -> AsyncIterator[Finding]:

@@ -2,7 +2,8 @@
 
 The event loop takes PostgreSQL's bytes off the sockets; a thread frames, hashes and writes them block by block, so that
 both cores have work. Ranges that are ahead of their turn wait in memory, as many as there are connections, and of each
-at most LOOKAHEAD_BLOCKS; then the connections stop reading. So memory does not grow with the export.
+at most LOOKAHEAD_BYTES and a block; then the connections stop reading. So memory does not grow with the number of rows,
+and a large row is held a few times for each connection.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from longshore.exports.source_limits import Throttle
 from longshore.telemetry import tracing
 
 BLOCK_BYTES = 256 << 10
-LOOKAHEAD_BLOCKS = 16  # of one range
+LOOKAHEAD_BYTES = 4 << 20  # of one range
 REPORT_SECONDS = 1.0
 
 COPY = {"db.system.name": "postgresql", "db.operation.name": "COPY"}  # the attributes of a COPY's span
@@ -29,8 +30,6 @@ COPY = {"db.system.name": "postgresql", "db.operation.name": "COPY"}  # the attr
 T = TypeVar("T")
 
 Report = Callable[[int, int], Awaitable[None]]  # takes rows and bytes written
-
-Blocks = asyncio.Queue[list[bytes] | None]  # of one range; None is its end
 
 UNLIMITED = Throttle(0)
 
@@ -158,6 +157,24 @@ async def reporting(work: Coroutine[Any, Any, T], report: Callable[[], Awaitable
         await asyncio.wait({task})
 
 
+class _RangeBlocks(asyncio.Queue[list[bytes] | None]):
+    """The blocks of one range that wait for their turn; None is its end. An empty queue takes a block of any size."""
+
+    size = 0  # bytes
+
+    def full(self) -> bool:
+        return self.size >= LOOKAHEAD_BYTES
+
+    def _put(self, item: list[bytes] | None) -> None:
+        super()._put(item)
+        self.size += sum(map(len, item or ()))
+
+    def _get(self) -> list[bytes] | None:
+        item = super()._get()
+        self.size -= sum(map(len, item or ()))
+        return item
+
+
 class _Copy:
     """One copy while it runs: the ranges are read side by side and written in order."""
 
@@ -169,7 +186,7 @@ class _Copy:
         self._connections = connections
         self._writer = writer
         self._thread = thread
-        self._queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD_BLOCKS) for _ in rows.clauses]
+        self._queues = [_RangeBlocks() for _ in rows.clauses]
         self._turns = iter(range(len(rows.clauses)))
         self._free = asyncio.Semaphore(len(connections) + 1)  # ranges that may be read and not yet written
 

@@ -21,6 +21,9 @@ SIGNATURE = ".jws"
 """The suffix of a signature beside its manifest."""
 VERSION = 1
 
+ENCODER = msgspec.json.Encoder(decimal_format="number")
+"""Numbers of rules keep their digits; so readers decode with `float_hook=Decimal`."""
+
 
 class ManifestField(msgspec.Struct, frozen=True):
     """A column of the file."""
@@ -59,7 +62,7 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     def encoded(self) -> bytes:
         """Return the text of the manifest; equal manifests have the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        return msgspec.json.format(ENCODER.encode(self), indent=2) + b"\n"
 
 
 class Manifest(RunManifest, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from longshore.exports.catalog import Index, quoted_identifier
 from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.formats import WHOLE, FileSpec, Format, PiecePosition, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.formats.nested import sql_text
 from longshore.exports.formats.reader import Layout
 from longshore.exports.increments import change_query, transactions
 from longshore.exports.increments.change_query import ChangeQuery, CopyDefinition
@@ -53,7 +54,7 @@ class ExportQuery(msgspec.Struct, frozen=True):
     changes: ChangeQuery | None
     """The changes that an increment with deletes takes."""
     key: RowKey | None
-    """The column that names a row in errors."""
+    """The columns that name a row in errors."""
 
     def format(self, position: PiecePosition = WHOLE) -> Format:
         """Return the format of the result, or of a piece of it."""
@@ -105,10 +106,21 @@ async def prepare(connection: Connection, index: Index, request: ExportRequest) 
 
 
 def row_key(index: Index, columns: Sequence[Column]) -> RowKey | None:
-    """Return the column that names a row in errors: the key of the index, else its time, if the export has that column.
+    """Return the columns that name a row in errors: those of the index's key, else its time, that the export has.
 
     A log is shown to credentials by the columns that the run read, so an error names no value of another column.
     """
     exported = {column.expression for column in columns}
-    names = [name for name in (*index.key_columns, index.time) if quoted_identifier(name) in exported]
-    return RowKey(names[0], quoted_identifier(names[0])) if names else None
+    for names in (index.key_columns, [index.time]):
+        if found := [(name, sql) for name in names if (sql := quoted_identifier(name)) in exported]:
+            return row_key_of(found)
+    return None
+
+
+def row_key_of(columns: Sequence[tuple[str, str]]) -> RowKey:
+    """Return the row key of some columns, each a name and SQL of its value."""
+    (name, expression), *more = columns
+    if more:
+        others = (f"{sql_text(f', {other} ')}, {value}" for other, value in more)
+        expression = f"concat({expression}, {', '.join(others)})"
+    return RowKey(name, expression)

@@ -8,9 +8,11 @@ from longshore.database.retry import is_transient
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.source_errors import reason
 
+# By which a standby cancels what conflicts with its recovery, in the language of `lc_messages`. Exports only read, and
+# not serializably, so nothing else that PostgreSQL does ends them in one of these (a function of a view might).
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
-CONFLICT = "conflict with recovery"
-# asyncpg's message for a connection that the server closed while it was idle; the server's own reason is lost.
+CONFLICTS = (asyncpg.SerializationError, asyncpg.DatabaseDroppedError)
+# asyncpg's own message for a connection that the server closed while it was idle; the server's own reason is lost.
 RELEASED = "connection has been released back to the pool"
 
 
@@ -29,7 +31,7 @@ def explain(error: BaseException, *, of_export: bool = True) -> str:
         return explain_unknown(error)
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"the database is read-only ({error})"
-    if isinstance(error, asyncpg.PostgresError) and CONFLICT in str(error):
+    if isinstance(error, CONFLICTS):
         return f"the source is a standby and cancelled the export for a recovery conflict ({error.detail or error})"
     if isinstance(error, asyncpg.PostgresError) and not is_transient(error):
         return f"the source refused the query: {reason(error)}"

@@ -14,6 +14,7 @@ import msgspec
 from longshore.errors import LongshoreError
 from longshore.exports.columns import Column
 from longshore.exports.query import ExportQuery
+from longshore.exports.target.share import unsuited_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 class UnsuitedColumnError(LongshoreError):
-    """A column has a type that no table has."""
+    """A column has a type or a name that no table has."""
 
 
 def schema_of(query: ExportQuery) -> str | None:
@@ -49,8 +50,15 @@ def table_schema(columns: Sequence[Column]) -> str:
     """Return the schema of a table of these columns. Raises UnsuitedColumnError."""
     from longshore.exports.formats.arrow import arrow_type
 
+    refuse_unsuited_names([column.name for column in columns])
     fields = [_field(column.name, arrow_type(column), column.name) for column in columns]
     return msgspec.json.encode({"type": "struct", "fields": fields}).decode()
+
+
+def refuse_unsuited_names(names: Sequence[str]) -> None:
+    """Raise UnsuitedColumnError for the first name of one level of a schema that a table cannot have."""
+    for wrong in unsuited_names(names).values():
+        raise UnsuitedColumnError(f"{wrong}; rename it with `as`, or leave the nested field out of `fields`")
 
 
 def _field(name: str, kind: "pa.DataType", column: str) -> dict[str, Any]:
@@ -66,6 +74,7 @@ def _type(kind: "pa.DataType", column: str) -> str | dict[str, Any]:
     if pa.types.is_list(kind):
         return {"type": "array", "elementType": _type(kind.value_type, column), "containsNull": True}
     if pa.types.is_struct(kind):
+        refuse_unsuited_names(kind.names)
         return {"type": "struct", "fields": [_field(each.name, each.type, column) for each in kind.fields]}
     names = {
         pa.string(): "string",

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.errors import LongshoreError, TransientError
+from longshore.errors import LongshoreError, TransientError, first_line
 
 # Seconds that a standby is behind: 0 if it has applied everything that it was sent, however quiet its primary is. A
 # standby that only reads archives is sent nothing, so its lag is the age of its newest transaction.
@@ -54,11 +55,22 @@ class SourceLimits(msgspec.Struct, frozen=True):
         if not self.lag_seconds:
             return
         for _ in range(LAG_CHECKS):  # a change that a quiet primary has just sent is applied by the next check
-            lag = await connection.fetchval(LAG)
+            lag = await standby_lag(connection)
             if lag <= self.lag_seconds:
                 return
             await asyncio.sleep(LAG_PAUSE_SECONDS)
         raise TransientError(f"the source is a standby that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
+
+
+async def standby_lag(connection: Connection) -> float:
+    """Return the seconds that a standby is behind. Raises LongshoreError where it does not know, as on Aurora."""
+    try:
+        lag: float = await connection.fetchval(LAG)
+    except asyncpg.FeatureNotSupportedError as error:
+        raise LongshoreError(
+            f"the lag of this standby is not known ({first_line(error)}); set LONGSHORE_SOURCE_LAG_SECONDS=0"
+        ) from error
+    return lag
 
 
 class Throttle:

@@ -76,7 +76,7 @@ class ManifestSummary(msgspec.Struct, frozen=True):
     """The parts of a manifest that a run shows."""
 
     fields: list[RunField] | None = None
-    segment: Any = None
+    segment: msgspec.Raw = msgspec.Raw(b"null")  # its numbers keep their digits
     full: bool | None = None
 
 

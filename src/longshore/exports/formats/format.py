@@ -26,11 +26,12 @@ WHOLE = PiecePosition()
 
 
 class RowKey(msgspec.Struct, frozen=True):
-    """The column that names a row in error messages."""
+    """The columns that name a row in error messages: `id 17`, or `store 17, number 4`."""
 
     name: str
+    """Of the first column."""
     expression: str
-    """SQL of its value."""
+    """SQL of its value, followed by the names and values of the others."""
 
 
 class FileSpec(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from functools import cache
 
 LINE_FEED = b"\n"
 QUOTE = b'"'
-MAX_ROW_BYTES = 256 << 20  # of text that is read back
+MAX_ROW_BYTES = 1 << 30  # of text that is read back; PostgreSQL sends no row of more, quotes included
 
 
 class Records:

@@ -35,10 +35,6 @@ CHECK_SECONDS = 3  # of a statement, while a request waits
 
 TABLES = f"{transactions.WITH_TABLES} select id::bigint from tables order by id"
 
-LSN = """
-select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
-"""
-
 # $1, $2, $3: a watermark's server, history and position. A server of another one is not behind: it cannot go on.
 IS_BEHIND = f"""
 select pg_is_in_recovery() and pg_last_wal_replay_lsn() < $3::text::pg_lsn
@@ -130,7 +126,6 @@ class ChangeQuery(msgspec.Struct, frozen=True):
     changed: Condition
     """Those that were written since; its placeholders follow those of `everything`."""
     position: Position
-    lsn: str
     tables: Sequence[int]
     definition_hash: str
     start: str | None
@@ -141,7 +136,9 @@ class ChangeQuery(msgspec.Struct, frozen=True):
     def watermark(self, keys: KeyList) -> str:
         """Return the next watermark."""
         here = msgspec.structs.asdict(self.position.watermark)
-        return msgspec.json.encode(ChangeWatermark(**here, lsn=self.lsn, tables=self.tables, keys=keys)).decode()
+        return msgspec.json.encode(
+            ChangeWatermark(**here, lsn=self.position.lsn, tables=self.tables, keys=keys)
+        ).decode()
 
 
 def read_watermark(text: str | None) -> ChangeWatermark | None:
@@ -172,7 +169,6 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
         raise LongshoreError("`deletes` needs all columns of the index's key among the fields")
     await refuse_unstable_fields(connection, index, columns)
     position = await transactions.position(connection, index)
-    lsn = await connection.fetchval(LSN)
     tables = [row["id"] for row in await connection.fetch(TABLES, index.regclass)]
     definition_hash = await _definition_hash(connection, index, columns, key)
     watermark = read_watermark(start)
@@ -185,7 +181,7 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
         changed, start = Condition("true", ()), None
     else:
         changed = _changed(watermark, position, tables, first=len(everything.values) + 1)
-    return ChangeQuery(key, everything, changed, position, lsn, tables, definition_hash, start, why_full)
+    return ChangeQuery(key, everything, changed, position, tables, definition_hash, start, why_full)
 
 
 async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, str]], chain: int) -> None:

@@ -11,13 +11,13 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.exports import source_totals
 from longshore.exports.copy import copy_blocks, reporting
-from longshore.exports.formats import Format, RowKey
+from longshore.exports.formats import Format
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.change_query import ChangeQuery, KeyList
 from longshore.exports.increments.key_list import KeyListWriter, differences
-from longshore.exports.increments.keys import GIVEN_KEYS, deleted_columns, given_column
+from longshore.exports.increments.keys import deleted_columns
 from longshore.exports.manifest import Manifest, Mirror
-from longshore.exports.query import ExportQuery
+from longshore.exports.query import ExportQuery, row_key_of
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
@@ -152,7 +152,9 @@ class _Rows:
         self._reconciler = reconciler
         self._unwritten = changes.everything.where(Condition(f"not ({changes.changed.sql})", changes.changed.values))
         self._deleted_columns = deleted_columns(changes.key, query.columns)
-        row_key = query.key and RowKey(query.key.name, f"{GIVEN_KEYS}.{given_column(1)}")
+        row_key = row_key_of(
+            [(name, text) for name, (_, text) in zip(query.index.key_columns, changes.key.given, strict=True)]
+        )
         self._deleted_format = msgspec.structs.replace(query, columns=self._deleted_columns, key=row_key).format()
         self._may_have_left = bool(query.request.segment and query.request.segment.rules)
         self._visible = RowQuery(query.index.from_clause, changes.everything.values[:1])

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -50,7 +51,7 @@ def _copy_result(
     """Copy the result of one run, whose manifest is `text`. Return None if it is not as it was written."""
     has_files, attempt = is_files(pending.location), planned.attempt
     kind: type[Manifest | FilesManifest] = FilesManifest if has_files else Manifest
-    written = msgspec.json.decode(text, type=kind)
+    written = msgspec.json.Decoder(kind, float_hook=Decimal).decode(text)
     manifest = msgspec.structs.replace(
         written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=planned.previous
     ).encoded()

@@ -12,11 +12,12 @@ written less than 2^32 transactions before the end of the increment, whether it 
 import asyncio
 import time
 
+import asyncpg
 import msgspec
 import structlog
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError, TransientError
+from longshore.errors import LongshoreError, TransientError, first_line
 from longshore.exports.catalog import Index
 from longshore.exports.query_plans import explain, reads_elsewhere
 from longshore.exports.segments.sql import Condition
@@ -51,6 +52,10 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
        (select oid::bigint from pg_database where datname = current_database()) as database,
        $1::text::regclass::oid::bigint as relation,
        pg_is_in_recovery() as standby
+"""
+
+LSN = """
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
 """
 
 # The relation and its partitions.
@@ -118,6 +123,8 @@ class Position(msgspec.Struct, frozen=True):
     """The first transaction after the snapshot."""
     standby: bool
     relation: str
+    lsn: str
+    """A position in the WAL that the snapshot does not lie behind."""
 
     def difference(self, watermark: Watermark) -> str | None:
         """Return why the rows since a watermark cannot be determined here; None where they can."""
@@ -194,10 +201,23 @@ async def position(connection: Connection, index: Index) -> Position:
             f"{index.relation} is read by an extension or from another server, as a distributed table of Citus is, and"
             " its rows have the transaction numbers of other servers; incremental exports need an ordinary table"
         )
+    lsn = await log_position(connection)
     here = await connection.fetchrow(HERE, relation)
     assert here is not None
     watermark = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
-    return Position(watermark, here["next_xid"], here["standby"], index.relation)
+    return Position(watermark, here["next_xid"], here["standby"], index.relation, lsn)
+
+
+async def log_position(connection: Connection) -> str:
+    """Return the position in the WAL. Raises LongshoreError where the server does not tell it, as Aurora may not."""
+    try:
+        lsn: str = await connection.fetchval(LSN)
+    except asyncpg.FeatureNotSupportedError as error:
+        raise LongshoreError(
+            f"incremental exports need the position in the write-ahead log ({first_line(error)}); set wal_level ="
+            " logical, which on Aurora is the parameter rds.logical_replication = 1"
+        ) from error
+    return lsn
 
 
 def condition(start: Watermark | None, end: Watermark, next_xid: int, first: int) -> Condition:

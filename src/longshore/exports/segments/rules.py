@@ -197,10 +197,8 @@ def is_zone(name: str) -> bool:
 
 def in_zone(segment: Segment, timezone: str | None) -> Segment:
     """Return a segment whose date rules all name a time zone: their own, else `timezone`; None is UTC."""
-    if timezone is None:
-        return segment
     rules = [
-        msgspec.structs.replace(rule, timezone=timezone)
+        msgspec.structs.replace(rule, timezone=timezone or "UTC")
         if rule.operator in DATE_OPERATORS and rule.timezone is None
         else rule
         for rule in segment.rules

@@ -1,8 +1,9 @@
 """The violations of a target whose results are shared as a table."""
 
 import re
+from collections.abc import Sequence
 
-from longshore.exports.catalog import Catalog
+from longshore.exports.catalog import Catalog, Field
 from longshore.exports.columns import choices
 from longshore.exports.formats import FORMATS
 from longshore.exports.target import ExportTarget
@@ -25,13 +26,31 @@ def check_share_as(target: ExportTarget, catalog: Catalog, at: str) -> list[Viol
     index = None if target.export_indexes is not None else catalog.get(target.export_index)
     if index is None or isinstance(target.fields, dict):
         return violations
-    seen: set[str] = set()
-    for number, (_, shown) in enumerate(choices(target.fields, index)):
+    chosen = choices(target.fields, index)
+    wrong = unsuited_names([shown for _, shown in chosen])
+    for number, (name, shown) in enumerate(chosen):
         where = pointer(pointer(at, "fields"), number) if target.fields else pointer(at, "share_as")
-        if shown.lower() in seen:
-            violations.append(Violation(f"the column {in_json(shown)} differs from another one in case alone", where))
-        elif UNSUITED_NAME.search(shown):
-            advice = "a column of a table has no space and none of , ; { } ( ) = in its name; rename it with `as`"
-            violations.append(Violation(f"{in_json(shown)}: {advice}", where))
-        seen.add(shown.lower())
+        if number in wrong:
+            violations.append(Violation(f"{wrong[number]}; rename it with `as`", where))
+        elif name in index.fields and (inside := _wrong_inside(index.fields[name])) is not None:
+            violations.append(Violation(f"{in_json(shown)}: {inside}; leave it out of `fields`", where))
     return violations
+
+
+def unsuited_names(names: Sequence[str]) -> dict[int, str]:
+    """Return why names of one level of a table's schema do not suit it, by their numbers from 0."""
+    wrong: dict[int, str] = {}
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if name.lower() in seen:
+            wrong[number] = f"the column {in_json(name)} differs from another one in case alone"
+        elif UNSUITED_NAME.search(name):
+            wrong[number] = f"{in_json(name)}: a column of a table has no space and none of , ; {{ }} ( ) = in its name"
+        seen.add(name.lower())
+    return wrong
+
+
+def _wrong_inside(field: Field) -> str | None:
+    """Return why a name inside a nested field does not suit a table; None if all do."""
+    deeper = (_wrong_inside(inner) for inner in field.fields.values())
+    return next(filter(None, [*unsuited_names(list(field.fields)).values(), *deeper]), None)
