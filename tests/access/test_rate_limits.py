@@ -16,7 +16,7 @@ from tests.answers import problem
 from tests.service import Longshore
 
 
-def asked(service: Longshore, headers: dict[str, str], address: str, times: int) -> list[httpx2.Response]:
+def send_requests(service: Longshore, headers: dict[str, str], address: str, times: int) -> list[httpx2.Response]:
     """Each on a connection of its own, so that all processes get some; from an address that a proxy tells."""
     sent = {**headers, "X-Forwarded-For": address}
     return [httpx2.get(f"{service.address}/tasks", headers=sent) for _ in range(times)]
@@ -33,9 +33,9 @@ def exchanged(service: Longshore, what: str, hits: int) -> None:
 
 def test_credential_has_a_rate_limit_and_sees_the_requests_left(proxied_service: Longshore) -> None:
     token = {"Authorization": f"Bearer {proxied_service.token(Level.READ)}"}
-    answers = asked(proxied_service, token, "192.0.2.1", 10)
+    answers = send_requests(proxied_service, token, "192.0.2.1", 10)
     exchanged(proxied_service, token["Authorization"].split()[1].split(":")[0], 10)
-    answers += asked(proxied_service, token, "192.0.2.1", 20)
+    answers += send_requests(proxied_service, token, "192.0.2.1", 20)
     good = [answer for answer in answers if answer.status_code == 200]
     assert 10 <= len(good) <= 20, "each of the two processes lets its ten through at most, before it hears of the other"
     first = good[0].headers
@@ -51,20 +51,20 @@ def test_credential_has_a_rate_limit_and_sees_the_requests_left(proxied_service:
 
 def test_rate_limit_of_an_address_counts_all_its_credentials_and_no_other_address(proxied_service: Longshore) -> None:
     wrong = {"Authorization": "Bearer 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11:guess"}
-    answers = asked(proxied_service, wrong, "192.0.2.3", 40)
+    answers = send_requests(proxied_service, wrong, "192.0.2.3", 40)
     exchanged(proxied_service, "192.0.2.3", 40)
-    answers += asked(proxied_service, wrong, "192.0.2.3", 80)
+    answers += send_requests(proxied_service, wrong, "192.0.2.3", 80)
     assert 40 <= sum(answer.status_code == 401 for answer in answers) <= 80
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert problem(refused, "too-many-requests")["detail"].startswith("This address")
     token = {"Authorization": f"Bearer {proxied_service.token(Level.READ)}"}
-    assert asked(proxied_service, token, "192.0.2.3", 81)[-1].status_code == 429
-    assert asked(proxied_service, token, "192.0.2.4", 1)[0].status_code == 200
+    assert send_requests(proxied_service, token, "192.0.2.3", 81)[-1].status_code == 429
+    assert send_requests(proxied_service, token, "192.0.2.4", 1)[0].status_code == 200
 
 
 def test_all_addresses_of_a_v6_network_are_one_and_health_is_not_counted(proxied_service: Longshore) -> None:
-    asked(proxied_service, {}, "2001:db8::1", 1)
-    asked(proxied_service, {}, "2001:db8::2:1", 1)
+    send_requests(proxied_service, {}, "2001:db8::1", 1)
+    send_requests(proxied_service, {}, "2001:db8::2:1", 1)
     exchanged(proxied_service, "2001:db8::/64", 2)
     assert "ratelimit" not in httpx2.get(f"{proxied_service.address}/healthz").headers
 

@@ -30,7 +30,7 @@ def parquet_bytes() -> bytes:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[..., Path]:
+def write_result(tmp_path: Path) -> Callable[..., Path]:
     """Write a file with a manifest that has its size and hash; members of the manifest by name."""
 
     def make(data: bytes, format: str, **changes: Any) -> Path:
@@ -53,8 +53,8 @@ def with_sum(text: str) -> dict[str, Any]:
     return {"totals": {**TOTALS, "sums": [{"value": "a", "rows": 1, "sum": text}]}}
 
 
-def test_a_file_that_fits_its_manifest_passes(made: Callable[..., Path]) -> None:
-    assert verify([made(CSV, "csv", totals=TOTALS)])[0].rows == 1
+def test_a_file_that_fits_its_manifest_passes(write_result: Callable[..., Path]) -> None:
+    assert verify([write_result(CSV, "csv", totals=TOTALS)])[0].rows == 1
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_a_file_that_fits_its_manifest_passes(made: Callable[..., Path]) -> None
     ],
 )
 def test_a_forged_manifest_is_one_line_and_exit_code_1(
-    made: Callable[..., Path], data: bytes, format: str, changes: dict[str, Any]
+    write_result: Callable[..., Path], data: bytes, format: str, changes: dict[str, Any]
 ) -> None:
-    path = made(data, format, **changes)
+    path = write_result(data, format, **changes)
     with pytest.raises(LongshoreError) as caught:
         verify([path])
     assert "\n" not in str(caught.value)
@@ -100,8 +100,8 @@ def test_a_folder_is_no_result_file(name: str) -> None:
         verify([Path(name)])
 
 
-def test_a_deeply_nested_manifest_is_refused(made: Callable[..., Path]) -> None:
-    path = made(CSV, "csv")
+def test_a_deeply_nested_manifest_is_refused(write_result: Callable[..., Path]) -> None:
+    path = write_result(CSV, "csv")
     beside = path.with_name(path.name + SUFFIX)
     beside.write_text(beside.read_text().replace("null", "[" * 100_000 + "]" * 100_000, 1))
     with pytest.raises(LongshoreError, match="is no manifest"):
@@ -110,20 +110,22 @@ def test_a_deeply_nested_manifest_is_refused(made: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a,b", "a'b", "$1", "é"])
-def test_totals_of_a_column_with_any_name_are_checked(made: Callable[..., Path], format: str, name: str) -> None:
+def test_totals_of_a_column_with_any_name_are_checked(
+    write_result: Callable[..., Path], format: str, name: str
+) -> None:
     row = json.dumps({"kind": "a", name: 1.5})
     quoted = '"' + name.replace('"', '""') + '"'
     data = {"csv": f"kind,{quoted}\r\na,1.50\r\n", "json": f"[\n{row}\n]\n", "jsonl": f"{row}\n"}[format]
     fields = [{"name": "kind", "type": "keyword"}, {"name": name, "type": "number"}]
     changes = {"fields": fields, "totals": {**TOTALS, "amount": name}}
-    assert verify([made(data.encode(), format, **changes)])[0].rows == 1
+    assert verify([write_result(data.encode(), format, **changes)])[0].rows == 1
     wrong = {"fields": fields, "totals": {**with_sum("2")["totals"], "amount": name}}
     with pytest.raises(LongshoreError, match="the control totals differ"):
-        verify([made(data.encode(), format, **wrong)])
+        verify([write_result(data.encode(), format, **wrong)])
 
 
-def test_a_row_as_large_as_postgresql_sends_is_verified(made: Callable[..., Path]) -> None:
+def test_a_row_as_large_as_postgresql_sends_is_verified(write_result: Callable[..., Path]) -> None:
     fields = [{"name": name, "type": "keyword"} for name in ("kind", "amount", "note")]
     data = b"kind,amount,note\r\na,1.50," + b"x" * (257 << 20) + b"\r\n"
-    assert verify([made(data, "csv", totals=TOTALS, fields=fields)])[0].rows == 1
+    assert verify([write_result(data, "csv", totals=TOTALS, fields=fields)])[0].rows == 1
     assert MAX_ROW_BYTES >= 2**30 - 1  # PostgreSQL's bound of a row's text

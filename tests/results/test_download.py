@@ -44,7 +44,7 @@ def content(service: Longshore, task: int) -> bytes:
     return next(path for path in service.files() if path.name == f"Wallet_Export-{task}.csv").read_bytes()
 
 
-def asked(url: str, path_and_query: str, method: str = "GET") -> tuple[int, str, bytes]:
+def request_unnormalized(url: str, path_and_query: str, method: str = "GET") -> tuple[int, str, bytes]:
     """Ask for a path and query, which no client has put in order, at the host of `url`."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
@@ -217,7 +217,7 @@ def test_every_altered_character_of_a_signed_address_is_refused(url: str) -> Non
 
     assert list(query) == ["expires", "link", "signature"]
     good = [path, *query.values()]
-    assert asked(url, address(*good))[0] == 200
+    assert request_unnormalized(url, address(*good))[0] == 200
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     tried = 0
     for which, value in enumerate(good):
@@ -252,14 +252,14 @@ def test_expired_address_is_refused_by_the_clock_of_the_database(service: Longsh
         service.sql(update, link, seconds)
         for expires in ("4102444800", "1"):
             query = f"expires={expires}&link={link}&signature={signer._signature(location, expires, link)}"
-            assert asked(url, f"/results/{location}?{query}")[0] == status, (seconds, expires)
+            assert request_unnormalized(url, f"/results/{location}?{query}")[0] == status, (seconds, expires)
 
 
 @pytest.mark.parametrize(
     "query", ["", "?", "?expires=1", "?signature=x", "?expires=1&signature=", "?expires=%00&link=%00&signature=%ff"]
 )
 def test_address_without_a_valid_signature_is_refused(url: str, query: str) -> None:
-    status, media_type, _ = asked(url, urlsplit(url).path + query)
+    status, media_type, _ = request_unnormalized(url, urlsplit(url).path + query)
     assert (status, media_type) == (403, "application/problem+json")
 
 
@@ -277,7 +277,7 @@ def test_address_with_additional_parameters_is_refused(url: str) -> None:
 def test_path_traversal_is_refused(url: str, content: bytes, trick: str) -> None:
     parts = urlsplit(url)
     path = "/results/" + trick.format(parts.path.removeprefix("/results/"))
-    status, media_type, body = asked(url, f"{path}?{parts.query}")
+    status, media_type, body = request_unnormalized(url, f"{path}?{parts.query}")
     assert status in (400, 403, 404)
     assert body != content
     if status != 400:
