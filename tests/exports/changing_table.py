@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from longshore.database.connect import Connection, Pool, open_pool
 from longshore.exports import catalog
-from longshore.exports.exporter import Exporter, ExportPolicy
+from longshore.exports.exporter import Exporter, ExportSettings
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.results.local import LocalStore
@@ -158,9 +158,9 @@ class ChangingTask:
         self._pool = pool
         self.folder = folder / "results"
         known = catalog.load(str(folder / "catalog.toml"))
-        policy = ExportPolicy(vault=Vault(("secret of the tests " * 2,), folder / "secret.key", may_use_file=False))
+        settings = ExportSettings(vault=Vault(("secret of the tests " * 2,), folder / "secret.key", may_use_file=False))
         self._exporter = Exporter(
-            pool, SourceDatabases(SourceConnections(pool, 1)), known, LocalStore(self.folder), policy
+            pool, SourceDatabases(SourceConnections(pool, 1)), known, LocalStore(self.folder), settings
         )
         self.id = TaskId(id)
 

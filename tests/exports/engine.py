@@ -7,11 +7,11 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats, row_security
 from longshore.exports.catalog import Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import CopyResult, RowSource, copy_rows
+from longshore.exports.copy import CopyResult, RowsToCopy, copy_rows
 from longshore.exports.formats import Compression, FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.query import row_key_of
-from longshore.exports.ranges import Plan, clauses, plan
+from longshore.exports.ranges import RangePlan, clauses, plan_ranges
 from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
@@ -29,7 +29,7 @@ async def export(
     csv: CsvOptions | None = None,
     compression: Compression | None = None,
     connections: int = 2,
-) -> tuple[bytes, CopyResult, Plan]:
+) -> tuple[bytes, CopyResult, RangePlan]:
     """Export an index. Return the bytes of the file, its size, and the plan of the export."""
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
@@ -44,9 +44,9 @@ async def export(
                 row_key = row_key_of(named) if named else None
                 spec = FileSpec(columns, dialect(csv or CsvOptions()), compression, key=row_key)
                 format = formats.new_format(name, spec)
-                cut = await plan(connection, index, format.query(source.sql), source)
+                cut = await plan_ranges(connection, index, format.query(source.sql), source)
                 with store.create(location) as file:
-                    rows = RowSource(database, connection, source, clauses(index, source, cut.ranges))
+                    rows = RowsToCopy(database, connection, source, clauses(index, source, cut.ranges))
                     writer = RowWriter(format, file, formats.compressor(name, compression))
                     copied = await copy_rows(rows, writer, ignore)
                     file.publish({".json": b"{}"})

@@ -197,7 +197,7 @@ def test_a_value_that_is_refused_late_in_a_large_export_is_named(url: str) -> No
 
 
 def test_row_groups_do_not_depend_on_the_blocks_that_rows_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 1000)
     monkeypatch.setattr(parquet, "GROUP_ROWS", 100)
     field = Field(type=WORDS, description="")
     rows = "".join(f'"line {number}\nof ""two""\n"\n' for number in range(1000)).encode()

@@ -364,7 +364,7 @@ def test_a_large_table_is_cut_into_ranges_of_blocks_and_each_row_comes_once(serv
     index = load()["wallet-ledger"]
     content, copied, cut = asyncio.run(export(service.url, index, "csv", connections=3))
     assert len(cut.ranges) > 1
-    assert all(part.of == "blocks" for part in cut.ranges)
+    assert all(part.kind == "blocks" for part in cut.ranges)
     ids = [int(line.split(",", 1)[0]) for line in content.decode().split("\r\n") if line[:1].isdigit() and "," in line]
     assert copied.rows == 20_000
     assert len(set(ids)) == len(ids) >= 20_000

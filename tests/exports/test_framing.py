@@ -86,7 +86,7 @@ def test_amounts_add_up_however_the_rows_arrive(records: list[tuple[str | None, 
         rows, total = expected.get(key, (0, Decimal(0)))
         expected[key] = rows + 1, total + amount
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readback, "PIECE_BYTES", 1)  # so that each block is added up by itself
+        patch.setattr(readback, "BATCH_BYTES", 1)  # so that each block is added up by itself
         layout, columns = Layout("csv", NAMES, Dialect()), TotalColumns(amount=NAMES[1], per=NAMES[0], scale=0)
         text = RunningTextSums(CsvReader(), layout, columns)
         for block in blocks(copied([[word, str(amount)] for word, amount in records]), cuts):

@@ -31,8 +31,8 @@ ROWS = b"EUR;3\nEUR;4\n;1\n"
 class Toy(Format):
     """Rows as they come, after a head."""
 
-    def query(self, source: str) -> str:
-        return f"select code, amount {source}"
+    def query(self, from_clause: str) -> str:
+        return f"select code, amount {from_clause}"
 
     def begin(self) -> bytes:
         return b"TOY\n"

@@ -15,7 +15,7 @@ import zstandard
 from longshore.database.connect import open_pool
 from longshore.exports.catalog import FieldType
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.ranges import clauses, plan, ranges_of_slices
+from longshore.exports.ranges import clauses, plan_ranges, ranges_of_slices
 from longshore.exports.row_query import RowQuery
 from longshore.exports.verify import verify
 from tests.exports.engine import index_over
@@ -190,8 +190,8 @@ def test_ranges_of_time_are_grouped_by_their_rows_and_each_row_is_in_one_group(
     async def counts() -> list[int]:
         source = RowQuery(index.from_clause, (CHAIN,))
         async with open_pool(services[0].url, size=1, name="test", enable_seqscan="off") as pool, pool.acquire() as one:
-            cut = await plan(one, index, f"select id {source.sql}", source)
-            assert {part.of for part in cut.ranges} == {"times", "no time"}
+            cut = await plan_ranges(one, index, f"select id {source.sql}", source)
+            assert {part.kind for part in cut.ranges} == {"times", "no time"}
             found = await ranges_of_slices(one, index, source, cut, most)
             return [
                 sum(

@@ -10,7 +10,7 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats, snapshot
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import RowSource, copy_rows
+from longshore.exports.copy import RowsToCopy, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.row_query import RowQuery
@@ -52,7 +52,7 @@ def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
                 columns = await columns_of(connection, index, choices(None, index))
                 format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
                 clauses = [f"{index.from_clause} and id = {number}" for number in range(1, 6)]
-                rows = RowSource(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
+                rows = RowsToCopy(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
                 copied = await copy_rows(rows, RowWriter(format, file), ignore)
                 assert copied.rows == 5
                 assert await connection.fetchval("select count(*) from public.waiting") == 5
@@ -84,7 +84,7 @@ def test_source_that_ends_while_the_last_block_is_written_costs_nothing(
                 columns = await columns_of(connection, index, choices(None, index))
                 format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
                 source = RowQuery(index.from_clause, (CHAIN,))
-                rows = RowSource(database, connection, source, [source.sql])
+                rows = RowsToCopy(database, connection, source, [source.sql])
                 copied = await copy_rows(rows, RowWriter(format, file), ignore)
                 assert copied.rows == 1
 
@@ -117,7 +117,7 @@ def test_memory_of_an_export_of_large_rows_into_a_slow_store_is_bounded_by_bytes
                 columns = await columns_of(connection, index, choices(None, index))
                 format = formats.new_format("jsonl", FileSpec(columns, dialect(CsvOptions())))
                 clauses = [f"{index.from_clause} and id % 3 = {number}" for number in range(3)]
-                rows = RowSource(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
+                rows = RowsToCopy(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
                 tracemalloc.start()
                 try:
                     assert (await copy_rows(rows, RowWriter(format, file), ignore)).rows == 60

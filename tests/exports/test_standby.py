@@ -23,7 +23,7 @@ from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import columns_of
 from longshore.exports.increments import change_query
-from longshore.exports.increments.change_query import CopyDefinition, KeyList
+from longshore.exports.increments.change_query import ClientCopy, KeyList
 from longshore.exports.increments.keys import key_of
 from longshore.exports.row_query import RowQuery
 from longshore.exports.snapshot import EXPORT_SESSION, ExportedSnapshot, SourceConnections, export_snapshot
@@ -170,7 +170,7 @@ def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(
     async def watermark(connection: Connection) -> str:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             columns = await columns_of(connection, KEYED, [("id", "id")])
-            copy = CopyDefinition(columns, RowQuery(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
+            copy = ClientCopy(columns, RowQuery(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
             found = await change_query.resolve(connection, KEYED, None, copy)
             return found.watermark(KeyList("", 0, "", 0, found.definition_hash))
 

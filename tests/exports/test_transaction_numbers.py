@@ -9,7 +9,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from longshore.exports.increments.transactions import ROUND, Watermark, condition
+from longshore.exports.increments.transactions import XID_MODULUS, Watermark, condition
 from tests.exports.incremental import Series, Session
 from tests.service import Longshore
 
@@ -40,7 +40,9 @@ def taken(url: str, began: int | None, ended: int, next_xid: int, xids: list[int
     return asyncio.run(ask())
 
 
-@pytest.mark.parametrize("base", [1000, 2**31, ROUND - 5, ROUND, ROUND + 3, 7 * ROUND - 4, 7 * ROUND + 2**31])
+@pytest.mark.parametrize(
+    "base", [1000, 2**31, XID_MODULUS - 5, XID_MODULUS, XID_MODULUS + 3, 7 * XID_MODULUS - 4, 7 * XID_MODULUS + 2**31]
+)
 def test_an_increment_takes_the_transactions_from_one_watermark_to_the_other(shop: Longshore, base: int) -> None:
     xids = list(range(base, base + 20))
     assert taken(shop.url, base + 4, base + 12, base + 20, xids) == list(range(base + 4, base + 12))
@@ -50,14 +52,14 @@ def test_an_increment_takes_the_transactions_from_one_watermark_to_the_other(sho
 
 
 def test_rows_almost_2_to_the_32_transactions_old_are_compared_exactly(shop: Longshore) -> None:
-    began, ended = 9 * ROUND + 500, 9 * ROUND + 700
-    old = [began - 1, began - 2**31, began - 2**31 - 1, began - 3 * 2**30, ended - ROUND, ended - ROUND + 1]
+    began, ended = 9 * XID_MODULUS + 500, 9 * XID_MODULUS + 700
+    old = [began - 1, began - 2**31, began - 2**31 - 1, began - 3 * 2**30, ended - XID_MODULUS, ended - XID_MODULUS + 1]
     assert taken(shop.url, began, ended, ended + 9, old) == []
 
 
 def test_a_long_time_between_two_runs_leaves_no_gap(shop: Longshore) -> None:
-    began = 3 * ROUND + 17
-    ended = began + ROUND - 10
+    began = 3 * XID_MODULUS + 17
+    ended = began + XID_MODULUS - 10
     xids = [began - 3, began, began + 2**31, ended - 1, ended, ended + 3]
     assert taken(shop.url, began, ended, ended + 5, xids) == xids[1:4]
 

@@ -41,7 +41,7 @@ def test_increments_go_on_after_a_wraparound_of_transaction_numbers(tmp_path: Pa
         assert await take(connection, marks[0]) == [3, 4]  # 3 is frozen by now, and 2^31 transactions old
         for id in range(5, 105):  # each in a transaction of its own
             await connection.execute(f"insert into entries values ({id})")
-        assert await connection.fetchval("select pg_current_xact_id()::text::bigint") > transactions.ROUND
+        assert await connection.fetchval("select pg_current_xact_id()::text::bigint") > transactions.XID_MODULUS
         assert await take(connection, marks[1]) == list(range(5, 105))
         await connection.execute("vacuum freeze entries")
         assert await take(connection, marks[1]) == list(range(5, 105))
@@ -54,7 +54,7 @@ def test_increments_go_on_after_a_wraparound_of_transaction_numbers(tmp_path: Pa
     at(tmp_path, middle)
     jump(tmp_path, 4_280_000_000)
     at(tmp_path, freeze_only)
-    jump(tmp_path, transactions.ROUND - 60)
+    jump(tmp_path, transactions.XID_MODULUS - 60)
     at(tmp_path, shortly_before)
 
 

@@ -9,11 +9,11 @@ from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import RowSource, copy_rows
+from longshore.exports.copy import RowsToCopy, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.ranges import clauses, plan
+from longshore.exports.ranges import clauses, plan_ranges
 from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import SourceConnections
@@ -51,9 +51,9 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, format: type[Csv]
     async with database.snapshot() as (connection, _):
         columns = await columns_of(connection, index, choices(None, index))
         made = format(FileSpec(columns))
-        cut = await plan(connection, index, made.query(source.sql), source)
+        cut = await plan_ranges(connection, index, made.query(source.sql), source)
         with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
-            rows = RowSource(database, connection, source, clauses(index, source, cut.ranges))
+            rows = RowsToCopy(database, connection, source, clauses(index, source, cut.ranges))
             copied = await copy_rows(rows, RowWriter(made, file), report)
             file.publish({SUFFIX: b"{}"})
     return copied.rows

@@ -135,4 +135,4 @@ def test_run_goes_on_where_the_store_refuses_to_remove_old_key_lists(tmp_path: P
     leave_unfinished(store, FIRST.key_list("20261126T120000000000"))
     attempt = Attempt(Message(TASK, 4), CHAIN, "export", "", "", 1, 2, 1, Interval(None, began))
     found = open_baseline(store, attempt, IncrementState(None, [], began), threading.Event())
-    assert (found.location, found.start) == (SECOND.key_list("20261126T130000000000"), None)
+    assert (found.location, found.continues_from) == (SECOND.key_list("20261126T130000000000"), None)

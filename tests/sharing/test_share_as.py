@@ -9,7 +9,7 @@ import pytest
 from longshore.exports import catalog
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
-from longshore.exports.shared_table_metadata import UnsuitedColumnError, table_schema
+from longshore.exports.delta_schema import UnsuitedColumnError, table_schema
 from longshore.exports.target import ExportTarget
 from longshore.exports.target.check import check_target
 from longshore.validation import Violation, convert

@@ -12,7 +12,7 @@ import pytest
 
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
-from longshore.exports.shared_table_metadata import UnsuitedColumnError, statistics, table_schema
+from longshore.exports.delta_schema import UnsuitedColumnError, statistics, table_schema
 
 
 def stats_of(values: dict[str, pa.Array], group_rows: int = 2) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import visible_entry
 from longshore.api.waiting import stay_open
 from longshore.errors import NotFoundError
-from longshore.exports.rights import sees_task
+from longshore.exports.rights import may_see_task
 from longshore.tasks import progress, queries
 from longshore.tasks.model import ChainId, StateCode, TaskId
 from longshore.tasks.waiters import Waiter
@@ -83,7 +83,7 @@ async def _events(
             yield _event("end", None)
             return
         waiter.revision = changes.revision
-        whole = sees_task(opened.caller, service.catalog, changes.target, changes.trigger, changes.reads)
+        whole = may_see_task(opened.caller, service.catalog, changes.target, changes.trigger, changes.reads)
         for entry in changes.logs:
             waiter.raise_error()
             seen += 1

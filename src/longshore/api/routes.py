@@ -27,7 +27,7 @@ class Check(Enum):
     """The check of `visibility_checks` that an endpoint makes of the task, run or segment."""
 
     SEE_RUN = "`refuse_hidden_run`: 403 where the credential may not see all that the run has read"
-    SEE_TABLE = "`sees`: not listed, and 404, where the credential may not see all that the version's run has read"
+    SEE_TABLE = "`may_see`: not listed, and 404, where the credential may not see all that the version's run has read"
     SHOW_TASK = "`visible_task`: without the rules, counts and messages that it may not see"
     CHANGE_TASK = "`changeable_task`: 403 where it may not see all that the task requests and has read"
     MAKE_TASK = "`refuse_hidden_definition`: 403 where the task requests data that is hidden from it"

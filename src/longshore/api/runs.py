@@ -19,7 +19,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError
 from longshore.exports.manifest import FilesManifest, Manifest
-from longshore.exports.rights import sees
+from longshore.exports.rights import may_see
 from longshore.tasks import run_queries, watermarks
 from longshore.tasks.model import Run
 from longshore.validation import ValidationError, Violation
@@ -61,7 +61,7 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
     service, caller = service_and_caller(request)
     page = Page(limit, offset)
     recorded, more = await run_queries.runs(service.pool, caller.chain, task_id(id), page)
-    visible = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
+    visible = [each.run for each in recorded if may_see(caller, each.reads, service.catalog)]
     return page_response(request, (visible, more), page)
 
 

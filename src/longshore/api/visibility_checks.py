@@ -19,14 +19,14 @@ from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice
 from longshore.exports.rights import (
+    allows_index,
     hidden_columns,
     level_for,
+    may_see,
+    may_see_task,
     missing_columns,
-    sees,
-    sees_task,
     stored_export,
-    usable,
-    visible,
+    visible_catalog_for,
 )
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.rules import Segment, column_of
@@ -72,7 +72,7 @@ def refuse_hidden_index(caller: Caller, name: str, catalog: Catalog, at: str | N
     needed = Level[catalog[name].level.upper()]
     if caller.level < needed:
         raise level_error(needed)
-    if caller.limits is None or usable(caller.limits, name, catalog):
+    if caller.limits is None or allows_index(caller.limits, name, catalog):
         return
     if missing_columns(caller.limits, name, catalog):
         why = f"the catalog has renamed a column that is hidden from this token, so {in_json(name)} is closed to it"
@@ -210,7 +210,7 @@ async def refuse_hidden_definition(
 
 def refuse_hidden_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
     """Raise ForbiddenError where a caller may not see all that a run has read."""
-    if sees(caller, reads, catalog):
+    if may_see(caller, reads, catalog):
         return
     needed = max(level_for(read, catalog) for read in reads)
     if caller.level < needed:
@@ -233,7 +233,7 @@ async def changeable_task(
 
 def visible_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) -> Task:
     """Return a task as the caller may see it: without rules and log messages that show hidden data."""
-    if sees_task(caller, catalog, task.target, task.trigger, reads):
+    if may_see_task(caller, catalog, task.target, task.trigger, reads):
         return task
     trigger = msgspec.json.decode(task.trigger)
     if isinstance(trigger, dict) and "segment" in trigger:
@@ -271,7 +271,7 @@ def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[
 
 def visible_catalog(caller: Caller, catalog: Catalog) -> Catalog:
     """Return the catalog for validating a body of the caller, so that no answer names what is hidden from it."""
-    return visible(caller.limits, catalog)
+    return visible_catalog_for(caller.limits, catalog)
 
 
 def _refuse(places: list[str]) -> None:

@@ -32,7 +32,7 @@ from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
 from longshore.errors import ProblemError
-from longshore.exports.rights import sees
+from longshore.exports.rights import may_see
 from longshore.tasks import delivery_queries
 from longshore.validation import ValidationError, Violation
 
@@ -59,7 +59,7 @@ async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response
     service, caller = service_and_caller(request)
     listed, more = await stored.list_destinations(service.pool, caller.chain, Page(PAGE_SIZE, offset))
     newest = await delivery_queries.newest_of(service.pool, caller.chain, [each.name for each in listed])
-    last = {name: row for name, row in newest.items() if sees(caller, row.reads, service.catalog)}
+    last = {name: row for name, row in newest.items() if may_see(caller, row.reads, service.catalog)}
     schemas = {kind.kind: kind.settings for kind in await _kinds(request)}
     rows = [
         (each, distinctive_settings(schemas.get(each.kind), _settings(each)), last.get(each.name)) for each in listed
@@ -243,4 +243,4 @@ async def _deliveries(
     """Return a page of the deliveries to a destination that the caller may see, and whether more follow."""
     of_page = Page(DELIVERIES_PAGE_SIZE, offset)
     rows, more = await delivery_queries.of_destination(service.pool, caller.chain, found.name, of_page)
-    return [row for row in rows if sees(caller, row.reads, service.catalog)], more
+    return [row for row in rows if may_see(caller, row.reads, service.catalog)], more

@@ -26,7 +26,7 @@ from longshore.console.run import details_of
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.manifest import is_files
-from longshore.exports.rights import sees, sees_task, stored_export
+from longshore.exports.rights import may_see, may_see_task, stored_export
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
@@ -88,7 +88,7 @@ async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:
     service, caller = service_and_caller(request)
     id = TaskId(polled.task.id)
     now, _ = await progress.read(service.pool, caller.chain, id, service.settings.heartbeat_timeout)
-    return now if sees(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **NO_COUNTS)
+    return now if may_see(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **NO_COUNTS)
 
 
 def _log(polled: PolledTask, task: Task, newer: int) -> dict[str, Any]:
@@ -109,12 +109,12 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
     service, caller = service_and_caller(request)
     id = TaskId(task.id)
     recorded, _ = await run_queries.runs(service.pool, caller.chain, id, Page(MAX_RUNS))
-    seen = [each for each in recorded if sees(caller, each.reads, service.catalog)]
+    seen = [each for each in recorded if may_see(caller, each.reads, service.catalog)]
     runs = [each.run for each in seen]
     whole = await requests.editable(service.pool, caller.chain, id)
     listed, _ = await backfills.of_task(service.pool, caller.chain, id, Page(MAX_BACKFILLS))
     found, _ = await delivery_queries.of_task(service.pool, caller.chain, id, Page(MAX_DELIVERIES))
-    deliveries = [each for each in found if sees(caller, each.reads, service.catalog)]
+    deliveries = [each for each in found if may_see(caller, each.reads, service.catalog)]
     target, trigger = _readable(task)
     newest = next((run for run in runs if run.result), None)
     return {
@@ -122,7 +122,7 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
         "target": target,
         "trigger": trigger,
         "reasons": {each.run.run: _shown_reason(request, polled, each.reason) for each in seen},
-        "backfills": listed if sees(caller, polled.reads, service.catalog) else [],
+        "backfills": listed if may_see(caller, polled.reads, service.catalog) else [],
         "runs": runs,
         "charts": run_charts.of_runs(runs),
         "details": newest and await details_of(request, id, newest),
@@ -138,7 +138,7 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
 def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -> str | None:
     """Return the reason of a failure as its viewer may see it, like the log of the task."""
     service, caller = service_and_caller(request)
-    if reason is None or sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
+    if reason is None or may_see_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
         return reason
     return HIDDEN_MESSAGE
 

@@ -21,7 +21,7 @@ from longshore.console.pages import as_number, render_page
 from longshore.console.rendering import render
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
-from longshore.exports.rights import sees_task
+from longshore.exports.rights import may_see_task
 from longshore.tasks import overview
 from longshore.tasks.model import HIDDEN_MESSAGE, StateCode
 from longshore.tasks.overview import MAX_COUNTED, ORDERS, ListedTask, Order, TaskList, TaskSearch
@@ -113,7 +113,7 @@ async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskL
 def _visible(request: AnyRequest, row: ListedTask) -> ListedTask:
     """Return a task of the list as its viewer may see it: without counts and the reason of what is hidden."""
     service, caller = service_and_caller(request)
-    if sees_task(caller, service.catalog, row.target, row.trigger, row.reads):
+    if may_see_task(caller, service.catalog, row.target, row.trigger, row.reads):
         return row
     return msgspec.structs.replace(row, rows=0, rows_expected=None, reason=row.reason and HIDDEN_MESSAGE)
 

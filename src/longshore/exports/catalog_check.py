@@ -9,7 +9,7 @@ import asyncpg
 
 from longshore.database.connect import Connection
 from longshore.errors import first_line
-from longshore.exports import policy_check, search_path
+from longshore.exports import row_security_check, search_path_check
 from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
 from longshore.exports.query_plans import explain, is_one_statement, nodes
@@ -130,7 +130,7 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
         if relation["relkind"] in (b"r", b"p"):  # others have no index, or one that `deletes` never needs
             findings += await _check_unique(connection, name, index)
-    findings += await policy_check.check(connection, name, index)
+    findings += await row_security_check.check(connection, name, index)
     wrong = {key: await _check_field(connection, index, key, field, columns) for key, field in index.fields.items()}
     findings += [Finding(f"{name}.{key}", what) for key, what in wrong.items() if what]
     if all(finding.level == "warning" for finding in findings):
@@ -141,7 +141,7 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
                 " table, LIMIT, DISTINCT ON, a window function, TABLESAMPLE, or a function that is not IMMUTABLE"
             )
             findings.append(Finding(name, what, "warning"))
-        findings += [Finding(name, what, "warning") for what in await search_path.differences(connection, index)]
+        findings += [Finding(name, what, "warning") for what in await search_path_check.differences(connection, index)]
     if index.totals is not None:
         amount = index.fields[index.totals.amount]
         if not amount.sql and columns.get(amount.column or index.totals.amount) in FLOATS:
@@ -173,7 +173,9 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
             await connection.execute("set local enable_seqscan = on")
     except asyncpg.PostgresError as error:
         return [
-            Finding(name, f"`filter` does not work: {first_line(error)}{await search_path.hint(connection, index)}")
+            Finding(
+                name, f"`filter` does not work: {first_line(error)}{await search_path_check.hint(connection, index)}"
+            )
         ]
     if any("Index Cond" in node for node in plan) or not any("Relation Name" in node for node in plan):
         return []
@@ -215,7 +217,7 @@ async def _check_field(
     except asyncpg.InsufficientPrivilegeError as error:
         return f"may not be read by this user: {first_line(error)}; GRANT SELECT on the column"
     except asyncpg.PostgresError as error:
-        return f"`sql` does not work: {first_line(error)}{await search_path.hint(connection, index)}"
+        return f"`sql` does not work: {first_line(error)}{await search_path_check.hint(connection, index)}"
     pg_type, kind = attribute.type.name, attribute.type.kind
     if field.type in TYPES:
         fits = pg_type in TYPES[field.type]

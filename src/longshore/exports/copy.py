@@ -47,16 +47,16 @@ class CopyResult(msgspec.Struct, frozen=True):
     """Empty for a piece, and for several files."""
 
 
-class RowSource(msgspec.Struct, frozen=True):
+class RowsToCopy(msgspec.Struct, frozen=True):
     """The rows to copy."""
 
     database: SourceConnections
     connection: Connection
     """Holds the snapshot."""
-    source: RowQuery
+    rows: RowQuery
     """All of them, in one statement."""
     clauses: Sequence[str]
-    """`from` clauses with the parameters of `source`; together they select each row once."""
+    """`from` clauses with the parameters of `rows`; together they select each row once."""
     sent: int = 0
     """Rows that the source has sent before, and that the writer has taken."""
 
@@ -85,7 +85,7 @@ class Writer(Protocol):
 
 
 async def copy_rows(
-    rows: RowSource,
+    rows: RowsToCopy,
     writer: Writer,
     report: Report,
     first: Callable[[], Awaitable[None]] | None = None,
@@ -179,10 +179,10 @@ class _Copy:
     """One copy while it runs: the ranges are read side by side and written in order."""
 
     def __init__(
-        self, rows: RowSource, connections: Sequence[Connection], writer: Writer, thread: ThreadPoolExecutor
+        self, rows: RowsToCopy, connections: Sequence[Connection], writer: Writer, thread: ThreadPoolExecutor
     ) -> None:
         self.sent = rows.sent  # as PostgreSQL counts them
-        self._rows = rows
+        self._copied = rows
         self._connections = connections
         self._writer = writer
         self._thread = thread
@@ -206,8 +206,8 @@ class _Copy:
         self, connection: Connection, first: Callable[[], Awaitable[None]] | None, writing: asyncio.Future[bytes]
     ) -> None:
         """Read ranges in their turn, and keep the snapshot until all are written."""
-        await lock_tables(connection, self._writer.format.query(self._rows.source.sql), self._rows.source.values)
-        if first is not None and connection is self._rows.connection:
+        await lock_tables(connection, self._writer.format.query(self._copied.rows.sql), self._copied.rows.values)
+        if first is not None and connection is self._copied.connection:
             await first()
         while True:
             await keep_alive(connection, self._free.acquire())
@@ -216,14 +216,14 @@ class _Copy:
                 break
             rows = await self._read_range(connection, number)
             self.sent += rows  # not in one line: Python would read `sent` before the wait
-        if connection is self._rows.connection:  # of the others, nothing is asked any more
+        if connection is self._copied.connection:  # of the others, nothing is asked any more
             await keep_alive_if_possible(connection, writing)  # all rows have been read
 
     async def _read_range(self, connection: Connection, number: int) -> int:
         """Read a range into its queue. Return the number of rows that PostgreSQL reports."""
         format, blocks = self._writer.format, self._queues[number]
-        query = format.query(self._rows.clauses[number])
-        rows = await copy_blocks(connection, query, self._rows.source.values, format.options(), blocks.put)
+        query = format.query(self._copied.clauses[number])
+        rows = await copy_blocks(connection, query, self._copied.rows.values, format.options(), blocks.put)
         await blocks.put(None)
         return rows
 

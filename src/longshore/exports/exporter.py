@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 from longshore.database.connect import Pool
 from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
-from longshore.exports import export_request, rights, shared_table_metadata
+from longshore.exports import delta_schema, export_request, rights
 from longshore.exports.catalog import Catalog, Index
 from longshore.exports.copy import Report
 from longshore.exports.export_request import RequestResolver
@@ -26,7 +26,7 @@ from longshore.exports.job import ExportJob, IndexJob, Output, PlannedResult, ex
 from longshore.exports.manifest import is_files
 from longshore.exports.many_files import write_files
 from longshore.exports.one_file import write_file
-from longshore.exports.publication import published
+from longshore.exports.publication import publish_result
 from longshore.exports.query import ExportRequest
 from longshore.exports.shards import shard_rows
 from longshore.exports.shards.coordinator import Coordinator
@@ -40,12 +40,12 @@ from longshore.tasks import attempts, run_queries
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
-from longshore.tasks.recording import record
+from longshore.tasks.run_inputs import record
 from longshore.telemetry import tracing
 from longshore.vault import Vault
 
 
-class ExportPolicy(msgspec.Struct, frozen=True):
+class ExportSettings(msgspec.Struct, frozen=True):
     """The operator's settings for exports."""
 
     source: SourceLimits = SourceLimits()
@@ -57,7 +57,7 @@ class ExportPolicy(msgspec.Struct, frozen=True):
     """Seals the keys that sign manifests; this one seals nothing, so a process has a key of its own."""
 
 
-DEFAULT_POLICY = ExportPolicy()
+DEFAULT_SETTINGS = ExportSettings()
 
 
 class Exporter:
@@ -69,15 +69,15 @@ class Exporter:
         databases: SourceDatabases,
         catalog: Catalog,
         store: Store,
-        policy: ExportPolicy = DEFAULT_POLICY,
+        settings: ExportSettings = DEFAULT_SETTINGS,
     ) -> None:
         """`pool`: of the service's database."""
         self._pool = pool
         self._databases = databases
         self._catalog = catalog
         self._store = store
-        self._policy = policy
-        self._keys = SigningKeys(pool, policy.vault)
+        self._settings = settings
+        self._keys = SigningKeys(pool, settings.vault)
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
@@ -138,7 +138,7 @@ class Exporter:
         return PlannedResult(attempt, name, location, previous, await self._keys.current())
 
     async def _permit(self, attempt: Attempt, reads: list[Read]) -> None:
-        """Record the reads of a run, unless they are beyond the rights of the credential that made the task."""
+        """Record the reads of a run. Raises LongshoreError as `rights.refuse_beyond`."""
         await rights.refuse_beyond(self._pool, attempt, reads, self._catalog)
         await record(self._pool, attempt, reads)
 
@@ -149,16 +149,16 @@ class Exporter:
         requests: Sequence[ExportRequest],
         baseline: Baseline | None,
     ) -> RunResult:
-        limits, has_files = self._policy.source, is_files(planned.name)
+        limits, has_files = self._settings.source, is_files(planned.name)
         async with AsyncExitStack() as stack:
             async with limits.of_snapshot(), database.snapshot() as (connection, snapshot_at):
                 await limits.refuse_lagging(connection)
                 wanted = [(self._catalog[one.target.export_index], one) for one in requests]
-                slice_rows = self._policy.shard_rows if has_files or self._store.can_assemble else sys.maxsize
+                slice_rows = self._settings.shard_rows if has_files or self._store.can_assemble else sys.maxsize
                 with tracing.span("plan"):
                     indexes = await plan_indexes(database, connection, wanted, slice_rows, has_files=has_files)
                 query = indexes[0].query
-                shared_table_metadata.schema_of(query)  # refuses what cannot be shared, before it is written
+                delta_schema.schema_of(query)  # refuses what cannot be shared, before it is written
                 changed_rows = await change_writer.begin(stack, query, baseline, self._store) if baseline else None
                 report = self._report(planned.attempt.message, indexes)
                 if changed_rows is not None:
@@ -166,11 +166,11 @@ class Exporter:
                 output = Output(self._store, planned.location, report, Throttle(limits.bytes_per_second))
                 job = ExportJob(planned, output, connection, snapshot_at, indexes, changed_rows)
                 write = write_files if has_files else write_file
-                silence = timedelta(seconds=self._policy.shard_silence_seconds)
+                silence = timedelta(seconds=self._settings.shard_silence_seconds)
                 result = await write(stack, job, Coordinator(self._pool, job, silence))
                 if query.request.target.incremental:
                     await transactions.wait_until_durable(self._pool, connection)
-            return await published(job, result)
+            return await publish_result(job, result)
 
     def _report(self, message: Message, indexes: Sequence[IndexJob]) -> Report:
         """Return the report of an attempt's progress to its task."""

@@ -14,11 +14,11 @@ from longshore.exports.formats import FORMATS
 from longshore.exports.increments.change_writer import ChangeWriter
 from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery, ExportRequest
-from longshore.exports.ranges import Plan, plan
+from longshore.exports.ranges import RangePlan, plan_ranges
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.signatures import SigningKey
-from longshore.exports.slices import IndexRows, Slice, index_rows, plan_slices
+from longshore.exports.slices import IndexRows, Slice, plan_slices, prepare_index_rows
 from longshore.exports.snapshot import SourceConnections, refuse_outdated
 from longshore.exports.source_limits import Throttle
 from longshore.exports.totals import Sums
@@ -33,7 +33,7 @@ class PlannedResult(msgspec.Struct, frozen=True):
     name: str
     location: str
     previous: str | None
-    """Hash of the manifest before."""
+    """Hash of the manifest of the task's last run that left a result; None for the first one."""
     key: SigningKey
     """The key that its manifest is signed with."""
 
@@ -56,23 +56,23 @@ class Output(msgspec.Struct, frozen=True):
 class IndexJob(msgspec.Struct, frozen=True):
     """One index of an export, planned in the snapshot."""
 
-    source: IndexRows
-    plan: Plan
+    index_rows: IndexRows
+    plan: RangePlan
     slices: list[Slice]
     reconciler: Reconciler
 
     @property
     def query(self) -> ExportQuery:
-        return self.source.query
+        return self.index_rows.query
 
     async def restrict(self) -> None:
         """Give the connection role and search path of this index."""
-        await row_security.restrict(self.source.connection, self.query.index, self.query.request.chain)
+        await row_security.restrict(self.index_rows.connection, self.query.index, self.query.request.chain)
 
     async def read_totals(self) -> None:
         """Read the control totals of the source."""
         await self.restrict()
-        await self.reconciler.read_source(self.source.connection)
+        await self.reconciler.read_source(self.index_rows.connection)
 
 
 class ExportJob(msgspec.Struct, frozen=True):
@@ -148,13 +148,13 @@ async def plan_indexes(
     """
     jobs = []
     for index, request in requests:
-        source = await index_rows(database, connection, index, request)
-        query = source.query
+        index_rows = await prepare_index_rows(database, connection, index, request)
+        query = index_rows.query
         reconciler = Reconciler(query)
-        count = source.keys is None and not reconciler.knows_row_count
-        planned = await plan(connection, index, query.format().query(query.source.sql), query.source, count=count)
+        count = index_rows.keys is None and not reconciler.knows_row_count
+        planned = await plan_ranges(connection, index, query.format().query(query.rows.sql), query.rows, count=count)
         rows = slice_rows if _may_be_cut(query, has_files=has_files) else sys.maxsize
-        jobs.append(IndexJob(source, *await plan_slices(source, planned, rows), reconciler))
+        jobs.append(IndexJob(index_rows, *await plan_slices(index_rows, planned, rows), reconciler))
     await refuse_outdated(connection)
     return jobs
 

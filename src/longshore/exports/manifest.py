@@ -109,7 +109,7 @@ class IndexEntry(msgspec.Struct, frozen=True):
     key: Sequence[str]
     """The columns of the key; empty if the export lacks one of them."""
     segment: Any
-    """The rules as they were resolved."""
+    """The rules as they were resolved: relative ones with their times; null without rules."""
     totals: Totals | None
     """Control totals of all its files."""
 

@@ -62,7 +62,7 @@ async def write_by_one(output: Output, indexes: Sequence[IndexJob]) -> list[Writ
         done.append(index := WrittenIndex())
         for number, slice_ in enumerate(job.slices):
             counted = msgspec.structs.replace(output, report=_added(output.report, done))
-            index.add(await write_slice(counted, job.source, slice_, None if number else job.read_totals))
+            index.add(await write_slice(counted, job.index_rows, slice_, None if number else job.read_totals))
             _refuse_too_many(done)
     return done
 
@@ -85,7 +85,7 @@ async def add_empty_files(output: Output, indexes: Sequence[IndexJob], done: Seq
     _refuse_too_many(done)
     for job, index in zip(indexes, done, strict=True):
         if not index.files:
-            index.add(await write_empty(output, job.source))
+            index.add(await write_empty(output, job.index_rows))
 
 
 def _publish(output: Output, manifest: bytes, signature: str) -> None:

@@ -12,7 +12,7 @@ from longshore.exports.row_query import RowQuery
 from longshore.validation import shortened
 
 
-async def count(connection: Connection, source: RowQuery, columns: Sequence[Column], key: RowKey | None) -> int:
+async def count(connection: Connection, rows: RowQuery, columns: Sequence[Column], key: RowKey | None) -> int:
     """Return the number of odd values of the rows in the connection's snapshot, which are NULL in the file.
 
     Raises LongshoreError for the first one in a column whose `on_odd` is `error`.
@@ -22,16 +22,16 @@ async def count(connection: Connection, source: RowQuery, columns: Sequence[Colu
         if column.field.type is not FieldType.NESTED:
             continue
         nested = Nested(column)
-        rows = f"{source.sql} and ({nested.has_odd()})"
+        odd = f"{rows.sql} and ({nested.has_odd()})"
         if column.field.on_odd == "null":
             number += await connection.fetchval(
-                f"select coalesce(sum((select count(*) from {nested.odd()} odd)), 0)::bigint {rows}",
-                *source.values,
+                f"select coalesce(sum((select count(*) from {nested.odd()} odd)), 0)::bigint {odd}",
+                *rows.values,
             )
             continue
         row_key = f"({key.expression})::text" if key else "null::text"
-        query = f"select {row_key}, (select array[path, value] from {nested.odd()} odd limit 1) {rows} limit 1"
-        if (row := await connection.fetchrow(query, *source.values)) is not None:
+        query = f"select {row_key}, (select array[path, value] from {nested.odd()} odd limit 1) {odd} limit 1"
+        if (row := await connection.fetchrow(query, *rows.values)) is not None:
             raise LongshoreError(_message(column, key, *row))
     return number
 

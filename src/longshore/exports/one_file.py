@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from longshore.exports import shared_table_metadata
+from longshore.exports import delta_schema
 from longshore.exports.copy import copy_rows, reporting
 from longshore.exports.job import ExportJob, Output, WrittenIndex, WrittenResult
 from longshore.exports.manifest import sidecars
@@ -47,12 +47,12 @@ async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
         writing = job.changes.write(job.connection, writer, index.reconciler, output.pace)
         sent = await reporting(writing, lambda: output.report(writer.rows, writer.size))
     whole = Slice(None, index.plan.ranges)
-    copied = await copy_rows(index.source.rows(whole, sent), writer, output.report, index.read_totals, output.pace)
+    copied = await copy_rows(index.index_rows.rows(whole, sent), writer, output.report, index.read_totals, output.pace)
 
     async def finish() -> Sequence[WrittenIndex]:
         await asyncio.get_running_loop().run_in_executor(thread, file.finish)
         found = await in_own_thread(functools.partial(sums.end, file.open))
-        stats = [shared_table_metadata.statistics(writer.format.footer)] if index.query.request.target.share_as else []
+        stats = [delta_schema.statistics(writer.format.footer)] if index.query.request.target.share_as else []
         return [WrittenIndex(copied.sent, copied.rows, copied.size, found, stats=stats, sha256=copied.sha256)]
 
     return WrittenResult(finish, functools.partial(_publish, file, thread))

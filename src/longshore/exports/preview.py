@@ -84,23 +84,21 @@ async def preview(
         await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_SECONDS * 1000:.0f}")
         await row_security.restrict(connection, index, chain)
         columns = await columns_of(connection, index, chosen)
-        source = await row_query(connection, index, chain, segment, interval)
-        plan = await explain(connection, f"select 1 {source.sql}", source.values)
+        rows = await row_query(connection, index, chain, segment, interval)
+        plan = await explain(connection, f"select 1 {rows.sql}", rows.values)
         await refuse_outdated(connection)
-        rows = await _count(connection, source)
+        count = await _count(connection, rows)
         asked_at = time.monotonic()
-        sample = await _sample(connection, columns, source)
+        sample = await _sample(connection, columns, rows)
         # As many rows as fit MEASURED_SECONDS at the speed of the sample: a copy that times out loses its last rows.
         limit = int(SAMPLE_ROWS * MEASURED_SECONDS / (time.monotonic() - asked_at))
         measured = None
         if sample is not None:
-            measured = await _measured_copy(
-                connection, columns, source, min(max(limit, SAMPLE_ROWS), MAX_MEASURED_ROWS)
-            )
-        expected = max(plan["Plan Rows"], measured.rows if measured else 0) if rows is None else rows
-        served = await _is_served(connection, index, source, expected, has_rules=bool(segment.rules))
+            measured = await _measured_copy(connection, columns, rows, min(max(limit, SAMPLE_ROWS), MAX_MEASURED_ROWS))
+        expected = max(plan["Plan Rows"], measured.rows if measured else 0) if count is None else count
+        served = await _is_served(connection, index, rows, expected, has_rules=bool(segment.rules))
     notices = _clock_changes(segment, interval)
-    if rows == 0:
+    if count == 0:
         notices.append(PreviewWarning("nothing-matches", "no row of this chain matches just now"))
     if not served:
         notices.append(
@@ -110,56 +108,56 @@ async def preview(
         detail = f"the first rows could not be found within {STATEMENT_TIMEOUT_SECONDS:.0f} seconds"
         notices.append(PreviewWarning("slow", detail))
     size, seconds = _forecast(measured, expected)
-    return Preview(expected, "estimate" if rows is None else "exact", sample or [], size, seconds, notices)
+    return Preview(expected, "estimate" if count is None else "exact", sample or [], size, seconds, notices)
 
 
-async def _count(connection: Connection, source: RowQuery) -> int | None:
+async def _count(connection: Connection, rows: RowQuery) -> int | None:
     """Return the number of rows; None if counting takes too long."""
     try:
         async with connection.transaction():
-            return int(await connection.fetchval(f"select count(*) {source.sql}", *source.values))
+            return int(await connection.fetchval(f"select count(*) {rows.sql}", *rows.values))
     except asyncpg.QueryCanceledError:
         return None
 
 
-async def _sample(connection: Connection, columns: list[Column], source: RowQuery) -> list[Any] | None:
+async def _sample(connection: Connection, columns: list[Column], rows: RowQuery) -> list[Any] | None:
     """Return the first rows as JSON objects; None if finding them takes too long."""
-    first = f"select {object_of(columns)} as object {source.sql} limit {SAMPLE_ROWS}"
+    first = f"select {object_of(columns)} as object {rows.sql} limit {SAMPLE_ROWS}"
     # PostgreSQL makes the objects of all of them, which shows the speed of an export, and sends those that fit.
     fitting = f"case when octet_length(object) <= {MAX_SAMPLE_ROW_BYTES} then object end"
     query = f"select {fitting} from ({first}) first_rows"
     try:
         async with connection.transaction():
-            rows = await connection.fetch(query, *source.values)
-            return [msgspec.Raw(row[0].encode()) for row in rows if row[0] is not None]
+            found = await connection.fetch(query, *rows.values)
+            return [msgspec.Raw(row[0].encode()) for row in found if row[0] is not None]
     except asyncpg.QueryCanceledError:
         return None
 
 
-async def _measured_copy(connection: Connection, columns: list[Column], source: RowQuery, limit: int) -> MeasuredCopy:
+async def _measured_copy(connection: Connection, columns: list[Column], rows: RowQuery, limit: int) -> MeasuredCopy:
     """Have PostgreSQL make the first rows as for an export, and send their lengths: the API cannot hold large rows."""
     format = Csv(FileSpec(columns))
-    first = format.query(f"{source.sql} limit {limit}")
+    first = format.query(f"{rows.sql} limit {limit}")
     # The text of a row has parentheses in place of the line's end, and quotes values with spaces too.
     lengths = f"select octet_length((measured.*)::text) from ({first}) measured"
-    rows = size = 0
+    count = size = 0
 
     async def take(data: bytes) -> None:
-        nonlocal rows, size
+        nonlocal count, size
         sent = data.split()
-        rows += len(sent)
+        count += len(sent)
         size += sum(map(int, sent))
 
     began = time.monotonic()
     is_ended = False
     try:
         async with connection.transaction():
-            await connection.copy_from_query(lengths, *source.values, output=take)
+            await connection.copy_from_query(lengths, *rows.values, output=take)
             is_ended = True
     except asyncpg.QueryCanceledError:
         pass
-    complete = is_ended and rows < limit
-    return MeasuredCopy(rows, size, len(format.begin()), time.monotonic() - began, complete)
+    complete = is_ended and count < limit
+    return MeasuredCopy(count, size, len(format.begin()), time.monotonic() - began, complete)
 
 
 def _forecast(measured: MeasuredCopy | None, expected: int) -> tuple[int | None, float | None]:
@@ -173,16 +171,16 @@ def _forecast(measured: MeasuredCopy | None, expected: int) -> tuple[int | None,
     )
 
 
-async def _is_served(connection: Connection, index: Index, source: RowQuery, expected: int, *, has_rules: bool) -> bool:
+async def _is_served(connection: Connection, index: Index, rows: RowQuery, expected: int, *, has_rules: bool) -> bool:
     """Return whether an index finds the rows of a segment, or the segment takes most rows of the chain anyway.
 
-    The planner is asked without sequential scans: the index conditions of the segment, without those of the chain
-    alone, show whether an index serves the rules.
+    An index serves the rules where the plan of the segment, made without sequential scans, has an index condition that
+    the plan of the whole chain has not.
     """
-    chain_alone = RowQuery(index.from_clause, source.values[:1])
+    chain_alone = RowQuery(index.from_clause, rows.values[:1])
     await connection.execute("set local enable_seqscan = off")
     of_chain = await explain(connection, f"select 1 {chain_alone.sql}", chain_alone.values)
-    of_segment = await explain(connection, f"select 1 {source.sql}", source.values)
+    of_segment = await explain(connection, f"select 1 {rows.sql}", rows.values)
     await connection.execute("set local enable_seqscan = on")
     takes_most = expected * 2 > of_chain["Plan Rows"] or not has_rules
     return bool(_index_conditions(of_segment) - (set() if takes_most else _index_conditions(of_chain)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from longshore.exports import shared_table_metadata
+from longshore.exports import delta_schema
 from longshore.exports.catalog import fingerprint, shape
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import change_query, keys
@@ -19,7 +19,7 @@ from longshore.tasks.watermarks import Increment
 from longshore.telemetry import tracing
 
 
-async def published(job: ExportJob, result: WrittenResult) -> RunResult:
+async def publish_result(job: ExportJob, result: WrittenResult) -> RunResult:
     """Complete a result, compare it with the source and publish it. Return the result of the run."""
     done = await result.finish()
     manifest = await asyncio.to_thread(_manifest, job, done)
@@ -46,7 +46,7 @@ async def published(job: ExportJob, result: WrittenResult) -> RunResult:
         increment=_increment(job),
         note=None if job.changes is None else job.changes.note,
         column_types=None if has_files else msgspec.json.encode(types).decode(),
-        table_schema=shared_table_metadata.schema_of(query),
+        table_schema=delta_schema.schema_of(query),
         table_stats=done[0].stats,
     )
 
@@ -55,7 +55,7 @@ def _increment(job: ExportJob) -> Increment | None:
     query = job.indexes[0].query
     on_ack = query.request.target.incremental == "on_ack"
     if job.changes is not None:
-        return Increment(job.changes.before, job.changes.watermark, on_ack)
+        return Increment(job.changes.task_watermark, job.changes.watermark, on_ack)
     return None if query.bounds is None else Increment(query.request.start, query.bounds.end, on_ack)
 
 

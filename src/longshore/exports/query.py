@@ -14,7 +14,7 @@ from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.formats.nested import sql_text
 from longshore.exports.formats.reader import Layout
 from longshore.exports.increments import change_query, transactions
-from longshore.exports.increments.change_query import ChangeQuery, CopyDefinition
+from longshore.exports.increments.change_query import ChangeQuery, ClientCopy
 from longshore.exports.increments.keys import key_of
 from longshore.exports.increments.transactions import Bounds
 from longshore.exports.row_query import RowQuery, row_query
@@ -45,7 +45,7 @@ class ExportQuery(msgspec.Struct, frozen=True):
 
     request: ExportRequest
     index: Index
-    source: RowQuery
+    rows: RowQuery
     columns: Sequence[Column]
     layout: Layout
     total_columns: SourceTotalColumns | None
@@ -66,7 +66,7 @@ class ExportQuery(msgspec.Struct, frozen=True):
     def fingerprint(self) -> str:
         """Return a hash that differs where another version or catalog would write other bytes for the same request."""
         format = self.format()
-        text = repr((format.query(self.source.sql), self.source.values, format.options(), self.layout.names))
+        text = repr((format.query(self.rows.sql), self.rows.values, format.options(), self.layout.names))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -77,25 +77,25 @@ async def prepare(connection: Connection, index: Index, request: ExportRequest) 
     """
     await row_security.restrict(connection, index, request.chain)
     target = request.target
-    source = await row_query(connection, index, request.chain, request.segment, request.interval)
+    rows = await row_query(connection, index, request.chain, request.segment, request.interval)
     columns = await columns_of(connection, index, choices(target.fields, index))
     bounds = changed = None
     if target.deletes:
-        copy = CopyDefinition(columns, source, key_of(index, columns, target.export_format))
+        copy = ClientCopy(columns, rows, key_of(index, columns, target.export_format))
         changed = await change_query.resolve(connection, index, request.start, copy)
-        # Shards are of full runs alone, and each worker that writes one has to resolve the same query.
+        # A worker that writes a shard resolves the same query from the request. Only full runs are cut into shards.
         request = msgspec.structs.replace(request, start=changed.start)
-        source = source.where(changed.changed)
+        rows = rows.where(changed.changed)
         columns = [*change_query.change_columns(), *columns]
     elif target.incremental:
-        first = len(source.values) + 1
+        first = len(rows.values) + 1
         bounds = await transactions.bounds(connection, index, request.start, request.end, first)
-        source = source.where(bounds.condition)
+        rows = rows.where(bounds.condition)
     layout = Layout(target.export_format, [column.name for column in columns], dialect(target.csv or CsvOptions()))
     return ExportQuery(
         request=request,
         index=index,
-        source=source,
+        rows=rows,
         columns=columns,
         layout=layout,
         total_columns=source_totals.total_columns(index, columns),

@@ -10,12 +10,12 @@ from typing import Any
 
 from longshore.database.connect import Connection
 
-ASIDE = ("InitPlan", "SubPlan")  # plans beside that of the rows, as for row-level security
+SUBPLAN_RELATIONS = ("InitPlan", "SubPlan")  # plans beside that of the rows, as for row-level security
 
 # A foreign server has a snapshot of its own for each connection; an extension's scan may read anything.
 FOREIGN = frozenset({"Foreign Scan", "Custom Scan"})
 # Nodes that may return other rows each time: some of many, a sample, or those of a function.
-CHOOSING = frozenset({"Limit", "Unique", "WindowAgg", "Sample Scan", "Function Scan", "Table Function Scan"})
+ROW_CHOOSING_NODES = frozenset({"Limit", "Unique", "WindowAgg", "Sample Scan", "Function Scan", "Table Function Scan"})
 
 # Functions that may return other values in another session of the same snapshot: all that are volatile, those of the
 # current time, and the source's own that are not immutable, as these may read anything. EXPLAIN names the functions
@@ -55,7 +55,7 @@ async def is_one_statement(connection: Connection, plan: dict[str, Any]) -> bool
     """Return whether a query must stay one statement to read the rows of one snapshot. `plan`: verbose."""
     if reads_elsewhere(plan):
         return True
-    if any(node["Node Type"] in CHOOSING for node in nodes(plan, aside=False)):
+    if any(node["Node Type"] in ROW_CHOOSING_NODES for node in nodes(plan, aside=False)):
         return True
     return await calls_unstable(connection, plan)
 
@@ -85,5 +85,5 @@ def nodes(plan: dict[str, Any], *, aside: bool = True) -> Iterator[dict[str, Any
     """Yield a node of a plan and all those below it. `aside`: also the plans beside that of the rows."""
     yield plan
     for below in plan.get("Plans", ()):
-        if aside or below["Parent Relationship"] not in ASIDE:
+        if aside or below["Parent Relationship"] not in SUBPLAN_RELATIONS:
             yield from nodes(below, aside=aside)

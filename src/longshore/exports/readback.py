@@ -16,11 +16,11 @@ from longshore.exports.formats.dialect import dialect
 from longshore.exports.formats.reader import BinaryReader, Layout, TextReader
 from longshore.exports.formats.records import MAX_ROW_BYTES, Records
 from longshore.exports.manifest import Manifest
-from longshore.exports.totals import Sums, TotalColumns, added
+from longshore.exports.totals import Sums, TotalColumns, add_partial_sums
 from longshore.results.own_thread import refuse_cancelled
 
 CHUNK_BYTES = 512 << 10
-PIECE_BYTES = 2 << 20  # of text that is added up at once; with 256 KiB, the calls take as long as the reading
+BATCH_BYTES = 2 << 20  # of text that is added up at once; with 256 KiB, the calls take as long as the reading
 NEVER = threading.Event()
 
 Opener = Callable[[], IO[bytes]]
@@ -55,12 +55,12 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns, cancelled: t
         return binary_sums(opener, layout, columns, cancelled)
     assert isinstance(reader, TextReader)
     text = RunningTextSums(reader, layout, columns, header=layout.dialect.header)
-    records = Records(PIECE_BYTES, reader.quote)
+    records = Records(BATCH_BYTES, reader.quote)
     with open_text(opener, manifest.file) as file:
         while chunk := file.read(CHUNK_BYTES):
             refuse_cancelled(cancelled)
-            for piece in records.add(chunk):
-                text.add(piece)
+            for batch in records.add(chunk):
+                text.add(batch)
             if len(records) > MAX_ROW_BYTES:
                 raise ValueError(f"a row has more than {MAX_ROW_BYTES:,} bytes")
     text.add(records.rest())
@@ -79,7 +79,7 @@ def binary_sums(opener: Opener, layout: Layout, columns: TotalColumns, cancelled
     with opener() as file:
         for part in reader.parts(file, layout, columns):
             refuse_cancelled(cancelled)
-            added(found, [part])
+            add_partial_sums(found, [part])
     return found
 
 
@@ -100,7 +100,7 @@ class RunningTextSums:
         """Take the next whole rows of the text. Raises ValueError for a row that is not as the layout says."""
         self._blocks.append(block)
         self._bytes += len(block)
-        if self._bytes >= PIECE_BYTES:
+        if self._bytes >= BATCH_BYTES:
             self._take()
 
     def end(self) -> Sums:
@@ -109,12 +109,12 @@ class RunningTextSums:
         return self._sums
 
     def _take(self) -> None:
-        piece = b"".join(self._blocks)
+        batch = b"".join(self._blocks)
         self._blocks.clear()
         self._bytes = 0
-        if piece:
+        if batch:
             header, self._header = self._header, False
-            added(self._sums, self._reader.parts(piece, self._layout, self._columns, header=header))
+            add_partial_sums(self._sums, self._reader.parts(batch, self._layout, self._columns, header=header))
 
 
 @contextlib.contextmanager

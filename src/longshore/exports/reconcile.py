@@ -75,19 +75,19 @@ class Reconciler:
         """
         if self._is_read:  # read again for one piece, since the pieces did not fit together
             self._expected, self.skips = {}, 0
-        await self.read_part(connection, self._query.source)
+        await self.read_rows(connection, self._query.rows)
         self._is_read = True
 
-    async def read_part(self, connection: Connection, source: RowQuery) -> None:
+    async def read_rows(self, connection: Connection, rows: RowQuery) -> None:
         """Read the totals and the number of odd values of some rows of the result. Raises LongshoreError."""
         query = self._query
-        self.skips += await odd_values.count(connection, source, query.columns, query.key)
-        await self.read_totals(connection, source, self._columns)
+        self.skips += await odd_values.count(connection, rows, query.columns, query.key)
+        await self.read_totals(connection, rows, self._columns)
 
-    async def read_totals(self, connection: Connection, source: RowQuery, columns: SourceTotalColumns | None) -> None:
+    async def read_totals(self, connection: Connection, rows: RowQuery, columns: SourceTotalColumns | None) -> None:
         """Read the totals of some rows, whose `columns` may have an SQL of their own."""
         if self._columns is not None and columns is not None:
-            totals.merge(self._expected, await source_totals.in_source(connection, source, columns))
+            totals.merge(self._expected, await source_totals.in_source(connection, rows, columns))
 
     def check(self, sums: Sums) -> Totals | None:
         """Return the totals, which are those of the source; None where the catalog declares none.

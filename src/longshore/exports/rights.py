@@ -82,18 +82,18 @@ def level_for(read: Read, catalog: Catalog) -> Level:
     return max((Level[name.upper()] for name in known), default=Level.ADMIN)
 
 
-def sees(caller: Caller, reads: Iterable[Read], catalog: Catalog) -> bool:
+def may_see(caller: Caller, reads: Iterable[Read], catalog: Catalog) -> bool:
     """Return whether a credential may see the data of all reads."""
     if caller.level is Level.ADMIN and caller.limits is None:
         return True
-    return all(caller.level >= level_for(read, catalog) and within(caller.limits, read, catalog) for read in reads)
+    return all(caller.level >= level_for(read, catalog) and allows(caller.limits, read, catalog) for read in reads)
 
 
-def within(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
+def allows(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
     """Return whether a read is within a token's limits."""
     if limits is None:
         return True
-    if not usable(limits, read.index, catalog):
+    if not allows_index(limits, read.index, catalog):
         return False
     hidden = hidden_columns(limits, read.index)
     if not hidden:
@@ -103,7 +103,7 @@ def within(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
     return read.columns is not None and not read.columns & hidden and read.columns <= known.keys()
 
 
-def usable(limits: Limits, name: str, catalog: Catalog) -> bool:
+def allows_index(limits: Limits, name: str, catalog: Catalog) -> bool:
     """Return whether limits allow an index at all: it is in scope, and the catalog has every column that they hide."""
     if limits.indexes is not None:
         return name in limits.indexes and not missing_columns(limits, name, catalog)
@@ -123,11 +123,13 @@ def missing_columns(limits: Limits, name: str, catalog: Catalog) -> frozenset[st
     return hidden_columns(limits, name) - (catalog[name].fields.keys() if name in catalog else set())
 
 
-def visible(limits: Limits | None, catalog: Catalog) -> Catalog:
+def visible_catalog_for(limits: Limits | None, catalog: Catalog) -> Catalog:
     """Return the catalog without the indexes and columns that limits close or hide."""
     if limits is None:
         return catalog
-    return {name: _visible(limits, name, index) for name, index in catalog.items() if usable(limits, name, catalog)}
+    return {
+        name: _visible(limits, name, index) for name, index in catalog.items() if allows_index(limits, name, catalog)
+    }
 
 
 def _visible(limits: Limits, name: str, index: Index) -> Index:
@@ -136,7 +138,9 @@ def _visible(limits: Limits, name: str, index: Index) -> Index:
     return msgspec.structs.replace(index, fields=fields)
 
 
-def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: str | bytes, reads: list[Read]) -> bool:
+def may_see_task(
+    caller: Caller, catalog: Catalog, target: str | bytes, trigger: str | bytes, reads: list[Read]
+) -> bool:
     """Return whether a caller may see all of a task: the reads of its runs, and those of its definition."""
     if caller.level is Level.ADMIN and caller.limits is None:
         return True
@@ -147,8 +151,8 @@ def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: st
             definition = stored_export(target, trigger)
             current = [] if definition is None else reads_of(*definition, catalog)
     except msgspec.MsgspecError:
-        return caller.limits is None and sees(caller, reads, catalog)
-    return sees(caller, [*reads, *current], catalog)
+        return caller.limits is None and may_see(caller, reads, catalog)
+    return may_see(caller, [*reads, *current], catalog)
 
 
 def stored_export(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
@@ -158,7 +162,7 @@ def stored_export(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarg
     return decode_definition(target, trigger)
 
 
-async def webhook_maker_sees(pool: Pool, catalog: Catalog, webhook: UUID, task: int) -> bool:
+async def webhook_maker_may_see(pool: Pool, catalog: Catalog, webhook: UUID, task: int) -> bool:
     """Return whether the credential that made a webhook may see all of a task, by the rights that it has now.
 
     A deleted task cannot be judged: only admins without limits see all of it.
@@ -170,17 +174,17 @@ async def webhook_maker_sees(pool: Pool, catalog: Catalog, webhook: UUID, task: 
     maker = Caller(ChainId(row["chain_id"]), Level[row["level"].upper()], "token", "", limits)
     if row["target"] is None:
         return maker.level is Level.ADMIN and limits is None
-    return sees_task(maker, catalog, row["target"], row["trigger"], decoded(row["reads"]))
+    return may_see_task(maker, catalog, row["target"], row["trigger"], decoded(row["reads"]))
 
 
 async def refuse_beyond(pool: Pool, attempt: Attempt, reads: Sequence[Read], catalog: Catalog) -> None:
-    """Raise LongshoreError where a run would read more than the makers of its task, or of the run, may see."""
+    """Raise LongshoreError where a credential that defined the task or asked for the run may not see all its reads."""
     for row in await pool.fetch(MAKERS, attempt.message.task):
-        if (why := beyond(_maker(row), reads, catalog)) is not None:
+        if (why := why_refused(_maker(row), reads, catalog)) is not None:
             raise LongshoreError(why)
 
 
-def beyond(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:
+def why_refused(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:
     """Return why a run may not read its data, in a sentence that names nothing hidden; None if it may.
 
     A credential that is no longer valid cannot ask for runs. The schedules that it defined run on until they are
@@ -196,7 +200,7 @@ def beyond(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:
             return f"{maker.name}, which {did}, has a lower level now"
     if maker.active and maker.level < needed:
         return f"{maker.name}, which {did}, has a lower level now than the index needs"
-    if not all(within(maker.limits, read, catalog) for read in reads):
+    if not all(allows(maker.limits, read, catalog) for read in reads):
         return f"the run would read what {maker.name}, which {did}, may not see"
     return None
 

@@ -19,7 +19,7 @@ class RowQuery(msgspec.Struct, frozen=True):
     values: tuple[Any, ...]
 
     def where(self, condition: Condition) -> "RowQuery":
-        """Return the rows that meet a condition too, whose placeholders follow those of the source."""
+        """Return the rows that meet a condition too, whose placeholders follow those of these rows."""
         return RowQuery(f"{self.sql} and ({condition.sql})", self.values + condition.values)
 
 
@@ -31,9 +31,9 @@ async def row_query(
     Raises asyncpg.PostgresError where the source lacks a column of a rule.
     """
     # The chain is bound here and nowhere else: whatever a request asks for, its rows are those of its own chain.
-    source = RowQuery(index.from_clause, (chain,))
+    rows = RowQuery(index.from_clause, (chain,))
     if segment is None:
-        return source
+        return rows
     read = columns_read(segment)
     columns = dict(zip(read, await columns_of(connection, index, [(name, name) for name in read]), strict=True))
-    return source.where(condition(segment, index, columns, interval, first=len(source.values) + 1))
+    return rows.where(condition(segment, index, columns, interval, first=len(rows.values) + 1))

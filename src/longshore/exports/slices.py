@@ -3,14 +3,7 @@
 The cut depends on the data and on no number of workers. With partitions, a slice is some of them, as their first key
 says, so that it has whole partitions. Else a slice is some ranges of the table, and no file of a part crosses a slice.
 
-| word | a part of |
-| --- | --- |
-| range (`ranges`) | the table: what one statement reads, on any connection |
-| partition (`files.partitions`) | the rows: those with the same values of the keys of `partition_by` |
-| slice | the rows: some ranges or partitions, which one worker writes |
-| shard (`shards`) | the work: a slice that is offered to all workers, in trials |
-| piece (`results.store`) | one file: the bytes of a slice |
-| part (`files.writer`) | a partition, or all rows: a file of the size of `split` |
+The glossary has the words range, partition, slice, shard, piece and part.
 """
 
 from collections.abc import Sequence
@@ -20,11 +13,11 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import Index
-from longshore.exports.copy import RowSource
+from longshore.exports.copy import RowsToCopy
 from longshore.exports.files import zones
 from longshore.exports.files.partitions import Partition, PartitionQuery, partition_query
 from longshore.exports.query import ExportQuery, ExportRequest, prepare
-from longshore.exports.ranges import MAX_SLICES, Plan, Range, clauses, ranges_of_slices
+from longshore.exports.ranges import MAX_SLICES, Range, RangePlan, clauses, ranges_of_slices
 from longshore.exports.snapshot import SourceConnections
 
 
@@ -55,18 +48,18 @@ class IndexRows(msgspec.Struct, frozen=True):
         """Names of the partition's keys."""
         return self.keys.names if self.keys else []
 
-    def rows(self, slice_: Slice, sent: int = 0) -> RowSource:
+    def rows(self, slice_: Slice, sent: int = 0) -> RowsToCopy:
         """Return the rows of a slice. `sent`: rows that the source has sent before."""
-        source = self.query.source
+        rows = self.query.rows
         if self.keys is None:
-            from_clauses = clauses(self.query.index, source, slice_.ranges)
+            from_clauses = clauses(self.query.index, rows, slice_.ranges)
         else:
-            source = source if slice_.first_keys is None else self.keys.with_first_keys(source, slice_.first_keys)
-            from_clauses = [f"{source.sql} {self.keys.order}"]
-        return RowSource(self.database, self.connection, source, from_clauses, sent)
+            rows = rows if slice_.first_keys is None else self.keys.with_first_keys(rows, slice_.first_keys)
+            from_clauses = [f"{rows.sql} {self.keys.order}"]
+        return RowsToCopy(self.database, self.connection, rows, from_clauses, sent)
 
 
-async def index_rows(
+async def prepare_index_rows(
     database: SourceConnections, connection: Connection, index: Index, request: ExportRequest
 ) -> IndexRows:
     """Return the rows that a request selects of an index. Raises LongshoreError and asyncpg.PostgresError.
@@ -79,16 +72,16 @@ async def index_rows(
     return IndexRows(database, connection, query, partitions)
 
 
-async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Plan, list[Slice]]:
+async def plan_slices(index_rows: IndexRows, cut: RangePlan, slice_rows: int) -> tuple[RangePlan, list[Slice]]:
     """Cut an index into slices of about `slice_rows` rows. Return its plan, with the number of rows, and the slices.
 
     The first of several slices has rows, others may have none. Raises LongshoreError.
     """
-    connection, query, keys = source.connection, source.query, source.keys
+    connection, query, keys = index_rows.connection, index_rows.query, index_rows.keys
     if keys is None:
         ranges: list[list[Range]] = []
         if (cut.expected_rows or 0) > slice_rows:
-            ranges = await ranges_of_slices(connection, query.index, query.source, cut, slice_rows)
+            ranges = await ranges_of_slices(connection, query.index, query.rows, cut, slice_rows)
         if len(ranges) < 2:
             return cut, [Slice(None, cut.ranges)]
         return cut, [Slice(number, some) for number, some in enumerate(ranges, 1)]
@@ -99,7 +92,7 @@ async def plan_slices(source: IndexRows, cut: Plan, slice_rows: int) -> tuple[Pl
         )
     if keys.zone is not None:
         await zones.refuse_unlike(connection, keys.zone, query.request.interval)
-    partitions = await keys.partitions(connection, query.source)
+    partitions = await keys.partitions(connection, query.rows)
     rows = sum(partition.rows for partition in partitions)
     counted = msgspec.structs.replace(cut, expected_rows=rows, exact=True)
     grouped = _grouped(partitions, max(slice_rows, -(-rows // MAX_SLICES)))

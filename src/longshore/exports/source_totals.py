@@ -7,7 +7,7 @@ from longshore.errors import LongshoreError
 from longshore.exports.catalog import Index
 from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.row_query import RowQuery
-from longshore.exports.totals import Sums, TotalColumns, added
+from longshore.exports.totals import Sums, TotalColumns, add_partial_sums
 
 EXACT_TYPES = INTEGERS | {"numeric"}
 MAX_SUMS = 10_000
@@ -36,14 +36,14 @@ def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns
     return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.text_sql)
 
 
-async def in_source(connection: Connection, source: RowQuery, columns: SourceTotalColumns) -> Sums:
+async def in_source(connection: Connection, rows: RowQuery, columns: SourceTotalColumns) -> Sums:
     """Return the sums of the rows in the snapshot that the connection holds. Raises LongshoreError for too many."""
     per = f'{columns.per_sql} collate pg_catalog."C"'  # values that a collation calls equal are not
-    sums = f"select {per}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
-    rows = await connection.fetch(f"{sums} limit {MAX_SUMS + 1}", *source.values)
-    if len(rows) > MAX_SUMS:
+    sums = f"select {per}, count(*), coalesce(sum({columns.amount_sql}), 0) {rows.sql} group by 1"
+    found = await connection.fetch(f"{sums} limit {MAX_SUMS + 1}", *rows.values)
+    if len(found) > MAX_SUMS:
         raise LongshoreError(
             f"the control totals have a sum for each value of {columns.per}, and these rows have more than"
             f" {MAX_SUMS:,} values; name a field of few values as `per` in the catalog"
         )
-    return added({}, (tuple(row) for row in rows))
+    return add_partial_sums({}, (tuple(row) for row in found))

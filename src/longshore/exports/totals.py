@@ -58,7 +58,7 @@ class TotalColumns(msgspec.Struct, frozen=True):
         return Totals(self.amount, self.per, as_list(sums))
 
 
-def added(sums: Sums, parts: Iterable[tuple[Key, int, Decimal]]) -> Sums:
+def add_partial_sums(sums: Sums, parts: Iterable[tuple[Key, int, Decimal]]) -> Sums:
     """Return `sums` after each part, of value, rows and sum, was added to it.
 
     Blanks at the end of a value do not count: not all formats keep those of a `char(3)`.
@@ -82,7 +82,7 @@ def of_list(sums: Iterable[Sum]) -> Sums:
 
 def merge(sums: Sums, more: Sums) -> None:
     """Add sums to others."""
-    added(sums, ((value, rows, total) for value, (rows, total) in more.items()))
+    add_partial_sums(sums, ((value, rows, total) for value, (rows, total) in more.items()))
 
 
 def compare(expected: Totals, actual: Sums) -> None:

@@ -34,7 +34,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class _Kind(msgspec.Struct):
-    """The member that tells a manifest of many files from one of a single file."""
+    """The member that a manifest of many files has, and one of a single file lacks."""
 
     files: list[Any] | None = None
 

@@ -10,7 +10,7 @@ from longshore.access.tokens import Caller
 from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest, Service
 from longshore.errors import NotFoundError
-from longshore.exports.rights import sees
+from longshore.exports.rights import may_see
 from longshore.sharing.pages import MAX_PAGE, Items, MaxResults, PageToken, name_before, page_answer, page_size
 from longshore.sharing.protocol import ACCESS_MODES, JSON, ListedTable, Schema, Share, table_id
 from longshore.tasks import shared_tables
@@ -98,7 +98,7 @@ async def _tables(
     begin = after.lower()
     while len(visible) <= size:
         found = await shared_tables.tables(service.pool, caller.chain, begin, MAX_PAGE)
-        visible += [table for table in found if sees(caller, table.reads, service.catalog)]
+        visible += [table for table in found if may_see(caller, table.reads, service.catalog)]
         if len(found) < MAX_PAGE:
             break
         begin = found[-1].key

@@ -18,7 +18,7 @@ from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError
-from longshore.exports.rights import sees
+from longshore.exports.rights import may_see
 from longshore.exports.target import TABLE_NAME
 from longshore.sharing import protocol
 from longshore.sharing.listing import PAGE_FILES, all_lines, while_valid, with_error_line
@@ -186,10 +186,10 @@ async def _version(
     if not NAME.fullmatch(path.table):
         raise absent
     found = await shared_tables.version(service.pool, caller.chain, path.table)
-    shown = found is None or sees(caller, found.reads, service.catalog)
+    shown = found is None or may_see(caller, found.reads, service.catalog)
     if shown and (number is not None or moment is not None):
         found = await shared_tables.version(service.pool, caller.chain, path.table, number, moment)
-    if not shown or found is None or not sees(caller, found.reads, service.catalog):
+    if not shown or found is None or not may_see(caller, found.reads, service.catalog):
         raise absent
     return found
 

@@ -25,8 +25,8 @@ from longshore.database.retry import retry_until_available, retry_while_refused
 from longshore.destinations.stored import Destinations
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
-from longshore.exports.exporter import Exporter, ExportPolicy
-from longshore.exports.rights import webhook_maker_sees
+from longshore.exports.exporter import Exporter, ExportSettings
+from longshore.exports.rights import webhook_maker_may_see
 from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.exports.source_errors import reason
@@ -80,7 +80,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
-        sees = partial(webhook_maker_sees, pools.service, known)
+        sees = partial(webhook_maker_may_see, pools.service, known)
         dispatcher = Dispatcher(pools.service, vault, settings.outbound_networks_of, sees)
         loops = [run_scheduler(pools.service), dispatcher.run(url), delivery_runner.run_discards()]
 
@@ -139,8 +139,8 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     vault = open_vault(settings)
     rate = settings.export_megabytes_per_second * 1e6
     limits = SourceLimits(settings.source_snapshot_seconds, settings.source_lag_seconds, rate)
-    policy = ExportPolicy(limits, settings.shard_rows, silence_seconds, vault)
-    exporter = Exporter(pool, pools.sources, known, store, policy)
+    export_settings = ExportSettings(limits, settings.shard_rows, silence_seconds, vault)
+    exporter = Exporter(pool, pools.sources, known, store, export_settings)
     shard_worker = ShardWorker(pool, pools.sources, known, store, rate)
     cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
     await retry_until_available(ensure_cleanup_task, pool)

@@ -13,7 +13,7 @@ from longshore.destinations.postgresql.types import quoted
 from longshore.exports.columns import PLAIN_CASTS
 from longshore.exports.manifest import Mirror
 from longshore.exports.target import CHANGE
-from longshore.exports.totals import Totals, added, as_list
+from longshore.exports.totals import Totals, add_partial_sums, as_list
 
 STAGING_NAME = "_longshore_staging"
 STAGING = f"pg_temp.{STAGING_NAME}"
@@ -36,7 +36,7 @@ class TotalsSql(msgspec.Struct, frozen=True):
 
     def of(self, parts: Sequence[Any]) -> Totals:
         """Return the totals of what the query returns."""
-        sums = as_list(added({}, (tuple(part) for part in parts)))
+        sums = as_list(add_partial_sums({}, (tuple(part) for part in parts)))
         return Totals(self.totals.amount, self.totals.per, sums)
 
 

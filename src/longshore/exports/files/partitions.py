@@ -79,7 +79,7 @@ class PartitionQuery(msgspec.Struct, frozen=True):
     zone: str | None
     """The time zone that divides the rows; None where no key depends on one."""
 
-    async def partitions(self, connection: Connection, source: RowQuery) -> list[Partition]:
+    async def partitions(self, connection: Connection, rows: RowQuery) -> list[Partition]:
         """Return the partitions in the connection's snapshot, in the order of `order`. Raises LongshoreError."""
         names = [f"counted.k{number}" for number in range(len(self.keys))]
         numbers = [str(number + 1) for number in range(len(self.keys))]
@@ -87,21 +87,21 @@ class PartitionQuery(msgspec.Struct, frozen=True):
         labels = ", ".join(key.label(name) for key, name in zip(self.keys, names, strict=True))
         query = (
             f"select counted.k0::text as first, n, {labels} from "
-            f"(select {values}, count(*) as n {source.sql} group by {', '.join(numbers)}) counted "
+            f"(select {values}, count(*) as n {rows.sql} group by {', '.join(numbers)}) counted "
             f"order by {', '.join(names)} limit {MAX_FILES + 1}"
         )
-        rows = await connection.fetch(query, *source.values)
-        if len(rows) > MAX_FILES:
+        found = await connection.fetch(query, *rows.values)
+        if len(found) > MAX_FILES:
             raise too_many_files()
-        return [Partition(list(row)[2:], row["n"], row["first"]) for row in rows]
+        return [Partition(list(row)[2:], row["n"], row["first"]) for row in found]
 
-    def with_first_keys(self, source: RowQuery, first_keys: Sequence[str | None]) -> RowQuery:
+    def with_first_keys(self, rows: RowQuery, first_keys: Sequence[str | None]) -> RowQuery:
         """Return the rows whose first key is one of these."""
-        key, number = self.keys[0], len(source.values) + 1
+        key, number = self.keys[0], len(rows.values) + 1
         values = [value for value in first_keys if value is not None]
         missing = f" or {key.value} is null" if None in first_keys else ""
         condition = f"{key.value} = any(${number}::text[]::{key.type}[]){missing}"
-        return RowQuery(f"{source.sql} and ({condition})", (*source.values, values))
+        return RowQuery(f"{rows.sql} and ({condition})", (*rows.values, values))
 
 
 async def partition_query(

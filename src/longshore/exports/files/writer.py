@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import msgspec
 
 from longshore.errors import LongshoreError
-from longshore.exports import formats, shared_table_metadata, totals
+from longshore.exports import delta_schema, formats, totals
 from longshore.exports.copy import copy_rows
 from longshore.exports.files.paths import MAX_FILES, folder, index_folder, part_name, too_many_files
 from longshore.exports.formats.records import Records, count_records, end_of_record
@@ -27,8 +27,8 @@ from longshore.exports.slices import IndexRows, Slice
 from longshore.exports.totals import Sums
 from longshore.results.store import Piece, ResultWriter
 
-PIECE_BYTES = 256 << 10  # of records that are written at once
-PIECES_OF_PART = 8  # in the bytes of a part at least, so that it is hardly larger than requested
+BATCH_BYTES = 256 << 10  # of records that are written at once
+BATCHES_OF_PART = 8  # in the bytes of a part at least, so that it is hardly larger than requested
 MAX_FINISHING = 4  # complete files whose bytes are on their way to the store
 
 
@@ -60,8 +60,8 @@ class SliceWriter:
         split = query.request.target.split
         self._max_rows, self._max_bytes = (split.rows, split.bytes) if split else (None, None)
         self._quote = str(self.format.options().get("quote", '"')).encode()
-        piece = PIECE_BYTES if self._max_bytes is None else min(PIECE_BYTES, self._max_bytes // PIECES_OF_PART)
-        self._records = Records(max(1, piece), self._quote)
+        batch = BATCH_BYTES if self._max_bytes is None else min(BATCH_BYTES, self._max_bytes // BATCHES_OF_PART)
+        self._records = Records(max(1, batch), self._quote)
         self._file: _File | None = None
         self._part = 0
         self._in_part = 0
@@ -171,7 +171,7 @@ class SliceWriter:
             self._collect()
         self._finishing.append(self._threads.submit(self._stored, done, digest))
         if self._query.request.target.share_as is not None:
-            self.stats.append(shared_table_metadata.statistics(done.writer.format.footer))
+            self.stats.append(delta_schema.statistics(done.writer.format.footer))
         self._file = None
 
     def _count(self, writer: RowWriter) -> None:
@@ -203,12 +203,12 @@ class SliceWriter:
 
 
 async def write_slice(
-    output: Output, source: IndexRows, slice_: Slice, first: Callable[[], Awaitable[None]] | None = None
+    output: Output, index_rows: IndexRows, slice_: Slice, first: Callable[[], Awaitable[None]] | None = None
 ) -> SliceResult:
     """Write a slice. `first`: as for `copy_rows`, whose errors are raised."""
-    writer = SliceWriter(output, source.query, source.key_names, slice_)
+    writer = SliceWriter(output, index_rows.query, index_rows.key_names, slice_)
     try:
-        copied = await copy_rows(source.rows(slice_), writer, output.report, first, output.pace)
+        copied = await copy_rows(index_rows.rows(slice_), writer, output.report, first, output.pace)
     finally:
         await asyncio.to_thread(writer.close)
     return SliceResult(
@@ -216,9 +216,9 @@ async def write_slice(
     )
 
 
-async def write_empty(output: Output, source: IndexRows) -> SliceResult:
+async def write_empty(output: Output, index_rows: IndexRows) -> SliceResult:
     """Write the one file of an index without rows."""
-    writer = SliceWriter(output, source.query, source.key_names, Slice(None))
+    writer = SliceWriter(output, index_rows.query, index_rows.key_names, Slice(None))
     try:
         await asyncio.to_thread(writer.write_empty)
     finally:

@@ -27,7 +27,7 @@ MAX_DIGITS = 76  # of an Arrow decimal
 MAX_READ_DIGITS = 38  # of a decimal that Arrow reads from CSV
 EXACT = Context(prec=150_000, traps=[InvalidOperation])  # more digits than a numeric of PostgreSQL can have
 ADVICE = "cast the column to text by `sql` in the catalog, leave out the row by a rule, or export to csv or json"
-ROUND = f"round the column, {ADVICE}"
+ROUND_ADVICE = f"round the column, {ADVICE}"
 
 UTC_TIME = pa.timestamp("us", "UTC")
 LOCAL_TIME = pa.timestamp("us")
@@ -231,11 +231,11 @@ def _decimal(text: str, kind: pa.DataType) -> Decimal:
     if not value.is_finite():
         raise UnsupportedValueError(f"which no Parquet decimal is; {ADVICE}")
     if value.copy_abs() >= Decimal(10) ** (kind.precision - kind.scale):
-        raise UnsupportedValueError(f"which has more digits than the column's {kind}; {ROUND}")
+        raise UnsupportedValueError(f"which has more digits than the column's {kind}; {ROUND_ADVICE}")
     scaled = value.quantize(Decimal(1).scaleb(-kind.scale), context=EXACT)
     if scaled != value:
         raise UnsupportedValueError(
-            f"which has more decimals than the column's {kind}; declare `decimals` in the catalog, {ROUND}"
+            f"which has more decimals than the column's {kind}; declare `decimals` in the catalog, {ROUND_ADVICE}"
         )
     return scaled  # Arrow removes no zeros beyond the scale where the value then has more digits than its type
 

@@ -8,7 +8,7 @@ from longshore.exports.formats.reader import PartialSum
 
 DIGITS = 28  # of an amount that Arrow adds up; the sum of a block's amounts has ten more digits to grow into
 WIDE_DIGITS = 76  # of an amount of more digits: Arrow adds up in its own type, and wraps around without an error
-FEW = 32  # different values in one batch
+MAX_DISTINCT_VALUES = 32  # different values in one batch
 
 
 def parts_of(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterator[PartialSum]:
@@ -18,7 +18,7 @@ def parts_of(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterator
 
     # Not by `group_by`: that imports pandas where it is installed, a second and 60 MB.
     different = pc.unique(values)
-    if len(different) > FEW or not pa.types.is_decimal128(amounts.type):
+    if len(different) > MAX_DISTINCT_VALUES or not pa.types.is_decimal128(amounts.type):
         for value, amount in zip(values.to_pylist(), amounts.to_pylist(), strict=True):
             text = amount.replace(",", ".") if decimal_comma and isinstance(amount, str) else amount
             yield value, 1, Decimal(0 if text is None else text)

@@ -30,8 +30,8 @@ class Csv(Format):
         super().__init__(spec)
         self._dialect = spec.dialect
 
-    def query(self, source: str) -> str:
-        return f"select {', '.join(self._expression(column) for column in self._spec.columns)} {source}"
+    def query(self, from_clause: str) -> str:
+        return f"select {', '.join(self._expression(column) for column in self._spec.columns)} {from_clause}"
 
     def options(self) -> dict[str, Any]:
         dialect = self._dialect

@@ -66,8 +66,8 @@ class Format(abc.ABC):
         self._spec = spec
 
     @abc.abstractmethod
-    def query(self, source: str) -> str:
-        """Return the query whose rows are copied; `source` begins with `from`."""
+    def query(self, from_clause: str) -> str:
+        """Return the query whose rows are copied; `from_clause` begins with `from`."""
 
     def options(self) -> dict[str, Any]:
         """Return the COPY options, as asyncpg's copy_from_query takes them. Rows only: no header."""

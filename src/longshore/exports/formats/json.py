@@ -55,8 +55,8 @@ def _value(column: Column) -> str:
 class JsonLines(Format):
     """An object on each line."""
 
-    def query(self, source: str) -> str:
-        return f"select {object_of(self._spec.columns)} {source}"
+    def query(self, from_clause: str) -> str:
+        return f"select {object_of(self._spec.columns)} {from_clause}"
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "quote": QUOTE.decode(), "delimiter": "\x02"}

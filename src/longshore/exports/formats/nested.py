@@ -143,9 +143,9 @@ def projected(column: Column) -> str:
     return Nested(column).projected() if column.field.type is FieldType.NESTED else column.expression
 
 
-def select(spec: FileSpec, expressions: Sequence[str], source: str) -> str:
+def select(spec: FileSpec, expressions: Sequence[str], from_clause: str) -> str:
     """Return the query of a file's columns, followed by the row key if there is one."""
-    return f"select {', '.join([*expressions, *([spec.key.expression] if spec.key else [])])} {source}"
+    return f"select {', '.join([*expressions, *([spec.key.expression] if spec.key else [])])} {from_clause}"
 
 
 def sql_text(text: str) -> str:

@@ -16,7 +16,7 @@ from longshore.exports.formats.format import FileSpec, Format
 from longshore.exports.formats.nested import projected, select
 from longshore.exports.formats.records import Records
 
-PIECE_BYTES = 4 << 20  # of CSV that are parsed at once
+BATCH_BYTES = 4 << 20  # of CSV that are parsed at once
 GROUP_ROWS = 128 * 1024
 GROUP_BYTES = 64 << 20  # of CSV; a row group with long values has fewer rows
 
@@ -28,7 +28,7 @@ class Parquet(Format):
         super().__init__(spec)
         self._reader = TableReader(spec.columns, spec.key)
         self._max_group_bytes = min(GROUP_BYTES, max(1, (spec.part_bytes or 4 * GROUP_BYTES) // 4))
-        self._records = Records(min(PIECE_BYTES, self._max_group_bytes))
+        self._records = Records(min(BATCH_BYTES, self._max_group_bytes))
         self._complete_bytes = 0  # bytes of the row groups before the one that is written
         self._chunks: deque[bytes] = deque()  # that were written and not handed out
         self._file = ArrowFile(self._chunks.append)
@@ -42,12 +42,12 @@ class Parquet(Format):
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._writing: Future[None] | None = None
 
-    def query(self, source: str) -> str:
-        return select(self._spec, [projected(column) for column in self._spec.columns], source)
+    def query(self, from_clause: str) -> str:
+        return select(self._spec, [projected(column) for column in self._spec.columns], from_clause)
 
     def frame(self, block: bytes) -> bytes:
-        for piece in self._records.add(block):
-            self._take(piece)
+        for batch in self._records.add(block):
+            self._take(batch)
         return self._drained()
 
     def complete_bytes(self, size: int) -> int:  # noqa: ARG002  # the thread may have handed out more, or less

@@ -9,9 +9,9 @@ MAX_ROW_BYTES = 1 << 30  # of text that is read back; PostgreSQL sends no row of
 
 
 class Records:
-    """Cuts text into pieces of whole records.
+    """Cuts text into batches of whole records.
 
-    A piece ends with the first record that ends at or behind `size` bytes, so the pieces depend on the records alone
+    A batch ends with the record that makes it at least `size` bytes long, so the batches depend on the records alone
     and not on the blocks that they came in. Each byte is searched once, however long a record is.
     """
 
@@ -24,11 +24,11 @@ class Records:
         self._quoted = False  # whether the byte at `_searched` is inside quotes
 
     def __len__(self) -> int:
-        """Return the bytes after the last complete piece."""
+        """Return the bytes after the last complete batch."""
         return len(self._text)
 
     def add(self, block: bytes) -> Iterator[bytes]:
-        """Yield the pieces that are complete with this block."""
+        """Yield the batches that are complete with this block."""
         self._text += block
         while (end := self._end()) is not None:
             yield bytes(memoryview(self._text)[:end])
@@ -36,7 +36,7 @@ class Records:
             self._searched, self._quoted = 0, False
 
     def rest(self) -> bytes:
-        """Return the records after the last complete piece."""
+        """Return the records after the last complete batch."""
         return bytes(self._text)
 
     def _end(self) -> int | None:

@@ -50,12 +50,12 @@ class Xlsx(Format):
             raise LongshoreError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
         super().__init__(spec)
 
-    def query(self, source: str) -> str:
+    def query(self, from_clause: str) -> str:
         expressions = [
             projected(column) if column.field.type is FieldType.NESTED else column.copy_sql
             for column in self._spec.columns
         ]
-        return select(self._spec, expressions, source)
+        return select(self._spec, expressions, from_clause)
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "format": "text"}

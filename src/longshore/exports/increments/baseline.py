@@ -23,9 +23,9 @@ class Baseline(msgspec.Struct, frozen=True):
 
     location: str
     """The location of the run's own key list."""
-    before: str | None
+    task_watermark: str | None
     """The task's watermark."""
-    start: str | None = None
+    continues_from: str | None = None
     """The watermark that the run goes on from; None for a full run."""
     keys: IO[bytes] | None = None
     """The key list that belongs to it."""
@@ -65,11 +65,11 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState, ca
     keys = _intact(store, known.keys, cancelled)
     if keys is None:
         return msgspec.structs.replace(found, why_full="the list of the keys that the copy has is gone or damaged")
-    return msgspec.structs.replace(found, start=watermark, keys=keys)
+    return msgspec.structs.replace(found, continues_from=watermark, keys=keys)
 
 
 def _remove_older(store: Store, attempt: Attempt, kept: Sequence[str]) -> list[str]:
-    """Remove the key lists that are older than those at the locations `kept`. Return the newer ones.
+    """Remove the key lists that are older than the newest at the locations `kept`. Return the newer ones.
 
     Newer ones are of attempts that ended after they had made their list, or of a history of the service's database that
     a restore has undone: so they stay until a later run has succeeded.

@@ -33,7 +33,7 @@ from longshore.exports.target import CHANGE, CHANGE_NAMES, REASON
 
 CHECK_SECONDS = 3  # of a statement, while a request waits
 
-TABLES = f"{transactions.WITH_TABLES} select id::bigint from tables order by id"
+TABLES = f"{transactions.RELATION_AND_PARTITIONS} select id::bigint from tables order by id"
 
 # $1, $2, $3: a watermark's server, history and position. A server of another one is not behind: it cannot go on.
 IS_BEHIND = f"""
@@ -109,7 +109,7 @@ class ChangeWatermark(Watermark, frozen=True):
     """The keys of the client's copy."""
 
 
-class CopyDefinition(msgspec.Struct, frozen=True):
+class ClientCopy(msgspec.Struct, frozen=True):
     """The columns, rows and key of the client's copy."""
 
     columns: Sequence[Column]
@@ -162,7 +162,7 @@ async def wait_for_replay(connection: Connection, start: str | None) -> None:
         await asyncio.sleep(REPLAY_POLL_SECONDS)
 
 
-async def resolve(connection: Connection, index: Index, start: str | None, copy: CopyDefinition) -> ChangeQuery:
+async def resolve(connection: Connection, index: Index, start: str | None, copy: ClientCopy) -> ChangeQuery:
     """Return the changes of a copy since a watermark. Raises LongshoreError where they cannot be determined."""
     columns, key, everything = copy.columns, copy.key, copy.rows
     if key is None:

@@ -66,9 +66,9 @@ class ChangeWriter:
         return why and f"a full run: {why}"
 
     @property
-    def before(self) -> str | None:
+    def task_watermark(self) -> str | None:
         """The task's watermark when the run began."""
-        return self._baseline.before
+        return self._baseline.task_watermark
 
     def described(self, manifest: Manifest) -> Manifest:
         """Return a manifest with the changes of the result, and the client's copy as it must stand afterwards."""
@@ -166,19 +166,19 @@ class _Rows:
         texts = key.split(keys)
         left = await self._left(texts)
         reasons = [LEFT if one in left else DELETED for one in keys]
-        source = RowQuery(f"from {key.from_item(1, REASON)}", (*texts, reasons))
-        await self._copy(self._deleted_format, source)
+        rows = RowQuery(f"from {key.from_item(1, REASON)}", (*texts, reasons))
+        await self._copy(self._deleted_format, rows)
         self.deletes += len(keys)
         await self._reconciler.read_totals(
-            self._connection, source, source_totals.total_columns(self._index, self._deleted_columns)
+            self._connection, rows, source_totals.total_columns(self._index, self._deleted_columns)
         )
 
     async def add(self, keys: Sequence[Any]) -> None:
         """Write those rows of some keys that were not written since the watermark."""
         key = self._changes.key
-        source = self._unwritten.where(key.among(key.split(keys), len(self._unwritten.values) + 1))
-        if await self._copy(self._writer.format, source):
-            await self._reconciler.read_part(self._connection, source)
+        rows = self._unwritten.where(key.among(key.split(keys), len(self._unwritten.values) + 1))
+        if await self._copy(self._writer.format, rows):
+            await self._reconciler.read_rows(self._connection, rows)
 
     async def _left(self, texts: Sequence[Sequence[str]]) -> set[Any]:
         """Return those of some keys whose row is there and does not match the segment."""
@@ -186,12 +186,12 @@ class _Rows:
             return set()
         key = self._changes.key
         there = self._visible.where(key.among(texts, len(self._visible.values) + 1))
-        rows = await self._connection.fetch(f"select {key.sql} {there.sql}", *there.values)
-        return {row[0] if key.is_integer else row[0].encode() for row in rows}
+        found = await self._connection.fetch(f"select {key.sql} {there.sql}", *there.values)
+        return {row[0] if key.is_integer else row[0].encode() for row in found}
 
-    async def _copy(self, format: Format, source: RowQuery) -> int:
-        query, options = format.query(source.sql), format.options()
-        sent = await copy_blocks(self._connection, query, source.values, options, self._write)
+    async def _copy(self, format: Format, rows: RowQuery) -> int:
+        query, options = format.query(rows.sql), format.options()
+        sent = await copy_blocks(self._connection, query, rows.values, options, self._write)
         self.sent += sent
         return sent
 

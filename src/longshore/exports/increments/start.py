@@ -61,4 +61,4 @@ async def choose_start(
     if not target.deletes:
         return RunStart(state.watermark, state.pending)
     baseline = await in_own_thread(functools.partial(open_baseline, store, planned.attempt, state))
-    return RunStart(baseline.start, baseline=baseline)
+    return RunStart(baseline.continues_from, baseline=baseline)

@@ -24,7 +24,7 @@ from longshore.exports.segments.sql import Condition
 
 log = structlog.get_logger()
 
-ROUND = 2**32  # transaction numbers until `xmin` looks the same again
+XID_MODULUS = 2**32  # transaction numbers until `xmin` looks the same again
 
 SETTLE_SECONDS = 1.0  # to wait for transactions that are open when a run begins
 
@@ -41,7 +41,7 @@ STANDBY_TIMELINE = """(
 
 # The identity of the server, its history and the relation, and the open transactions of the snapshot. A new timeline is
 # in the name of the log at once; but only a primary has that.
-HERE = f"""
+POSITION = f"""
 select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
        pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_xid,
        (select system_identifier from pg_control_system()) as system,
@@ -59,7 +59,7 @@ select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_curr
 """
 
 # The relation and its partitions.
-WITH_TABLES = """
+RELATION_AND_PARTITIONS = """
 with recursive tables as (
     select $1::text::regclass::oid as id
     union
@@ -69,7 +69,7 @@ with recursive tables as (
 
 # Only PostgreSQL's own tables have `xmin`; every partition must be one.
 UNSUITED = f"""
-{WITH_TABLES}
+{RELATION_AND_PARTITIONS}
 select c.relkind::text
 from tables
 join pg_class c on c.oid = tables.id
@@ -88,7 +88,7 @@ WRITTEN = "select pg_current_wal_insert_lsn()::text where not pg_is_in_recovery(
 
 ON_DISK = "select pg_current_wal_flush_lsn() >= $1::text::pg_lsn"
 
-ROUNDS = "select 3 * setting::float8 / 1000 from pg_settings where name = 'wal_writer_delay'"
+WAL_WRITER_SECONDS = "select 3 * setting::float8 / 1000 from pg_settings where name = 'wal_writer_delay'"
 
 MAX_DELAY_FACTOR = 10  # of the WAL writer's rounds on a busy machine
 CHECKS_PER_ROUNDS = 20
@@ -140,8 +140,8 @@ class Position(msgspec.Struct, frozen=True):
             return f"{self.relation} is another table than that of the watermark"
         if watermark.xid > self.next_xid and not self.standby:
             return "the source is older than the watermark, as after the restore of a copy"
-        if self.next_xid - watermark.xid >= ROUND:
-            return f"the watermark is more than {ROUND:,} transactions old"
+        if self.next_xid - watermark.xid >= XID_MODULUS:
+            return f"the watermark is more than {XID_MODULUS:,} transactions old"
         return None
 
 
@@ -202,7 +202,7 @@ async def position(connection: Connection, index: Index) -> Position:
             " its rows have the transaction numbers of other servers; incremental exports need an ordinary table"
         )
     lsn = await log_position(connection)
-    here = await connection.fetchrow(HERE, relation)
+    here = await connection.fetchrow(POSITION, relation)
     assert here is not None
     watermark = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
     return Position(watermark, here["next_xid"], here["standby"], index.relation, lsn)
@@ -227,7 +227,7 @@ def condition(start: Watermark | None, end: Watermark, next_xid: int, first: int
     if start is not None and end.xid <= start.xid:
         return Condition("false", ())  # no transaction has ended since
     low, high = (end.xid, next_xid) if start is None else (start.xid, end.xid)
-    inside = f"(xmin::text::bigint - ${first}::bigint) & {ROUND - 1} < ${first + 1}::bigint"
+    inside = f"(xmin::text::bigint - ${first}::bigint) & {XID_MODULUS - 1} < ${first + 1}::bigint"
     return Condition(f"not ({inside})" if start is None else inside, (low, high - low))
 
 
@@ -245,7 +245,7 @@ async def wait_until_durable(state: Pool, source: Connection) -> None:
     written = await source.fetchval(WRITTEN)
     if written is None:
         return
-    rounds = await source.fetchval(ROUNDS)
+    rounds = await source.fetchval(WAL_WRITER_SECONDS)
     for _ in range(MAX_DELAY_FACTOR * CHECKS_PER_ROUNDS):
         if await source.fetchval(ON_DISK, written):
             return

@@ -16,7 +16,7 @@ from longshore.errors import LongshoreError, NotFoundError, ProblemError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId
-from longshore.tasks.recording import record_segment
+from longshore.tasks.run_inputs import record_segment
 from longshore.validation import ValidationError, Violation, in_json
 
 MAX_SEGMENTS = 1000  # of a chain: 64 MB of rules

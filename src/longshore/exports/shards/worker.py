@@ -33,7 +33,7 @@ from longshore.exports.row_writer import row_writer
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import shard_rows
 from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
-from longshore.exports.slices import IndexRows, Slice, index_rows
+from longshore.exports.slices import IndexRows, Slice, prepare_index_rows
 from longshore.exports.snapshot import ExportedSnapshot, SourceDatabases, UnableWorkerError
 from longshore.exports.source_limits import Throttle
 from longshore.results.store import PieceNumber, Store
@@ -122,15 +122,15 @@ class ShardWorker:
         with tracing.span("shard", attributes, parent=work.traceparent, kind="consumer"):
             async with database.join(work.snapshot) as connection:
                 with _unable("has another catalog"):
-                    source = await index_rows(database, connection, index, work.request)
-                if source.query.fingerprint() != work.fingerprint:
+                    index_rows = await prepare_index_rows(database, connection, index, work.request)
+                if index_rows.query.fingerprint() != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
                 pace = Throttle(self._bytes_per_second)
                 output = Output(self._store, work.location, self._report(trial, pace), pace)
                 if work.upload is None:  # another trial writes the same bytes to the same places
-                    return await write_slice(output, source, work.slice)
+                    return await write_slice(output, index_rows, work.slice)
                 number = PieceNumber(trial.number, work.count, trial.trial)
-                return await _write_piece(output, source, work.slice, work.upload, number)
+                return await _write_piece(output, index_rows, work.slice, work.upload, number)
 
     def _report(self, trial: ShardTrial, pace: Throttle) -> Report:
         async def report(rows: int, size: int) -> None:
@@ -141,14 +141,14 @@ class ShardWorker:
 
 
 async def _write_piece(
-    output: Output, source: IndexRows, slice_: Slice, upload: str, number: PieceNumber
+    output: Output, index_rows: IndexRows, slice_: Slice, upload: str, number: PieceNumber
 ) -> SliceResult:
     """Write a slice as a piece of the result. `upload`: the assembly's. Raises as `copy_rows`."""
     file = await asyncio.to_thread(output.store.piece, output.location, upload, number)
     try:
         position = PiecePosition(first=number.number == 0, last=number.number == number.count - 1)
-        writer, sums = row_writer(source.query, file, position)
-        copied = await copy_rows(source.rows(slice_), writer, output.report, pace=output.pace)
+        writer, sums = row_writer(index_rows.query, file, position)
+        copied = await copy_rows(index_rows.rows(slice_), writer, output.report, pace=output.pace)
         found = totals.as_list(await asyncio.to_thread(sums.end))
         return SliceResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
     finally:

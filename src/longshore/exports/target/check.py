@@ -13,7 +13,7 @@ from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.exports.target import BY_INDEX, CHANGE_NAMES, ExportTarget, IndexTarget
 from longshore.exports.target.deliver import RESERVED_TABLES, Deliver, check_template
-from longshore.exports.target.share import check_share_as
+from longshore.exports.target.share_check import check_share_as
 from longshore.validation import Violation, convert, in_json, pointer, suggestion
 
 NOT_INCREMENTAL = (

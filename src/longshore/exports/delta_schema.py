@@ -14,7 +14,7 @@ import msgspec
 from longshore.errors import LongshoreError
 from longshore.exports.columns import Column
 from longshore.exports.query import ExportQuery
-from longshore.exports.target.share import unsuited_names
+from longshore.exports.target.share_check import unsuited_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
