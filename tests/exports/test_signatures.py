@@ -14,9 +14,9 @@ from longshore.errors import LongshoreError
 from longshore.exports.manifest import SIGNATURE, SUFFIX
 from longshore.exports.signatures import KeySet, PublicKey, SigningKey, check, from_base64url, read_keys, to_base64url
 from longshore.exports.verify import verify
-from tests.exports.test_verify_forged import CSV, made
+from tests.exports.test_verify_forged import CSV, write_result
 
-__all__ = ["made"]  # a fixture
+__all__ = ["write_result"]  # a fixture
 
 # Of RFC 8037, appendix A: https://www.rfc-editor.org/rfc/rfc8037#appendix-A
 KEY = SigningKey(
@@ -149,8 +149,8 @@ def test_file_that_is_no_set_of_keys_is_refused(tmp_path: Path, text: str | None
         read_keys(path)
 
 
-def test_verify_with_keys_needs_a_signature_that_fits(made: Callable[..., Path], tmp_path: Path) -> None:
-    path = made(CSV, "csv")
+def test_verify_with_keys_needs_a_signature_that_fits(write_result: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_result(CSV, "csv")
     keys = keys_file(tmp_path, PUBLIC)
     beside = path.with_name(path.name + SUFFIX)
     signature = beside.with_name(beside.name + SIGNATURE)
