@@ -10,6 +10,7 @@ from subprocess import PIPE
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import boto3
 import httpx2
 import libfaketime
@@ -18,7 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from longshore.api.service import CONNECTIONS, POOL_SIZE
 from longshore.doctor import store as doctor_of_store
-from longshore.doctor.databases import _server
+from longshore.doctor.databases import SERVER, _server
 from longshore.doctor.examine import examine
 from longshore.findings import Finding
 from longshore.settings_sources import load
@@ -126,6 +127,22 @@ def test_doctor_names_a_role_without_rights_and_with_few_connections(idle_servic
     assert "may not read and write access_tokens, " in wrong(found, "database")
     assert "ALTER ROLE doctor_few CONNECTION LIMIT" in wrong(found, "database")
     assert "GRANT longshore_export TO doctor_few" in wrong(found, "row security")
+
+
+def test_connections_of_other_roles_are_counted_also_for_a_role_that_may_not_see_them(idle_service: Longshore) -> None:
+    url = as_role(idle_service, "doctor_blind", "")
+
+    async def used() -> int:
+        others = [await asyncpg.connect(idle_service.url) for _ in range(5)]
+        connection = await asyncpg.connect(url)
+        try:
+            found = await connection.fetchrow(SERVER)
+            return int(found["used"]) if found else 0
+        finally:
+            for each in (connection, *others):
+                await each.close()
+
+    assert in_own_loop(used()) >= 6
 
 
 def test_connections_that_listen_are_counted_as_a_service_has_them(service: Longshore) -> None:

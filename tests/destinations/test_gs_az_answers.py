@@ -136,6 +136,27 @@ def test_token_is_asked_for_once_and_not_shown(google: SampleDestination, front:
     assert front.seen[-1].headers["authorization"] == "Bearer a-token"
 
 
+def test_token_that_google_refuses_is_replaced_once(
+    google: SampleDestination, front: Front, tokens: TokenService
+) -> None:
+    found = ProxyReply(200, {}, json.dumps({"size": "1", "generation": "7"}).encode())
+    refusal = google_error(401, "authError")
+
+    def rule(seen: ProxiedRequest) -> ProxyReply:
+        if len(front.seen) == 1 or (len(front.seen) == 3 and "alt=media" in seen.target):
+            return refusal
+        return ProxyReply(200, {}, b"x") if "alt=media" in seen.target else found
+
+    front.rule = rule
+    before = tokens.given
+    google.write("a.csv", BytesFile(b"x"))
+    assert (tokens.given - before, len(front.seen)) == (3, 4)
+    front.rule = lambda _: refusal
+    with pytest.raises(DestinationError, match="does not accept the service account's token"):
+        google.write("a.csv", BytesFile(b"x"))
+    assert len(front.seen) == 6
+
+
 def test_address_of_the_token_service_has_any_letters(
     google: SampleDestination, front: Front, tokens: TokenService
 ) -> None:
@@ -194,6 +215,7 @@ def test_answer_of_azure_is_explained(
      (azure_error(409, "BlobImmutableDueToPolicy"), DestinationError),
      (azure_error(412, "LeaseIdMissing"), DestinationError),
      (azure_error(403, "AuthorizationPermissionMismatch"), DestinationError),
+     (azure_error(400, "InvalidBlobOrBlock"), DestinationError),  # of blocks that another program left there
      (azure_error(400, "Md5Mismatch"), DestinationUnavailableError)],
 )  # fmt: skip
 def test_delivery_to_azure_is_retried_only_where_that_may_help(

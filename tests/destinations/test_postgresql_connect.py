@@ -1,9 +1,11 @@
 """Connections to a customer's PostgreSQL: TLS as in libpq, checked addresses, nothing of the service's environment."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import socketserver
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,11 @@ import pytest
 import uvloop
 
 from longshore import outbound
-from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.postgresql import postgresql
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
-from longshore.destinations.postgresql.errors import meaning_of, server_errors
+from longshore.destinations.postgresql.errors import is_transient, server_errors
+from longshore.destinations.servers import checked_addresses
 from tests.debian_postgres import DebianPostgres, pgbouncer
 from tests.destinations.warehouse import ALLOW, KIND, Warehouse, a_load
 from tests.service import free_port
@@ -270,10 +272,56 @@ def test_server_older_than_15_is_refused_by_its_version() -> None:
     assert "15 or later" in last.detail
 
 
+class Answering(socketserver.StreamRequestHandler):
+    """A server that asks for a method of authentication that asyncpg lacks, after TLS of a version that is no more."""
+
+    def handle(self) -> None:
+        if self.rfile.read(int.from_bytes(self.rfile.read(4)) - 4)[:4] == (80877103).to_bytes(4):
+            self.wfile.write(b"S")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+            with contextlib.suppress(OSError):
+                context.wrap_socket(self.connection, server_side=True)
+            return
+        content = (10).to_bytes(4) + b"OAUTHBEARER\x00\x00"
+        self.wfile.write(b"R" + (len(content) + 4).to_bytes(4) + content)
+        self.rfile.read()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("sslmode", "message"), [("disable", "unsupported SASL"), ("require", "needs TLS 1.2 or later")]
+)
+def test_server_that_cannot_be_spoken_with_is_refused_at_once(sslmode: Any, message: str) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = PostgresqlSettings(
+            host="127.0.0.1", port=server.server_address[1], database="d", username="u", sslmode=sslmode
+        )
+        try:
+            with pytest.raises(DestinationError, match=message):
+                Warehouse("", settings, PostgresqlSecret("p")).load(a_load({"id": "int8"}, [("1",)]))
+        finally:
+            server.shutdown()
+
+
 def test_every_sqlstate_has_one_meaning() -> None:
     codes = {error.sqlstate for error in vars(asyncpg).values() if isinstance(getattr(error, "sqlstate", None), str)}
-    passing = {code for code in codes if meaning_of(code).is_transient}
-    assert {"08006", "40P01", "40001", "53300", "53100", "55P03", "57P01", "57P03", "57014", "25006"} <= passing
+    passing = {code for code in codes if is_transient(code)}
+    assert {
+        "08006",
+        "40P01",
+        "40001",
+        "53300",
+        "53100",
+        "55P03",
+        "55006",
+        "57P01",
+        "57P03",
+        "57014",
+        "25006",
+    } <= passing
     staying = {
         "28P01",
         "28000",
@@ -285,6 +333,7 @@ def test_every_sqlstate_has_one_meaning() -> None:
         "23505",
         "23502",
         "0A000",
+        "55000",
         "P0001",
         "XX000",
     }

@@ -337,3 +337,23 @@ def test_control_totals_of_the_rows_are_read_back_before_they_are_committed(ware
     with pytest.raises(DestinationError, match=r"adds up to 0\.31, and the table took 2 rows with 0\.30"):
         warehouse.load(a_load(columns, rows, run=3, totals=other))
     assert warehouse.sql("select count(*) from orders") == [(8,)]
+
+
+@pytest.mark.parametrize("mode", ["replace", "merge"])
+def test_table_that_is_published_without_an_identity_is_refused_with_what_to_change(
+    warehouse: Warehouse, mode: str
+) -> None:
+    warehouse.sql(
+        "create table orders (id bigint, name text); alter table orders owner to loader;"
+        f"insert into orders values (1, 'old'); create publication published_{mode} for table orders"
+    )
+    with pytest.raises(DestinationError, match=r"55000.*add a primary key, or alter table … replica identity full"):
+        warehouse.load(a_load(COLUMNS, ROWS, mode))
+    warehouse.sql("alter table orders replica identity full")
+    warehouse.load(a_load(COLUMNS, ROWS, mode))
+
+
+def test_key_that_rows_of_the_result_lack_or_share_is_told_from_the_tables_own_rules(warehouse: Warehouse) -> None:
+    for rows in ([ROWS[0], ROWS[0]], [(None, "x")]):
+        with pytest.raises(DestinationError, match="rows of the result have no key, or the same one"):
+            warehouse.load(a_load(COLUMNS, rows, "merge"))

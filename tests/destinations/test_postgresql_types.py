@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import asyncpg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from longshore.destinations.kind import BytesFile, DestinationError
@@ -70,6 +72,42 @@ def test_every_type_arrives_as_it_is_in_the_source(filled: str, to: Warehouse, f
         if form == "parquet" and kind.sql == "numeric":  # a decimal of ten places
             got, want = ([one and one.rstrip("0").rstrip(".") for one in some] for some in (got, want))
         assert got == want, kind.sql
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_text_columns_have_the_values_of_csv_whatever_the_format_is(filled: str, to: Warehouse, mode: str) -> None:
+    types = asyncio.run(columns(filled))
+    made = {}
+    to.sql(f"alter role {to.settings.username} set timezone = 'Asia/Tokyo'")
+    try:
+        for form in ("csv", "parquet"):
+            table = f"{form} text {mode}"
+            to.sql(
+                f'create table "{table}" ({", ".join(f"{name} text" for name in types)});'
+                f'alter table "{table}" owner to {to.settings.username}'
+            )
+            content, _, _ = asyncio.run(export(filled, INDEX, form))
+            to.load(a_load(types, [()] * ROWS, mode, table=table, format=form, file=BytesFile(content)))
+            made[form] = to.sql(f'select {", ".join(types)} from "{table}" order by id::int')
+    finally:
+        to.sql(f"alter role {to.settings.username} reset timezone")
+    for number, kind in enumerate(KINDS, 1):
+        got, want = ([row[number] for row in made[form]] for form in ("parquet", "csv"))
+        if kind.sql == "numeric":  # a decimal of ten places
+            got, want = ([one and one.rstrip("0").rstrip(".") for one in some] for some in (got, want))
+        assert got == want, kind.sql
+
+
+def test_rows_are_merged_by_a_key_that_is_text_in_the_table_whatever_the_format_is(warehouse: Warehouse) -> None:
+    warehouse.sql("create table orders (id text primary key, name text); alter table orders owner to loader")
+    types = {"id": "timestamptz", "name": "text"}
+    warehouse.load(a_load(types, [("2026-05-01T10:00:00.120000Z", "old")], "merge"))
+    sink = pa.BufferOutputStream()
+    moment = pa.array([1777629600120000], pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"id": moment, "name": ["new"]}), sink)
+    file = BytesFile(sink.getvalue().to_pybytes())
+    warehouse.load(a_load(types, [()], "merge", run=2, format="parquet", file=file))
+    assert warehouse.sql("select id, name from orders") == [("2026-05-01T10:00:00.120000Z", "new")]
 
 
 LIMITED = {

@@ -14,8 +14,10 @@ import msgspec
 import pytest
 
 from longshore.destinations import object_steps
+from longshore.destinations.deliver import discard
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from tests.destinations.front import Front, ProxiedRequest, ProxyReply, once, s3_error
+from tests.destinations.many_files import NO_STORE, delivery_of_files
 from tests.destinations.s3_servers import BUCKET, MotoServer, RcloneServer
 from tests.destinations.servers import RCLONE, BytesFile, SampleDestination, random_file
 
@@ -202,6 +204,41 @@ def test_upload_of_a_killed_process_is_aborted_by_discard_and_by_the_next_write(
     place.discard("killed.csv.other")
     place.discard("never-begun.csv")
     assert moto_server.uploads() == []
+
+
+def test_uploads_that_many_files_have_left_are_found_by_one_list(moto_server: MotoServer, front: Front) -> None:
+    left = ["in/7.csv", "in/300.csv", "in/300.csv", "in/7.csv.other", "in/folder/7.csv"]
+    for key in left:
+        moto_server.bucket.create_multipart_upload(Bucket=BUCKET, Key=key)
+    made = moto_server.place(address=front.address)
+
+    async def run() -> None:
+        async with made.kind.open(*made.values) as place:
+            await discard(delivery_of_files(400), place, NO_STORE, range(2))
+
+    asyncio.run(run())
+    assert moto_server.uploads() == left[3:]
+    assert [seen.method for seen in front.seen] == ["GET", "DELETE", "DELETE", "DELETE"]
+    for name in ("7.csv.other", "folder/7.csv"):
+        made.discard(name)
+    assert moto_server.uploads() == []
+
+
+def test_list_of_uploads_is_read_to_its_end(moto_server: MotoServer, front: Front) -> None:
+    def rule(seen: ProxiedRequest) -> ProxyReply | None:
+        if seen.method != "GET":
+            return None
+        one, more = ("part.csv", "false") if "upload-id-marker=first" in seen.target else ("another.csv", "true")
+        text = f"<Upload><Key>in/{one}</Key><UploadId>{one}</UploadId></Upload><IsTruncated>{more}</IsTruncated>"
+        return ProxyReply(
+            200,
+            {},
+            f"<L>{text}<NextKeyMarker>a</NextKeyMarker><NextUploadIdMarker>first</NextUploadIdMarker></L>".encode(),
+        )
+
+    front.rule = rule
+    moto_server.place(address=front.address).discard("part.csv")
+    assert [seen.target.partition("?")[2] for seen in front.seen if seen.method == "DELETE"] == ["uploadId=part.csv"]
 
 
 def test_cancelled_upload_is_aborted(moto_server: MotoServer, front: Front) -> None:

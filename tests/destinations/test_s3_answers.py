@@ -15,10 +15,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from longshore import outbound
-from longshore.destinations.http_client import Answer, Request, encoded
+from longshore.destinations.http_client import StoreAnswer, StoreRequest, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.s3_settings import S3Secret, S3Settings
-from longshore.destinations.s3_signature import RequestSigner
+from longshore.destinations.s3_signature import S3Signer
 from tests.destinations.front import Front, ProxiedRequest, ProxyReply, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, s3_place
 from tests.destinations.servers import BytesFile, SampleDestination
@@ -57,6 +57,7 @@ def place(front: Front) -> SampleDestination:
          "list", "region eu-west-2"),
         (s3_error(403, "RequestTimeTooSkewed"), "authenticate", "RequestTimeTooSkewed"),
         (s3_error(403, "KMS.DisabledException"), "list", "kms_key_id"),
+        (s3_error(403, "InvalidObjectState"), "list", "archived"),
         (ProxyReply(507), "authenticate", "quota"),
         (s3_error(400, "XMinioStorageFull"), "authenticate", "full"),
         (ProxyReply(404, {}, b"<html>no S3 here</html>"), "list", "does not exist"),
@@ -268,8 +269,8 @@ def test_bucket_stands_in_the_host_or_in_the_path(settings: dict[str, str], host
     "date", ["", "soon", "Fri, 01 Jan 99999999999999999999 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 -0000"]
 )
 def test_clock_of_an_answer_whose_date_cannot_be_read_is_not_followed(date: str) -> None:
-    signer = RequestSigner(S3Secret("id", "secret"), "eu-west-1")
-    assert not signer.follow_clock(Answer(403, {"date": date}, b""))
+    signer = S3Signer(S3Secret("id", "secret"), "eu-west-1")
+    assert not signer.follow_clock(StoreAnswer(403, {"date": date}, b""))
 
 
 def test_signature_is_that_of_amazons_own_library() -> None:
@@ -286,9 +287,9 @@ def test_signature_is_that_of_amazons_own_library() -> None:
         token = seeded.choice(["", "of/a+role=="])
         more = {"Content-Type": "text/csv; charset=utf-8", "If-None-Match": "*"} if seeded.random() < 0.5 else {}
         headers = {"Host": "s3.example.com:8443", **more}
-        request = Request("PUT", f"/exports/{encoded(key, safe='/')}", query, headers, content)
+        request = StoreRequest("PUT", f"/exports/{encoded(key, safe='/')}", query, headers, content)
         secret = S3Secret("AKID", "secret/of+tests==", token)
-        ours = RequestSigner(secret, "eu-west-1").sign(request, now).headers["Authorization"]
+        ours = S3Signer(secret, "eu-west-1").signed_at(now, request).headers["Authorization"]
         theirs = AWSRequest("PUT", f"https://s3.example.com:8443{request.target}", data=content, headers=dict(headers))
         signer = S3SigV4Auth(Credentials("AKID", "secret/of+tests==", token or None), "s3", "eu-west-1")
         theirs.headers["X-Amz-Content-SHA256"] = signer.payload(theirs)

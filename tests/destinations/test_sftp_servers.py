@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import IO, Any, ClassVar
 import asyncssh
 import pytest
 
+from longshore.destinations.deliver import discard
 from longshore.destinations.kind import DestinationError
 from longshore.destinations.sftp import sftp
+from longshore.destinations.sftp_place import SftpPlace
 from longshore.destinations.sftp_steps import RENAME_REPLACES
 from longshore.settings import Settings
+from tests.destinations.many_files import NO_STORE, delivery_of_files
 from tests.destinations.servers import BytesFile, SampleDestination, random_file
 
 REASON = "Maximum concurrent transfers exceeded"
@@ -151,3 +155,56 @@ def test_file_that_may_be_replaced_is_compared_once(tmp_path: Path) -> None:
     asyncio.run(run())
     assert (tmp_path / "a.csv").read_bytes() == b"new"
     assert [path for path in Counting.opened if path.endswith(b"a.csv")] == [b"a.csv"]
+
+
+class Endless(asyncssh.SFTPServer):
+    """A folder whose list never ends."""
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        while path:
+            yield asyncssh.SFTPName(b"one", attrs=asyncssh.SFTPAttrs())
+
+
+def test_the_test_reads_only_the_beginning_of_a_list(tmp_path: Path) -> None:
+    async def run() -> list[str]:
+        async with serving(Endless, tmp_path) as made, asyncio.timeout(20):
+            return [step.step async for step in made.kind.test(*made.values) if step.ok]
+
+    assert "list" in asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def far_away(port: int) -> AsyncIterator[int]:
+    """The port of a server, from which each answer takes 50 ms."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+        while data := await reader.read(1 << 16):
+            await asyncio.sleep(seconds)
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pass_on(reader, to_server, 0), pass_on(from_server, writer, 0.05))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def test_what_many_files_have_left_is_removed_many_at_a_time(tmp_path: Path) -> None:
+    async def run() -> float:
+        async with (
+            serving(asyncssh.SFTPServer, tmp_path) as made,
+            far_away(made.settings["port"]) as port,
+            made.kind.open(*made.change(port=port).values) as place,
+        ):
+            assert isinstance(place, SftpPlace)
+            for number in (7, 300):
+                (tmp_path / place._temporary(f"{number}.csv", f"12-1-1-{number % 2}")).write_bytes(b"left")
+            began = time.monotonic()
+            await discard(delivery_of_files(400), place, NO_STORE, range(2))
+            return time.monotonic() - began
+
+    taken = asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []
+    assert taken < 4, "each of 802 removals waited for the one before, or for the fourth before"

@@ -11,6 +11,8 @@ import pytest
 
 from longshore.database.connect import Pool
 from longshore.destinations import DestinationError, DestinationUnavailableError, KindLoadError, load
+from longshore.destinations.s3 import s3
+from longshore.destinations.s3_settings import S3Secret, S3Settings
 from longshore.destinations.stored import Destination, Destinations, NewDestination
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
@@ -156,3 +158,33 @@ def test_kind_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest
         points.write_text(f"[longshore.destinations]\n{point}\n")
         with pytest.raises(KindLoadError, match=words):
             load(SETTINGS)
+
+
+def test_error_that_holds_the_secret_is_as_transient_as_it_was(idle_service: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool)
+        for error, raised in ((ConnectionResetError, DestinationUnavailableError), (KeyError, DestinationError)):
+            with pytest.raises(raised, match=f"{error.__name__}, whose message is not shown"):
+                async with destinations(pool).open(CHAIN, made.name):
+                    raise error(PASSWORD)
+
+    with_pool(idle_service, run)
+
+
+def test_errors_may_name_what_the_id_of_a_key_for_s3_is_part_of(idle_service: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        kind, name = s3(SETTINGS), f"s3-{uuid4().hex}"
+        secret = S3Secret("minio", "the-key-of-minio")
+        new = NewDestination(name, "s3", S3Settings("exports", endpoint="https://minio.example.com"), secret)
+        known = destinations(pool, s3=kind)
+        async with pool.acquire() as connection, connection.transaction():
+            await known.create(connection, CHAIN, new, "user 7")
+        for said, shown in (
+            ("minio.example.com is away", "minio.example.com"),
+            (secret.secret_access_key, "not shown"),
+        ):
+            with pytest.raises(DestinationUnavailableError, match=shown):
+                async with known.open(CHAIN, name):
+                    raise DestinationUnavailableError(said)
+
+    with_pool(idle_service, run)

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from longshore.destinations.az_objects import AzureObjects
 from longshore.destinations.az_signature import KeySigner, SasSigner
-from longshore.destinations.http_client import HttpClient
+from longshore.destinations.http_client import HttpClient, Signer
 from longshore.destinations.kind import VISIBLE, DestinationError, Kind, SecretStruct
 from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import Prefix, check_prefix
@@ -65,7 +65,7 @@ def az_kind(endpoint: str = ENDPOINT) -> Kind:
         settings: AzSettings, secret: AzSecret, allow: tuple[Network, ...]
     ) -> AsyncIterator[AzureObjects]:
         if secret.sas_token:
-            signer: KeySigner | SasSigner = SasSigner(secret.sas_token)
+            signer: Signer = SasSigner(secret.sas_token)
         else:
             signer = KeySigner(settings.account, _key(secret.account_key))
         async with HttpClient(endpoint.format(account=settings.account), allow, signer) as client:

@@ -5,7 +5,7 @@ https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
 
 import re
 
-from longshore.destinations.http_client import Answer
+from longshore.destinations.http_client import StoreAnswer
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.object_place import CredentialError
 
@@ -27,17 +27,17 @@ RIGHTS = {
 TRANSIENT_CODES = {
     "ServerBusy", "OperationTimedOut", "InternalError", "ContainerBeingDeleted",
     # Blocks are missing or damaged; another try writes them anew.
-    "InvalidBlockList", "Md5Mismatch", "BlobNotFound", "InvalidBlobOrBlock",
+    "InvalidBlockList", "Md5Mismatch", "BlobNotFound",
 }  # fmt: skip
 
 
-def code_of(answer: Answer) -> str:
+def code_of(answer: StoreAnswer) -> str:
     """Return the code of an error, such as `ContainerNotFound`; empty where there is none."""
     code = answer.headers.get("x-ms-error-code", "")
     return code if CODE.fullmatch(code) else ""
 
 
-def error_of(answer: Answer, container: str, right: str) -> DestinationError | DestinationUnavailableError:
+def error_of(answer: StoreAnswer, container: str, right: str) -> DestinationError | DestinationUnavailableError:
     """Return the error for an answer. Of its text only the code is used, as the rest may hold what was signed.
 
     `right`: the permission that the request needs.
@@ -57,6 +57,11 @@ def error_of(answer: Answer, container: str, right: str) -> DestinationError | D
         return DestinationError(f"the container {container} does not exist ({shown})")
     if code in TRANSIENT_CODES or answer.is_transient_error:
         return DestinationUnavailableError(f"the service of the container {container} failed ({shown})")
+    if code == "InvalidBlobOrBlock":  # ids of another length, until Azure removes those blocks after a week
+        return DestinationError(
+            f"another program has begun to upload the same file to the container {container}; complete or delete that "
+            f"upload, or deliver to another path ({shown})"
+        )
     if code.startswith("BlobImmutable"):
         return DestinationError(f"a policy of the container {container} keeps the file that lies there ({shown})")
     if code.startswith("Lease"):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from longshore.destinations.http_client import Request
+from longshore.destinations.http_client import Signer, StoreRequest
 
 VERSION = "2021-12-02"
 # The header fields whose values stand in the text that is signed, in this order.
@@ -20,15 +20,14 @@ SIGNED = (
 )  # fmt: skip
 
 
-class KeySigner:
+class KeySigner(Signer):
     """Signs requests with the key of an account."""
 
     def __init__(self, account: str, key: bytes) -> None:
         self._account = account
         self._key = key
 
-    async def __call__(self, request: Request) -> Request:
-        """Return a request with its signature."""
+    async def sign(self, request: StoreRequest) -> StoreRequest:
         headers = {**request.headers, "x-ms-date": formatdate(usegmt=True), "x-ms-version": VERSION}
         fields = {name.lower(): value for name, value in headers.items()}
         fields["content-length"] = str(len(request.content) or "")
@@ -41,13 +40,12 @@ class KeySigner:
         return msgspec.structs.replace(request, headers=headers)
 
 
-class SasSigner:
+class SasSigner(Signer):
     """Adds a shared access signature to requests."""
 
     def __init__(self, token: str) -> None:
         self._query = dict(parse_qsl(token.removeprefix("?"), keep_blank_values=True))
 
-    async def __call__(self, request: Request) -> Request:
-        """Return a request with the signature in its query."""
+    async def sign(self, request: StoreRequest) -> StoreRequest:
         headers = {**request.headers, "x-ms-version": VERSION}
         return msgspec.structs.replace(request, headers=headers, query={**request.query, **self._query})

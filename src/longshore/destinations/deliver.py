@@ -6,6 +6,8 @@ overwritten, all that it names is there, whole and as it says.
 
 import asyncio
 import hashlib
+from collections.abc import Iterable
+from itertools import product
 from typing import TypeGuard, cast
 
 import msgspec
@@ -33,7 +35,7 @@ from longshore.validation import in_json
 
 LARGE_BYTES = 2 << 20  # of a file that is brought while no other large one is; many small ones wait for answers alone
 
-TOO_LONG = "the delivery has taken too long"
+TIMEOUT_MESSAGE = "the delivery has taken too long"
 
 COLUMN_TYPES = msgspec.json.Decoder(dict[str, str])
 
@@ -88,7 +90,7 @@ async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
     if delivery.later_run is not None:
         raise DestinationError(f"run {delivery.later_run}, which is later, has been delivered there")
     if delivery.seconds_left <= 0:
-        raise DestinationError(TOO_LONG)
+        raise DestinationError(TIMEOUT_MESSAGE)
     contents = files_of(delivery, store)
     if takes_tables(place):
         if entry.table is None:
@@ -100,21 +102,18 @@ async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
     return await _deliver_files(delivery, contents, cast(FilePlace, place), overwrite=entry.overwrite)
 
 
-async def discard_all(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> None:
-    """Remove what all attempts of an ended delivery have left unfinished, whichever workers were lost."""
-    for generation in range(delivery.lost_workers + 1):
-        await discard(delivery, place, store, generation=generation)
-
-
-async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Store, *, generation: int) -> None:
-    """Remove what the attempts of a delivery have left unfinished that one `write_id` is of."""
-    if not takes_tables(place):
-        files = cast(FilePlace, place)
-        contents, write_id = files_of(delivery, store), write_id_of(delivery, generation)
-        named = (*contents.files, *contents.companions)
-        await map_concurrently(
-            named, lambda one: files.discard(path_of(delivery.place, one.name), write_id), _at_a_time(place)
-        )
+async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Store, generations: Iterable[int]) -> None:
+    """Remove what the attempts of a delivery have left unfinished. `generations`: of their `write_id`s."""
+    if takes_tables(place):
+        return
+    contents = files_of(delivery, store)
+    paths = [path_of(delivery.place, named.name) for named in (*contents.files, *contents.companions)]
+    write_ids = [write_id_of(delivery, generation) for generation in generations]
+    files = cast(FilePlace, place)
+    if discard_many := getattr(files, "discard_many", None):
+        await discard_many(paths, write_ids)
+    else:
+        await map_concurrently(product(paths, write_ids), lambda one: files.discard(*one), _at_a_time(place))
 
 
 async def _deliver_files(

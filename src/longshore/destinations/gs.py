@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from longshore.destinations.gs_objects import GoogleObjects
-from longshore.destinations.gs_token import ServiceAccount, Tokens
+from longshore.destinations.gs_token import ServiceAccount, TokenSigner
 from longshore.destinations.http_client import HttpClient, check_endpoint
 from longshore.destinations.kind import DestinationError, Kind, SecretStruct
 from longshore.destinations.object_kind import object_kind
@@ -53,8 +53,8 @@ def gs_kind(endpoint: str = ENDPOINT) -> Kind:
     async def objects(
         settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]
     ) -> AsyncIterator[GoogleObjects]:
-        tokens = Tokens(await asyncio.to_thread(_account, secret), allow)
-        async with HttpClient(endpoint, allow, tokens.authorize) as client:
+        signer = TokenSigner(await asyncio.to_thread(_account, secret), allow)
+        async with HttpClient(endpoint, allow, signer) as client:
             yield GoogleObjects(client, settings.bucket)
 
     kind = object_kind(GsSettings, GsSecret, objects, _check)

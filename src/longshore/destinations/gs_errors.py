@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from longshore.destinations.http_client import Answer
+from longshore.destinations.http_client import StoreAnswer
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.object_place import CredentialError
 
@@ -32,7 +32,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: Errors
 
 
-def reason_of(answer: Answer) -> str:
+def reason_of(answer: StoreAnswer) -> str:
     """Return the reason that an answer gives, such as `forbidden`; empty where there is none."""
     try:
         errors = msgspec.json.decode(answer.content, type=ErrorBody).error.errors
@@ -41,7 +41,7 @@ def reason_of(answer: Answer) -> str:
     return errors[0].reason if errors and REASON.fullmatch(errors[0].reason) else ""
 
 
-def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | DestinationUnavailableError:
+def error_of(answer: StoreAnswer, bucket: str, right: str) -> DestinationError | DestinationUnavailableError:
     """Return the error for an answer. Of its text only the reason is used. `right`: that the request needs."""
     reason, status = reason_of(answer), answer.status
     shown = reason or f"status {status}"

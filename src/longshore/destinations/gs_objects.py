@@ -8,25 +8,27 @@ https://cloud.google.com/storage/docs/json_api/v1, https://cloud.google.com/stor
 import asyncio
 import hashlib
 import re
+import threading
 from base64 import b64encode
 from collections.abc import AsyncGenerator
+from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from longshore.destinations.gs_errors import error_of
-from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Request, encoded
+from longshore.destinations.http_client import MAX_TRIES, HttpClient, StoreAnswer, StoreRequest, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import (
     PART_BYTES,
     ObjectClient,
-    ObjectExistsError,
     StoredObject,
+    WriteConflictError,
     aborting,
     read_part,
 )
 from longshore.results.media_types import media_type
-from longshore.results.own_thread import opened_in_thread
+from longshore.results.own_thread import in_own_thread, opened_in_thread, refuse_cancelled
 
 KEPT_BYTES = 256 << 10  # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 INCOMPLETE = 308  # the answer to a part of an upload that is not the last
@@ -53,7 +55,7 @@ class GoogleObjects(ObjectClient):
         return f"gs://{self._bucket}/{key}"
 
     async def stat(self, key: str) -> StoredObject | None:
-        request = Request("GET", self._path(key), {"fields": "size,generation"})
+        request = StoreRequest("GET", self._path(key), {"fields": "size,generation"})
         answer = await self._send(request, "storage.objects.get", {404})
         if answer.status == 404:
             return None
@@ -62,7 +64,7 @@ class GoogleObjects(ObjectClient):
 
     async def require_listing(self, prefix: str) -> None:
         query = {"maxResults": "1", "prefix": prefix, "fields": "items(name)"}
-        await self._send(Request("GET", f"/storage/v1/b/{self._bucket}/o", query), "storage.objects.list")
+        await self._send(StoreRequest("GET", f"/storage/v1/b/{self._bucket}/o", query), "storage.objects.list")
 
     async def put(self, key: str, file: File, write_id: str, replaced: StoredObject | None = None) -> None:  # noqa: ARG002
         right = "storage.objects.create" + (" and storage.objects.delete" if replaced else "")
@@ -71,30 +73,32 @@ class GoogleObjects(ObjectClient):
             await self._send_parts(session, file, right)
 
     def get(self, key: str) -> AsyncGenerator[bytes, None]:
-        request = Request("GET", self._path(key), {"alt": "media"})
+        request = StoreRequest("GET", self._path(key), {"alt": "media"})
         return self.client.read(request, lambda answer: self._error(answer, "storage.objects.get"))
 
     async def delete(self, key: str) -> None:
-        await self._send(Request("DELETE", self._path(key)), "storage.objects.delete", {404})
+        await self._send(StoreRequest("DELETE", self._path(key)), "storage.objects.delete", {404})
 
-    async def _begin(self, key: str, file: File, right: str, replaced: StoredObject | None) -> Request:
+    async def _begin(self, key: str, file: File, right: str, replaced: StoredObject | None) -> StoreRequest:
         """Return the request of a new upload, which lacks its content."""
         generation = replaced.version if replaced else "0"  # 0: the object must be new
         query = {"uploadType": "resumable", "name": key, "ifGenerationMatch": generation}
-        metadata = {"name": key, "contentType": media_type(key), "md5Hash": await asyncio.to_thread(_md5, file)}
+        metadata = {"name": key, "contentType": media_type(key), "md5Hash": await in_own_thread(partial(_md5, file))}
         headers = {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Length": str(file.size)}
         path = f"/upload/storage/v1/b/{self._bucket}/o"
-        answer = await self._send(Request("POST", path, query, headers, msgspec.json.encode(metadata)), right, {412})
+        answer = await self._send(
+            StoreRequest("POST", path, query, headers, msgspec.json.encode(metadata)), right, {412}
+        )
         if answer.status == 412:
-            raise ObjectExistsError("another object was written meanwhile")
+            raise WriteConflictError("another object was written meanwhile")
         # Of the address only path and query count: the service has no say in where the file goes.
         session = urlsplit(answer.headers.get("location", ""))
         query = dict(parse_qsl(session.query, keep_blank_values=True))
         if "upload_id" not in query:
             raise DestinationUnavailableError(f"the service of the bucket {self._bucket} began no upload")
-        return Request("PUT", session.path, query)
+        return StoreRequest("PUT", session.path, query)
 
-    async def _send_parts(self, session: Request, file: File, right: str) -> None:
+    async def _send_parts(self, session: StoreRequest, file: File, right: str) -> None:
         offset, failures = 0, 0
         loop = asyncio.get_running_loop()
         async with opened_in_thread(file.open) as (opened, thread):
@@ -117,15 +121,15 @@ class GoogleObjects(ObjectClient):
                     raise DestinationUnavailableError(f"the service of the bucket {self._bucket} keeps no bytes")
                 offset = kept
 
-    async def _kept(self, request: Request, right: str, tries: int = MAX_TRIES) -> int | None:
+    async def _kept(self, request: StoreRequest, right: str, tries: int = MAX_TRIES) -> int | None:
         """Send a request of an upload and return how many bytes the service has; None once the object is there."""
         answer = await self.client.send(request, tries)
         if answer.is_success:
             return None
         if answer.status == 412:
-            raise ObjectExistsError("another object was written meanwhile")
+            raise WriteConflictError("another object was written meanwhile")
         if answer.status in (404, 410):  # the upload has ended, also where the answer to its last part was lost
-            raise ObjectExistsError("the upload was completed by a request whose answer was lost, or was aborted")
+            raise WriteConflictError("the upload was completed by a request whose answer was lost, or was aborted")
         if answer.status == 400:  # other bytes than their MD5 says, or from another offset than the service is at
             raise DestinationUnavailableError(f"the service of the bucket {self._bucket} refused a part of an upload")
         if answer.status != INCOMPLETE:
@@ -134,16 +138,17 @@ class GoogleObjects(ObjectClient):
         # Of a part it keeps whole multiples of these bytes; any further ones are sent again.
         return (int(found[1]) + 1) // KEPT_BYTES * KEPT_BYTES if found else 0
 
-    def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
+    def _error(self, answer: StoreAnswer, right: str) -> DestinationError | DestinationUnavailableError:
         return error_of(answer, self._bucket, right)
 
     def _path(self, key: str) -> str:
         return f"/storage/v1/b/{self._bucket}/o/{encoded(key)}"
 
 
-def _md5(file: File) -> str:
+def _md5(file: File, cancelled: threading.Event) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     with file.open() as opened:
         while chunk := opened.read(READ_BYTES):
+            refuse_cancelled(cancelled)
             digest.update(chunk)
     return b64encode(digest.digest()).decode()

@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from longshore.destinations.http_client import HttpClient, Request
+from longshore.destinations.http_client import HttpClient, Signer, StoreAnswer, StoreRequest
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, SecretStruct
 from longshore.destinations.object_place import CredentialError
 from longshore.outbound import Network
@@ -63,8 +63,8 @@ class TokenError(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-class Tokens:
-    """Gets tokens, and keeps each until shortly before its end."""
+class TokenSigner(Signer):
+    """Adds a token to requests, which it keeps until shortly before its end, or until it is refused."""
 
     def __init__(self, account: ServiceAccount, allow: tuple[Network, ...]) -> None:
         self._account = account
@@ -73,7 +73,7 @@ class Tokens:
         self._until = 0.0
         self._lock = asyncio.Lock()
 
-    async def authorize(self, request: Request) -> Request:
+    async def sign(self, request: StoreRequest) -> StoreRequest:
         """Return a request with a token. Raises DestinationError and DestinationUnavailableError."""
         async with self._lock:
             if time.monotonic() > self._until:
@@ -82,12 +82,17 @@ class Tokens:
                 self._until = time.monotonic() + token.expires_in - EARLY_SECONDS
         return request.with_headers(Authorization=f"Bearer {self._token}")
 
+    def renew(self, answer: StoreAnswer) -> bool:
+        # The clock does not go on while a machine is suspended, and keys are replaced.
+        self._until = 0.0 if answer.status == 401 else self._until
+        return answer.status == 401
+
     async def _fetch(self) -> Token:
         assertion = await asyncio.to_thread(self._assertion)
         content = urlencode({"grant_type": GRANT, "assertion": assertion}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        async with HttpClient(self._account.token_uri, self._allow, _unsigned) as client:
-            answer = await client.send(Request("POST", client.path, headers=headers, content=content))
+        async with HttpClient(self._account.token_uri, self._allow, _Unsigned()) as client:
+            answer = await client.send(StoreRequest("POST", client.path, headers=headers, content=content))
         try:
             if answer.is_success:
                 return msgspec.json.decode(answer.content, type=Token)
@@ -115,5 +120,6 @@ class Tokens:
         return jwt.encode({"alg": "RS256", "kid": account.private_key_id}, claims, account.key, algorithms=["RS256"])
 
 
-async def _unsigned(request: Request) -> Request:
-    return request
+class _Unsigned(Signer):
+    async def sign(self, request: StoreRequest) -> StoreRequest:
+        return request

@@ -5,10 +5,11 @@ followed, and neither proxies nor credentials of the environment are read. Plain
 operator allows, as everything on the way can read it.
 """
 
+import abc
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import TracebackType
 from urllib.parse import quote
 
@@ -16,8 +17,8 @@ import httpx2
 import msgspec
 
 from longshore.database.retry import DESTINATION
-from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, SecretStruct
+from longshore.destinations.servers import checked_addresses, tls_error
 from longshore.outbound import CONNECT_TIMEOUT_SECONDS, Address, CheckedTransport, Network, check_url
 
 TIMEOUT_SECONDS = 30.0  # until the next bytes of an answer, or until bytes that are sent are taken
@@ -29,7 +30,7 @@ SENT_BYTES = 256 << 10  # at a time, so that TLS does not hold the event loop
 RETRIED_STATUS = {408, 429, 500, 502, 503, 504}
 
 
-class Request(SecretStruct, frozen=True):
+class StoreRequest(SecretStruct, frozen=True):
     """A request that may be sent again. Once it is signed, header fields and query hold secrets."""
 
     method: str
@@ -44,13 +45,13 @@ class Request(SecretStruct, frozen=True):
         """Return path and query as they are sent."""
         return f"{self.path}?{encoded_query(self.query)}" if self.query else self.path
 
-    def with_headers(self, **headers: str) -> "Request":
+    def with_headers(self, **headers: str) -> "StoreRequest":
         """Return the request with further header fields; `_` in their names stands for `-`."""
         added = {name.replace("_", "-"): value for name, value in headers.items()}
         return msgspec.structs.replace(self, headers={**self.headers, **added})
 
 
-class Answer(msgspec.Struct, frozen=True):
+class StoreAnswer(msgspec.Struct, frozen=True):
     """An answer: header fields by lower-case name, and its body up to MAX_ANSWER_BYTES."""
 
     status: int
@@ -67,14 +68,22 @@ class Answer(msgspec.Struct, frozen=True):
         return self.status >= 500 or self.status in (408, 429)
 
 
-Authorize = Callable[[Request], Awaitable[Request]]
-"""Returns a request, which has its `Host`, with a signature of this moment."""
+class Signer(abc.ABC):
+    """Signatures of requests: each is of its moment."""
+
+    @abc.abstractmethod
+    async def sign(self, request: StoreRequest) -> StoreRequest:
+        """Return a request, which has its `Host`, with what proves who sends it."""
+
+    def renew(self, answer: StoreAnswer) -> bool:  # noqa: ARG002  # most cannot
+        """Return whether a new signature may be accepted where an answer has refused the last one."""
+        return False
 
 
 class HttpClient:
     """Requests to the origin of an address, such as `https://bucket.s3.eu-west-1.amazonaws.com`."""
 
-    def __init__(self, address: str, allow: tuple[Network, ...], authorize: Authorize) -> None:
+    def __init__(self, address: str, allow: tuple[Network, ...], signer: Signer) -> None:
         """`allow`: networks that may be reached though they are not public. Raises DestinationError."""
         try:
             self._origin = httpx2.URL(address)
@@ -83,7 +92,7 @@ class HttpClient:
         self.path = encoded(self._origin.path, safe="/")
         """The path of the address as requests have it: percent-encoded, with `/` in front."""
         self._allow = allow
-        self._authorize = authorize
+        self._signer = signer
         self._client = httpx2.AsyncClient(
             transport=CheckedTransport(lambda _: self.resolve(), httpx2.Limits()),
             timeout=httpx2.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
@@ -116,36 +125,41 @@ class HttpClient:
 
     async def connect(self) -> None:
         """Connect, and wait for any answer to a request without credentials. Raises as `send`."""
-        async with self._open(Request("HEAD", "/")):
+        async with self._open(StoreRequest("HEAD", "/")):
             pass
 
-    async def send(self, request: Request, tries: int = MAX_TRIES) -> Answer:
+    async def send(self, request: StoreRequest, tries: int = MAX_TRIES) -> StoreAnswer:
         """Send a request and return its answer, after retries where those may help.
 
         `tries`: how often it may be sent.
         Raises DestinationError where the address is refused, DestinationUnavailableError where there is no answer.
         """
+        is_renewed = False
         for number, pause in enumerate(DESTINATION, 1):
             try:
                 signed = await self._signed(request)
                 async with asyncio.timeout(REQUEST_SECONDS), self._open(signed) as response:
-                    answer = Answer(response.status_code, dict(response.headers), await self._body(response))
-                if answer.status not in RETRIED_STATUS or number == tries:
+                    answer = StoreAnswer(response.status_code, dict(response.headers), await self._body(response))
+                if not is_renewed and self._signer.renew(answer):
+                    is_renewed = True
+                elif answer.status not in RETRIED_STATUS or number >= tries:
                     return answer
             except TimeoutError:
                 raise DestinationUnavailableError(f"{self.netloc} answers too slowly") from None
             except DestinationUnavailableError:
-                if number == tries:
+                if number >= tries:
                     raise
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
 
-    async def read(self, request: Request, error_of: Callable[[Answer], Exception]) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self, request: StoreRequest, error_of: Callable[[StoreAnswer], Exception]
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the body of an answer. Where it breaks off, go on from there, as long as its strong tag is the same.
 
         `error_of`: returns the error of an answer other than 200 and 206. Raises it, and as `send`.
         """
-        offset, tag, tries = 0, "", 0
+        offset, tag, tries, is_renewed = 0, "", 0, False
         while True:
             ranged = request.with_headers(Range=f"bytes={offset}-", If_Match=tag) if tag and offset else request
             try:
@@ -154,7 +168,11 @@ class HttpClient:
                     if ranged is not request and (status == 412 or (status == 200 and found != tag)):
                         raise DestinationUnavailableError("the file was replaced while it was read")
                     if status != 200 and (status != 206 or ranged is request):
-                        raise error_of(Answer(status, dict(response.headers), await self._body(response)))
+                        answer = StoreAnswer(status, dict(response.headers), await self._body(response))
+                        if is_renewed or not self._signer.renew(answer):
+                            raise error_of(answer)
+                        is_renewed = True
+                        continue
                     tag = tag or found
                     # A server may answer with the whole file (RFC 9110, section 14.2).
                     skipped = offset if status == 200 else 0
@@ -171,11 +189,11 @@ class HttpClient:
                     raise
             await asyncio.sleep(DESTINATION.first)
 
-    async def _signed(self, request: Request) -> Request:
-        return await self._authorize(request.with_headers(Host=self.netloc))
+    async def _signed(self, request: StoreRequest) -> StoreRequest:
+        return await self._signer.sign(request.with_headers(Host=self.netloc))
 
     @contextlib.asynccontextmanager
-    async def _open(self, request: Request) -> AsyncIterator[httpx2.Response]:
+    async def _open(self, request: StoreRequest) -> AsyncIterator[httpx2.Response]:
         """Send a request once and yield the open answer."""
         length = {"Content-Length": str(len(request.content))} if request.method in ("PUT", "POST") else {}
         # The bytes of a file count as they lie there, so no compression on the way.
@@ -217,6 +235,8 @@ class HttpClient:
                 return DestinationError(f"the certificate of {self.netloc} is not valid: {cause.verify_message}")
             if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
                 return DestinationError(f"{self.netloc} does not speak TLS; is it http:// or another port?")
+            if isinstance(cause, ssl.SSLError):
+                return tls_error(cause, self.netloc)
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
             return DestinationUnavailableError(f"cannot connect to {self.netloc}")

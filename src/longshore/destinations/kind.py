@@ -85,7 +85,8 @@ class BytesFile(msgspec.Struct, frozen=True):
 class FilePlace(Protocol):
     """An open destination that takes files. A `path` is relative to what its settings name, with `/` between parts.
 
-    It may have `files_at_a_time`: for how many files its methods may be called at a time; 1 where it is left out.
+    It may have `files_at_a_time`: for how many files its methods may be called at a time; 1 where it is left out. And
+    `discard_many(paths, write_ids)`, which does for each of both what `discard` does, in place of many such calls.
     """
 
     def address(self, path: str) -> str:
@@ -108,7 +109,10 @@ class FilePlace(Protocol):
         """Yield the bytes of a file as they lie at the destination. Raises as `write`."""
 
     async def discard(self, path: str, write_id: str) -> None:
-        """Remove what an interrupted `write` of the same arguments has left: temporary files, parts of an upload."""
+        """Remove what interrupted writes of this `path` and `write_id` have left: temporary files, parts of uploads.
+
+        The file itself stays. It is also called where nothing was begun.
+        """
 
 
 class TableColumn(msgspec.Struct, frozen=True):

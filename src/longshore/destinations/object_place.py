@@ -5,13 +5,13 @@ import asyncio
 import contextlib
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import IO, Annotated
 
 import msgspec
 
 from longshore.destinations.concurrency import map_concurrently
-from longshore.destinations.http_client import Answer, HttpClient, Request, encoded, strong_tag
+from longshore.destinations.http_client import HttpClient, StoreAnswer, StoreRequest, encoded, strong_tag
 from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
 from longshore.results.own_thread import opened_in_thread
 from longshore.validation import Violation, in_json
@@ -26,8 +26,8 @@ MAX_KEY_BYTES = 1024  # for S3, Google and Azure
 ABORT_SECONDS = 10.0
 
 
-class ObjectExistsError(DestinationError):
-    """Another object has the key."""
+class WriteConflictError(DestinationError):
+    """The key has another state than the write expected."""
 
 
 class CredentialError(DestinationError):
@@ -63,7 +63,7 @@ class ObjectClient(abc.ABC):
     async def put(self, key: str, file: File, write_id: str, replaced: StoredObject | None = None) -> None:
         """Write an object, whole or not at all. `replaced`: the object that it replaces; None where there is none.
 
-        Raises ObjectExistsError where the key has another object by then, so that a late write replaces no newer one.
+        Raises WriteConflictError where the key has another object by then, so that a late write replaces no newer one.
         """
 
     @abc.abstractmethod
@@ -72,8 +72,8 @@ class ObjectClient(abc.ABC):
     @abc.abstractmethod
     async def delete(self, key: str) -> None: ...
 
-    async def discard(self, key: str) -> None:  # noqa: B027  # most stores have nothing to do
-        """Abort the uploads of a key that were begun and not completed, unless they are invisible and end in time."""
+    async def discard(self, keys: Sequence[str]) -> None:  # noqa: B027  # most stores have nothing to do
+        """Abort the uploads of keys that were begun and not completed, unless they are invisible and end in time."""
 
     async def try_upload(self, key: str) -> str:  # noqa: ARG002  # most stores have nothing to do
         """Begin an upload in parts and abort it, where that needs rights of its own.
@@ -82,7 +82,7 @@ class ObjectClient(abc.ABC):
         """
         return ""
 
-    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
+    async def _send(self, request: StoreRequest, right: str, expected: Collection[int] = ()) -> StoreAnswer:
         """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
         answer = await self.client.send(request)
         if answer.is_success or answer.status in expected:
@@ -90,7 +90,7 @@ class ObjectClient(abc.ABC):
         raise self._error(answer, right)
 
     @abc.abstractmethod
-    def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
+    def _error(self, answer: StoreAnswer, right: str) -> DestinationError | DestinationUnavailableError:
         """Return the error of an answer. `right`: that the request needs."""
 
 
@@ -113,7 +113,7 @@ class ObjectPlace:
             return file.sha256
         try:
             await self._objects.put(key, file, write_id, found)
-        except ObjectExistsError:  # written meanwhile, or by a request of ours whose answer was lost
+        except WriteConflictError:  # written meanwhile, or by a request of ours whose answer was lost
             _, is_written = await self.find(key, file, overwrite=overwrite)
             if not is_written:
                 raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
@@ -129,20 +129,23 @@ class ObjectPlace:
     def read(self, path: str) -> AsyncIterator[bytes]:
         return self._objects.get(self.key(path))
 
-    async def discard(self, path: str, write_id: str) -> None:  # noqa: ARG002  # uploads do not name it
-        await self._objects.discard(self.key(path))
+    async def discard(self, path: str, write_id: str) -> None:
+        await self.discard_many([path], [write_id])
+
+    async def discard_many(self, paths: Sequence[str], write_ids: Sequence[str]) -> None:  # noqa: ARG002  # see `put`
+        await self._objects.discard([self.key(path) for path in paths])
 
     async def find(self, key: str, file: File, *, overwrite: bool) -> tuple[StoredObject | None, bool]:
         """Return the object of a key, if there is one, and whether it has the bytes of a file.
 
-        Raises ObjectExistsError for another that must stay.
+        Raises WriteConflictError for another that must stay.
         """
         found = await self._objects.stat(key)
         sha256 = b"" if found is None or found.size != file.size else await self._sha256(key)
         if found is None or sha256 is None:
             return None, False
         if sha256 != file.sha256 and not overwrite:
-            raise ObjectExistsError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
+            raise WriteConflictError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
         return found, sha256 == file.sha256
 
     async def _sha256(self, key: str) -> bytes | None:
@@ -174,7 +177,7 @@ def condition_of(replaced: StoredObject | None) -> dict[str, str]:
     return {"If-Match": replaced.version} if replaced.version else {}
 
 
-def stored_object(answer: Answer) -> StoredObject:
+def stored_object(answer: StoreAnswer) -> StoredObject:
     """Return the object of an answer to HEAD."""
     return StoredObject(int(answer.headers.get("content-length", "0")), strong_tag(answer.headers))
 
@@ -204,12 +207,8 @@ def key_path(base: str, key: str) -> str:
 
 async def read_whole(file: File) -> bytes:
     """Return the bytes of a small file. Raises DestinationUnavailableError if it is cut short."""
-
-    def read() -> bytes:
-        with file.open() as opened:
-            return read_part(opened, 0, file.size)
-
-    return await asyncio.to_thread(read)
+    async with opened_in_thread(file.open) as (opened, thread):
+        return await asyncio.get_running_loop().run_in_executor(thread, read_part, opened, 0, file.size)
 
 
 def read_part(opened: IO[bytes], offset: int, size: int) -> bytes:

@@ -13,7 +13,7 @@ from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import check_prefix
 from longshore.destinations.s3_objects import S3Objects
 from longshore.destinations.s3_settings import S3Secret, S3Settings
-from longshore.destinations.s3_signature import RequestSigner
+from longshore.destinations.s3_signature import S3Signer
 from longshore.outbound import Network
 from longshore.settings import Settings
 from longshore.validation import Violation
@@ -23,9 +23,8 @@ NO_HOST = "expected true: this name of a bucket cannot stand before the host of 
 
 @contextlib.asynccontextmanager
 async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[S3Objects]:
-    signer = RequestSigner(secret, settings.actual_region)
-    async with HttpClient(settings.address, allow, signer) as client:
-        yield S3Objects(client, settings, signer)
+    async with HttpClient(settings.address, allow, S3Signer(secret, settings.actual_region)) as client:
+        yield S3Objects(client, settings)
 
 
 def _check(settings: S3Settings, _secret: S3Secret, allow: tuple[Network, ...]) -> list[Violation]:
@@ -56,4 +55,8 @@ def _fits_host(settings: S3Settings) -> bool:
 def s3(_: Settings) -> Kind:
     """Return the kind."""
     kind = object_kind(S3Settings, S3Secret, _objects, _check)
-    return msgspec.structs.replace(kind, changeable_without_secret=frozenset({"prefix", "encryption", "kms_key_id"}))
+    return msgspec.structs.replace(
+        kind,
+        changeable_without_secret=frozenset({"prefix", "encryption", "kms_key_id"}),
+        hidden=lambda secret: [secret.secret_access_key, secret.session_token],  # errors may name the key's id
+    )

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 
 import re
 
-from longshore.destinations.http_client import Answer
+from longshore.destinations.http_client import StoreAnswer
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.object_place import CredentialError
 from longshore.results import aws
@@ -30,13 +30,13 @@ TRANSIENT_CODES = {
 }  # fmt: skip
 
 
-def code_of(answer: Answer) -> str:
+def code_of(answer: StoreAnswer) -> str:
     """Return the code of an error, such as `AccessDenied`; empty where there is none."""
     found = CODE.search(answer.content)
     return found[1].decode() if found else ""
 
 
-def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | DestinationUnavailableError:
+def error_of(answer: StoreAnswer, bucket: str, right: str) -> DestinationError | DestinationUnavailableError:
     """Return the error for an answer. Of its text only the code is used, as the rest may hold what was signed.
 
     `right`: that the request needs.
@@ -61,6 +61,11 @@ def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | Dest
         return DestinationUnavailableError(f"the service of the bucket {bucket} failed ({shown})")
     if status == 401:
         return CredentialError(f"the service of the bucket {bucket} refused the access key ({shown})")
+    if code == "InvalidObjectState":
+        return DestinationError(
+            f"the file that lies in the bucket {bucket} is archived and cannot be compared: restore it, or deliver to"
+            f" another path ({shown})"
+        )
     if status == 403:
         return DestinationError(f"the access key needs the right {right} on the bucket {bucket} ({shown})")
     if status == 404:
@@ -68,7 +73,7 @@ def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | Dest
     return DestinationError(f"the service of the bucket {bucket} refused a request that needs {right} ({shown})")
 
 
-def _other_region(answer: Answer, bucket: str, shown: str) -> str:
+def _other_region(answer: StoreAnswer, bucket: str, shown: str) -> str:
     found = REGION.search(answer.content)
     region = found[1].decode() if found else answer.headers.get("x-amz-bucket-region", "")
     if re.fullmatch(r"[a-z0-9-]{1,40}", region):

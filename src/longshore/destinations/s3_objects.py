@@ -5,17 +5,18 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Sto
 
 import html
 import re
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
+from os.path import commonprefix
 
 import msgspec
 
-from longshore.destinations.http_client import Answer, HttpClient, Request
+from longshore.destinations.http_client import HttpClient, StoreAnswer, StoreRequest
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import (
     PART_BYTES,
     ObjectClient,
-    ObjectExistsError,
     StoredObject,
+    WriteConflictError,
     aborting,
     condition_of,
     content_md5,
@@ -26,7 +27,6 @@ from longshore.destinations.object_place import (
 )
 from longshore.destinations.s3_errors import TRANSIENT_CODES, code_of, error_of
 from longshore.destinations.s3_settings import S3Settings
-from longshore.destinations.s3_signature import RequestSigner
 from longshore.results.media_types import media_type
 
 UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
@@ -36,17 +36,16 @@ MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfac
 class S3Objects(ObjectClient):
     """Requests to a bucket."""
 
-    def __init__(self, client: HttpClient, settings: S3Settings, signer: RequestSigner) -> None:
+    def __init__(self, client: HttpClient, settings: S3Settings) -> None:
         self.client = client
         self._settings = settings
-        self._signer = signer
         self._base = client.path.rstrip("/")
 
     def address(self, key: str) -> str:
         return f"s3://{self._settings.bucket}/{key}"
 
     async def stat(self, key: str) -> StoredObject | None:
-        request = Request("HEAD", self._path(key))
+        request = StoreRequest("HEAD", self._path(key))
         answer = await self._send(request, "s3:GetObject", {400, 403, 404})
         # An answer to HEAD has no body. What is wrong, be it the clock, the token or the region, the answer to a list
         # says; without the right to list, a missing object is 403 too. Whether a bucket is missing, the answer to a
@@ -58,7 +57,7 @@ class S3Objects(ObjectClient):
 
     async def require_listing(self, prefix: str) -> None:
         query = {"list-type": "2", "max-keys": "1", "prefix": prefix}
-        await self._send(Request("GET", self._base or "/", query), "s3:ListBucket")
+        await self._send(StoreRequest("GET", self._base or "/", query), "s3:ListBucket")
 
     async def put(self, key: str, file: File, write_id: str, replaced: StoredObject | None = None) -> None:  # noqa: ARG002
         condition = condition_of(replaced)
@@ -66,31 +65,33 @@ class S3Objects(ObjectClient):
         if file.size <= PART_BYTES:
             content = await read_whole(file)
             headers["Content-MD5"] = await content_md5(content)  # which buckets with Object Lock demand
-            await self._send_new(Request("PUT", self._path(key), headers=headers, content=content), condition)
+            await self._send_new(StoreRequest("PUT", self._path(key), headers=headers, content=content), condition)
             return
-        await self.discard(key)
+        await self.discard([key])  # of an earlier attempt: an upload does not name its delivery
         upload = await self._begin(key, headers)
         async with aborting(lambda: self._abort(key, upload)):
             await self._send_in_parts(key, upload, file, condition)
 
     def get(self, key: str) -> AsyncGenerator[bytes, None]:
-        return self.client.read(Request("GET", self._path(key)), lambda answer: self._error(answer, "s3:GetObject"))
+        return self.client.read(
+            StoreRequest("GET", self._path(key)), lambda answer: self._error(answer, "s3:GetObject")
+        )
 
     async def delete(self, key: str) -> None:
-        await self._send(Request("DELETE", self._path(key)), "s3:DeleteObject", {404})
+        await self._send(StoreRequest("DELETE", self._path(key)), "s3:DeleteObject", {404})
 
-    async def discard(self, key: str) -> None:
+    async def discard(self, keys: Sequence[str]) -> None:
         try:
-            uploads = await self._uploads(key)
+            uploads = await self._uploads(keys)
         except DestinationError:  # as `try_upload` tells
             return
-        for upload in uploads:
+        for key, upload in uploads:
             await self._abort(key, upload)
 
     async def try_upload(self, key: str) -> str:
         upload = await self._begin(key, self._settings.encryption_headers)
         try:
-            await self._uploads(key)
+            await self._uploads([key])
         except DestinationError as error:
             return f"uploads that a lost worker began are left to the rules of the bucket's lifecycle: {error}"
         finally:
@@ -101,7 +102,7 @@ class S3Objects(ObjectClient):
         async def send(number: int, part: bytes) -> str:
             query = {"partNumber": str(number), "uploadId": upload}
             headers = {"Content-MD5": await content_md5(part)}
-            answer = await self._send(Request("PUT", self._path(key), query, headers, part), "s3:PutObject")
+            answer = await self._send(StoreRequest("PUT", self._path(key), query, headers, part), "s3:PutObject")
             return answer.headers.get("etag", "")
 
         parts = "".join(
@@ -109,10 +110,10 @@ class S3Objects(ObjectClient):
             for number, tag in enumerate(await send_parts(file, send, MAX_PARTS), 1)
         )
         content = f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'
-        request = Request("POST", self._path(key), {"uploadId": upload}, content=content.encode())
+        request = StoreRequest("POST", self._path(key), {"uploadId": upload}, content=content.encode())
         await self._send_new(request, condition)
 
-    async def _send_new(self, request: Request, condition: dict[str, str]) -> None:
+    async def _send_new(self, request: StoreRequest, condition: dict[str, str]) -> None:
         """Send a request that makes an object. `condition`: as header fields, which some servers do not implement."""
         sent = msgspec.structs.replace(request, headers={**request.headers, **condition})
         answer = await self._send(sent, "s3:PutObject", {404, 409, 412, 501})
@@ -124,45 +125,50 @@ class S3Objects(ObjectClient):
             answer = await self._send(sent, "s3:PutObject", {404, 409, 412})
         code = code_of(answer)
         if code == "NoSuchUpload":
-            raise ObjectExistsError("the upload was completed by a request whose answer was lost, or was aborted")
+            raise WriteConflictError("the upload was completed by a request whose answer was lost, or was aborted")
         if code == "NoSuchKey":
-            raise ObjectExistsError("the object to replace was removed meanwhile")
+            raise WriteConflictError("the object to replace was removed meanwhile")
         if answer.status in (409, 412) and code in ("PreconditionFailed", "ConditionalRequestConflict", ""):
-            raise ObjectExistsError("another object was written meanwhile")
+            raise WriteConflictError("another object was written meanwhile")
         if code or not answer.is_success:
             raise self._error(answer, "s3:PutObject")
 
     async def _begin(self, key: str, headers: dict[str, str]) -> str:
-        answer = await self._send(Request("POST", self._path(key), {"uploads": ""}, headers), "s3:PutObject")
+        answer = await self._send(StoreRequest("POST", self._path(key), {"uploads": ""}, headers), "s3:PutObject")
         return _element("UploadId", answer.content.decode("utf-8", "replace"))
 
     async def _abort(self, key: str, upload: str) -> None:
-        request = Request("DELETE", self._path(key), {"uploadId": upload})
+        request = StoreRequest("DELETE", self._path(key), {"uploadId": upload})
         await self._send(request, "s3:AbortMultipartUpload", {404})
 
-    async def _uploads(self, key: str) -> list[str]:
-        """Return the ids of the uploads of a key that were begun and not completed.
+    async def _uploads(self, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """Return key and id of the uploads of keys that were begun and not completed.
 
         Raises DestinationError where listing them is not allowed or not implemented.
         """
-        query = {"uploads": "", "prefix": key}
-        request = Request("GET", self._base or "/", query)
-        answer = await self._send(request, "s3:ListBucketMultipartUploads", {404, 501})
-        if answer.status == 501:
-            raise DestinationError("the server does not implement s3:ListBucketMultipartUploads")
-        found = UPLOAD.findall(answer.content.decode("utf-8", "replace"))
-        return [_element("UploadId", one) for one in found if _element("Key", one) == key]
+        wanted, found = set(keys), []
+        query = {"uploads": "", "prefix": commonprefix(keys)}  # noqa: RUF071  # a prefix of characters, as S3 has it
+        is_truncated = True
+        while is_truncated:
+            request = StoreRequest("GET", self._base or "/", query)
+            answer = await self._send(request, "s3:ListBucketMultipartUploads", {404, 501})
+            if answer.status == 501:
+                raise DestinationError("the server does not implement s3:ListBucketMultipartUploads")
+            text = answer.content.decode("utf-8", "replace")
+            uploads = [(_element("Key", one), _element("UploadId", one)) for one in UPLOAD.findall(text)]
+            found += [upload for upload in uploads if upload[0] in wanted]
+            query["key-marker"] = _element("NextKeyMarker", text)
+            query["upload-id-marker"] = _element("NextUploadIdMarker", text)
+            is_truncated = _element("IsTruncated", text) == "true"
+        return found
 
-    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
-        """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
+    async def _send(self, request: StoreRequest, right: str, expected: Collection[int] = ()) -> StoreAnswer:
         answer = await self.client.send(request)
-        if code_of(answer) == "RequestTimeTooSkewed" and self._signer.follow_clock(answer):
-            answer = await self.client.send(request)
         if answer.is_success or (answer.status in expected and code_of(answer) != "NoSuchBucket"):
             return answer
         raise self._error(answer, right)
 
-    def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
+    def _error(self, answer: StoreAnswer, right: str) -> DestinationError | DestinationUnavailableError:
         return error_of(answer, self._settings.bucket, right)
 
     def _path(self, key: str) -> str:

@@ -11,14 +11,15 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from longshore.destinations.http_client import Answer, Request, encoded_query
+from longshore.destinations.http_client import Signer, StoreAnswer, StoreRequest, encoded_query
+from longshore.destinations.s3_errors import code_of
 from longshore.destinations.s3_settings import S3Secret
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SMALL_BYTES = 256 << 10  # that are hashed on the event loop
 
 
-class RequestSigner:
+class S3Signer(Signer):
     """Signs requests with all their header fields. It follows the clock of S3, which refuses other times."""
 
     def __init__(self, secret: S3Secret, region: str) -> None:
@@ -26,21 +27,24 @@ class RequestSigner:
         self._region = region
         self._ahead = timedelta(0)
 
-    async def __call__(self, request: Request) -> Request:
-        """Return a request with its signature."""
+    async def sign(self, request: StoreRequest) -> StoreRequest:
+        now = datetime.now(UTC) + self._ahead
         if len(request.content) > SMALL_BYTES:
-            return await asyncio.to_thread(self.sign, request, datetime.now(UTC) + self._ahead)
-        return self.sign(request, datetime.now(UTC) + self._ahead)
+            return await asyncio.to_thread(self.signed_at, now, request)
+        return self.signed_at(now, request)
 
-    def follow_clock(self, answer: Answer) -> bool:
-        """Sign from now on by the clock of an answer; return False if it does not tell the time."""
+    def renew(self, answer: StoreAnswer) -> bool:
+        return code_of(answer) == "RequestTimeTooSkewed" and self.follow_clock(answer)
+
+    def follow_clock(self, answer: StoreAnswer) -> bool:
+        """Sign from now on by the clock of an answer; return False if it has no date that can be read."""
         try:
             self._ahead = parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)
         except (KeyError, ValueError, OverflowError, TypeError):  # the last one: for a date without its zone
             return False
         return True
 
-    def sign(self, request: Request, now: datetime) -> Request:
+    def signed_at(self, now: datetime, request: StoreRequest) -> StoreRequest:
         """Return a request with its signature of a moment."""
         time = f"{now:%Y%m%dT%H%M%SZ}"
         scope = f"{now:%Y%m%d}/{self._region}/s3/aws4_request"

@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncssh
 
-from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.private_keys import require_cheap_key
+from longshore.destinations.servers import checked_addresses
 from longshore.destinations.sftp_settings import SftpSecret, SftpSettings
 from longshore.outbound import Address, Network, first_reachable
 from longshore.validation import in_json

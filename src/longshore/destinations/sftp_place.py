@@ -5,11 +5,12 @@ import contextlib
 import functools
 import hashlib
 import posixpath
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import asyncssh
 
+from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import OCCUPIED, check_path
 from longshore.destinations.sftp_connection import connection_errors
@@ -18,6 +19,7 @@ from longshore.results.own_thread import opened_in_thread
 from longshore.validation import shortened
 
 CHUNK_BYTES = 4 << 20  # as many requests of 256 KiB at a time as asyncssh sends; bounds the memory
+REMOVALS_AT_A_TIME = 100  # of a result with 10,000 files, within `delivery_runner.DISCARD_SECONDS`
 CALL_SECONDS = 120.0  # of one request, or of the requests of one chunk
 
 T = TypeVar("T")
@@ -83,7 +85,11 @@ class SftpPlace:
             yield chunk
 
     async def discard(self, path: str, write_id: str) -> None:
-        await self.remove(self._temporary(path, write_id))
+        await self.discard_many([path], [write_id])
+
+    async def discard_many(self, paths: Sequence[str], write_ids: Sequence[str]) -> None:
+        temporary = [self._temporary(path, write_id) for write_id in write_ids for path in paths]
+        await map_concurrently(temporary, self.remove, REMOVALS_AT_A_TIME)
 
     def full(self, path: str) -> str:
         """Return a path as the server has it. Raises DestinationError."""

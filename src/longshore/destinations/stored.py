@@ -16,7 +16,8 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, raw_json
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Kind, OpenDestination
 from longshore.destinations.redaction import holds_secret
-from longshore.errors import NotFoundError, ProblemError, TransientError
+from longshore.errors import NotFoundError, ProblemError
+from longshore.exports.run_errors import is_retryable
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
 from longshore.validation import in_json
@@ -123,7 +124,7 @@ class Destinations:
         except Exception as error:
             if not holds_secret(error, kind.hidden(secret)):
                 raise
-            raised = DestinationUnavailableError if isinstance(error, TransientError) else DestinationError
+            raised = DestinationUnavailableError if is_retryable(error) else DestinationError
             raise raised(
                 f"destination {in_json(name)}: {type(error).__name__}, whose message is not shown, as it holds a secret"
             ) from None

@@ -33,7 +33,7 @@ SERVER = """
 select current_setting('server_version_num')::int as number, current_setting('server_version') as version,
        pg_is_in_recovery() as recovery,
        pg_encoding_to_char(d.encoding) as encoding, current_setting('max_connections')::int as most,
-       (select count(*) from pg_stat_activity where backend_type = 'client backend') as used,
+       (select sum(numbackends)::int from pg_stat_database) as used,
        r.rolconnlimit as role_limit, current_user as role
 from pg_database d, pg_roles r
 where d.datname = current_database() and r.rolname = current_user

@@ -36,10 +36,9 @@ def load(pipeline: dlt.Pipeline, client: Longshore, index: str, **export: Any) -
     key = client.indexes.get(index).key
     if not key:
         raise ClientError(f"the index {index} has no key, by which rows could be replaced and deleted")
-    table = index.replace("-", "_")
     (getattr(pipeline, "abort_packages", None) or pipeline.drop_pending_packages)()  # its new and old name
     pipeline.sync_destination()  # the state is that of the destination, also on a new machine
-    task = _known_task(pipeline, client, table)
+    task = _known_task(pipeline, client, index)
     is_new = task is None
     if task is None:
         task = client.exports.create(index, format="parquet", incremental="on_ack", deletes=True, **export)
@@ -47,7 +46,7 @@ def load(pipeline: dlt.Pipeline, client: Longshore, index: str, **export: Any) -
         run = task.wait().runs(limit=1)[0]
         with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
             file = task.download(Path(folder) / "changes.parquet", run=run.run)
-            pipeline.run(_changes(table, key, task, run, file)).raise_on_failed_jobs()
+            pipeline.run(_changes(index, key, task, run, file)).raise_on_failed_jobs()
     except BaseException:
         if is_new:  # the destination does not know of it, so the next load creates one of its own
             with contextlib.suppress(ClientError):  # as of a task that still runs; the first error counts
@@ -56,23 +55,33 @@ def load(pipeline: dlt.Pipeline, client: Longshore, index: str, **export: Any) -
     return task.acknowledge(run.run)
 
 
-def _known_task(pipeline: dlt.Pipeline, client: Longshore, table: str) -> Task | None:
-    """Return the task of the loads before, running; None before the first load, or where the task was deleted."""
-    known = pipeline.state.get("sources", {}).get(SOURCE, {}).get("resources", {}).get(table, {})
+def _known_task(pipeline: dlt.Pipeline, client: Longshore, index: str) -> Task | None:
+    """Return the task of the loads before, running; None before the first load, or where the task was deleted.
+
+    None also for another task that has its id, as after the service was restored from a backup.
+    """
+    known = pipeline.state.get("sources", {}).get(SOURCE, {}).get("resources", {}).get(_table(index), {})
     if "task" not in known:
         return None
     try:
         task = client.tasks.get(known["task"])
     except NotFoundError:
         return None
+    target = task.data.target
+    if (target["action"], target.get("export_index"), target.get("deletes")) != ("export", index, True):
+        return None
     return task.execute() if task.state.ended else task
 
 
-def _changes(table: str, key: list[str], task: Task, run: Run, file: Path) -> Any:
+def _table(index: str) -> str:
+    return index.replace("-", "_")
+
+
+def _changes(index: str, key: list[str], task: Task, run: Run, file: Path) -> Any:
     """Return the changes of a run, read from its file in batches, as a source of dlt."""
 
     @dlt.resource(
-        name=table,
+        name=_table(index),
         write_disposition="replace" if run.full else "merge",
         primary_key=key,
         columns={} if run.full else {DELETED: {"hard_delete": True}},

@@ -17,7 +17,7 @@ from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
 from longshore.database.retry import DELIVERY, DELIVERY_TURN, loop_step, retry_until_available
-from longshore.destinations.deliver import TOO_LONG, DeliveredResult, deliver, discard, discard_all
+from longshore.destinations.deliver import TIMEOUT_MESSAGE, DeliveredResult, deliver, discard
 from longshore.destinations.kind import DestinationError, OpenDestination
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import explain_unknown, is_retryable
@@ -106,11 +106,11 @@ class DeliveryRunner:
             try:
                 async with timeout, self._open(*_place(delivery)) as place:
                     if delivery.lost_workers:
-                        await discard(delivery, place, self._store, generation=delivery.lost_workers - 1)
+                        await discard(delivery, place, self._store, [delivery.lost_workers - 1])
                     return await deliver(delivery, place, self._store)
             except WORK_ERRORS:
                 if timeout.expired():
-                    raise DestinationError(TOO_LONG) from None
+                    raise DestinationError(TIMEOUT_MESSAGE) from None
                 raise
 
     async def _failed(self, delivery: DeliveryAttempt, error: BaseException, seconds_left: float) -> None:
@@ -134,7 +134,7 @@ class DeliveryRunner:
             if await deliveries.postpone_discard(self._pool, delivery):
                 return
             async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
-                await discard_all(delivery, place, self._store)
+                await discard(delivery, place, self._store, range(delivery.lost_workers + 1))
             await deliveries.discarded(self._pool, delivery.message)
         except WORK_ERRORS as error:  # it ended in an error already, which may be this one
             log.warning("temporary files at a destination were not removed", reason=explain(error))

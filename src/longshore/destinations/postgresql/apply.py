@@ -8,6 +8,7 @@ import msgspec
 
 from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import DestinationError, TableEvidence, TableLoad
+from longshore.destinations.postgresql.errors import STAGING_NAME
 from longshore.destinations.postgresql.table import Target
 from longshore.destinations.postgresql.types import quoted
 from longshore.exports.columns import PLAIN_CASTS
@@ -15,7 +16,6 @@ from longshore.exports.manifest import Mirror
 from longshore.exports.target import CHANGE
 from longshore.exports.totals import Totals, add_partial_sums, as_list
 
-STAGING_NAME = "_longshore_staging"
 STAGING = f"pg_temp.{STAGING_NAME}"
 
 DELETE = "delete"

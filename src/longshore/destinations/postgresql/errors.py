@@ -4,65 +4,52 @@ See https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator
 
 import asyncpg
-import msgspec
 
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.destinations.servers import tls_error
 
 MAX_CONTEXT_CHARACTERS = 200
 
 
-class SqlstateMeaning(msgspec.Struct, frozen=True):
-    """The meaning of an SQLSTATE, or of a class of them."""
+# Classes of errors that another attempt may mend (lost connection, rollback, no room, start or shutdown, input and
+# output), and single ones: read-only, timeouts, in use.
+TRANSIENT = ("08", "40", "53", "57", "58", "25006", "25P03", "25P04", "55006", "55P03")
 
-    is_transient: bool
-    """Whether another attempt may succeed."""
-    advice: str = ""
-
-
-TRANSIENT = SqlstateMeaning(True)
-PERMANENT = SqlstateMeaning(False)
-
-MEANINGS: dict[str, SqlstateMeaning] = {
-    "08": TRANSIENT,  # the connection was lost, or a pooler has none
-    "40": TRANSIENT,  # rolled back: deadlock, serialization failure
-    "53": TRANSIENT,  # too many connections, out of memory, disk full
-    "55": TRANSIENT,  # in use, lock timeout
-    "57": TRANSIENT,  # starting up, shutting down, cancelled by an administrator
-    "58": TRANSIENT,  # an input or output error of the server
-    "25006": SqlstateMeaning(
-        True, "the server or the role is read-only: connect to the primary, or lift the role's default"
-    ),
-    "25P03": TRANSIENT,
-    "25P04": TRANSIENT,
-    "0A000": SqlstateMeaning(False, "something depends on the column, such as a view, or the table cannot do it"),
-    "22021": SqlstateMeaning(False, "the encoding of the database cannot hold the text"),
-    "22P05": SqlstateMeaning(False, "the encoding of the database cannot hold a character of the text"),
-    "23502": SqlstateMeaning(False, "give the column a default, or let it be NULL"),
-    "23503": SqlstateMeaning(
-        False, "rows of another table refer to rows that the load removes, or the other way round"
-    ),
-    "23505": SqlstateMeaning(False, "a unique index of the table does not allow rows of the load"),
-    "23514": SqlstateMeaning(False, "a check of the table, or a missing partition, does not allow rows of the load"),
-    "28000": SqlstateMeaning(
-        False, "check the username, and that pg_hba.conf of the server admits it with this sslmode"
-    ),
-    "28P01": SqlstateMeaning(False, "check the username and the password"),
-    "3D000": SqlstateMeaning(False, "create the database, or correct the setting database"),
-    "3F000": SqlstateMeaning(False, "create the schema, or correct the setting schema"),
-    "42501": SqlstateMeaning(False, "grant the role the right, or let a policy of the table admit its rows"),
-    "42701": SqlstateMeaning(False, "choose another name for the column in fields"),
+ADVICE = {
+    "25006": "the server or the role is read-only: connect to the primary, or lift the role's default",
+    "0A000": "something depends on the column, such as a view, or the table cannot do it",
+    "22021": "the encoding of the database cannot hold the text",
+    "22P05": "the encoding of the database cannot hold a character of the text",
+    "23502": "give the column a default, or let it be NULL",
+    "23503": "rows of another table refer to rows that the load removes, or the other way round",
+    "23505": "a unique index of the table does not allow rows of the load",
+    "23514": "a check of the table, or a missing partition, does not allow rows of the load",
+    "28000": "check the username, and that pg_hba.conf of the server admits it with this sslmode",
+    "28P01": "check the username and the password",
+    "3D000": "create the database, or correct the setting database",
+    "3F000": "create the schema, or correct the setting schema",
+    "42501": "grant the role the right, or let a policy of the table admit its rows",
+    "42701": "choose another name for the column in fields",
+    "55000": "of a table that is published: add a primary key, or alter table … replica identity full",
 }
-"""By SQLSTATE, else by its class; all others stay."""
+"""By SQLSTATE."""
+
+STAGING_NAME = "_longshore_staging"
+"""The temporary table of a load's rows, whose key refuses NULL and duplicates."""
+KEY_ADVICE = "rows of the result have no key, or the same one: correct the index's `key` in the catalog, or its rows"
+
+# Of asyncpg, which has no class for them.
+UNSUPPORTED = re.compile("module not found|^unsupported |could not verify server signature")
 
 
-def meaning_of(sqlstate: str | None) -> SqlstateMeaning:
-    """Return the meaning of an SQLSTATE."""
-    code = sqlstate or ""
-    return MEANINGS.get(code) or MEANINGS.get(code[:2]) or PERMANENT
+def is_transient(sqlstate: str | None) -> bool:
+    """Return whether another attempt may succeed."""
+    return (sqlstate or "").startswith(TRANSIENT)
 
 
 @contextlib.contextmanager
@@ -73,8 +60,7 @@ def server_errors(where: str) -> Iterator[None]:
     except (DestinationError, DestinationUnavailableError):
         raise
     except asyncpg.PostgresError as error:
-        meaning = meaning_of(error.sqlstate)
-        raise _error(where, meaning.is_transient, _sentence(error, meaning)) from None
+        raise _error(where, is_transient(error.sqlstate), _sentence(error)) from None
     except ssl.SSLCertVerificationError as error:
         advice = "set sslrootcert to the certificate of its authority, and host to a name that it is for"
         raise DestinationError(
@@ -84,6 +70,8 @@ def server_errors(where: str) -> Iterator[None]:
         raise _error(where, not _is_unsupported(error), str(error)) from None
     except asyncpg.InternalClientError as error:  # of a connection that was lost between two statements
         raise _error(where, True, str(error)) from None
+    except ssl.SSLError as error:
+        raise tls_error(error, where) from None
     except OSError as error:
         refused = "rejected SSL upgrade" in str(error)  # asyncpg has no class for it
         reason = "the server does not offer TLS; see sslmode" if refused else str(error) or type(error).__name__
@@ -105,16 +93,18 @@ def _error(where: str, is_transient: bool, reason: str) -> Exception:
 
 def _is_unsupported(error: asyncpg.InterfaceError) -> bool:
     """Return whether asyncpg cannot do what a server asks for, such as GSSAPI, or was given a wrong value."""
-    return isinstance(error, asyncpg.ClientConfigurationError | asyncpg.DataError) or "not found" in str(error)
+    wrong = isinstance(error, asyncpg.ClientConfigurationError | asyncpg.DataError)
+    return wrong or UNSUPPORTED.search(str(error)) is not None
 
 
-def _sentence(error: asyncpg.PostgresError, meaning: SqlstateMeaning) -> str:
+def _sentence(error: asyncpg.PostgresError) -> str:
     """Return the server's message without its detail, which may show a row.
 
     An error in the data of a COPY also names line, column and value.
     """
-    context = str(error.context or "") if (error.sqlstate or "").startswith("22") else ""
+    code = error.sqlstate or ""
+    context = str(error.context or "") if code.startswith("22") else ""
     shown = f", {context[:MAX_CONTEXT_CHARACTERS]}" if context else ""
-    advice = f"; {meaning.advice}" if meaning.advice else ""
+    advice = KEY_ADVICE if code.startswith("23") and error.table_name == STAGING_NAME else ADVICE.get(code)
     said = error.message or str(error)  # asyncpg itself raises some of a lost connection
-    return f"{said}{shown} (SQLSTATE {error.sqlstate}){advice}"
+    return f"{said}{shown} (SQLSTATE {error.sqlstate}){f'; {advice}' if advice else ''}"

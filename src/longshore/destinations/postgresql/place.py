@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, TableEvidence, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table, rows
 from longshore.destinations.postgresql.connect import PINNED, PostgresqlSecret, PostgresqlSettings, connect
@@ -25,6 +24,7 @@ from longshore.destinations.postgresql.table import (
     require_schema,
 )
 from longshore.destinations.postgresql.types import quoted
+from longshore.destinations.servers import checked_addresses
 from longshore.outbound import Network
 
 LOAD_LOCK_TIMEOUT = "1h"  # for another load of the table, which keeps no reader waiting

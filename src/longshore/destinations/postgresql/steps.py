@@ -10,7 +10,6 @@ from uuid import uuid4
 import asyncpg
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import BytesFile, DeliveryRecord, DestinationError, Step, TableColumn, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
@@ -18,6 +17,7 @@ from longshore.destinations.postgresql.copying import stage
 from longshore.destinations.postgresql.errors import server_errors
 from longshore.destinations.postgresql.place import BEGIN, pin
 from longshore.destinations.postgresql.table import Target, inspect_table, prepare, require_schema
+from longshore.destinations.servers import checked_addresses
 from longshore.destinations.steps import run_steps
 from longshore.outbound import Address, Network
 

@@ -8,7 +8,7 @@ from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import DestinationError, TableLoad
 from longshore.destinations.postgresql import deliveries_table
 from longshore.destinations.postgresql.errors import needing
-from longshore.destinations.postgresql.types import Type, quoted, types_of, widened
+from longshore.destinations.postgresql.types import ANY_TEXT, RESPELLED, Type, quoted, types_of, widened
 from longshore.validation import in_json
 
 MAX_NAME_BYTES = 63
@@ -87,6 +87,11 @@ class Column(msgspec.Struct, frozen=True):
     """The type that it has in the table before; None where the column is missing."""
     is_equality_loose: bool = False
     """Whether the table may call different values equal: by a collation, or by an extension's type."""
+
+    @property
+    def is_to_be_spelled(self) -> bool:
+        """Whether it has texts of values that Arrow spells otherwise than PostgreSQL."""
+        return self.want.name in RESPELLED and not self.want.is_array and self.type.name in ANY_TEXT
 
 
 class Target(msgspec.Struct, frozen=True):

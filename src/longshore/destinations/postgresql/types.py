@@ -25,6 +25,7 @@ FLOATS = ("float4", "float8")
 MAX_DIGITS = 1000  # of a numeric with limits
 LIMITED = ("varchar", "bpchar", "bit", "varbit", "timestamptz", "timestamp", "time", "timetz", "interval")
 ANY_TEXT = ("text", "varchar")
+RESPELLED = ("numeric", *FLOATS, "timestamp", "timestamptz")  # Arrow has texts of its own for their values
 STRINGS = (*ANY_TEXT, "bpchar")
 
 
