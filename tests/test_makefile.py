@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from benchmarks.__main__ import NEEDS
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,12 @@ def test_make_bench_installs_every_program_and_peer_that_its_cases_need() -> Non
         ), need
     for name in locks:
         assert f"-r {name}" in done.stdout
+
+
+def test_fast_tests_install_no_packages() -> None:
+    command = [sys.executable, "-m", "pytest", "--fast", "--collect-only", "-q", "tests/packages"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
 
 
 def test_environment_that_could_not_be_made_whole_is_made_again(tmp_path: Path) -> None:
