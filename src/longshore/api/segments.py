@@ -38,10 +38,10 @@ from longshore.errors import ProblemError
 from longshore.exports.catalog import Index
 from longshore.exports.columns import choices
 from longshore.exports.preview import NO_DELETES, Preview, preview
+from longshore.exports.run_errors import reason
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.snapshot import SnapshotOutdatedError
-from longshore.exports.source_errors import reason
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import StoredAnswer
 

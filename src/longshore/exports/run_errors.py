@@ -1,19 +1,23 @@
 """Errors that end an attempt: whether it is retried, and the sentence for the task's log."""
 
 import errno
+import re
 
 import asyncpg
 
 from longshore.database.retry import is_transient
-from longshore.errors import LongshoreError, TransientError
-from longshore.exports.source_errors import reason
+from longshore.errors import LongshoreError, TransientError, first_line
 
-# By which a standby cancels what conflicts with its recovery, in the language of `lc_messages`. Exports only read, and
+# Errors of what conflicts with the recovery of a standby, in the language of `lc_messages`. Exports only read, and
 # not serializably, so nothing else that PostgreSQL does ends them in one of these (a function of a view might).
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
 CONFLICTS = (asyncpg.SerializationError, asyncpg.DatabaseDroppedError)
 # asyncpg's own message for a connection that the server closed while it was idle; the server's own reason is lost.
 RELEASED = "connection has been released back to the pool"
+
+# Data exceptions and violated constraints: their messages quote values of any row that PostgreSQL looked at, be it of
+# another chain or of a hidden column. https://www.postgresql.org/docs/current/errcodes-appendix.html
+QUOTING_CLASSES = ("22", "23")
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -48,3 +52,11 @@ def explain_unknown(error: BaseException) -> str:
     """Return the type and the message of an error, without the names of files of this machine."""
     message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def reason(error: asyncpg.PostgresError) -> str:
+    """Return the message of a source's error without the values that it quotes, as all of the chain may see it."""
+    if (error.sqlstate or "").startswith(QUOTING_CLASSES):
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+        return f"{words} (SQLSTATE {error.sqlstate})"
+    return first_line(error)

@@ -27,9 +27,9 @@ from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportSettings
 from longshore.exports.rights import webhook_maker_may_see
+from longshore.exports.run_errors import reason
 from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
-from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
 from longshore.process_list import NAME, announced
 from longshore.results.open import open_store

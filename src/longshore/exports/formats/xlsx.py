@@ -21,7 +21,7 @@ from longshore.exports.catalog import FieldType
 from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.formats.format import FileSpec, Format, cell_error
 from longshore.exports.formats.nested import projected, select
-from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, count_rows
+from longshore.exports.formats.xlsx_reader import CHUNK_BYTES, count_rows
 from longshore.exports.temporary_files import temporary_files
 
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
