@@ -7,7 +7,7 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats, row_security
 from longshore.exports.catalog import Field, FieldType, Index, quoted_identifier
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import CopyResult, RowsToCopy, copy_rows
+from longshore.exports.copy import RowsToCopy, copy_rows
 from longshore.exports.formats import Compression, FileSpec
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.query import row_key_of
@@ -15,6 +15,7 @@ from longshore.exports.ranges import RangePlan, clauses, plan_ranges
 from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
+from longshore.exports.written_rows import WrittenRows
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks.model import ChainId, TaskId
@@ -29,7 +30,7 @@ async def export(
     csv: CsvOptions | None = None,
     compression: Compression | None = None,
     connections: int = 2,
-) -> tuple[bytes, CopyResult, RangePlan]:
+) -> tuple[bytes, WrittenRows, RangePlan]:
     """Export an index. Return the bytes of the file, its size, and the plan of the export."""
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))

@@ -23,9 +23,10 @@ from longshore.exports.columns import FieldChoice
 from longshore.exports.files.partitions import Partition, PartitionKey
 from longshore.exports.files.paths import MAX_FILES
 from longshore.exports.files.writer import MAX_FINISHING, SliceWriter
-from longshore.exports.job import ExportJob, Output, PlannedResult, plan_indexes
+from longshore.exports.job import ExportJob, Output, plan_indexes
 from longshore.exports.manifest import FileEntry
 from longshore.exports.many_files import add_empty_files, write_by_one, write_files
+from longshore.exports.planned_result import PlannedResult
 from longshore.exports.query import ExportQuery, ExportRequest, prepare
 from longshore.exports.shards.coordinator import Coordinator
 from longshore.exports.signatures import SigningKey

@@ -11,10 +11,10 @@ import pytest
 from longshore.database.connect import Pool
 from longshore.exports import catalog
 from longshore.exports.shards import shard_rows
-from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
+from longshore.exports.shards.shard_rows import ShardTrial
 from longshore.exports.shards.worker import ShardWorker
+from longshore.exports.written_rows import WrittenRows
 from longshore.results.local import LocalStore
-from longshore.results.store import Piece
 from longshore.tasks import attempts
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.model import ChainId, TaskId
@@ -23,7 +23,7 @@ from tests.tasks.test_outdated_attempts import TASK
 
 CHAIN = ChainId(502)
 SILENCE = timedelta(minutes=1)
-RESULT = SliceResult(Piece(0), 0, 0, [])
+RESULT = WrittenRows()
 
 
 async def cut(pool: Pool, shards: int) -> Message:
@@ -75,7 +75,7 @@ def test_shard_that_the_shutdown_interrupts_counts_as_no_failure_though_closing_
     async def test(pool: Pool) -> None:
         begun = asyncio.Event()
 
-        async def write(*_: Any) -> SliceResult:
+        async def write(*_: Any) -> WrittenRows:
             begun.set()
             try:
                 await asyncio.Event().wait()

@@ -19,6 +19,7 @@ from longshore.exports.formats import Format
 from longshore.exports.row_query import RowQuery
 from longshore.exports.snapshot import SourceConnections, keep_alive, keep_alive_if_possible, lock_tables
 from longshore.exports.source_limits import Throttle
+from longshore.exports.written_rows import WrittenRows
 from longshore.telemetry import tracing
 
 BLOCK_BYTES = 256 << 10
@@ -32,19 +33,6 @@ T = TypeVar("T")
 Report = Callable[[int, int], Awaitable[None]]  # takes rows and bytes written
 
 UNLIMITED = Throttle(0)
-
-
-class CopyResult(msgspec.Struct, frozen=True):
-    """The figures of a finished file, or of a piece of one."""
-
-    sent: int
-    """Rows that PostgreSQL reports."""
-    rows: int
-    """Rows written."""
-    size: int
-    """Bytes written."""
-    sha256: bytes
-    """Empty for a piece, and for several files."""
 
 
 class RowsToCopy(msgspec.Struct, frozen=True):
@@ -90,7 +78,7 @@ async def copy_rows(
     report: Report,
     first: Callable[[], Awaitable[None]] | None = None,
     pace: Throttle = UNLIMITED,
-) -> CopyResult:
+) -> WrittenRows:
     """Copy rows into a file, which the caller publishes.
 
     `report`: is called about once a second; an error that it raises ends the copy. `first`: runs on `rows.connection`
@@ -106,7 +94,7 @@ async def copy_rows(
         await asyncio.to_thread(thread.shutdown)  # a block may wait for a slow store; the event loop must not
     if copy.sent != writer.rows:
         raise LongshoreError(f"the source sent {copy.sent} rows and {writer.rows} were written")
-    return CopyResult(copy.sent, writer.rows, writer.size, sha256)
+    return WrittenRows(copy.sent, writer.rows, writer.size, sha256)
 
 
 async def copy_blocks(

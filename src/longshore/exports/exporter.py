@@ -22,10 +22,11 @@ from longshore.exports.increments import change_query, change_writer, transactio
 from longshore.exports.increments.baseline import Baseline
 from longshore.exports.increments.redelivery import reread_note
 from longshore.exports.increments.start import choose_start
-from longshore.exports.job import ExportJob, IndexJob, Output, PlannedResult, expected_rows, plan_indexes
+from longshore.exports.job import ExportJob, IndexJob, Output, expected_rows, plan_indexes
 from longshore.exports.manifest import is_files
 from longshore.exports.many_files import write_files
 from longshore.exports.one_file import write_file
+from longshore.exports.planned_result import PlannedResult
 from longshore.exports.publication import publish_result
 from longshore.exports.query import ExportRequest
 from longshore.exports.shards import shard_rows

@@ -7,35 +7,20 @@ from datetime import datetime
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports import row_security, totals
+from longshore.exports import row_security
 from longshore.exports.catalog import Index
 from longshore.exports.copy import Report
 from longshore.exports.formats import FORMATS
 from longshore.exports.increments.change_writer import ChangeWriter
-from longshore.exports.manifest import FileEntry
+from longshore.exports.planned_result import PlannedResult
 from longshore.exports.query import ExportQuery, ExportRequest
 from longshore.exports.ranges import RangePlan, plan_ranges
 from longshore.exports.reconcile import Reconciler
-from longshore.exports.shards.shard_rows import SliceResult
-from longshore.exports.signatures import SigningKey
 from longshore.exports.slices import IndexRows, Slice, plan_slices, prepare_index_rows
 from longshore.exports.snapshot import SourceConnections, refuse_outdated
 from longshore.exports.source_limits import Throttle
-from longshore.exports.totals import Sums
+from longshore.exports.written_rows import WrittenRows
 from longshore.results.store import Store
-from longshore.tasks.attempts import Attempt
-
-
-class PlannedResult(msgspec.Struct, frozen=True):
-    """The name and the place of an attempt's result."""
-
-    attempt: Attempt
-    name: str
-    location: str
-    previous: str | None
-    """Hash of the manifest of the task's last run that left a result; None for the first one."""
-    key: SigningKey
-    """The key that its manifest is signed with."""
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -99,35 +84,10 @@ class ExportJob(msgspec.Struct, frozen=True):
             await index.read_totals()
 
 
-class WrittenIndex(msgspec.Struct):
-    """The rows of one index in the result, so far."""
-
-    sent: int = 0
-    """Rows that the source has sent."""
-    rows: int = 0
-    size: int = 0
-    sums: Sums = {}
-    files: list[FileEntry] = []
-    """Where the result has many."""
-    stats: list[str] = []
-    """Statistics of its files, where they are shared as a table."""
-    sha256: bytes = b""
-    """Where the result has one file."""
-
-    def add(self, one: SliceResult) -> None:
-        """Add the rows of the next slice."""
-        self.sent += one.sent
-        self.rows += one.rows
-        self.size += one.piece.size
-        totals.merge(self.sums, totals.of_list(one.sums))
-        self.files += one.files
-        self.stats += one.stats
-
-
 class WrittenResult(msgspec.Struct, frozen=True):
     """A result whose rows are all written, so that the snapshot is not needed any more."""
 
-    finish: Callable[[], Awaitable[Sequence[WrittenIndex]]]
+    finish: Callable[[], Awaitable[Sequence[WrittenRows]]]
     """Completes its files, however long the store takes. Returns what was written of each index."""
     publish: Callable[[bytes, str], Awaitable[None]]
     """Publishes it with its manifest and the signature of that."""

@@ -14,10 +14,10 @@ import msgspec
 from longshore.exports.copy import Report
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.files.writer import write_empty, write_slice
-from longshore.exports.job import ExportJob, IndexJob, Output, WrittenIndex, WrittenResult
+from longshore.exports.job import ExportJob, IndexJob, Output, WrittenResult
 from longshore.exports.manifest import SIGNATURE
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.shards.shard_rows import SliceResult
+from longshore.exports.written_rows import WrittenRows
 from longshore.results.store import Store, StoreError
 
 
@@ -33,7 +33,7 @@ async def write_files(stack: AsyncExitStack, job: ExportJob, coordinator: Coordi
     else:
         done = await write_by_one(output, job.indexes)
 
-    async def finish() -> Sequence[WrittenIndex]:
+    async def finish() -> Sequence[WrittenRows]:
         await add_empty_files(output, job.indexes, done)
         return done
 
@@ -54,12 +54,12 @@ async def removed_after_error(store: Store, location: str) -> AsyncIterator[None
         raise
 
 
-async def write_by_one(output: Output, indexes: Sequence[IndexJob]) -> list[WrittenIndex]:
+async def write_by_one(output: Output, indexes: Sequence[IndexJob]) -> list[WrittenRows]:
     """Write all slices of all indexes, one after another."""
-    done: list[WrittenIndex] = []
+    done: list[WrittenRows] = []
     for job in indexes:
         await job.restrict()
-        done.append(index := WrittenIndex())
+        done.append(index := WrittenRows())
         for number, slice_ in enumerate(job.slices):
             counted = msgspec.structs.replace(output, report=_added(output.report, done))
             index.add(await write_slice(counted, job.index_rows, slice_, None if number else job.read_totals))
@@ -67,12 +67,12 @@ async def write_by_one(output: Output, indexes: Sequence[IndexJob]) -> list[Writ
     return done
 
 
-async def _write_by_many(job: ExportJob, coordinator: Coordinator) -> list[WrittenIndex]:
+async def _write_by_many(job: ExportJob, coordinator: Coordinator) -> list[WrittenRows]:
     """Have all slices of all indexes written by any workers."""
-    done = [WrittenIndex() for _ in job.indexes]
+    done = [WrittenRows() for _ in job.indexes]
     owners = iter([index for index, planned in zip(done, job.indexes, strict=True) for _ in planned.slices])
 
-    async def add(result: SliceResult) -> None:
+    async def add(result: WrittenRows) -> None:
         next(owners).add(result)
         _refuse_too_many(done)
 
@@ -80,7 +80,7 @@ async def _write_by_many(job: ExportJob, coordinator: Coordinator) -> list[Writt
     return done
 
 
-async def add_empty_files(output: Output, indexes: Sequence[IndexJob], done: Sequence[WrittenIndex]) -> None:
+async def add_empty_files(output: Output, indexes: Sequence[IndexJob], done: Sequence[WrittenRows]) -> None:
     """Write a file for each index without rows. Raises LongshoreError where there are too many files with these."""
     _refuse_too_many(done)
     for job, index in zip(indexes, done, strict=True):
@@ -94,7 +94,7 @@ def _publish(output: Output, manifest: bytes, signature: str) -> None:
         file.publish({SIGNATURE: signature.encode()})
 
 
-def _added(report: Report, done: Sequence[WrittenIndex]) -> Report:
+def _added(report: Report, done: Sequence[WrittenRows]) -> Report:
     """Return a report of the rows and bytes of a slice, added to those before it."""
     rows, size = sum(index.rows for index in done), sum(index.size for index in done)
 
@@ -104,6 +104,6 @@ def _added(report: Report, done: Sequence[WrittenIndex]) -> Report:
     return added
 
 
-def _refuse_too_many(done: Sequence[WrittenIndex]) -> None:
+def _refuse_too_many(done: Sequence[WrittenRows]) -> None:
     if sum(max(1, len(index.files)) for index in done) > MAX_FILES:  # an index without rows gets a file
         raise too_many_files()

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
+import msgspec
 import structlog
 
-from longshore.exports import delta_schema
+from longshore.exports import delta_schema, totals
 from longshore.exports.copy import copy_rows, reporting
-from longshore.exports.job import ExportJob, Output, WrittenIndex, WrittenResult
+from longshore.exports.job import ExportJob, Output, WrittenResult
 from longshore.exports.manifest import sidecars
 from longshore.exports.row_writer import row_writer
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.slices import Slice
+from longshore.exports.written_rows import WrittenRows
 from longshore.results.own_thread import in_own_thread, opened_in_thread
 from longshore.results.s3_assembly import UnfitPieceError
 from longshore.results.store import Result
@@ -49,11 +50,11 @@ async def _write_by_one(stack: AsyncExitStack, job: ExportJob) -> WrittenResult:
     whole = Slice(None, index.plan.ranges)
     copied = await copy_rows(index.index_rows.rows(whole, sent), writer, output.report, index.read_totals, output.pace)
 
-    async def finish() -> Sequence[WrittenIndex]:
+    async def finish() -> Sequence[WrittenRows]:
         await asyncio.get_running_loop().run_in_executor(thread, file.finish)
         found = await in_own_thread(functools.partial(sums.end, file.open))
         stats = [delta_schema.statistics(writer.format.footer)] if index.query.request.target.share_as else []
-        return [WrittenIndex(copied.sent, copied.rows, copied.size, found, stats=stats, sha256=copied.sha256)]
+        return [msgspec.structs.replace(copied, sums=totals.as_list(found), stats=stats)]
 
     return WrittenResult(finish, functools.partial(_publish, file, thread))
 
@@ -62,9 +63,10 @@ async def _write_by_many(pieces: AsyncExitStack, output: Output, coordinator: Co
     """Have the slices written as pieces. After UnfitPieceError the connection still holds the snapshot."""
     loop = asyncio.get_running_loop()
     assembly, thread = await pieces.enter_async_context(opened_in_thread(output.store.assemble, output.location))
-    index = WrittenIndex()
+    index = WrittenRows()
 
-    async def add(result: SliceResult) -> None:
+    async def add(result: WrittenRows) -> None:
+        assert result.piece is not None
         await loop.run_in_executor(thread, assembly.add, result.piece)
         index.add(result)
 
@@ -73,7 +75,7 @@ async def _write_by_many(pieces: AsyncExitStack, output: Output, coordinator: Co
     async def complete() -> tuple[int, bytes]:
         return await loop.run_in_executor(thread, assembly.finish)
 
-    async def finish() -> Sequence[WrittenIndex]:
+    async def finish() -> Sequence[WrittenRows]:
         report = functools.partial(output.report, index.rows, index.size)
         index.size, index.sha256 = await reporting(complete(), report)
         return [index]

@@ -11,9 +11,10 @@ from longshore.exports import delta_schema
 from longshore.exports.catalog import fingerprint, shape
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import change_query, keys
-from longshore.exports.job import ExportJob, IndexJob, WrittenIndex, WrittenResult
+from longshore.exports.job import ExportJob, IndexJob, WrittenResult
 from longshore.exports.manifest import FilesManifest, IndexEntry, Manifest, ManifestField, is_files
 from longshore.exports.segments import sql
+from longshore.exports.written_rows import WrittenRows
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import tracing
@@ -59,7 +60,7 @@ def _increment(job: ExportJob) -> Increment | None:
     return None if query.bounds is None else Increment(query.request.start, query.bounds.end, on_ack)
 
 
-def _manifest(job: ExportJob, done: Sequence[WrittenIndex]) -> Manifest | FilesManifest:
+def _manifest(job: ExportJob, done: Sequence[WrittenRows]) -> Manifest | FilesManifest:
     """Return the manifest of a result. Raises LongshoreError where the source has other control totals."""
     attempt, target = job.planned.attempt, job.indexes[0].query.request.target
     entries = [_entry(*each) for each in zip(job.indexes, done, strict=True)]
@@ -83,7 +84,7 @@ def _manifest(job: ExportJob, done: Sequence[WrittenIndex]) -> Manifest | FilesM
     return manifest if job.changes is None else job.changes.described(manifest)
 
 
-def _entry(job: IndexJob, done: WrittenIndex) -> IndexEntry:
+def _entry(job: IndexJob, done: WrittenRows) -> IndexEntry:
     """Return the description of the rows of one index. Raises LongshoreError where the source has other totals."""
     query, request = job.query, job.query.request
     plain = query.columns if query.changes is None else change_query.plain_columns(query.columns)

@@ -6,6 +6,7 @@ finished file.
 """
 
 import threading
+from collections.abc import Sequence
 
 from longshore.database.connect import Connection
 from longshore.exports import odd_values, readback, source_totals, totals
@@ -15,7 +16,7 @@ from longshore.exports.query import ExportQuery
 from longshore.exports.readback import NEVER, Opener, RunningTextSums
 from longshore.exports.row_query import RowQuery
 from longshore.exports.source_totals import SourceTotalColumns
-from longshore.exports.totals import Sums, Totals
+from longshore.exports.totals import Sum, Sums, Totals
 
 
 class RunningFileSums:
@@ -89,7 +90,7 @@ class Reconciler:
         if self._columns is not None and columns is not None:
             totals.merge(self._expected, await source_totals.in_source(connection, rows, columns))
 
-    def check(self, sums: Sums) -> Totals | None:
+    def check(self, sums: Sequence[Sum]) -> Totals | None:
         """Return the totals, which are those of the source; None where the catalog declares none.
 
         `sums`: of all files of the index. Raises LongshoreError where they differ.
@@ -97,5 +98,5 @@ class Reconciler:
         if self._columns is None:
             return None
         expected = self._columns.totals(self._expected)
-        totals.compare(expected, sums)
+        totals.compare(expected, totals.of_list(sums))
         return expected

@@ -22,10 +22,10 @@ from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery
 from longshore.exports.reconcile import RunningFileSums
 from longshore.exports.row_writer import RowWriter, row_writer
-from longshore.exports.shards.shard_rows import SliceResult
 from longshore.exports.slices import IndexRows, Slice
 from longshore.exports.totals import Sums
-from longshore.results.store import Piece, ResultWriter
+from longshore.exports.written_rows import WrittenRows
+from longshore.results.store import ResultWriter
 
 BATCH_BYTES = 256 << 10  # of records that are written at once
 BATCHES_OF_PART = 8  # in the bytes of a part at least, so that it is hardly larger than requested
@@ -204,23 +204,21 @@ class SliceWriter:
 
 async def write_slice(
     output: Output, index_rows: IndexRows, slice_: Slice, first: Callable[[], Awaitable[None]] | None = None
-) -> SliceResult:
+) -> WrittenRows:
     """Write a slice. `first`: as for `copy_rows`, whose errors are raised."""
     writer = SliceWriter(output, index_rows.query, index_rows.key_names, slice_)
     try:
         copied = await copy_rows(index_rows.rows(slice_), writer, output.report, first, output.pace)
     finally:
         await asyncio.to_thread(writer.close)
-    return SliceResult(
-        Piece(copied.size), copied.sent, copied.rows, totals.as_list(writer.sums), writer.files, writer.stats
-    )
+    return msgspec.structs.replace(copied, sums=totals.as_list(writer.sums), files=writer.files, stats=writer.stats)
 
 
-async def write_empty(output: Output, index_rows: IndexRows) -> SliceResult:
+async def write_empty(output: Output, index_rows: IndexRows) -> WrittenRows:
     """Write the one file of an index without rows."""
     writer = SliceWriter(output, index_rows.query, index_rows.key_names, Slice(None))
     try:
         await asyncio.to_thread(writer.write_empty)
     finally:
         await asyncio.to_thread(writer.close)
-    return SliceResult(Piece(writer.size), 0, 0, files=writer.files, stats=writer.stats)
+    return WrittenRows(size=writer.size, files=writer.files, stats=writer.stats)

@@ -13,8 +13,8 @@ from decimal import Decimal
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.exports.job import PlannedResult
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, is_files, sidecars
+from longshore.exports.planned_result import PlannedResult
 from longshore.results.own_thread import in_own_thread, refuse_cancelled
 from longshore.results.store import AttemptFiles, ResultWriter, Store, copy_hashed, remove_unneeded
 from longshore.tasks import run_queries

@@ -12,7 +12,7 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver
-from longshore.exports.job import PlannedResult
+from longshore.exports.planned_result import PlannedResult
 from longshore.exports.target import ExportTarget
 from longshore.results.own_thread import in_own_thread
 from longshore.results.store import Store

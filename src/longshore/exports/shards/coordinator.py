@@ -17,9 +17,10 @@ from longshore.database.retry import DATABASE_ERRORS, ignore_outage, retry_until
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.job import ExportJob
 from longshore.exports.shards import shard_rows
-from longshore.exports.shards.shard_rows import Shard, SliceResult
+from longshore.exports.shards.shard_rows import Shard
 from longshore.exports.shards.worker import ShardWork
 from longshore.exports.snapshot import export_snapshot
+from longshore.exports.written_rows import WrittenRows
 from longshore.results.s3_assembly import UnfitPieceError
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.telemetry import tracing
@@ -30,7 +31,7 @@ REPORT_SECONDS = 1.0  # between two reports, and two statements on the source, w
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
-Add = Callable[[SliceResult], Awaitable[None]]
+Add = Callable[[WrittenRows], Awaitable[None]]
 """Takes the result of the next shard."""
 
 

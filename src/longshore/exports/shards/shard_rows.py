@@ -13,9 +13,7 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.exports.manifest import FileEntry
-from longshore.exports.totals import Sum
-from longshore.results.store import Piece
+from longshore.exports.written_rows import WrittenRows
 from longshore.tasks import queue
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.queue import Message, ShardMessage
@@ -124,21 +122,7 @@ where t.id = s.task_id and (t.attempt <> s.attempt or t.state <> 'INPROGRESS')
 """
 
 
-class SliceResult(msgspec.Struct, frozen=True):
-    """The result of a slice of the rows, which a shard or the exporting worker itself has written."""
-
-    piece: Piece
-    sent: int
-    rows: int
-    sums: Sequence[Sum] = ()
-    """For the control totals; empty where there are none."""
-    files: Sequence[FileEntry] = ()
-    """The files that it wrote, where the result has many; the piece then has their bytes alone."""
-    stats: Sequence[str] = ()
-    """Statistics of these files, where they are shared as a table."""
-
-
-RESULT = msgspec.json.Decoder(SliceResult)
+RESULT = msgspec.json.Decoder(WrittenRows)
 
 
 class ShardTrial(msgspec.Struct, frozen=True):
@@ -162,7 +146,7 @@ class Shard(msgspec.Struct, frozen=True):
     """Whether its worker reports nothing, and no other worker will get a message."""
     reason: str | None
     transient: bool
-    result: SliceResult | None
+    result: WrittenRows | None
     """Of the shard that is assembled next, once it is DONE; None for all others."""
 
 
@@ -199,10 +183,10 @@ async def report(pool: Pool, trial: ShardTrial, rows: int, size: int) -> int:
     return int(running)
 
 
-async def finish(pool: Pool, trial: ShardTrial, result: SliceResult) -> None:
+async def finish(pool: Pool, trial: ShardTrial, result: WrittenRows) -> None:
     """End a trial with its result. Raises StaleAttemptError."""
     outcome = msgspec.json.encode(result).decode()
-    if await pool.fetchval(FINISH, *_key(trial), result.rows, result.piece.size, outcome) is None:
+    if await pool.fetchval(FINISH, *_key(trial), result.rows, result.size, outcome) is None:
         raise StaleAttemptError(trial.message)
 
 

@@ -32,10 +32,11 @@ from longshore.exports.query import ExportRequest
 from longshore.exports.row_writer import row_writer
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import shard_rows
-from longshore.exports.shards.shard_rows import ShardTrial, SliceResult
+from longshore.exports.shards.shard_rows import ShardTrial
 from longshore.exports.slices import IndexRows, Slice, prepare_index_rows
 from longshore.exports.snapshot import ExportedSnapshot, SourceDatabases, UnableWorkerError
 from longshore.exports.source_limits import Throttle
+from longshore.exports.written_rows import WrittenRows
 from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.queue import ShardMessage
@@ -103,14 +104,14 @@ class ShardWorker:
         except Exception as error:
             await self._release(trial, explain(error), failed=True, transient=is_retryable(error))
             return SHARD_PAUSE_SECONDS
-        log.info("shard done", rows=result.rows, bytes=result.piece.size)
+        log.info("shard done", rows=result.rows, bytes=result.size)
         return None
 
     async def _release(self, trial: ShardTrial, reason: str, *, failed: bool, transient: bool) -> None:
         log.warning("shard released", reason=reason, failed=failed, exc_info=failed)
         await retry_until_available(shard_rows.release, self._pool, trial, reason, failed=failed, transient=transient)
 
-    async def _write(self, trial: ShardTrial) -> SliceResult:
+    async def _write(self, trial: ShardTrial) -> WrittenRows:
         with _unable("is of another version"):
             work = WORK.decode(trial.work)
             index = self._catalog[work.request.target.export_index]
@@ -142,7 +143,7 @@ class ShardWorker:
 
 async def _write_piece(
     output: Output, index_rows: IndexRows, slice_: Slice, upload: str, number: PieceNumber
-) -> SliceResult:
+) -> WrittenRows:
     """Write a slice as a piece of the result. `upload`: the assembly's. Raises as `copy_rows`."""
     file = await asyncio.to_thread(output.store.piece, output.location, upload, number)
     try:
@@ -150,7 +151,7 @@ async def _write_piece(
         writer, sums = row_writer(index_rows.query, file, position)
         copied = await copy_rows(index_rows.rows(slice_), writer, output.report, pace=output.pace)
         found = totals.as_list(await asyncio.to_thread(sums.end))
-        return SliceResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, found)
+        return msgspec.structs.replace(copied, sums=found, piece=await asyncio.to_thread(file.end))
     finally:
         await asyncio.to_thread(file.close)
 
