@@ -100,12 +100,12 @@ def test_no_message_of_msgspec_is_left_in_its_words() -> None:
         Annotated[list[int], Meta(min_length=3)],
     ]  # fmt: skip
     values: list[Any] = ["x", 5, 1.5, True, None, [], {}, Decimal("1.5"), ["x"], {"x": "y"}]
-    said = set()
+    message = set()
     for kind in kinds:
         for value in values:
             try:
                 msgspec.convert(value, kind)
             except msgspec.ValidationError as error:
-                said.add(plain_english(str(error).partition(" - at `$")[0]))
-    assert len(said) > 20
-    assert [text for text in said if "`" in text or "str" in text.split() or "Expected" in text] == []
+                message.add(plain_english(str(error).partition(" - at `$")[0]))
+    assert len(message) > 20
+    assert [text for text in message if "`" in text or "str" in text.split() or "Expected" in text] == []

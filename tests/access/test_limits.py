@@ -52,10 +52,10 @@ def test_a_hidden_column_cannot_be_exported(limited: httpx2.Client) -> None:
 
 
 def test_export_by_a_limited_token_has_to_name_visible_columns(limited: httpx2.Client) -> None:
-    said = hidden(limited.post("/tasks", json=body()))["/target/fields"]
-    assert "phone_number" not in said
+    message = hidden(limited.post("/tasks", json=body()))["/target/fields"]
+    assert "phone_number" not in message
     fields = [field["name"] for field in limited.get("/indexes/users").json()["fields"]]
-    assert f"there is {', '.join(fields)}" in said
+    assert f"there is {', '.join(fields)}" in message
     schema = limited.get("/indexes/users").json()["schema"]
     wanted = body(fields=fields)
     wanted["target"]["schema"] = schema

@@ -115,18 +115,18 @@ def log_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple
         yield found
 
 
-def outcome(said: str) -> str:
-    return "ERROR" if said else "DONE"
+def outcome(expected_message: str) -> str:
+    return "ERROR" if expected_message else "DONE"
 
 
 @pytest.mark.parametrize("name", OF_TOKENS)
 def test_queued_run_ends_in_error_when_the_limited_token_that_asked_for_it_lost_its_rights(
     log_of: dict[str, tuple[str, str]], name: str
 ) -> None:
-    said = OF_TOKENS[name][2]
+    expected_message = OF_TOKENS[name][2]
     state, message = log_of[f"token {name}"]
-    assert state == outcome(said), message
-    assert said in message
+    assert state == outcome(expected_message), message
+    assert expected_message in message
     assert "username" not in message
     assert "phone_number" not in message
 
@@ -142,7 +142,7 @@ def test_queued_run_ends_in_error_when_its_chain_left_the_scope_of_the_token_tha
 def test_queued_run_of_an_index_for_admins_ends_in_error_when_the_user_who_asked_for_it_is_no_admin_now(
     log_of: dict[str, tuple[str, str]], name: str
 ) -> None:
-    said = OF_USERS[name][2]
+    expected_message = OF_USERS[name][2]
     state, message = log_of[f"user {name}"]
-    assert state == outcome(said), message
-    assert said in message
+    assert state == outcome(expected_message), message
+    assert expected_message in message

@@ -220,9 +220,9 @@ def test_stored_segment_changed_to_a_hidden_column_ends_the_run_of_a_limited_tok
     # Another credential may ask for the run; the task is still that of the limited token.
     state = clients.wide.post(f"/tasks/{id}/execute").json()
     assert state["code"] == "ERROR"
-    said = clients.wide.get(f"/tasks/{id}?log_limit=100").json()["logs"][-2]["msg"]
-    assert "may not see" in said
-    assert "phone_number" not in said
+    message = clients.wide.get(f"/tasks/{id}?log_limit=100").json()["logs"][-2]["msg"]
+    assert "may not see" in message
+    assert "phone_number" not in message
     # The run has read nothing, so the first one is what the task shows.
     assert [run["run"] for run in clients.narrow.get(f"/tasks/{id}/runs").json()] == [2, 1]
     # A credential that may see all of the task becomes its maker by changing it.

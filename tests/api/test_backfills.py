@@ -130,8 +130,8 @@ def test_backfill_of_an_invalid_range_is_refused(client: httpx2.Client, body: di
 def test_refused_backfill_names_the_end_that_fits(client: httpx2.Client) -> None:
     task = scheduled(client)
     wanted = {"start": "2020-01-01T03:00:00Z", "end": "2026-01-01T00:00:00Z"}
-    said = violations(client.post(f"/tasks/{task}/backfill", json=wanted))["/end"]
-    end = said.rpartition(" ")[2]
+    message = violations(client.post(f"/tasks/{task}/backfill", json=wanted))["/end"]
+    end = message.rpartition(" ")[2]
     assert end == "2022-09-27T03:00:00Z"
     assert client.post(f"/tasks/{task}/backfill", json={**wanted, "end": end}).json()["runs"] == 1000
 

@@ -27,8 +27,8 @@ def test_a_waiting_task_that_is_cancelled_will_not_run_and_can_be_executed(small
     cancelled = small_client.post(f"/tasks/{task}/cancel")
     assert cancelled.status_code == 200, cancelled.text
     assert cancelled.json()["state"]["code"] == "ERROR"
-    said, change = messages(cancelled.json())
-    assert said.startswith("cancelled by token ")
+    message, change = messages(cancelled.json())
+    assert message.startswith("cancelled by token ")
     assert change == "READY -> ERROR"
     again = small_client.post(f"/tasks/{task}/cancel")
     assert (again.status_code, again.json()["type"]) == (409, "/problems/nothing-to-cancel")

@@ -159,17 +159,17 @@ def test_all_violations_of_a_body_are_named_at_once(idle_client: httpx2.Client) 
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b'{"desc": "\\ud800"}', r"expected JSON: a string has half a surrogate pair, such as \ud800 alone"),
         (b'{"desc": "\\ud8', "expected JSON: Input data was truncated"),
     ],
 )
 def test_half_a_surrogate_pair_is_not_called_a_body_that_is_cut_off(
-    idle_client: httpx2.Client, body: bytes, said: str
+    idle_client: httpx2.Client, body: bytes, message: str
 ) -> None:
     answer = idle_client.post("/tasks", content=body, headers={"Content-Type": "application/json"})
-    assert violations(answer) == {"": said}
+    assert violations(answer) == {"": message}
 
 
 @pytest.mark.parametrize(

@@ -242,11 +242,11 @@ def test_two_migrations_at_once_take_turns(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         held.close()
-        said = sorted(process.communicate(timeout=60) for process in both)
-        assert [process.returncode for process in both] == [0, 0], said
-        assert [errors for _, errors in said] == ["", ""]
-        assert said[0][0].splitlines()[0] == "0001 initial"
-        assert said[1][0] == "nothing to do\n"
+        message = sorted(process.communicate(timeout=60) for process in both)
+        assert [process.returncode for process in both] == [0, 0], message
+        assert [errors for _, errors in message] == ["", ""]
+        assert message[0][0].splitlines()[0] == "0001 initial"
+        assert message[1][0] == "nothing to do\n"
 
 
 def test_migration_of_a_table_that_stays_in_use_ends_with_the_reason(

@@ -49,7 +49,7 @@ def test_many_files_have_a_folder_of_their_own_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("../{run}{name}", "relative path"), ("/{run}/{name}", "relative path"), ("a//{run}{name}", "relative path"),
         ("a/./{run}{name}", "relative path"), ("{run}{name}/", "relative path"), ("a/ /{run}{name}", "relative path"),
@@ -65,8 +65,8 @@ def test_many_files_have_a_folder_of_their_own_by_default() -> None:
         ("{run}/data.csv", "lacks {name}"), ("{date}/{name}", "has no {run}"),
     ],
 )  # fmt: skip
-def test_template_that_could_lead_elsewhere_or_mix_files_is_refused(path: str, said: str) -> None:
-    assert said in (check_template(Deliver("warehouse", path=path)) or "nothing")
+def test_template_that_could_lead_elsewhere_or_mix_files_is_refused(path: str, message: str) -> None:
+    assert message in (check_template(Deliver("warehouse", path=path)) or "nothing")
 
 
 def test_many_files_lie_below_the_folder_of_their_manifest() -> None:
@@ -135,8 +135,8 @@ def test_entry_for_a_table_has_to_fit_the_result(
         assert answer.status_code == 201, answer.text
         return
     found = violations(answer)
-    for key, said in expected.items():
-        assert said in found[f"/target/deliver/0/{key}"], found
+    for key, message in expected.items():
+        assert message in found[f"/target/deliver/0/{key}"], found
 
 
 def test_violations_of_entries_are_named_together_with_all_others(idle_client: httpx2.Client, files: Place) -> None:

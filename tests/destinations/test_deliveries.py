@@ -39,11 +39,11 @@ def test_run_is_done_once_its_files_lie_at_every_destination_and_were_read_back(
         digest = hashlib.sha256(result).hexdigest()
         assert each["evidence"] == {"files": 1, "bytes": len(result), "sha256": digest}
         assert each["address"].endswith(name)
-    said = messages(task)
-    assert said[0] == "READY -> INPROGRESS"
-    assert said[2] == f"delivering to {one.name}, {other.name}"
-    assert sorted(said[3:5]) == sorted(f"delivered to {each['destination']}: {each['address']}" for each in listed)
-    assert said[-1] == "INPROGRESS -> DONE"
+    message = messages(task)
+    assert message[0] == "READY -> INPROGRESS"
+    assert message[2] == f"delivering to {one.name}, {other.name}"
+    assert sorted(message[3:5]) == sorted(f"delivered to {each['destination']}: {each['address']}" for each in listed)
+    assert message[-1] == "INPROGRESS -> DONE"
 
 
 def test_result_of_many_files_lies_at_the_destination_as_its_manifest_names_it(
@@ -171,7 +171,7 @@ def test_run_fails_at_once_where_its_destination_was_deleted(
     service.sql("delete from longshore.destinations where name = $1", place.name)
     assert small_client.post(f"/tasks/{id}/execute").status_code in (200, 202)
     task = reached(small_client, id, "ERROR")
-    assert any(f'has no destination "{place.name}"' in said for said in messages(task))
+    assert any(f'has no destination "{place.name}"' in message for message in messages(task))
 
 
 def test_reason_of_a_failed_delivery_names_no_file_of_the_machine() -> None:

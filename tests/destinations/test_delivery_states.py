@@ -57,7 +57,7 @@ def test_run_that_is_delivered_shows_its_result_and_is_in_progress_until_it_has_
     (delivery,) = deliveries_of(small_client, delivering["id"])
     assert delivery["attempts"] > 1
     assert delivery["error"] is None
-    tries = [said for said in messages(done) if said.startswith(f"delivery to {place.name}: attempt ")]
+    tries = [message for message in messages(done) if message.startswith(f"delivery to {place.name}: attempt ")]
     assert len(tries) == 1, "a reason is logged once"
     assert "failed: the folder is away; the next one begins in 2 s" in tries[0]
 

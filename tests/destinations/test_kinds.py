@@ -68,5 +68,5 @@ def test_users_read_plain_words_in_place_of_patterns(name: str) -> None:
                 continue
             violations: list[Violation] = []
             convert(struct, {field: "\x00"}, "", violations)
-            [said] = [each.detail for each in violations if each.pointer == f"/{field}"]
-            assert said.startswith("expected ") and "pattern" not in said and "\\" not in said, said
+            [message] = [each.detail for each in violations if each.pointer == f"/{field}"]
+            assert message.startswith("expected ") and "pattern" not in message and "\\" not in message, message

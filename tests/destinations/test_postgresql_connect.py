@@ -28,7 +28,7 @@ from tests.service import free_port
 TLS = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
 
 
-async def asked(warehouse: Warehouse, query: str = TLS, password: str | None = None, **changes: Any) -> Any:
+async def query_warehouse(warehouse: Warehouse, query: str = TLS, password: str | None = None, **changes: Any) -> Any:
     settings = msgspec.structs.replace(warehouse.settings, **changes)
     secret = warehouse.secret if password is None else PostgresqlSecret(password)
     connection = await connect(settings, secret, await checked_addresses(settings.host, settings.port, ALLOW))
@@ -59,7 +59,7 @@ async def opened(warehouse: Warehouse, password: str | None = None, allow: Any =
 )
 def test_tls_is_used_as_sslmode_says(warehouse: Warehouse, mode: str, trusts: bool, host: str, encrypted: bool) -> None:
     changes = {"sslmode": mode, "host": host, **({} if trusts else {"sslrootcert": ""})}
-    assert asyncio.run(asked(warehouse, **changes)) is encrypted
+    assert asyncio.run(query_warehouse(warehouse, **changes)) is encrypted
 
 
 @pytest.mark.parametrize("mode", ["allow", "prefer"])
@@ -67,7 +67,7 @@ def test_tls_is_used_as_sslmode_says(warehouse: Warehouse, mode: str, trusts: bo
 def test_prefer_and_allow_take_the_connection_that_the_server_admits(
     warehouse: Warehouse, mode: str, role: str, encrypted: bool
 ) -> None:
-    assert asyncio.run(asked(warehouse, sslmode=mode, username=role, password=role[0])) is encrypted
+    assert asyncio.run(query_warehouse(warehouse, sslmode=mode, username=role, password=role[0])) is encrypted
 
 
 OTHER_AUTHORITY = """-----BEGIN CERTIFICATE-----
@@ -109,7 +109,7 @@ def AUTHORITY() -> str:  # noqa: N802
 
 
 def test_tls_verifies_the_name_also_in_the_loop_of_the_service(warehouse: Warehouse) -> None:
-    assert uvloop.run(asked(warehouse)) is True
+    assert uvloop.run(query_warehouse(warehouse)) is True
     with pytest.raises(DestinationError, match="certificate is refused"):
         uvloop.run(opened(warehouse, host="127.0.0.1"))
 
@@ -203,8 +203,8 @@ def test_nothing_of_the_environment_is_read(
         "select concat_ws(' ', current_user, current_database(), current_setting('application_name'),"
         " current_setting('client_encoding'), current_setting('work_mem'), current_setting('datestyle'))"
     )
-    assert asyncio.run(asked(warehouse, query)) == "loader warehouse longshore delivery UTF8 4MB ISO, MDY"
-    assert asyncio.run(asked(warehouse)) is True
+    assert asyncio.run(query_warehouse(warehouse, query)) == "loader warehouse longshore delivery UTF8 4MB ISO, MDY"
+    assert asyncio.run(query_warehouse(warehouse)) is True
     for password in ("", "wrong"):
         with pytest.raises(DestinationError, match="28P01"):
             asyncio.run(opened(warehouse, password))
@@ -397,10 +397,10 @@ def test_loads_work_through_pgbouncer_and_leave_its_sessions_as_they_were(
     ) as port:
         behind = {"host": "127.0.0.1", "port": port, "sslmode": "disable"}
         pooled = Warehouse(warehouse.admin, msgspec.structs.replace(warehouse.settings, **behind), warehouse.secret)
-        before = asyncio.run(asked(pooled, kept))
+        before = asyncio.run(query_warehouse(pooled, kept))
         columns, rows = {"id": "int8", "name": "text"}, [("1", "a"), ("2", None)]
         for run, mode in enumerate(("append", "merge", "replace", "merge"), 1):
             pooled.load(a_load(columns, rows, mode, run=run, table=mode))
         assert all(step.ok for step in pooled.test())
-        assert asyncio.run(asked(pooled, kept)) == before == "0 postgres"
+        assert asyncio.run(query_warehouse(pooled, kept)) == before == "0 postgres"
     assert warehouse.sql("select count(*) from merge, append, replace") == [(8,)]

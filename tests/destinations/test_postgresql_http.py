@@ -188,13 +188,13 @@ def test_nightly_table_of_the_tutorial_is_there_after_its_six_commands(
     command = ["bash", "-euo", "pipefail", "-c", script]
     with (tmp_path / "out").open("wb") as out:
         code = subprocess.run(command, cwd=tmp_path, env=environment, stdout=out, stderr=out, timeout=150).returncode
-    said = (tmp_path / "out").read_text()
+    message = (tmp_path / "out").read_text()
     try:
-        assert code == 0, said
-        assert '"code":"DONE"' in said.replace(" ", ""), said
+        assert code == 0, message
+        assert '"code":"DONE"' in message.replace(" ", ""), message
         found = warehouse_server.sql("select count(*), count(distinct id) from public.ledger", database="warehouse")
         assert tuple(found[0]) == (20_000, 20_000)
-        assert '"repeat":"daily"' in said.replace(" ", "")
+        assert '"repeat":"daily"' in message.replace(" ", "")
     finally:
         warehouse_server.sql(
             "drop table if exists public.ledger, public._longshore_deliveries;"

@@ -473,8 +473,8 @@ def test_a_key_that_is_null_or_not_unique_ends_the_run(
         things("insert into shop.unique_not (id) values ($1)", id)
     series = changes(reader, "unique-not")
     assert series.execute() == "ERROR"
-    said = "the key id is NULL in a row" if None in ids else "the key id has the value '1' twice"
-    assert said in series.messages()[-2]
+    expected_message = "the key id is NULL in a row" if None in ids else "the key id has the value '1' twice"
+    assert expected_message in series.messages()[-2]
 
 
 def stored_bytes(service: Longshore) -> int:
@@ -575,7 +575,7 @@ def test_the_cleanup_leaves_the_key_lists_of_tasks_and_removes_those_of_none(
 
 
 @pytest.mark.parametrize(
-    ("index", "target", "at", "said"),
+    ("index", "target", "at", "expected_message"),
     [
         ("by-id", {"incremental": None}, "/target/deletes", "needs `incremental`"),
         ("by-id", {"export_format": "xlsx"}, "/target/deletes", "a workbook cannot hold changes"),
@@ -588,7 +588,7 @@ def test_the_cleanup_leaves_the_key_lists_of_tasks_and_removes_those_of_none(
     ],
 )
 def test_deletes_are_refused_where_they_cannot_be_determined(
-    reader: httpx2.Client, things: Session, index: str, target: dict[str, Any], at: str, said: str
+    reader: httpx2.Client, things: Session, index: str, target: dict[str, Any], at: str, expected_message: str
 ) -> None:
     del things
     asked = {"action": "export", "export_index": index, "export_format": "csv", "incremental": True, "deletes": True}
@@ -598,7 +598,7 @@ def test_deletes_are_refused_where_they_cannot_be_determined(
     assert answer.status_code == 400, answer.text
     [violation] = answer.json()["errors"]
     assert violation["pointer"] == at
-    assert said in violation["detail"]
+    assert expected_message in violation["detail"]
 
 
 def test_a_field_that_only_reads_its_row_can_have_deletes(reader: httpx2.Client, things: Session) -> None:

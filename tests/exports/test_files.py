@@ -330,8 +330,8 @@ def test_violations_of_many_files_name_place_and_correction(
     answer = idle_client.post("/tasks", json={**body, "trigger": {**body["trigger"], **trigger}})
     assert answer.status_code == 400, answer.text
     errors = answer.json()["errors"]
-    for at, said in expected:
-        assert [error for error in errors if error["pointer"] == at and said in error["detail"]], errors
+    for at, message in expected:
+        assert [error for error in errors if error["pointer"] == at and message in error["detail"]], errors
 
 
 def test_a_page_of_files_is_one_link_whose_revocation_closes_all_of_it(client: httpx2.Client) -> None:

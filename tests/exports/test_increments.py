@@ -214,8 +214,8 @@ def test_a_partitioned_table_has_increments(client: httpx2.Client, session: Sess
 def test_incremental_export_of_a_view_ends_in_an_error(client: httpx2.Client, index: str, kind: str) -> None:
     series = Series(client, index=index)
     assert series.execute() == "ERROR"
-    said = f"failed: shop.{index} is {kind}; incremental exports need a table"
-    assert said in series.messages()
+    message = f"failed: shop.{index} is {kind}; incremental exports need a table"
+    assert message in series.messages()
 
 
 def test_incremental_is_true_false_or_on_ack(client: httpx2.Client) -> None:

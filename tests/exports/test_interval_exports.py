@@ -73,8 +73,8 @@ def test_stored_segment_that_increments_cannot_follow_ends_the_next_run_and_refu
     assert violation["pointer"] == "/trigger/segment_id"
     assert "cannot be combined with `incremental`" in violation["detail"]
     assert small_client.post(f"/tasks/{task}/execute").json()["code"] == "ERROR"
-    said = ended(small_client, task)["logs"][-2]["msg"]
-    assert said.startswith("failed: the segment's /rules/0 uses `is_in_interval`"), said
+    message = ended(small_client, task)["logs"][-2]["msg"]
+    assert message.startswith("failed: the segment's /rules/0 uses `is_in_interval`"), message
     whole = {**body["target"], "incremental": False}
     assert small_client.patch(f"/tasks/{task}", json={"target": whole}).status_code == 200
     assert small_client.patch(f"/tasks/{task}", json={"target": body["target"]}).status_code == 400

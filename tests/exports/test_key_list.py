@@ -60,7 +60,7 @@ def test_difference_of_two_key_lists_is_the_keys_that_one_of_them_lacks(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"1\n2\n2\n", "the value '2' twice"),
         (b"1\n\n", "is NULL in a row"),
@@ -68,9 +68,9 @@ def test_difference_of_two_key_lists_is_the_keys_that_one_of_them_lacks(
     ],
 )
 @pytest.mark.parametrize("is_cut", [True, False])
-def test_a_key_that_is_null_or_twice_or_out_of_order_is_refused(text: bytes, said: str, is_cut: bool) -> None:
+def test_a_key_that_is_null_or_twice_or_out_of_order_is_refused(text: bytes, message: str, is_cut: bool) -> None:
     writer = KeyListWriter(Collected(), "id", integers=True)
-    with pytest.raises(LongshoreError, match=said):
+    with pytest.raises(LongshoreError, match=message):
         for block in text.splitlines(keepends=True) if is_cut else [text]:
             writer.add(block)
         writer.end()

@@ -169,7 +169,7 @@ def other_zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.mark.usefixtures("other_zones")
 @pytest.mark.parametrize(
-    ("zone", "said"),
+    ("zone", "message"),
     [
         ("Nowhere/Lacking", "does not know the time zone Nowhere/Lacking"),
         ("Pacific/Kanton", "has other rules of the time zone Pacific/Kanton"),
@@ -177,11 +177,11 @@ def other_zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ],
 )
 def test_a_time_zone_that_the_source_lacks_or_has_other_rules_of_divides_no_rows(
-    url: str, tmp_path: Path, zone: str, said: str
+    url: str, tmp_path: Path, zone: str, message: str
 ) -> None:
-    with pytest.raises(LongshoreError, match=rf"the source \(PostgreSQL \d+\.\d+\) {said}"):
+    with pytest.raises(LongshoreError, match=rf"the source \(PostgreSQL \d+\.\d+\) {message}"):
         asyncio.run(export(url, tmp_path, [PartitionKey("word"), PartitionKey("at", "day")], zone))
-    with pytest.raises(LongshoreError, match=said):
+    with pytest.raises(LongshoreError, match=message):
         asyncio.run(export(url, tmp_path, [PartitionKey("local", "year")], zone))
     assert asyncio.run(export(url, tmp_path, [PartitionKey("day", "month")], zone))  # a day is the same in each zone
     assert asyncio.run(export(url, tmp_path, [PartitionKey("word")], zone))
@@ -359,14 +359,14 @@ async def query_of(url: str, split: Split | None = None) -> ExportQuery:
         return await prepare(connection, INDEX, request)
 
 
-@pytest.mark.parametrize(("rows", "said"), [(1, "fewer rows"), (2, "fewer rows"), (4, "more rows")])
+@pytest.mark.parametrize(("rows", "message"), [(1, "fewer rows"), (2, "fewer rows"), (4, "more rows")])
 def test_rows_that_are_not_those_counted_for_the_partitions_end_the_export(
-    url: str, tmp_path: Path, rows: int, said: str
+    url: str, tmp_path: Path, rows: int, message: str
 ) -> None:
     partitions = [Partition(["a"], 2, "a"), Partition(["b"], 1, "b")]
     writer = SliceWriter(output_in(tmp_path), asyncio.run(query_of(url)), ["word"], Slice(None, partitions=partitions))
     try:
-        with pytest.raises(LongshoreError, match=said):
+        with pytest.raises(LongshoreError, match=message):
             writer.write([b"1,a\n"] * rows)
             writer.end()
     finally:

@@ -64,7 +64,7 @@ def test_manifest_of_many_megabytes_is_signed_and_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signature", "said"),
+    ("signature", "message"),
     [
         (with_header(alg="none"), r"has the alg 'none', expected 'EdDSA'"),
         (with_header(alg="none").rpartition(".")[0] + ".", r"has the alg 'none'"),
@@ -89,8 +89,8 @@ def test_manifest_of_many_megabytes_is_signed_and_checked() -> None:
         (f"{SIGNED.rpartition('.')[0]}.", r"does not fit"),
     ],
 )
-def test_signature_that_is_none_of_the_services_is_refused(signature: str, said: str) -> None:
-    with pytest.raises(LongshoreError, match=said):
+def test_signature_that_is_none_of_the_services_is_refused(signature: str, message: str) -> None:
+    with pytest.raises(LongshoreError, match=message):
         check(MANIFEST, signature, {KEY.kid: PUBLIC})
 
 
@@ -125,7 +125,7 @@ def test_keys_of_other_types_in_a_set_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "cannot be read: No such file"),
         ("", "is no JWK Set"),
@@ -141,11 +141,11 @@ def test_keys_of_other_types_in_a_set_are_left_out(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_file_that_is_no_set_of_keys_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
+def test_file_that_is_no_set_of_keys_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "keys.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(LongshoreError, match=said):
+    with pytest.raises(LongshoreError, match=message):
         read_keys(path)
 
 

@@ -427,7 +427,7 @@ NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (f'{INDEX}{FIELDS}x = {{ type = "strng", description = "" }}\n', 'codes.x.type: expected "date" or'),
         (f'{INDEX}{FIELDS}x = {{ type = "txt", description = "" }}\n', 'codes.x.type: "txt" is not known; did'),
@@ -474,12 +474,12 @@ NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
     ],
 )
 def test_a_key_of_the_catalog_that_cannot_be_used_is_named_with_its_index_and_field(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "catalog.toml").write_text(text)
     with pytest.raises(LongshoreError) as caught:
         catalog.load(str(tmp_path / "catalog.toml"))
-    assert f"is not usable: {said}" in str(caught.value)
+    assert f"is not usable: {message}" in str(caught.value)
 
 
 def test_an_empty_name_of_a_column_is_a_violation() -> None:

@@ -52,16 +52,16 @@ def worker_of(service: Longshore, **settings: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [("source_snapshot_seconds", "held its snapshot of the source for 1 s"), ("source_statement_seconds", "timeout")],
 )
-def test_an_export_that_holds_its_snapshot_too_long_ends_in_error(api: Longshore, setting: str, said: str) -> None:
+def test_an_export_that_holds_its_snapshot_too_long_ends_in_error(api: Longshore, setting: str, message: str) -> None:
     with worker_of(api, **{setting: "1"}), api.client() as client, psycopg.connect(api.url) as connection:
         connection.execute(LOCK)
         task = ended(client, client.post("/tasks", json=export_body()).json()["id"])
         connection.rollback()
         assert task["state"]["code"] == "ERROR"
-        assert said in task["logs"][-2]["msg"]
+        assert message in task["logs"][-2]["msg"]
         held = "select 1 from pg_stat_activity where application_name = 'longshore export' and xact_start is not null"
         deadline = time.monotonic() + WAIT
         while api.sql(held):

@@ -65,7 +65,7 @@ def test_a_long_time_between_two_runs_leaves_no_gap(shop: Longshore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"system": 12}, "another database"),
         ({"database": 12}, "another database"),
@@ -76,7 +76,7 @@ def test_a_long_time_between_two_runs_leaves_no_gap(shop: Longshore) -> None:
     ],
 )
 def test_a_watermark_of_another_history_is_refused(
-    shop: Longshore, client: httpx2.Client, session: Sessions, change: dict[str, Any], said: str
+    shop: Longshore, client: httpx2.Client, session: Sessions, change: dict[str, Any], message: str
 ) -> None:
     session().insert(1)
     series = Series(client)
@@ -85,7 +85,7 @@ def test_a_watermark_of_another_history_is_refused(
     changed = json.dumps(json.loads(kept) | change)
     shop.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, changed)
     assert series.execute() == "ERROR"
-    assert said in series.messages()[-2]
+    assert message in series.messages()[-2]
     assert "have the task run in full" in series.messages()[-2]
     shop.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, kept)
     assert series.ids() == []

@@ -34,9 +34,9 @@ def test_a_running_export_that_is_cancelled_stops_and_its_query_too(
         assert cancelled.json()["state"]["code"] == "ERROR"
         until(lambda: not service.sql(BUSY), "the query to end")
         until(lambda: not files_of(service, task), "the partial file to go")
-    first, said, last = messages(client.get(f"/tasks/{task}").json())
+    first, expected_message, last = messages(client.get(f"/tasks/{task}").json())
     assert (first, last) == ("READY -> INPROGRESS", "INPROGRESS -> ERROR")
-    assert said.startswith("cancelled by token ")
+    assert expected_message.startswith("cancelled by token ")
     # The worker goes on with the next one, and the same task can be run again.
     assert client.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
     assert ended(client, task)["logs"][-1]["msg"] == "INPROGRESS -> DONE"

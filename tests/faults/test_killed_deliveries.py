@@ -100,7 +100,7 @@ def test_stalled_worker_that_resumes_its_delivery_changes_nothing(
     other = service.start("worker", heartbeat_timeout="3")
     found = ended(small_client, task)
     assert found["state"]["code"] == "DONE", messages(found)
-    assert any("the worker was lost" in said for said in messages(found))
+    assert any("the worker was lost" in message for message in messages(found))
     files, listed = place.files(), deliveries_of(small_client, task)
     assert listed[0]["attempts"] == 2
     stalled.send_signal(signal.SIGCONT)

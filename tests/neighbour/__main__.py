@@ -95,12 +95,12 @@ def show(found: dict[str, tuple[list[Result], Counter[str]]]) -> None:
         number = heading in ("alone", "beside", "ratio")
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for behavior, (results, answers) in found.items():
-        said = ", ".join(f"{status}: {count:,}" for status, count in sorted(answers.items()))
+        message = ", ".join(f"{status}: {count:,}" for status, count in sorted(answers.items()))
         for result in results:
             first = result.measure == MEASURES[0]
             figures = (f"{result.alone * 1000:.1f}", f"{result.beside * 1000:.1f}", f"{result.ratio:.2f}")
             within = "yes" if result.within else "[bold red]no[/]"
-            table.add_row(behavior if first else "", result.measure, *figures, within, said if first else "")
+            table.add_row(behavior if first else "", result.measure, *figures, within, message if first else "")
         table.add_section()
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(table)

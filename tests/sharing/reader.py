@@ -69,10 +69,10 @@ def answer(question: dict[str, Any]) -> Any:
             metadata = delta_sharing.get_table_metadata(table(question["profile"], question["table"]))
             return json.loads(metadata.schema_string)
         case "run":  # a block of the docs, or of the console
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said):
+            message = io.StringIO()
+            with contextlib.redirect_stdout(message):
                 exec(question["code"], {"__name__": "__main__"})
-            return said.getvalue()
+            return message.getvalue()
     raise ValueError(question["do"])
 
 

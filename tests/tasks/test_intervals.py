@@ -254,8 +254,8 @@ def test_interval_end_that_is_no_time_of_the_schedule_is_refused_with_the_neares
         assert found["pointer"] == ("/odd" if more else "/interval_end")
         return str(found["detail"])
 
-    said = violation("2026-02-03T06:00:01Z")
-    assert said == (
+    expected_message = violation("2026-02-03T06:00:01Z")
+    assert expected_message == (
         "2026-02-03T06:00:01Z is not one of the times of the schedule; "
         "the nearest: 2026-02-03T06:00:00Z and 2026-02-04T06:00:00Z"
     )

@@ -145,8 +145,8 @@ def test_connection_that_a_plugged_action_lost_is_not_called_that_of_the_source(
         task, job = await created(pool)
         await runner_of(pool, tmp_path, act).handle(job)
         log = [row["msg"] for row in await pool.fetch(LOG, task)]
-        said = "attempt 1 failed: ConnectionResetError: Connection reset by peer; the next one begins in 1 s"
-        assert log == ["READY -> INPROGRESS", said]
+        message = "attempt 1 failed: ConnectionResetError: Connection reset by peer; the next one begins in 1 s"
+        assert log == ["READY -> INPROGRESS", message]
 
     run(test)
 
