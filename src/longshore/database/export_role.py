@@ -4,6 +4,9 @@ from longshore.database.connect import Connection
 
 ROLE = "longshore_export"
 
+# Whether exports of a relation read as the role: it exists, the service's role is a member, and it may read a column.
+READS = f"rolname = '{ROLE}' and pg_has_role(oid, 'member') and has_any_column_privilege(oid, {{}}, 'select')"
+
 # The initial migration creates the role if it may. After an administrator creates it, `longshore migrate` grants.
 GRANTS = f"""
 do $$

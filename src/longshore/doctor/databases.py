@@ -58,11 +58,7 @@ select current_setting('hot_standby_feedback') = 'on' as feedback,
 POLICIES = f"""
 select c.relrowsecurity as has_policies,
        row_security_active(c.oid)
-       or exists (
-           select from pg_roles
-           where rolname = '{export_role.ROLE}' and pg_has_role(oid, 'member')
-             and has_any_column_privilege(oid, c.oid, 'select')
-       ) as applied
+       or exists (select from pg_roles where {export_role.READS.format("c.oid")}) as applied
 from pg_class c
 where c.oid = to_regclass($1)
 """

@@ -8,16 +8,12 @@ https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
 
 from longshore.database.connect import Connection
+from longshore.database.export_role import READS
 from longshore.exports.catalog import Index
 
-RESTRICT = """
+RESTRICT = f"""
 select set_config('longshore.chain', $1::bigint::text, true),
-       (
-           select set_config('role', rolname, true)
-           from pg_roles
-           where rolname = 'longshore_export' and pg_has_role(oid, 'member')
-             and has_any_column_privilege(oid, $2::text::regclass, 'select')
-       )
+       (select set_config('role', rolname, true) from pg_roles where {READS.format("$2::text::regclass")})
 """
 
 RESET_ROLE = "set local role to default"  # the one that the operator has set for the sessions of the service's role

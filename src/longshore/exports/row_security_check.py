@@ -1,12 +1,13 @@
 """The check of the row-level security that exports of an index meet, and of the rights of its role."""
 
 from longshore.database.connect import Connection
+from longshore.database.export_role import READS
 from longshore.exports.catalog import Index
 from longshore.exports.row_security import RESET_ROLE
 from longshore.findings import Finding
 
 # The columns of a relation that the role of exports may read; no row if exports read as the service's own role.
-EXPORT_ROLE = """
+EXPORT_ROLE = f"""
 select has_table_privilege(oid, $1::text::regclass, 'select') as whole,
        array(
            select attname from pg_catalog.pg_attribute
@@ -14,8 +15,7 @@ select has_table_privilege(oid, $1::text::regclass, 'select') as whole,
              and not has_column_privilege(r.oid, attrelid, attnum, 'select')
        ) as missing
 from pg_catalog.pg_roles r
-where rolname = 'longshore_export' and pg_has_role(oid, 'member')
-  and has_any_column_privilege(oid, $1::text::regclass, 'select')
+where {READS.format("$1::text::regclass")}
 """
 
 # Policies that hold for the role of the session, and not for that of exports.
