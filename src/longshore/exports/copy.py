@@ -170,7 +170,7 @@ class _Copy:
         self, rows: RowsToCopy, connections: Sequence[Connection], writer: Writer, thread: ThreadPoolExecutor
     ) -> None:
         self.sent = rows.sent  # as PostgreSQL counts them
-        self._copied = rows
+        self._to_copy = rows
         self._connections = connections
         self._writer = writer
         self._thread = thread
@@ -194,8 +194,8 @@ class _Copy:
         self, connection: Connection, first: Callable[[], Awaitable[None]] | None, writing: asyncio.Future[bytes]
     ) -> None:
         """Read ranges in their turn, and keep the snapshot until all are written."""
-        await lock_tables(connection, self._writer.format.query(self._copied.rows.sql), self._copied.rows.values)
-        if first is not None and connection is self._copied.connection:
+        await lock_tables(connection, self._writer.format.query(self._to_copy.rows.sql), self._to_copy.rows.values)
+        if first is not None and connection is self._to_copy.connection:
             await first()
         while True:
             await keep_alive(connection, self._free.acquire())
@@ -204,14 +204,14 @@ class _Copy:
                 break
             rows = await self._read_range(connection, number)
             self.sent += rows  # not in one line: Python would read `sent` before the wait
-        if connection is self._copied.connection:  # of the others, nothing is asked any more
+        if connection is self._to_copy.connection:  # of the others, nothing is asked any more
             await keep_alive_if_possible(connection, writing)  # all rows have been read
 
     async def _read_range(self, connection: Connection, number: int) -> int:
         """Read a range into its queue. Return the number of rows that PostgreSQL reports."""
         format, blocks = self._writer.format, self._queues[number]
-        query = format.query(self._copied.clauses[number])
-        rows = await copy_blocks(connection, query, self._copied.rows.values, format.options(), blocks.put)
+        query = format.query(self._to_copy.clauses[number])
+        rows = await copy_blocks(connection, query, self._to_copy.rows.values, format.options(), blocks.put)
         await blocks.put(None)
         return rows
 
