@@ -21,6 +21,8 @@ RETIRED = {
     "doorkeeper": "token_auth",
     "doorman": "sign_in",
     "courier": "dispatcher",
+    "SecretBox": "vault",
+    "with_request_id": "middleware",
     "patience": "retry",
     "patiently": "retry",
     "surely": "retry_until_available",
@@ -47,6 +49,8 @@ RETIRED = {
     "lets go": "releases",
     "in vain": "(say what the answer is)",
     "made up for": "caught up",
+    "the heart": "(name the part)",
+    "lets in": "accepts",
     "whoever": "(name the actor: client, user, operator, worker)",
 }
 # Parts of names, which are split at `_` and at capitals.
