@@ -156,7 +156,7 @@ async def execute(url: str, statement: str) -> None:
         await connection.execute(statement)
 
 
-def test_processes_of_a_service_tell_which_secrets_they_have(service: Longshore) -> None:
+def test_processes_of_a_service_list_the_secrets_they_have(service: Longshore) -> None:
     rows = service.sql("select name, secrets from longshore.processes")
     assert {row["name"].partition(" ")[0] for row in rows} == {"api", "worker"}
     vault = open_vault(Settings(data=service.data, database_url=service.url))

@@ -277,7 +277,7 @@ def test_failed_test_of_a_kind_reveals_nothing_of_the_secret(
     assert password not in idle_service.log_file.read_text()
 
 
-def test_timeout_of_a_kind_itself_is_not_said_to_be_that_of_the_test(idle_client: httpx2.Client) -> None:
+def test_timeout_of_a_kind_itself_is_not_reported_as_that_of_the_test(idle_client: httpx2.Client) -> None:
     answer = idle_client.post("/destinations/test", json=body_of(shelf="late"))
     assert answer.json()["steps"] == [
         {"step": "test", "ok": False, "detail": "the kind failed; the service's log says why"}

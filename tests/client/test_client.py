@@ -81,7 +81,7 @@ def test_many_tasks_are_awaited_at_the_same_time(awaited: AsyncLongshore, tmp_pa
     asyncio.run(run())
 
 
-def test_progress_and_log_are_told_while_waiting(longshore: Longshore) -> None:
+def test_progress_and_log_are_shown_while_waiting(longshore: Longshore) -> None:
     told: list[Progress] = []
     entries: list[LogEntry] = []
     task = longshore.exports.create("wallet-ledger").wait(60, on_progress=told.append, on_log=entries.append)

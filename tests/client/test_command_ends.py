@@ -188,7 +188,7 @@ def test_wait_for_the_service_is_reported_once(
     assert cli("indexes", "--json")[2] == ""
 
 
-def test_outer_wait_is_not_told_during_an_inner_one(
+def test_outer_wait_is_not_reported_during_an_inner_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(wait_notice, "SECONDS", 0.05)

@@ -302,7 +302,7 @@ def test_profiles_are_listed_chosen_and_removed(
     assert json.loads(logged_in("whoami", "--json")[1])["profile"] == "default"
 
 
-def test_profiles_that_others_can_read_are_told_and_closed_by_the_next_login(
+def test_profiles_that_others_can_read_are_reported_and_closed_by_the_next_login(
     logged_in: Cli, service: services.Longshore, token: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "config" / "longshore" / "profiles.json"

@@ -115,7 +115,7 @@ def test_answer_that_is_no_utf_8_or_too_deep_is_not_longshores(scripted: Scripte
 
 
 @pytest.mark.parametrize("content", [LATIN_1, DEEP])
-def test_files_of_logins_and_shares_that_are_no_utf_8_are_told(cli: Cli, content: bytes, tmp_path: Path) -> None:
+def test_files_of_logins_and_shares_that_are_no_utf_8_are_reported(cli: Cli, content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "config" / "longshore" / "profiles.json"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)

@@ -87,6 +87,6 @@ def test_schedule_of_an_unknown_zone_is_still_listed() -> None:
     ("seconds", "text"),
     [(-30, "in 30 s"), (40, "40 s ago"), (100, "2 min ago"), (7200, "2 h ago"), (864000, "10 d ago")],
 )
-def test_times_are_told_from_now(seconds: int, text: str) -> None:
+def test_times_are_shown_relative_to_now(seconds: int, text: str) -> None:
     message = TEMPLATES.filters["ago"](datetime.now(UTC) - timedelta(seconds=seconds))
     assert message == text or (seconds == -30 and message == "in 29 s")

@@ -8,7 +8,7 @@ from longshore.destinations.kind import BytesFile, DestinationError
 from longshore.destinations.postgresql.rows import csv_chunks, parquet_chunks
 
 
-def test_null_and_the_empty_string_are_told_apart() -> None:
+def test_null_and_the_empty_string_are_distinguished() -> None:
     table = pa.table({"a": [None, "", 'x"y\n', "NULL"], "b": [1.5, None, float("nan"), -0.0]})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)

@@ -353,7 +353,9 @@ def test_table_that_is_published_without_an_identity_is_refused_with_what_to_cha
     warehouse.load(a_load(COLUMNS, ROWS, mode))
 
 
-def test_key_that_rows_of_the_result_lack_or_share_is_told_from_the_tables_own_rules(warehouse: Warehouse) -> None:
+def test_key_that_rows_of_the_result_lack_or_share_is_distinguished_from_the_tables_own_rules(
+    warehouse: Warehouse,
+) -> None:
     for rows in ([ROWS[0], ROWS[0]], [(None, "x")]):
         with pytest.raises(DestinationError, match="rows of the result have no key, or the same one"):
             warehouse.load(a_load(COLUMNS, rows, "merge"))

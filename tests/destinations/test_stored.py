@@ -106,7 +106,7 @@ def test_destination_that_this_version_cannot_read_says_so(idle_service: Longsho
     with_pool(idle_service, run)
 
 
-def test_unreadable_secret_is_not_told(idle_service: Longshore) -> None:
+def test_unreadable_secret_is_not_revealed(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         sealed = open_vault(SETTINGS).seal(CHAIN, f"destination {made.id}", b'{"password": ["hunter2"]}')
@@ -120,7 +120,7 @@ def test_unreadable_secret_is_not_told(idle_service: Longshore) -> None:
     with_pool(idle_service, run)
 
 
-def test_error_of_a_kind_that_holds_the_secret_is_not_told(idle_service: Longshore) -> None:
+def test_error_of_a_kind_that_holds_the_secret_is_not_shown(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool, "it's \\ hunter2", shelf="telling")
         with pytest.raises(DestinationError, match="ValueError, whose message is not shown") as caught:
@@ -131,7 +131,7 @@ def test_error_of_a_kind_that_holds_the_secret_is_not_told(idle_service: Longsho
     with_pool(idle_service, run)
 
 
-def test_other_errors_of_a_delivery_are_told_as_they_are(idle_service: Longshore) -> None:
+def test_other_errors_of_a_delivery_are_shown_unchanged(idle_service: Longshore) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         with pytest.raises(OSError, match="no space left"):

@@ -125,7 +125,7 @@ CITUS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_rows_of_other_servers_are_told_by_the_plan_that_reads_them() -> None:
+def test_rows_of_other_servers_are_recognized_by_the_plan_that_reads_them() -> None:
     own = {"Node Type": "Seq Scan", "Plan Rows": 1}
     policy = {"Node Type": "Foreign Scan", "Parent Relationship": "SubPlan"}
     assert reads_elsewhere(CITUS)

@@ -141,7 +141,7 @@ create table aurora.entries (id bigint, chain_id bigint, at timestamptz)
 """
 
 
-def test_a_source_that_refuses_functions_of_the_log_is_told_what_to_set(idle_service: Longshore) -> None:
+def test_a_source_that_refuses_functions_of_the_log_names_the_setting(idle_service: Longshore) -> None:
     async def steps() -> None:
         connection = await asyncpg.connect(idle_service.url, server_settings={"search_path": "aurora, pg_catalog"})
         await connection.execute(AURORA)
