@@ -66,7 +66,7 @@ def load(environment: Mapping[str, str] | None = None) -> LoadedSettings:
 
 def _from_file(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     named = variables.get(CONFIG_VARIABLE)
-    path = Path(named or DEFAULT_CONFIG)
+    path = Path(_without_tilde(named) if named else DEFAULT_CONFIG)
     if not named and not path.is_file():
         return "", {}
     try:

@@ -175,7 +175,7 @@ def server_with_broken_tls() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-@pytest.mark.parametrize("failure", ["role", "tls"])
+@pytest.mark.parametrize("failure", ["role", "tls", "certificate"])
 def test_source_that_refuses_the_connection_is_unavailable_and_the_log_alone_has_the_reason(
     idle_service: Longshore, tmp_path: Path, failure: str
 ) -> None:
@@ -183,6 +183,7 @@ def test_source_that_refuses_the_connection_is_unavailable_and_the_log_alone_has
         urls = {
             "role": re.sub("//[^@/]*@?", "//dismissed@", idle_service.url),
             "tls": f"postgresql://dismissed@127.0.0.1:{port}/none?sslmode=require",
+            "certificate": f"postgresql://x@127.0.0.1:{port}/none?sslmode=verify-ca&sslrootcert=/dismissed.pem",
         }
         longshore = Longshore(idle_service.data, idle_service.url, source_url=urls[failure])
         longshore.log_file = tmp_path / "service.log"
@@ -190,13 +191,16 @@ def test_source_that_refuses_the_connection_is_unavailable_and_the_log_alone_has
             longshore.start_api()
             with longshore.client() as client:
                 answer = client.post("/segments/preview", json={"segment": segment_of()})
+                body = export_body()
+                body["target"] |= {"incremental": True, "deletes": True}
+                assert client.post("/tasks", json=body).status_code == 201, "its runs say whether it can have deletes"
         finally:
             longshore.stop()
     found = problem(answer, 503, "unavailable")
     assert found["detail"] == "The source cannot be reached."
     assert "dismissed" not in answer.text
     reasons = [line["error"] for line in longshore.logged() if line["event"] == "the source is out of reach"]
-    assert re.search("dismissed" if failure == "role" else "SSL", reasons[0])
+    assert re.search("SSL" if failure == "tls" else "dismissed", reasons[0])
 
 
 def test_preview_of_a_source_that_plans_too_slowly_says_when_to_try_again(service: Longshore) -> None:

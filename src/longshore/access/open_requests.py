@@ -8,7 +8,7 @@ the level that the credential has by then. Other requests do not pay for it.
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 
@@ -27,18 +27,6 @@ select longshore.level_of(kind, id, session, chain, $5, $6) as level
 from unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[]) with ordinality as c (kind, id, session, chain, number)
 order by number
 """
-
-
-class OpenRequestLimits(msgspec.Struct, frozen=True):
-    """The numbers of requests of one API process that may be open at a time."""
-
-    credential: int
-    """Of one token or user."""
-    chain: int
-    address: int
-    """From one address; of IPv6 from one /64."""
-    service: int
-    """Of all together. The other connections of the process are for requests that are answered at once."""
 
 
 class OpenRequest:
@@ -68,7 +56,8 @@ class OpenRequest:
 class OpenRequests:
     """The open requests of this process."""
 
-    def __init__(self, pool: Pool, lifetimes: Lifetimes, limits: OpenRequestLimits) -> None:
+    def __init__(self, pool: Pool, lifetimes: Lifetimes, limits: Mapping[str, int]) -> None:
+        """`limits`: the requests of one `credential`, one `chain`, one `address`, and of the `service`."""
         self._pool = pool
         self._lifetimes = lifetimes
         self._limits = limits
@@ -80,7 +69,6 @@ class OpenRequests:
 
         `address`: its origin, as `rate_limits.network` returns it. `needed`: the level of its endpoint.
         """
-        limits = self._limits
         keys = [
             ("credential", (caller.kind, caller.id)),
             ("chain", caller.chain),
@@ -88,7 +76,7 @@ class OpenRequests:
             ("service", ""),
         ]
         for name, key in keys:
-            limit = getattr(limits, name)
+            limit = self._limits[name]
             if self._counts[name, key] >= limit:
                 raise OverloadError(
                     f"This {name} has {limit} requests open that wait, as many as it may have here; end some first.",
@@ -126,7 +114,7 @@ class OpenRequests:
 
 @contextlib.asynccontextmanager
 async def recheck_open_requests(
-    pool: Pool, lifetimes: Lifetimes, limits: OpenRequestLimits
+    pool: Pool, lifetimes: Lifetimes, limits: Mapping[str, int]
 ) -> AsyncIterator[OpenRequests]:
     """The open requests of this process, whose credentials are rechecked while the context is open."""
     requests = OpenRequests(pool, lifetimes, limits)

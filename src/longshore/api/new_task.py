@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import msgspec
 import structlog
 
@@ -13,6 +12,7 @@ from longshore.actions import Action, Target
 from longshore.actions.secret_fields import without_secrets
 from longshore.api.bodies import time_violations
 from longshore.api.service import Service
+from longshore.api.source import source_connection
 from longshore.api.visibility_checks import (
     refuse_hidden_definition,
     refuse_hidden_segment,
@@ -20,8 +20,9 @@ from longshore.api.visibility_checks import (
     visible_catalog,
 )
 from longshore.database.connect import Connection, Pool
+from longshore.database.retry import DATABASE_ERRORS
 from longshore.database.rows import MAX_BIGINT
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, ProblemError
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.columns import choices
@@ -85,14 +86,14 @@ async def _refuse_unsuited(service: Service, caller: Caller, target: ExportTarge
         return
     part = target.of(target.export_index)
     index = service.catalog[part.export_index]
-    pool = service.pool if index.in_service_database else service.source
     async with service.previews.turn(caller.chain):
         try:
-            await change_query.refuse_unsuited(pool, index, choices(part.fields, index), caller.chain)
+            async with source_connection(service, index) as source:
+                await change_query.refuse_unsuited(source, index, choices(part.fields, index), caller.chain)
+        except (ProblemError, *DATABASE_ERRORS) as error:
+            log.warning("the source was not asked whether an index can have deletes", reason=str(error))
         except LongshoreError as error:
             raise ValidationError([Violation(str(error), "/target/deletes")]) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            log.warning("the source was not asked whether an index can have deletes", reason=str(error))
 
 
 async def _validated(

@@ -1,7 +1,5 @@
 """The resource `segments`: stored filters that tasks name by id, and previews of filters."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -23,6 +21,7 @@ from longshore.api.openapi_responses import answers, problems
 from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
 from longshore.api.service import AnyRequest, Service
+from longshore.api.source import SLOW_RETRY_SECONDS, source_connection, source_unavailable
 from longshore.api.visibility_checks import (
     refuse_hidden_preview_body,
     refuse_hidden_segment,
@@ -35,7 +34,6 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS, is_transient
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
-from longshore.exports.catalog import Index
 from longshore.exports.columns import choices
 from longshore.exports.preview import NO_DELETES, Preview, preview
 from longshore.exports.run_errors import reason
@@ -46,8 +44,6 @@ from longshore.tasks import idempotency
 from longshore.tasks.idempotency import StoredAnswer
 
 log = structlog.get_logger()
-
-SLOW_RETRY_SECONDS = 10  # for a source that was too busy to plan a query, or is away
 
 
 @post("/segments", responses=problems(404, 409))
@@ -150,7 +146,7 @@ async def preview_of_body(request: AnyRequest, value: Any, *, shows_rows: bool) 
         about = f"index {wanted.segment.index}"
         await audit.record(service.pool, actor(request), caller.chain, "segment.preview", about)
     try:
-        async with service.previews.turn(caller.chain), _source_of(service, index) as source:
+        async with service.previews.turn(caller.chain), source_connection(service, index) as source:
             found = await preview(source, index, choices(fields, index), wanted.segment, caller.chain)
     except asyncpg.QueryCanceledError:
         detail = "The source did not plan the query in time."
@@ -159,7 +155,7 @@ async def preview_of_body(request: AnyRequest, value: Any, *, shows_rows: bool) 
         raise ProblemError("source-busy", "A table was replaced just now.", {"Retry-After": "1"}) from None
     except DATABASE_ERRORS as error:
         if is_transient(error):
-            raise _unavailable(error) from None
+            raise source_unavailable(error) from None
         if not isinstance(error, asyncpg.PostgresError):
             raise
         log.warning("the source refused a preview", error=str(error))
@@ -167,28 +163,6 @@ async def preview_of_body(request: AnyRequest, value: Any, *, shows_rows: bool) 
     if wanted.incremental and not wanted.deletes and wanted.segment.rules:
         found = msgspec.structs.replace(found, warnings=[*found.warnings, NO_DELETES])
     return found if shows_rows else msgspec.structs.replace(found, sample=[])
-
-
-@contextlib.asynccontextmanager
-async def _source_of(service: Service, index: Index) -> AsyncIterator[Connection]:
-    """A connection to the database of an index. Raises ProblemError where there is none, whatever the reason."""
-    if index.in_service_database:
-        async with service.pool.acquire() as connection:
-            yield connection
-        return
-    try:
-        connection = await service.source.acquire()
-    except Exception as error:  # its password or certificate too: the operator has to act, and the log has the reason
-        raise _unavailable(error) from None
-    try:
-        yield connection
-    finally:
-        await service.source.release(connection)
-
-
-def _unavailable(error: Exception) -> ProblemError:
-    log.warning("the source is out of reach", error=str(error))
-    return ProblemError("unavailable", "The source cannot be reached.", {"Retry-After": str(SLOW_RETRY_SECONDS)})
 
 
 def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:

@@ -12,7 +12,7 @@ import structlog
 from litestar import Litestar, Request
 
 from longshore import actions, destinations
-from longshore.access.open_requests import OpenRequestLimits, OpenRequests, recheck_open_requests
+from longshore.access.open_requests import OpenRequests, recheck_open_requests
 from longshore.access.rate_limits import RateLimiter, open_rates
 from longshore.access.sessions import Lifetimes, Sessions
 from longshore.access.sign_in import SignIn
@@ -108,12 +108,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         vault = open_vault(settings)
         lifetimes = Lifetimes(settings.session_idle, settings.session_life)
         sessions = Sessions(pool, lifetimes)
-        open_limits = OpenRequestLimits(
-            settings.credential_open_requests,
-            settings.chain_open_requests,
-            settings.address_open_requests,
-            MAX_OPEN_REQUESTS,
-        )
+        open_limits = {
+            "credential": settings.credential_open_requests,
+            "chain": settings.chain_open_requests,
+            "address": settings.address_open_requests,
+            "service": MAX_OPEN_REQUESTS,
+        }
         async with (
             Waiters(pool, settings.database_url) as waiters,
             open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rate_limiter,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Connection
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports import row_security
 from longshore.exports.catalog import Field, FieldType, Index, shape
@@ -184,9 +184,9 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
     return ChangeQuery(key, everything, changed, position, tables, definition_hash, start, why_full)
 
 
-async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, str]], chain: int) -> None:
+async def refuse_unsuited(connection: Connection, index: Index, chosen: Sequence[tuple[str, str]], chain: int) -> None:
     """Raise LongshoreError where the changes of an index cannot be determined. `chosen`: its fields."""
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(f"set local statement_timeout = '{CHECK_SECONDS}s'")
         await row_security.restrict(connection, index, chain)
         await transactions.position(connection, index)
