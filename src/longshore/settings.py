@@ -30,7 +30,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """The settings. `LONGSHORE_HOST` in the environment is `host` in the TOML file, parsed as properties."""
+    """The settings. `LONGSHORE_HOST` in the environment is `host` in the TOML file. Properties hold parsed texts."""
 
     data: Annotated[Path, Meta(description="folder of the embedded database and of the result files")] = Path("data")
     host: Annotated[str, Meta(description="address that the API listens on")] = "127.0.0.1"

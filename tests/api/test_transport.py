@@ -21,6 +21,7 @@ from longshore.settings_sources import load
 from tests.access.users import new_user
 from tests.answers import problem
 from tests.conftest import ALLOWED
+from tests.played import play
 from tests.service import CHAIN, Longshore, export_body
 
 PROXY = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
@@ -244,3 +245,23 @@ def test_long_poll_whose_body_never_comes_is_refused_as_too_slow(
     assert answer.startswith(b"HTTP/1.1 408 "), answer
     assert b"connection: close" in answer.lower()
     assert "never retrieved" not in idle_service.log_file.read_text()
+
+
+def test_event_stream_goes_on_though_the_declared_body_never_comes(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    task = idle_client.post("/tasks", json=export_body()).json()["id"]
+    with connected(idle_service) as client:
+        head = (f"GET /tasks/{task}/events HTTP/1.1", "Host: x", f"Authorization: Bearer {idle_service.token()}")
+        client.sendall("\r\n".join((*head, "Content-Length: 10", "", "")).encode())
+        received = b""
+        while b'"READY"' not in received:
+            piece = client.recv(65536)
+            assert piece, received
+            received += piece
+        time.sleep(1)
+        play(idle_service, task, "begin")
+        while b'"INPROGRESS"' not in received:
+            piece = client.recv(65536)
+            assert piece, received
+            received += piece

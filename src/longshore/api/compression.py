@@ -1,11 +1,11 @@
 """Middleware that compresses JSON answers with gzip, where the client accepts that (RFC 9110, section 12.5.3).
 
 An answer that holds a secret is never compressed: its length would depend on how much of the secret a request repeats,
-which an observer of TLS can measure (BREACH, https://www.breachattack.com). So are answers left out that
+which an observer of TLS can measure (BREACH, https://www.breachattack.com). So these answers are not compressed:
 
-- another method than GET has, as secrets that are shown once are in answers to POST alone;
-- have signed addresses or a token, see SECRET_PATHS;
-- go to a request with a cookie, which a page of another site can make a browser send as often as it likes.
+- to other methods than GET, as a secret that is shown once is in the answer to a POST;
+- with signed addresses or a token, see SECRET_PATHS;
+- to requests with a cookie, which a page of another site can make a browser send as often as it likes.
 
 Result files are served as they are stored: their lengths, ranges and digests are of those bytes.
 

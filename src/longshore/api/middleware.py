@@ -189,14 +189,15 @@ class RequestBody:
         self._expects_continue = b"expect" in fields
         self._receive = receive
         self._whole = False
+        self._is_answered = False
         self._over: float | None = None  # from the first `receive` on: the service may begin late
 
     async def receive(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
-        """Receive the next part of the body; after the body, wait for the end of the connection.
+        """Receive the next part of the body; after the body, or the begin of the answer, wait for the connection's end.
 
         Raises ProblemError for a body that arrives too slowly, ValidationError for one that ends too early.
         """
-        if self._whole:
+        if self._whole or self._is_answered:
             return await self._receive()
         if self._over is None:
             self._over = asyncio.get_running_loop().time() + BODY_SECONDS
@@ -218,6 +219,7 @@ class RequestBody:
         if self._whole:
             return True
         if self._expects_continue:
+            self._is_answered = True
             return False
         left = MAX_UNREAD_BYTES
         over = asyncio.get_running_loop().time() + UNREAD_SECONDS
@@ -228,6 +230,8 @@ class RequestBody:
                 left -= len(message.get("body", b""))  # type: ignore[arg-type]  # bytes in every http.request
         except ProblemError:
             return False
+        finally:
+            self._is_answered = True
         return self._whole
 
 

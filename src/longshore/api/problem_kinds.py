@@ -31,7 +31,7 @@ KINDS = {
     "other-site": ProblemKind(
         403,
         "Request from another site",
-        "A change that a browser sends with a session's cookie has to come from a page of this service.",
+        "A browser's request that changes something with a session's cookie must come from a page of this service.",
     ),
     "login-failed": ProblemKind(
         401, "Not signed in", "The user name, the password or the one-time code is wrong, or the attempt has ended."
