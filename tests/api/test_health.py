@@ -7,6 +7,7 @@ import pytest
 
 from longshore import __version__
 from longshore.api.sharing_errors import is_sharing
+from longshore.exports.target.deliver import MANY_FILES, ONE_FILE
 from tests.service import Longshore
 
 
@@ -91,6 +92,13 @@ def test_the_documents_task_has_the_contracts_keys_in_order(idle_service: Longsh
     keys = ["id", "chain", "desc", "state", "trigger", "target", "logs", "debug", "version", "result"]
     assert list(schemas["Task"]["properties"]) == keys
     assert sorted(schemas["Task"]["required"]) == sorted(keys)
+
+
+def test_document_names_the_paths_of_a_delivery_that_names_none(idle_service: Longshore) -> None:
+    schemas = httpx2.get(f"{idle_service.address}/openapi.json").json()["components"]["schemas"]
+    description = schemas["Deliver"]["properties"]["path"]["description"]
+    for default in (ONE_FILE, MANY_FILES):
+        assert f"`{default}`" in description
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/assets/swagger-ui.css"])
