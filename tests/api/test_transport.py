@@ -21,7 +21,7 @@ from longshore.settings_sources import load
 from tests.access.users import new_user
 from tests.answers import problem
 from tests.conftest import ALLOWED
-from tests.played import play
+from tests.run_steps import play
 from tests.service import CHAIN, Longshore, export_body
 
 PROXY = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
