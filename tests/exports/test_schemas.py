@@ -120,6 +120,24 @@ create trigger a_wait after update of target on longshore.tasks for each row exe
 WAITING = "select count(*) from pg_locks where not granted"
 
 
+def test_chain_pins_schemas_without_end_and_stores_the_fields_of_a_thousand(idle_service: Longshore) -> None:
+    idle_service.sql(
+        "insert into longshore.schemas (chain_id, fingerprint, fields)"
+        " select 83, n, '[]' from generate_series(1, 999) n"
+    )
+    ledger = catalog.load("")["wallet-ledger"]
+    with idle_service.client(chain=83) as client:
+        for name in ("one", "two", "one"):
+            fields = [{"name": "amount", "as": name}]
+            body = export_body(chain=83, once="2126-05-26T12:00:00Z")
+            body["target"] |= {"fields": fields, "schema": fingerprint(shape_of([("amount", name)], ledger))}
+            answer = client.post("/tasks", json=body)
+            assert answer.status_code == 201, answer.text
+            assert client.delete(f"/tasks/{answer.json()['id']}").status_code == 204
+    [row] = idle_service.sql("select count(*) from longshore.schemas where chain_id = 83")
+    assert row["count"] == 1_000
+
+
 def test_two_requests_that_pin_a_new_schema_do_not_wait_for_each_other(
     idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:

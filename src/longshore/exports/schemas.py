@@ -9,8 +9,12 @@ from longshore.database.connect import Connection, Pool
 from longshore.exports.catalog import Shape, fingerprint
 from longshore.tasks.model import ChainId
 
-SAVE = """
-insert into longshore.schemas (chain_id, fingerprint, fields) values ($1, $2, $3) on conflict do nothing
+MAX_SCHEMAS = 1000  # of a chain; changes since further ones are not named
+
+SAVE = f"""
+insert into longshore.schemas (chain_id, fingerprint, fields)
+select $1, $2, $3 where (select count(*) from longshore.schemas where chain_id = $1) < {MAX_SCHEMAS}
+on conflict do nothing
 """
 
 LOAD = "select fields from longshore.schemas where chain_id = $1 and fingerprint = $2"
