@@ -107,7 +107,7 @@ class Children:
         """
         address = local_url(self._settings.host, self._settings.port)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the environment
-        said = time.monotonic()
+        warned_at = time.monotonic()
         while True:
             for name, child in self._children.items():
                 if child.poll() is not None:
@@ -118,8 +118,8 @@ class Children:
                     return address
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
-            if time.monotonic() - said > START_WARNING_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - warned_at > START_WARNING_SECONDS:
+                warned_at = time.monotonic()
                 log.warning("the API is not ready yet", address=address)
 
     def watch(self) -> None:

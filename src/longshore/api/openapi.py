@@ -39,7 +39,7 @@ TAGS = {
     "sessions": "Signing in, sessions, and the password.",
     "users": "The users who may sign in for a chain.",
     "service_clients": "Other systems and their access tokens.",
-    "audit": "Who changed or read what.",
+    "audit": "The changes and downloads of a chain, with their actors.",
     "service": "The service itself: health, and the keys that it signs with.",
 }
 """The groups of operations, in the order in which they are shown."""

@@ -66,9 +66,9 @@ class EmbeddedServer:
             if self._wait_until_ready(deadline):
                 return socket_uri(str(self.socket_folder()), PORT)
             # It has ended: another one was stopping, or left backends that have not ended yet.
-            said = self._last_error()
-            if (self._process is not None and BACKENDS_LEFT not in said) or time.monotonic() > deadline:
-                raise LongshoreError(f"PostgreSQL does not start in {self.cluster}: {self._reason(said)}")
+            message = self._last_error()
+            if (self._process is not None and BACKENDS_LEFT not in message) or time.monotonic() > deadline:
+                raise LongshoreError(f"PostgreSQL does not start in {self.cluster}: {self._reason(message)}")
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
@@ -114,8 +114,8 @@ class EmbeddedServer:
         done = self._user.run([programs() / "initdb", "-D", half, *INITDB])
         if done.returncode != 0:
             shutil.rmtree(half, ignore_errors=True)
-            said = [line for line in done.stderr.splitlines() if "error" in line or "FATAL" in line]
-            raise LongshoreError(f"PostgreSQL cannot make a database in {self.cluster}: {(said or ['no reason'])[0]}")
+            errors = [line for line in done.stderr.splitlines() if "error" in line or "FATAL" in line]
+            raise LongshoreError(f"PostgreSQL cannot make a database in {self.cluster}: {(errors or ['no reason'])[0]}")
         half.rename(self.cluster)
 
     def _end_server_of_deleted_cluster(self) -> None:
@@ -166,12 +166,12 @@ class EmbeddedServer:
             f"PostgreSQL is not ready in {self.cluster} after {START_SECONDS:.0f} s; {self._log} says why"
         )
 
-    def _reason(self, said: str) -> str:
+    def _reason(self, message: str) -> str:
         """Return why the server ended, in one line. On a full disk its log is empty or incomplete."""
         if (free := shutil.disk_usage(self.cluster).free) < MIN_FREE_BYTES:
             need = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are needed"
-            return f"the disk is full: {need}{f' ({said})' if said else ''}"
-        return f"{said}; {self._log} says more" if said else "it ended without a reason"
+            return f"the disk is full: {need}{f' ({message})' if message else ''}"
+        return f"{message}; {self._log} says more" if message else "it ended without a reason"
 
     def _last_error(self) -> str:
         """Return the last fatal error in the log of the server that this process started."""

@@ -16,7 +16,7 @@ def holds_secret(error: BaseException, secret: Any) -> bool:
     `secret`: the parts of it that are hidden, see `Kind.hidden`.
     """
     texts = [text for text in _texts(msgspec.to_builtins(secret)) if len(text) >= MIN_CHARACTERS]
-    return any(text in said or repr(text)[1:-1] in said for said in _messages(error) for text in texts)
+    return any(text in message or repr(text)[1:-1] in message for message in _messages(error) for text in texts)
 
 
 def _messages(error: BaseException | None) -> Iterator[str]:

@@ -106,5 +106,5 @@ def _sentence(error: asyncpg.PostgresError) -> str:
     context = str(error.context or "") if code.startswith("22") else ""
     shown = f", {context[:MAX_CONTEXT_CHARACTERS]}" if context else ""
     advice = KEY_ADVICE if code.startswith("23") and error.table_name == STAGING_NAME else ADVICE.get(code)
-    said = error.message or str(error)  # asyncpg itself raises some of a lost connection
-    return f"{said}{shown} (SQLSTATE {error.sqlstate}){f'; {advice}' if advice else ''}"
+    message = error.message or str(error)  # asyncpg itself raises some of a lost connection
+    return f"{message}{shown} (SQLSTATE {error.sqlstate}){f'; {advice}' if advice else ''}"
