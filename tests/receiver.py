@@ -30,6 +30,8 @@ class Receiver:
         self.answers: queue.Queue[int] = queue.Queue()
         self.retry_after = ""
         """The `Retry-After` of answers other than 2xx; none where it is empty."""
+        self.seconds = 0.0
+        """Before each answer."""
         self.port = 0
 
     @property
@@ -53,6 +55,7 @@ def receiving() -> Iterator[Receiver]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             status = 204 if receiver.answers.empty() else receiver.answers.get()
             receiver.received.put(Received(self.path, headers, body, at))
+            time.sleep(receiver.seconds)
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("Location", f"{receiver.url}/elsewhere")

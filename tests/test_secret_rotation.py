@@ -15,7 +15,7 @@ from longshore.destinations.stored import Destinations, NewDestination
 from longshore.doctor.examine import check_secrets
 from longshore.exports import signing_keys
 from longshore.findings import Finding
-from longshore.process_list import announced
+from longshore.process_list import listed_while_running
 from longshore.settings import Settings
 from longshore.tasks import requests, task_secrets
 from longshore.tasks.model import ChainId
@@ -103,8 +103,8 @@ def test_rotation_is_refused_while_a_process_runs_that_lacks_the_newest_secret(t
 
     async def refused(url: str) -> None:
         async with open_pool(url, size=2, name="test") as pool:
-            of_new = announced(pool, "api", vault_of(f"{NEW},{OLD}").prefixes())
-            async with announced(pool, "worker", vault_of(OLD).prefixes()), of_new:
+            of_new = listed_while_running(pool, "api", vault_of(f"{NEW},{OLD}").prefixes())
+            async with listed_while_running(pool, "worker", vault_of(OLD).prefixes()), of_new:
                 await until_listed(pool, 2)
                 await asyncio.to_thread(rotated, "is unknown to worker")
                 async with pool.acquire() as connection:
@@ -136,7 +136,7 @@ def test_process_leaves_the_list_in_time_though_no_connection_is_free(
 
     async def leave() -> None:
         async with open_pool(service.url, size=1, name="test") as pool, asyncio.timeout(30):
-            list_entry = announced(pool, "test", [])
+            list_entry = listed_while_running(pool, "test", [])
             await list_entry.__aenter__()
             async with pool.acquire():
                 await list_entry.__aexit__(None, None, None)

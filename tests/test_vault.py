@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longshore.database.connect import Pool
-from longshore.rotation import rotate
+from longshore.secret_rotation import rotate
 from longshore.settings import Settings
 from longshore.vault import HEAD_BYTES, SealedValues, Vault, VaultError, open_vault
 from tests.service import Longshore, in_own_loop

@@ -126,6 +126,8 @@ class Children:
         """Restart processes that exit, until interrupted."""
         while True:
             for name, child in tuple(self._children.items()):
-                if child.poll() is not None and self._restarts[name].is_due(child.returncode):
+                if child.poll() is not None:
+                    self._restarts[name].exited(child.returncode)
+                if self._restarts[name].is_due():
                     self._start(name)
             time.sleep(1)

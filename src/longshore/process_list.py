@@ -1,4 +1,4 @@
-"""The list of running processes: each says every few seconds that it runs, and which secrets of the vault it has.
+"""The list of running processes: each renews its entry every few seconds, with the secrets of the vault that it has.
 
 A process reads LONGSHORE_SECRET when it starts, so a rotation asks here whether all of them have the newest one.
 """
@@ -45,11 +45,11 @@ class LackingProcess(msgspec.Struct, frozen=True):
 
     name: str
     silent_seconds: int
-    """Since it last said that it runs."""
+    """Since its last heartbeat."""
 
 
 @contextlib.asynccontextmanager
-async def announced(pool: Pool, kind: str, secrets: Sequence[bytes]) -> AsyncIterator[None]:
+async def listed_while_running(pool: Pool, kind: str, secrets: Sequence[bytes]) -> AsyncIterator[None]:
     """Have this process in the list while the context is open.
 
     `kind`: `api` or `worker`. `secrets`: the ids of those that it has, see `Vault.prefixes`.

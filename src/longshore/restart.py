@@ -11,7 +11,7 @@ MAX_PAUSE_SECONDS = 30.0
 
 
 class Restart:
-    """When a process that has exited is started again: after growing pauses if it exits soon after its start."""
+    """The next start of a process that exits, after pauses that grow while it exits soon after each start."""
 
     def __init__(self, process: str) -> None:
         self._process = process
@@ -23,12 +23,16 @@ class Restart:
         self._started = time.monotonic()
         self._due: float | None = None
 
-    def is_due(self, code: int | None = None) -> bool:
-        """Return whether the process, which has exited, is to be started now. Its exit is logged once."""
+    def exited(self, code: int | None = None) -> None:
+        """Record that the process has exited since its start, and log it the first time."""
+        if self._due is not None:
+            return
         now = time.monotonic()
-        if self._due is None:
-            quickly = now - self._started < EARLY_EXIT_SECONDS
-            self._pause = min(MAX_PAUSE_SECONDS, max(1.0, self._pause * 2)) if quickly else 0.0
-            self._due = now + self._pause
-            log.error("process exited, restarting it", process=self._process, code=code, again_in=self._pause)
-        return now >= self._due
+        quickly = now - self._started < EARLY_EXIT_SECONDS
+        self._pause = min(MAX_PAUSE_SECONDS, max(1.0, self._pause * 2)) if quickly else 0.0
+        self._due = now + self._pause
+        log.error("process exited, restarting it", process=self._process, code=code, again_in=self._pause)
+
+    def is_due(self) -> bool:
+        """Return whether the process has exited and is to be started now."""
+        return self._due is not None and time.monotonic() >= self._due

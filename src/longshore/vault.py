@@ -114,9 +114,9 @@ class Vault:
             return []
 
     def digests(self, value: bytes) -> list[str]:
-        """Return the digests of a value under each known secret, newest first. Without a secret nobody can try values.
+        """Return the digests of a value under each known secret, newest first.
 
-        Raises VaultError where there is no secret to seal under.
+        Without a secret, a digest cannot be used to test guesses. Raises VaultError where there is none to seal under.
         """
         return [secret.digest(value) for secret in (self._newest, *self._known[1:])]
 
@@ -169,7 +169,10 @@ def open_vault(settings: Settings) -> Vault:
 
 
 def _is_embedded(settings: Settings) -> bool:
-    """Return whether the database is the embedded one, whose address the processes of `serve` have as a setting."""
+    """Return whether the database is the embedded one.
+
+    The API's processes have its address in LONGSHORE_DATABASE_URL.
+    """
     if not settings.database_url:
         return True
     return has_database(settings.data) and settings.database_url == embedded_url(settings.data)

@@ -216,6 +216,27 @@ def test_reused_process_id_of_a_dead_server_does_not_block_the_start(data: Path)
         stranger.wait()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_reused_process_id_of_another_users_process_does_not_block_the_start(made: Path) -> None:
+    base = Path(tempfile.mkdtemp(dir="/tmp", prefix="longshore-stale-"))
+    try:
+        shutil.copytree(made, base / "data")
+        file = base / "data" / "postgres" / "postmaster.pid"
+        file.write_text(f"{os.getpid()}\n{base / 'data' / 'postgres'}\n1\n5432\n/tmp\n\n 1 1\nready\n")
+        subprocess.run(["chown", "-R", "nobody", base], check=True)
+        fork = multiprocessing.get_context("fork")
+        ours, theirs = fork.Pipe()
+        process = fork.Process(target=hold_as, args=("nobody", base / "data", theirs))
+        process.start()
+        theirs.close()
+        assert psql(ours.recv()) == "1"
+        ours.send(None)
+        process.join(60)
+        assert process.exitcode == 0, "it has stopped the server, and sent this process nothing"
+    finally:
+        shutil.rmtree(base)
+
+
 def is_stopping(data: Path) -> bool:
     """Return whether a server is shutting down; one that has ended takes the file with it."""
     try:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socketserver
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from longshore.exports.catalog import Field, FieldType
 from longshore.exports.run_errors import explain
 from tests.debian_postgres import DebianPostgres, debian_postgres, standby_of
 from tests.exports.engine import export, index_over
-from tests.service import Longshore, ended, export_body, in_own_loop
+from tests.service import Longshore, ended, export_body, free_port, in_own_loop
 from tests.waiting import until
 
 END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'longshore'"
@@ -145,6 +147,37 @@ def test_api_processes_that_find_no_connection_wait_while_the_others_answer(
         assert process.poll() is None
     finally:
         server.sql("alter role longshore connection limit -1")
+
+
+class _Refusal(socketserver.BaseRequestHandler):
+    """The answer of a server that refuses every user."""
+
+    def handle(self) -> None:
+        self.request.recv(1000)
+        fields = b"SFATAL\0VFATAL\0C28P01\0Mno such user\0\0"
+        self.request.sendall(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+
+
+def test_worker_starts_while_its_source_is_unavailable_and_checks_it_once_it_answers(
+    new_service: Callable[..., Longshore],
+) -> None:
+    port = free_port()
+    service = new_service(source_url=f"postgresql://anyone@127.0.0.1:{port}/shop?sslmode=disable", catalog="")
+
+    def events() -> list[str]:
+        return [entry["event"] for entry in service.logged()]
+
+    worker = service.start("worker")
+    until(lambda: "worker ready" in events() or worker.poll() is not None, "the worker to be ready", 60)
+    assert worker.poll() is None, service.log_file.read_text()
+    assert "source is unavailable, exports fail until it answers" in events()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", port), _Refusal) as source:
+        threading.Thread(target=source.serve_forever, args=(0.05,)).start()
+        try:
+            assert worker.wait(30) == 1
+        finally:
+            source.shutdown()
+    assert "the source (LONGSHORE_SOURCE_URL) refuses the worker: no such user" in service.log_file.read_text()
 
 
 def test_connection_that_the_server_ends_in_the_middle_of_an_exchange_is_a_transient_error() -> None:

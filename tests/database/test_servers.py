@@ -127,6 +127,23 @@ def test_host_that_never_answers_does_not_keep_the_next_one_from_being_tried(
         assert answer(url, "select current_setting('port')::int") == server.port
 
 
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+def test_host_that_closes_each_connection_does_not_keep_the_next_one_from_being_tried(
+    server: DebianPostgres, mode: str
+) -> None:
+    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def found() -> object:
+        async with await asyncio.start_server(close, "127.0.0.1", 0) as closing:
+            both = f"127.0.0.1:{closing.sockets[0].getsockname()[1]},localhost:{server.port}"
+            url = f"postgresql://postgres:postgres@{both}/postgres?sslmode={mode}"
+            async with connected(url, "test") as connection:
+                return await connection.fetchval("select current_setting('port')::int")
+
+    assert asyncio.run(found()) == server.port
+
+
 def test_hosts_and_ports_of_the_environment_are_tried_in_turn(
     server: DebianPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
-from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_CHAIN
+from longshore.webhooks.delivery_permits import MAX_DELIVERIES_OF_CHAIN
 from tests.service import export_body
 from tests.worst_requests import SEGMENT_SHAPES
 

@@ -16,7 +16,7 @@ from pgqueuer import Job
 from longshore.client.errors import TaskFailedError
 from longshore.client.model import LogEntry, State, TaskData
 from longshore.database.connect import Pool
-from longshore.destinations.kind import DestinationUnavailableError, OpenDestination
+from longshore.destinations.kind import DestinationUnavailableError, File, OpenDestination
 from longshore.exports.manifest import Manifest
 from longshore.results.local import LocalStore
 from longshore.tasks import cancellation, deliveries, delivery_ends
@@ -199,6 +199,32 @@ def test_kind_that_exits_or_interrupts_itself_ends_its_delivery_and_not_the_work
         ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
         assert ended is not None
         assert (ended["state"], ended["error"].partition(":")[0]) == ("failed", type(error).__name__)
+
+    run(test)
+
+
+def test_delivery_whose_evidence_cannot_be_stored_fails_and_says_so(run: Any, tmp_path: Path) -> None:
+    class PathFolder(FilesFolder):
+        def address(self, path: str) -> Any:
+            return tmp_path / path
+
+        async def write(self, path: str, file: File, write_id: str, *, overwrite: bool) -> Any:
+            del path, write_id, overwrite
+            return file.sha256
+
+    @contextlib.asynccontextmanager
+    async def place(_chain: ChainId, _name: str) -> AsyncIterator[Any]:
+        yield PathFolder(tmp_path)
+
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "paths")
+        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
+        await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+        ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
+        assert ended is not None
+        assert ended["state"] == "failed"
+        assert ended["error"].startswith("the evidence of the delivery cannot be stored: ")
+        assert "expected str, got " in ended["error"]
 
     run(test)
 

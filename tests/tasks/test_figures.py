@@ -63,7 +63,7 @@ def test_figures_by_day_count_each_run_on_its_day_in_the_zone(run: Run) -> None:
             states = [row["state"] for row in rows if row["day"] == each.day]
             assert (each.done, each.failed) == (states.count("DONE"), states.count("ERROR"))
             assert each.rows == 1000 * each.done
-            assert each.usual_seconds == each.longest_seconds == 20
+            assert each.median_seconds == each.longest_seconds == 20
             assert each.longest_wait == 2
         assert sum(each.kept_bytes for each in days) == 340_000
         assert (now.done + now.failed, now.rows) == (4, 1000 * now.done)

@@ -20,7 +20,7 @@ from longshore.tasks.batched_reads import BatchedReads
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queries import PolledStatus
 from longshore.tasks.slots import fill_all_slots
-from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_WEBHOOK
+from longshore.webhooks.delivery_permits import MAX_DELIVERIES_OF_WEBHOOK
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker.cleanup import Cleanup
 from tests.receiver import receiving
@@ -93,11 +93,13 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
             ]
             delivered = await pool.fetchval(DELIVERY, good, '{"from":"good"}')
             with poisoned(idle_service, "webhook_deliveries", "update", f"old.id = '{stuck}'"):
-                dispatcher = Dispatcher(pool, idle_service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
-                dispatching = asyncio.create_task(dispatcher.run(idle_service.url))
+                dispatcher = Dispatcher(
+                    pool, idle_service.url, idle_service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data
+                )
+                dispatching = asyncio.create_task(dispatcher.run())
                 try:
                     assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'
-                    count = "select count(*) from longshore.webhook_deliveries where id = any($1) and fault is not null"
+                    count = "select count(*) from longshore.webhook_deliveries where id = any($1) and error is not null"
                     async with asyncio.timeout(30):
                         while await pool.fetchval(count, strange) < len(strange):  # noqa: ASYNC110  # another's
                             await asyncio.sleep(0.05)
@@ -105,7 +107,7 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
                 finally:
                     dispatching.cancel()
                     # A statement under way would keep `poisoned` from ending, which holds this event loop.
-                    await asyncio.wait({dispatching, *dispatcher._slots.tasks()})
+                    await asyncio.wait({dispatching, *dispatcher._permits.tasks()})
             states = await pool.fetch("select state, attempts from longshore.webhook_deliveries where id = $1", stuck)
             assert [tuple(row) for row in states] == [("pending", 0)]
             state = "select state from longshore.webhook_deliveries where id = $1"
@@ -130,9 +132,11 @@ def test_any_number_of_deliveries_that_cannot_be_leased_keeps_none_that_is_due_l
             await pool.execute("update longshore.webhook_deliveries set due_at = now() where id = $1", good)
             await pool.execute(DELIVERY, await idle_service.webhook(pool, GOOD, receiver.url), '{"from":"other"}')
             with poisoned(idle_service, "webhook_deliveries", "update", """old.payload = '{"from":"stuck"}'"""):
-                dispatcher = Dispatcher(pool, idle_service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
+                dispatcher = Dispatcher(
+                    pool, idle_service.url, idle_service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data
+                )
                 await dispatcher._begin_due()
-                await asyncio.gather(*dispatcher._slots.tasks())
+                await asyncio.gather(*dispatcher._permits.tasks())
             received = {receiver.received.get_nowait().body for _ in range(receiver.received.qsize())}
             assert received == {b'{"from":"good"}', b'{"from":"other"}'}
 
@@ -234,7 +238,7 @@ def test_due_task_that_can_never_be_sent_is_logged_once_and_not_at_each_tick(idl
 def test_more_due_tasks_than_a_batch_that_can_never_be_sent_keep_no_later_one_waiting(
     idle_service: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "BATCH", 3)
+    monkeypatch.setattr(scheduler, "BATCH_SIZE", 3)
 
     async def test(pool: Pool) -> None:
         bad = [await pool.fetchval(DUE, BAD) for _ in range(7)]
@@ -250,7 +254,7 @@ def test_more_due_tasks_than_a_batch_that_can_never_be_sent_keep_no_later_one_wa
 def test_more_attempts_than_a_batch_that_cannot_be_recovered_keep_no_other_waiting(
     idle_service: Longshore, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "BATCH", 2)
+    monkeypatch.setattr(scheduler, "BATCH_SIZE", 2)
 
     async def test(pool: Pool) -> None:
         bad = [await pool.fetchval(WITHOUT_MESSAGE, BAD) for _ in range(3)]

@@ -326,7 +326,7 @@ class TaskModel(RuleBasedStateMachine):
             run_ends.fail(self.pool, message, "failed: too late"),
             attempts.retry(self.pool, message, "too late", 0, counts_as_failure=True),
             attempts.report(self.pool, message, 1, 1, None, exact=False),
-            attempts.note(self.pool, message, "too late"),
+            attempts.add_log_entry(self.pool, message, "too late"),
         ):
             with pytest.raises(StaleAttemptError):
                 self.do(step)

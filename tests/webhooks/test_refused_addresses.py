@@ -75,7 +75,7 @@ def test_webhook_at_a_refused_address_is_not_called_and_its_delivery_says_why(
 
                 def tried() -> dict[str, tuple[str, str | None]]:
                     found = {host: client.get(f"/webhooks/{id}/deliveries").json() for host, id in hooks.items()}
-                    states = {host: (each[0]["state"], each[0]["fault"]) for host, each in found.items() if each}
+                    states = {host: (each[0]["state"], each[0]["error"]) for host, each in found.items() if each}
                     return {host: state for host, state in states.items() if state != ("pending", None)}
 
                 until(lambda: len(tried()) == len(hooks), "the deliveries")

@@ -50,7 +50,7 @@ def deliveries(client: httpx2.Client, webhook: dict[str, Any], state: str) -> li
     deadline = time.monotonic() + 30
     while True:
         found: list[dict[str, Any]] = client.get(f"/webhooks/{webhook['id']}/deliveries").json()
-        if found and found[0]["state"] == state and (state == "delivered" or found[0]["fault"]):
+        if found and found[0]["state"] == state and (state == "delivered" or found[0]["error"]):
             return found
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
@@ -85,7 +85,7 @@ def test_message_of_a_finished_task_has_a_signature_that_can_be_verified(
         Webhook(webhook["secret"]).verify(request.body + b" ", request.headers)
     (delivery,) = deliveries(small_client, webhook, "delivered")
     assert request.headers["webhook-id"] == f"msg_{delivery['id']}"
-    assert (delivery["status"], delivery["attempts"], delivery["fault"], delivery["next"]) == (204, 1, None, None)
+    assert (delivery["status"], delivery["attempts"], delivery["error"], delivery["next"]) == (204, 1, None, None)
 
 
 def test_message_that_is_not_accepted_is_sent_again_later_and_a_redirect_is_not_followed(
@@ -96,7 +96,7 @@ def test_message_that_is_not_accepted_is_sent_again_later_and_a_redirect_is_not_
     run(small_client)
     ids = {receiver.next().headers["webhook-id"]}
     (delivery,) = deliveries(small_client, webhook, "pending")
-    assert (delivery["status"], delivery["fault"]) == (307, "answered 307")
+    assert (delivery["status"], delivery["error"]) == (307, "answered 307")
     assert delivery["next"] > delivery["attempted"]
     for status in (500, 204):  # there is no need to wait for the pause
         service.sql(
@@ -365,7 +365,7 @@ def test_message_whose_secret_cannot_be_read_waits_for_the_setting(
     service.sql(set_secret, webhook["id"], open_vault(Settings(secret="x" * 32)).seal(CHAIN, "webhook", b"x"))
     run(small_client)
     (failed,) = deliveries(small_client, webhook, "pending")
-    assert "set LONGSHORE_SECRET" in failed["fault"]
+    assert "set LONGSHORE_SECRET" in failed["error"]
     service.sql(set_secret, webhook["id"], readable)
     small_client.post(f"/webhooks/{webhook['id']}/deliveries/{failed['id']}/redeliver")
     request = receiver.next()

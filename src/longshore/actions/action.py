@@ -83,7 +83,7 @@ class Context(Generic[T]):
 
     async def log(self, message: str) -> None:
         """Add an entry to the task's log, however long the service's database is away."""
-        await retry_until_available(attempts.note, self._pool, self._attempt.message, message)
+        await retry_until_available(attempts.add_log_entry, self._pool, self._attempt.message, message)
 
     async def progress(self, done: int, expected: int | None = None) -> None:
         """Report how many items are done, and how many are expected. Call it once a second at most.

@@ -12,8 +12,6 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -22,6 +20,7 @@ from litestar.params import HeaderParameter
 
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
+from longshore.http_dates import parse_http_date
 from longshore.tasks.model import StateCode, TaskVersion
 from longshore.tasks.queries import PolledStatus
 from longshore.validation import ValidationError, Violation
@@ -131,11 +130,8 @@ def is_not_modified(request: AnyRequest, tag: str, modified: float) -> bool:
 
 def _date(request: AnyRequest, name: str) -> float | None:
     """Return the HTTP date of a field in seconds since 1970; None without one, or where it is no date."""
-    try:
-        date = parsedate_to_datetime(request.headers.get(name, ""))
-    except (ValueError, OverflowError):
-        return None
-    return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
+    date = parse_http_date(request.headers.get(name, ""))
+    return None if date is None else date.timestamp()
 
 
 def _condition(request: AnyRequest, name: str) -> EntityTags | None:

@@ -22,7 +22,7 @@ from longshore.results import links
 from longshore.results.links import MAX_SECONDS, LinkLimits
 from longshore.results.store import Store, StoreError
 from longshore.tasks.model import StateCode, TaskId
-from longshore.tasks.recorded_reads import Read
+from longshore.tasks.reads import Read
 from longshore.tasks.result_queries import StoredResult
 from longshore.validation import ValidationError, Violation
 

@@ -26,7 +26,7 @@ from longshore.exports.catalog import Catalog
 from longshore.exports.snapshot import EXPORT_SESSION
 from longshore.fair_queue import FairQueue, QueueLimits
 from longshore.parent_process import end_with_parent
-from longshore.process_list import announced
+from longshore.process_list import listed_while_running
 from longshore.results.download_signatures import DownloadSigner, download_key
 from longshore.results.open import open_store
 from longshore.results.store import Store
@@ -118,7 +118,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             Waiters(pool, settings.database_url) as waiters,
             open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rate_limiter,
             recheck_open_requests(pool, lifetimes, open_limits) as open_requests,
-            announced(pool, "api", await asyncio.to_thread(vault.prefixes)),
+            listed_while_running(pool, "api", await asyncio.to_thread(vault.prefixes)),
         ):
             yield Service(
                 settings=settings,

@@ -34,7 +34,7 @@ from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.target import ExportTarget, ExportTrigger
 from longshore.tasks import requests
 from longshore.tasks.model import HIDDEN_MESSAGE, LogEntry, Task, TaskId
-from longshore.tasks.recorded_reads import Read
+from longshore.tasks.reads import Read
 from longshore.tasks.requests import EditableTask
 from longshore.validation import Violation, convert, in_json, pointer
 

@@ -12,7 +12,7 @@ from longshore.errors import LongshoreError
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
     from longshore.database.connect import Connection
-    from longshore.rotation import Rotation
+    from longshore.secret_rotation import Rotation
 
 EXAMPLE = 'Example: LONGSHORE_SECRET="$NEW,$OLD" longshore secrets rotate'
 
@@ -32,7 +32,7 @@ def rotate_secrets(
     """
     from longshore.access import audit
     from longshore.process_list import lacking
-    from longshore.rotation import SEALED, rotate
+    from longshore.secret_rotation import SEALED, rotate
     from longshore.vault import SHARED_CHAIN, open_vault
 
     settings = load_settings()

@@ -74,7 +74,7 @@ class Delivery(msgspec.Struct, frozen=True):
     """When the next attempt begins."""
 
 
-class Next(msgspec.Struct, frozen=True):
+class NextStep(msgspec.Struct, frozen=True):
     """The next step that the service takes without a request."""
 
     step: str
@@ -105,7 +105,7 @@ class Progress(msgspec.Struct, frozen=True):
     """Seconds since the last heartbeat or progress of the worker; None if no worker runs the task."""
     queue_place: int | None = None
     """The place among the due runs; None if the task does not wait for a worker."""
-    next: Next | None = None
+    next: NextStep | None = None
     """None if the service does nothing without a request."""
 
 

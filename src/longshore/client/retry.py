@@ -6,10 +6,10 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
 from longshore.client.requests import Answer, Request
+from longshore.http_dates import parse_http_date
 
 LOGGER = logging.getLogger("longshore.client")
 QUIET_SECONDS = 2.0  # of failures before a warning says why nothing happens
@@ -66,12 +66,10 @@ def retry_after(headers: Mapping[str, str]) -> float:
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
-    try:
-        # By the clock of the service, where its answer has that: the one of this machine may be wrong.
-        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
+    date = parse_http_date(value)
+    # By the clock of the service, where its answer has that: the one of this machine may be wrong.
+    now = parse_http_date(headers.get("date", "")) or datetime.now(UTC)
+    return 0.0 if date is None else max(0.0, (date - now).total_seconds())
 
 
 class Retries:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from longshore.client.errors import ArgumentError, NoAnswerError
+from longshore.http_dates import parse_http_date
 
 LONG_AGO = "2000-01-01T00:00:00+00:00"
 """As `once` it means now, by the clock of the service, and it is the same in every request."""
@@ -28,9 +29,7 @@ def moment(name: str, time: datetime) -> str:
 
 def service_time(headers: Mapping[str, str]) -> str:
     """Return the time at which an answer was made, by the clock of the service."""
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC).isoformat()
-    except (ValueError, OverflowError):
-        raise NoAnswerError("the service did not say what time it is; give `at`") from None
+    date = parse_http_date(headers.get("date", ""))
+    if date is None:
+        raise NoAnswerError("the service did not say what time it is; give `at`")
+    return date.astimezone(UTC).isoformat()

@@ -57,6 +57,6 @@ class WebhookDelivery(msgspec.Struct, frozen=True):
     created: datetime
     status: int | None = None
     """The status of the last answer."""
-    fault: str | None = None
+    error: str | None = None
     attempted: datetime | None = None
     next: datetime | None = None

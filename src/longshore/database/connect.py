@@ -63,9 +63,11 @@ async def connect(
 ) -> DirectConnection:
     """Open a connection with PINNED_SETTINGS and `settings` of PostgreSQL.
 
-    `url`: a connection URI, whose hosts are tried in turn. `name`: in pg_stat_activity. `seconds`: for all hosts; the
-    address may have a `connect_timeout` for each. Raises LongshoreError for an unusable address, and asyncpg's errors
-    and OSError for servers that refuse or are unavailable: of several, the error of one that starts up or stops.
+    `url`: a connection URI, whose hosts are tried in turn, until one refuses the user or the session; those that are
+    unavailable, close the connection or are not as `target_session_attrs` demands are passed over. `name`: in
+    pg_stat_activity. `seconds`: for all hosts; the address may have a `connect_timeout` for each. Raises LongshoreError
+    for an unusable address, and asyncpg's errors and OSError for servers that refuse or are unavailable: of several
+    that are unavailable, the error of one that starts up or stops.
     """
     address = parse(url)
     _warn_of_ignored(url)
@@ -83,7 +85,7 @@ async def connect(
                 return connection
         except asyncpg.CannotConnectNowError as error:
             unavailable = error
-        except OSError as error:
+        except (OSError, asyncpg.PostgresConnectionError) as error:
             unavailable = unavailable or error
         except asyncpg.TargetServerAttributeNotMatched:
             pass
@@ -140,10 +142,10 @@ async def _open_with(
 
 
 async def _pin(connection: DirectConnection, settings: dict[str, str]) -> None:
-    """Set the settings that the server knows for the rest of a session.
+    """Set those of the settings that the server knows, for the session.
 
-    The transaction states its isolation level because a role's default of `serializable` fails on a hot standby.
-    Retried, as a role's `statement_timeout` of a millisecond may cancel the statement that lifts it.
+    The isolation level is stated, as a role's default of `serializable` fails on a hot standby. Retried, as a role's
+    `statement_timeout` of a millisecond may cancel the statement that lifts it.
     """
     values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
     known = "name like '%.%' or pg_catalog.current_setting(name, true) is not null"
@@ -235,17 +237,17 @@ def is_read_only(connection: Connection) -> bool:
 
 
 async def _keep(_connection: DirectConnection) -> None:
-    """Leave the session of a connection that returns to its pool as it is, which saves a round trip for each request.
+    """Leave the session as it is when its connection returns to the pool, which saves a round trip.
 
-    There is nothing to reset: settings are only ever changed for a transaction, and asyncpg rolls back an open one.
+    Settings are changed for a transaction only, and asyncpg rolls back an open one.
     """
 
 
 async def _drop_if_read_only(connection: DirectConnection) -> None:
     """Close a read-only connection that returns to its pool, unless it was opened within MAX_READ_ONLY_SECONDS.
 
-    A session keeps its defaults: one that was opened while the database was read-only could never write, nor could one
-    to a primary that became a standby. The time bounds the reconnections to a database that stays read-only.
+    A session that was opened while the database was read-only stays so. The time bounds the reconnections to a database
+    that stays read-only, too.
     """
     opened = connection.opened_at if isinstance(connection, WatchedConnection) else 0.0
     if is_read_only(connection) and time.monotonic() - opened > MAX_READ_ONLY_SECONDS:

@@ -103,6 +103,7 @@ def _restart(data: Path, closed: threading.Event) -> None:
         try:
             if server.pid() is not None:
                 continue
+            restart.exited()
             while not restart.is_due():
                 if closed.wait(CHECK_SECONDS):
                     return

@@ -92,8 +92,8 @@ class EmbeddedServer:
         lines = self._state()
         if not lines or not lines[0].isdigit():
             return None
-        # After a crash another process may have the id; the working folder of a server is its cluster.
-        return int(lines[0]) if _works_in(int(lines[0]), self.cluster) else None
+        # After a crash another process may have the id.
+        return int(lines[0]) if _is_server(int(lines[0]), self._user.id, self.cluster) else None
 
     def _state(self) -> list[str]:
         """Return the lines of postmaster.pid: id, cluster, start, port, socket folder, addresses, memory, status."""
@@ -185,16 +185,18 @@ class EmbeddedServer:
         return fatal[-1].partition("FATAL:")[2].strip() if fatal else "".join(lines[-1:])
 
 
-def _works_in(pid: int, folder: Path) -> bool:
-    """Return whether a process runs and a folder is its working folder."""
+def _is_server(pid: int, user: int, cluster: Path) -> bool:
+    """Return whether a process runs as a user and in the folder of a cluster, as only the cluster's server does."""
     import psutil  # slow to load
 
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder
+        if process.status() == psutil.STATUS_ZOMBIE or process.uids().real != user:
+            return False
+        return Path(process.cwd()) == cluster
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # no start is better than two servers
+    except psutil.AccessDenied:  # as for root without CAP_SYS_PTRACE; no start is better than two servers
         return True
 
 

@@ -111,10 +111,10 @@ async def retry_until_available(step: Callable[P, Awaitable[T]], *args: P.args, 
 
 
 async def retry_while_refused(step: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
-    """Run a step at the start of a process, and retry it while the server refuses it temporarily.
+    """Run a step in the service's database at the start of a process; retry it while the server refuses it temporarily.
 
     Such refusals are: too many connections, starting up, shutting down, read-only. All other errors are raised at once,
-    also those of a server that does not answer, as its address may be wrong.
+    also those of a server that does not answer, as LONGSHORE_DATABASE_URL may be wrong.
     """
     return await retry(partial(step, *args, **options), START, asyncpg.PostgresError)
 

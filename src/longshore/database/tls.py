@@ -15,6 +15,9 @@ from longshore.errors import LongshoreError
 
 T = TypeVar("T")
 
+CLOSED = (ConnectionError, asyncpg.ConnectionDoesNotExistError)
+"""The errors of a connection that the server closes: while TLS is agreed on, and afterwards."""
+
 
 async def open_by_mode(
     mode: str, context: ssl.SSLContext, open_with: Callable[[ssl.SSLContext | Literal[False]], Awaitable[T]]
@@ -32,15 +35,15 @@ async def open_by_mode(
             return await open_with(context)
     try:
         return await open_with(context if mode == "prefer" else False)
-    except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError) as error:
+    except (asyncpg.InvalidAuthorizationSpecificationError, *CLOSED, ssl.SSLError) as error:
         if isinstance(error, ConnectionRefusedError):
             raise
         try:
             return await open_with(False if mode == "prefer" else context)
         except asyncpg.InvalidAuthorizationSpecificationError as second:
             # The server refused the first kind of connection, and in the second one the user: that is what to change.
-            raise (second if isinstance(error, ConnectionError) else error) from None
-        except (ConnectionError, ssl.SSLError):
+            raise (second if isinstance(error, CLOSED) else error) from None
+        except (*CLOSED, ssl.SSLError):
             raise error from None
 
 

@@ -181,7 +181,7 @@ async def _deliver_table(
     address = place.address(entry.table)
     if not found.was_there:  # an increment that was read again may have fewer rows than the one that the table has
         load.require(found, address)
-    evidence = Evidence(rows=found.rows, totals=found.totals, mirror=found.mirror, repeated=found.was_there)
+    evidence = Evidence(rows=int(found.rows), totals=found.totals, mirror=found.mirror, repeated=found.was_there)
     return DeliveredResult(address, evidence)
 
 

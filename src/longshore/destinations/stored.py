@@ -111,7 +111,10 @@ class Destinations:
             raise DestinationError(f"chain {chain} has no destination {in_json(name)}: it was deleted")
         kind = self.kinds.get(row["kind"])
         if kind is None:
-            raise DestinationError(f"destination {in_json(name)}: the kind {in_json(row['kind'])} is not installed")
+            raise DestinationUnavailableError(  # in a deployment, other workers may have it already
+                f"destination {in_json(name)}: no package on this worker has the kind {in_json(row['kind'])}; install"
+                " it on every machine"
+            )
         settings = stored_settings(kind, name, row["settings"])
         try:
             secret = self._unseal(kind, chain, row["id"], row["secret"])

@@ -15,7 +15,7 @@ from longshore.exports.catalog import Catalog
 from longshore.exports.catalog_check import check_tokens
 from longshore.findings import Finding
 from longshore.process_list import lacking
-from longshore.rotation import backlog
+from longshore.secret_rotation import backlog
 from longshore.settings import Settings
 from longshore.vault import Vault, VaultError, open_vault
 

@@ -40,7 +40,7 @@ from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, run_queries
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import Message
-from longshore.tasks.recorded_reads import Read
+from longshore.tasks.reads import Read
 from longshore.tasks.run_inputs import record
 from longshore.telemetry import tracing
 from longshore.vault import Vault

@@ -1,6 +1,6 @@
 """Rights: whether a credential may see a run or a whole task, and whether a run keeps within the limits of its makers.
 
-Runs are judged by the index, level and source columns that `tasks.recorded_reads` has of a run, never by the task as it
+Runs are judged by the index, level and source columns that `tasks.reads` has of a run, never by the task as it
 is today. A run that cannot be judged (a column that the catalog has renamed, columns that were not recorded) is closed
 to tokens with limits.
 """
@@ -18,7 +18,7 @@ from longshore.exports.catalog import Catalog, Index
 from longshore.exports.target import ExportTarget, ExportTrigger, decode_definition, reads_of
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 
 # $1: a task. The tokens and users that defined it, and that asked for its next run.
 MAKERS = """

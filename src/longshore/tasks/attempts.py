@@ -106,7 +106,7 @@ where r.task_id = before.task_id and r.run = before.run and r.attempt = $2
 returning before.action, before.rows, before.bytes
 """
 
-NOTE = f"""
+ADD_LOG_ENTRY = f"""
 with task as (
     update longshore.tasks t
     set modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
@@ -276,9 +276,9 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-async def note(pool: Pool, message: Message, text: str) -> None:
+async def add_log_entry(pool: Pool, message: Message, text: str) -> None:
     """Add an entry of an attempt to the log of its task. Raises StaleAttemptError."""
-    if await pool.fetchval(NOTE, message.task, message.attempt, storable(text)) is None:
+    if await pool.fetchval(ADD_LOG_ENTRY, message.task, message.attempt, storable(text)) is None:
         raise StaleAttemptError(message)
 
 

@@ -26,8 +26,8 @@ from longshore.validation import ValidationError, Violation
 
 MAX_RUNS = 1000
 MAX_UNFINISHED = 10  # backfills of a task
-BATCH = 500  # tasks whose backfills are looked at in one step of the scheduler
-KEPT = 100  # newest backfills of a task; of older ones, those that have ended are removed
+BATCH_SIZE = 500  # tasks whose backfills are looked at in one step of the scheduler
+MAX_ENDED_BACKFILLS = 100  # newest backfills of a task; of older ones, those that have ended are removed
 
 # The oldest run of a time is the schedule's own.
 RECORDED = """
@@ -54,7 +54,7 @@ created as (
 ),
 removed as (
     delete from longshore.backfills b using newest
-    where b.task_id = $1 and b.backfill <= newest.number - {KEPT} and not ({UNFINISHED})
+    where b.task_id = $1 and b.backfill <= newest.number - {MAX_ENDED_BACKFILLS} and not ({UNFINISHED})
 ),
 task as (
     update longshore.tasks t
@@ -129,7 +129,7 @@ IDLE = """t.backfill is not null and not t.paused and t.state <> 'INPROGRESS'
   and case when t.due_at is null then t.attempt_began_at is not null else t.due_at > now() end"""
 
 # A queued run of a backfill, where a time of the schedule has become due meanwhile.
-OVERTAKEN = f"t.next_due_at <= now() and not t.paused and t.origin = 'backfill' and {RUN_QUEUED}"
+SCHEDULE_IS_DUE = f"t.next_due_at <= now() and not t.paused and t.origin = 'backfill' and {RUN_QUEUED}"
 
 # At random, so that those whose run cannot be queued keep no other waiting for long.
 WAITING = f"""
@@ -141,7 +141,7 @@ from (
     union all
     select t.id, t.chain_id
     from longshore.tasks t
-    where {OVERTAKEN}
+    where {SCHEDULE_IS_DUE}
 ) waiting
 order by random()
 limit $1
@@ -150,7 +150,7 @@ limit $1
 # In a statement of its own, so that the snapshots of those after it show the backfills of the task as they are.
 LOCK = "select from longshore.tasks where id = $1 for update"
 
-GIVE_WAY = f"{WITHDRAW} and {OVERTAKEN}"
+WITHDRAW_OVERTAKEN = f"{WITHDRAW} and {SCHEDULE_IS_DUE}"
 
 CHOOSE_NEXT = f"""
 update longshore.tasks t
@@ -251,11 +251,11 @@ async def send_next(pool: Pool) -> None:
 
     An error of one task is logged; a transient error of the database is raised.
     """
-    for row in await pool.fetch(WAITING, BATCH):
+    for row in await pool.fetch(WAITING, BATCH_SIZE):
         with isolated("run of a backfill not queued", task=row["id"]):
             async with pool.acquire() as connection, connection.transaction():
                 await connection.execute(LOCK, row["id"])
-                await connection.execute(GIVE_WAY, row["id"], None)
+                await connection.execute(WITHDRAW_OVERTAKEN, row["id"], None)
                 await connection.execute(CHOOSE_NEXT, row["id"])
                 await connection.execute(PARK, row["id"])
                 await fill_slots(connection, ChainId(row["chain_id"]))

@@ -5,7 +5,8 @@ under way, and so has each of its destinations, so that one that hangs delays no
 room for other chains, see `worker.delivery_runner`. To one place (a table, or a path that several runs have) one
 delivery is under way at a time, and those of one task go there in the order of its runs.
 
-Locks are taken in one order: the task's row, the lock of the chain's deliveries, rows of deliveries.
+Locks are taken in one order: the task's row, the lock of the chain's deliveries, rows of deliveries, but for the
+caller's own delivery, which nobody else changes while it is under way.
 """
 
 from collections.abc import Sequence

@@ -6,26 +6,20 @@ and of a task whose last run that is, from ERROR to DONE alone.
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 
 import asyncpg
 import msgspec
-import structlog
 
 from longshore.database.connect import Pool
-from longshore.database.retry import DELIVERY, DELIVERY_SECONDS, MAX_LOST_DELIVERIES, isolated
+from longshore.database.retry import DELIVERY, DELIVERY_SECONDS, MAX_LOST_DELIVERIES
 from longshore.tasks import deliveries
 from longshore.tasks.attempts import storable
 from longshore.tasks.conditions import DELIVERY_RUNNING, DELIVERY_SENT
 from longshore.tasks.deliveries import LOCK_TASK, StaleDeliveryError
-from longshore.tasks.model import StateCode, TaskId
+from longshore.tasks.model import StateCode
 from longshore.tasks.next_run import ENDED_COLUMNS, EndedRun, plan_next_run
-from longshore.tasks.queue import DeliveryMessage, send
+from longshore.tasks.queue import DeliveryMessage
 from longshore.telemetry import metrics
-
-log = structlog.get_logger()
-
-BATCH = 500
 
 # The deliveries that were asked for together with one that is under way, itself included.
 ROUND = f"""
@@ -112,7 +106,7 @@ run as (
     where r.task_id = before.id and r.run = $2
 ),
 -- Other runs that brought the same increment need no more; the key lists of all are needed no more.
-given as (
+superseded_increments as (
     update longshore.runs r
     set acknowledged = r.watermark_from is not distinct from before.watermark_from
                        and r.watermark_to = before.watermark_to,
@@ -233,17 +227,3 @@ async def retry_or_fail_lost(pool: Pool, message: DeliveryMessage) -> bool:
         await deliveries.retry(pool, message, "the worker was lost", pause, is_lost=True)
     metrics.LOST_ATTEMPTS.inc()
     return True
-
-
-async def recover_deliveries(pool: Pool) -> None:
-    """Recover deliveries without a message: those that began are lost, the message of the others is sent again."""
-    for row in await pool.fetch(WITHOUT_MESSAGE, BATCH):
-        message = DeliveryMessage(TaskId(row["task_id"]), row["run"], row["number"], row["attempt"])
-        # A stale attempt was recovered by another worker.
-        with isolated("delivery not recovered", delivery=message.key), suppress(StaleDeliveryError):
-            if row["began"]:
-                await retry_or_fail_lost(pool, message)
-            else:
-                async with pool.acquire() as connection:
-                    await send(connection, [message])
-            log.warning("delivery without a message recovered", delivery=message.key)

@@ -10,7 +10,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, raw_json
 from longshore.tasks.conditions import NO_RUN_LEFT
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 
 COLUMNS = """
 d.number as id, d.destination, d.entry ->> 'table' as table,

@@ -8,7 +8,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import deliveries
 from longshore.tasks.model import ChainId, Interval, NewDelivery, TaskId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 
 RUN = """
 select t.id as task, t.action, t.target, t.trigger, r.run, r.result, r.location, r.reads, r.interval_start,
@@ -35,7 +35,7 @@ order by wanted.number
 """
 
 # $3, $4: places. A later run that has been delivered to one of them, or is on its way there.
-LATER = """
+LATER_DELIVERY = """
 select d.run, d.destination, d.place, d.state
 from unnest($3::text[], $4::text[]) as chosen (destination, place)
 join longshore.destinations named on named.chain_id = $5 and named.name = chosen.destination
@@ -47,7 +47,7 @@ limit 1
 """
 
 # $3 to $5: the deliveries. $6: the credential.
-AGAIN = """
+CREATE_ROUND = """
 with task as (
     update longshore.tasks
     set modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
@@ -122,11 +122,11 @@ async def deliver(
     lacking = [row["number"] - 1 for row in await connection.fetch(LACKING, task, run, destinations, places, chain)]
     chosen = [wanted[number] for number in lacking] or wanted
     destinations, places = [each.destination for each in chosen], [each.place for each in chosen]
-    later = await connection.fetchrow(LATER, task, run, destinations, places, chain)
+    later = await connection.fetchrow(LATER_DELIVERY, task, run, destinations, places, chain)
     if later is not None:
         state = "has been" if later["state"] == "delivered" else "is being"
         detail = f"Run {later['run']}, which is later, {state} delivered to {later['place']} of {later['destination']}."
         raise ProblemError("later-run-delivered", detail)
-    await connection.execute(AGAIN, task, run, destinations, places, [each.entry for each in chosen], by)
+    await connection.execute(CREATE_ROUND, task, run, destinations, places, [each.entry for each in chosen], by)
     await deliveries.send_due_deliveries(connection, chain)
     return chosen

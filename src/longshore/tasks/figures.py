@@ -23,7 +23,7 @@ select
         where chain_id = $1 and state = 'INPROGRESS' and attempt_began_at is not null
     ) as running,
     waiting.tasks as waiting, waiting.oldest,
-    (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null and not paused) as planned,
+    (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null and not paused) as scheduled,
     day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
     coalesce(day.seconds, 0)::float8 as seconds,
     ({WORKERS}) as workers
@@ -45,7 +45,7 @@ from (
 ) day
 """
 
-KEPT = """
+KEPT_RESULTS = """
 select count(*) as files, coalesce(sum(r.bytes), 0)::bigint as bytes
 from longshore.runs r
 join longshore.tasks t on t.id = r.task_id
@@ -79,7 +79,7 @@ by_number as (
            count(*) filter (where state = 'ERROR') as failed,
            sum(rows) filter (where state = 'DONE') as rows,
            sum(bytes) filter (where state = 'DONE') as bytes,
-           percentile_cont(0.5) within group (order by seconds) as usual_seconds,
+           percentile_cont(0.5) within group (order by seconds) as median_seconds,
            max(seconds) as longest_seconds,
            max(waited) as longest_wait,
            sum(seconds) as busy_seconds,
@@ -88,7 +88,7 @@ by_number as (
     group by number
 )
 select days.day, coalesce(done, 0) as done, coalesce(failed, 0) as failed, coalesce(rows, 0)::bigint as rows,
-       coalesce(bytes, 0)::bigint as bytes, coalesce(usual_seconds, 0)::float8 as usual_seconds,
+       coalesce(bytes, 0)::bigint as bytes, coalesce(median_seconds, 0)::float8 as median_seconds,
        coalesce(longest_seconds, 0)::float8 as longest_seconds, coalesce(longest_wait, 0)::float8 as longest_wait,
        coalesce(busy_seconds, 0)::float8 as busy_seconds, coalesce(kept_bytes, 0)::bigint as kept_bytes
 from days
@@ -104,7 +104,7 @@ class ChainFigures(msgspec.Struct, frozen=True):
     waiting: int
     oldest: float | None
     """Seconds that the oldest waiting task has waited."""
-    planned: int
+    scheduled: int
     done: int
     failed: int
     rows: int
@@ -130,7 +130,7 @@ class DayFigures(msgspec.Struct, frozen=True):
     failed: int
     rows: int
     bytes: int
-    usual_seconds: float
+    median_seconds: float
     """The median of the durations of the runs that have ended."""
     longest_seconds: float
     longest_wait: float
@@ -150,7 +150,7 @@ async def of_chain(pool: Pool, chain: ChainId) -> ChainFigures:
 
 async def kept_results(pool: Pool, chain: ChainId) -> KeptResults:
     """Return the stored results of a chain, of which each is read."""
-    row = await pool.fetchrow(KEPT, chain)
+    row = await pool.fetchrow(KEPT_RESULTS, chain)
     assert row is not None
     return KeptResults(**row)
 

@@ -89,7 +89,7 @@ class TaskVersion(msgspec.Struct, frozen=True):
 Phase = Literal["exporting", "delivering"]
 
 
-class Next(msgspec.Struct, frozen=True):
+class NextStep(msgspec.Struct, frozen=True):
     """The next step that the service takes without a request."""
 
     step: str
@@ -126,7 +126,7 @@ class Progress(msgspec.Struct, frozen=True):
     """`exporting`, or `delivering` once the result is on its way to destinations; null where no export runs."""
     paused: bool
     """Whether the schedule is paused; `POST /tasks/{id}/resume` goes on."""
-    next: Next | None
+    next: NextStep | None
     """Null if the service does nothing without a request."""
 
 

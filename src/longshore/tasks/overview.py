@@ -13,7 +13,7 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.database.rows import Page
 from longshore.tasks.model import ChainId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 
 MAX_COUNTED = 1000
 """Matching tasks that are counted; of a list without conditions all are."""

@@ -12,8 +12,8 @@ from longshore.database.connect import Pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.errors import NotFoundError
 from longshore.tasks.conditions import RUNNING, SENT
-from longshore.tasks.model import ChainId, Next, Phase, Progress, StateCode, TaskId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.model import ChainId, NextStep, Phase, Progress, StateCode, TaskId
+from longshore.tasks.reads import Read, decoded
 
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
 # tasks of its chain that have a job and after the parked tasks before it.
@@ -123,7 +123,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
         queue_place=newest.position,
         phase=_phase(newest),
         paused=newest.paused,
-        next=_next(newest, heartbeat_timeout),
+        next=_next_step(newest, heartbeat_timeout),
     )
     return progress, decoded(newest.reads)
 
@@ -134,21 +134,21 @@ def _phase(newest: NewestRun) -> Phase | None:
     return "exporting" if newest.task_state == StateCode.INPROGRESS and newest.action == "export" else None
 
 
-def _next(newest: NewestRun, heartbeat_timeout: float) -> Next | None:
+def _next_step(newest: NewestRun, heartbeat_timeout: float) -> NextStep | None:
     if newest.running and newest.beat_at is not None:
         lost_at = newest.beat_at + timedelta(seconds=heartbeat_timeout)
         step = "retry" if newest.failures + 1 < MAX_FAILURES else "give up"
-        return Next(step, _whole_second_after(lost_at), if_silent=True)
+        return NextStep(step, _whole_second_after(lost_at), if_silent=True)
     if newest.delivering:
-        return Next("deliver", _whole_second_after(newest.delivery_at), if_silent=False)
+        return NextStep("deliver", _whole_second_after(newest.delivery_at), if_silent=False)
     if newest.task_state == StateCode.INPROGRESS:
-        return Next("retry", _whole_second_after(newest.delivered_at), if_silent=False)
+        return NextStep("retry", _whole_second_after(newest.delivered_at), if_silent=False)
     if newest.due_at is not None:
         if newest.paused:
             return None
-        return Next("start", _whole_second_after(newest.due_at), if_silent=False)
+        return NextStep("start", _whole_second_after(newest.due_at), if_silent=False)
     if not newest.began:
-        return Next("start", _whole_second_after(newest.delivered_at), if_silent=False)
+        return NextStep("start", _whole_second_after(newest.delivered_at), if_silent=False)
     return None
 
 

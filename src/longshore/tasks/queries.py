@@ -14,7 +14,7 @@ from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
 from longshore.tasks.conditions import QUEUED, SETTLED
 from longshore.tasks.model import FORMAT_VERSION, ChainId, LogEntry, State, StateCode, Task, TaskId, TaskVersion
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 
 # Computed from the rows per second so far; `case` reads the run of a running task alone. Deliveries have no estimate.
 SECONDS_LEFT = """case case when not t.delivering then t.state end
@@ -32,7 +32,7 @@ MEMBER = "case when longshore.is_decodable(t.target) then t.target ->> '{}' end"
 
 # The number of steps of PROGRESS_SECONDS between the last change of the task and the last progress of its run.
 PROGRESS_SECONDS = 10
-PROGRESS = f"""coalesce(case t.state
+PROGRESS_STEPS = f"""coalesce(case t.state
            when 'INPROGRESS' then (
                select greatest(floor(extract(epoch from r.progress_at - t.modified_at) / {PROGRESS_SECONDS}), 0)
                from longshore.runs r
@@ -41,7 +41,7 @@ PROGRESS = f"""coalesce(case t.state
        end, 0)::int"""
 
 TASK_COLUMNS = f"""t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at, t.reads, {PROGRESS} as progress"""
+       t.last_run_at, t.modified_at, t.created_at, t.reads, {PROGRESS_STEPS} as progress_steps"""
 
 # `seq` counts from 0 without gaps, so each page of the log is a range of the primary key.
 LOGS = """array(
@@ -65,7 +65,7 @@ where t.id = $1 and t.chain_id = $2
 # $1, $2: tasks, and the chain of each poll.
 POLL = f"""
 select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled, {QUEUED} as queued,
-       {PROGRESS} as progress, {SECONDS_LEFT} as seconds_left
+       {PROGRESS_STEPS} as progress_steps, {SECONDS_LEFT} as seconds_left
 from unnest($1::bigint[], $2::bigint[]) as asked (task, chain)
 join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
 """
@@ -73,7 +73,7 @@ join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
 # $3: log entries that the client has seen.
 SINCE = f"""
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.trigger, t.target,
-       t.reads, {SETTLED} as settled, {PROGRESS} as progress,
+       t.reads, {SETTLED} as settled, {PROGRESS_STEPS} as progress_steps,
        {LOGS.format("l.seq >= $3 and l.seq < $3::bigint + 1000 order by l.seq")}
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
@@ -91,8 +91,8 @@ limit $5 offset $6
 """
 
 STATUS = f"""
-select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length, {PROGRESS} as progress,
-       {QUEUED} as queued, t.delivering
+select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length,
+       {PROGRESS_STEPS} as progress_steps, {QUEUED} as queued, t.delivering
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """
@@ -204,7 +204,7 @@ def polled_status(row: asyncpg.Record) -> PolledStatus:
 def _polled(row: asyncpg.Record) -> dict[str, Any]:
     return {
         "code": StateCode(row["state"]),
-        "version": TaskVersion(row["revision"], row["progress"]),
+        "version": TaskVersion(row["revision"], row["progress_steps"]),
         "log_length": row["log_length"],
         "settled": row["settled"],
         "queued": row["queued"],
@@ -276,7 +276,7 @@ def _state(row: asyncpg.Record | dict[str, Any]) -> State:
     return State(
         code=StateCode(row["state"]),
         last_run_date=last_run and _whole_second(last_run),
-        last_modified=_whole_second(row["modified_at"] + timedelta(seconds=PROGRESS_SECONDS * row["progress"])),
+        last_modified=_whole_second(row["modified_at"] + timedelta(seconds=PROGRESS_SECONDS * row["progress_steps"])),
         created_date=_whole_second(row["created_at"]),
     )
 

@@ -10,7 +10,7 @@ from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import intervals, queries
 from longshore.tasks.conditions import RUN_QUEUED
 from longshore.tasks.model import ChainId, Interval, StateCode, TaskId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first, utc_text
 from longshore.tasks.shared_tables import refuse_taken_name
 from longshore.tasks.slots import fill_slots
@@ -228,8 +228,8 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
 async def _first_due(connection: Connection, task: TaskId, new: NewTask) -> datetime:
     """Return when the new schedule of a task is first due.
 
-    Raises NotFoundError, ValidationError where it has no time, and ProblemError where an `execute` waits to start: a
-    run at once would take its place, and answer for it.
+    Raises NotFoundError, ValidationError where it has no time, and ProblemError where it is due at once while a run of
+    `execute` is queued, as that run would be replaced.
     """
     state = await intervals.schedule_state(connection, new.chain, task)
     due = first(new.schedule, state.now, state.covered_until)

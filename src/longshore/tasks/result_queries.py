@@ -12,7 +12,7 @@ from longshore.database.connect import Pool
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 
 LATEST_RUN = """
 select *

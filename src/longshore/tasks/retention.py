@@ -11,7 +11,7 @@ from longshore.tasks.conditions import SETTLED
 from longshore.tasks.model import ChainId, TaskId
 
 # A task whose newest result is kept for as long as it is shared as a table.
-KEPT = "(shared_as is not null and target -> 'result_days' is null)"
+SHARED = "(shared_as is not null and target -> 'result_days' is null)"
 
 # $3: seconds for which addresses of a table's files are valid. Its version of so long ago is kept too.
 EXPIRED = f"""
@@ -23,7 +23,7 @@ where expires_at <= now() and not exists (
 and not exists (
     select
     from longshore.tasks t, (values (now()), (now() - $3 * interval '1 second')) as moments (at)
-    where t.id = r.task_id and r.table_schema is not null and {KEPT} and r.run = (
+    where t.id = r.task_id and r.table_schema is not null and {SHARED} and r.run = (
         select n.run
         from longshore.runs n
         where n.task_id = t.id and n.state = 'DONE' and n.ended_at <= moments.at
@@ -35,23 +35,23 @@ order by expires_at, task_id, run
 limit $1 offset $2
 """
 
-FORGET = """
+FORGET_RESULT = """
 with files as (delete from longshore.run_files where task_id = $1 and run = $2)
 update longshore.runs set expires_at = null where task_id = $1 and run = $2
 """
 
-OVER = f"""
+IS_OLD = f"""
 {SETTLED} and t.modified_at < now() - $1::interval and t.chain_id <> 0
-and not ({KEPT} and exists (
+and not ({SHARED} and exists (
     select from longshore.runs r where r.task_id = t.id and r.table_schema is not null and r.expires_at is not null
 ))
 """
 
-OLD = f"""
-select id, chain_id as chain from longshore.tasks t where {OVER} order by modified_at, id limit $2 offset $3
+OLD_TASKS = f"""
+select id, chain_id as chain from longshore.tasks t where {IS_OLD} order by modified_at, id limit $2 offset $3
 """
 
-DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"
+DELETE = f"delete from longshore.tasks t where id = $2 and {IS_OLD} returning id"
 
 # Files that are in use: those of a result, those that the newest attempt of a task writes, and key lists, of
 # which the task's next attempt removes what no watermark names. $3: the prefixes of their locations, which end in '/';
@@ -104,12 +104,12 @@ async def expired_results(pool: Pool, address_seconds: float, limit: int, skippe
 
 async def forget_result(pool: Pool, result: ExpiredResult) -> None:
     """Record that the files of a result are removed."""
-    await pool.execute(FORGET, result.task, result.run)
+    await pool.execute(FORGET_RESULT, result.task, result.run)
 
 
 async def old_tasks(pool: Pool, age: timedelta, limit: int, skipped: int) -> list[OldTask]:
     """Return tasks that ended and last changed longer ago than `age`, oldest first, after so many skipped ones."""
-    return structs(OldTask, await pool.fetch(OLD, age, limit, skipped))
+    return structs(OldTask, await pool.fetch(OLD_TASKS, age, limit, skipped))
 
 
 async def delete_old(pool: Pool, age: timedelta, task: OldTask) -> bool:

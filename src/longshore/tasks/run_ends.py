@@ -130,7 +130,7 @@ run as (
 ),
 -- An increment that waited when `on_ack` was taken out of the target was given again by this run, and needs no more.
 -- One that begins elsewhere than the watermark is never given again, so its key list is needed no more.
-given as (
+superseded_increments as (
     update longshore.runs r
     set acknowledged = r.watermark_from is not distinct from new.watermark_from
                        and r.watermark_to = new.watermark_to,
@@ -214,17 +214,17 @@ class ReportedRun(EndedRun, frozen=True):
     bytes: int
 
 
-async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta) -> None:
+async def finish(pool: Pool, message: Message, outcome: RunResult, result_time: timedelta) -> None:
     """End a run as DONE, or begin its deliveries, where it has any. Raises StaleAttemptError.
 
     State, result, log entries and run record are one statement. The attempt ends in either case.
 
-    `keep`: how long the result is stored.
+    `result_time`: how long the result is stored.
     """
     statement = BEGIN_DELIVERIES if outcome.deliveries else FINISH
     result = msgspec.json.encode(outcome).decode()
     async with pool.acquire() as connection, connection.transaction():
-        ended = await _ended(connection, statement, message, result, keep)
+        ended = await _ended(connection, statement, message, result, result_time)
         if outcome.deliveries:
             await deliveries.send_due_deliveries(connection, ended.chain)
             await fill_slots(connection, ended.chain)

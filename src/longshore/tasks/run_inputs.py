@@ -5,7 +5,7 @@ from uuid import UUID
 from longshore.database.connect import Pool
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.conditions import RUNNING
-from longshore.tasks.recorded_reads import Read, decoded, encoded, merged
+from longshore.tasks.reads import Read, decoded, encoded, merged
 
 LOCK = f"""
 select t.reads from longshore.tasks t

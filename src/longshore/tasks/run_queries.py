@@ -13,7 +13,7 @@ from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, Interval, Run, RunField, RunIncrement, TaskId
 from longshore.tasks.queries import status
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 from longshore.tasks.result_queries import LATEST_RUN
 
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
@@ -20,8 +20,9 @@ from longshore.database.retry import is_transient, isolated, loop_step
 from longshore.tasks import backfills, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.conditions import HOLDS_SLOT
+from longshore.tasks.deliveries import StaleDeliveryError
 from longshore.tasks.model import ChainId, Interval, TaskId
-from longshore.tasks.queue import Message, send
+from longshore.tasks.queue import DeliveryMessage, Message, send
 from longshore.tasks.schedule import begin_time, decode, latest_time, uncomputable, utc_text
 from longshore.tasks.slots import fill_all_slots, fill_slots
 
@@ -29,7 +30,9 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 1.0  # the longest that a due task waits for its message
 RECOVERY_SECONDS = 10.0  # between two searches for attempts without a message
-BATCH = 500
+BATCH_SIZE = 500
+
+M = TypeVar("M", Message, DeliveryMessage)
 
 # $3: tasks that are left out.
 DUE = """
@@ -52,7 +55,7 @@ from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as due (id, sinc
 where t.id = due.id
 """
 
-PUT_OFF = """
+POSTPONE = """
 update longshore.tasks t
 set due_at = later.at
 from unnest($1::bigint[], $2::timestamptz[]) as later (id, at)
@@ -142,7 +145,7 @@ async def run_scheduler(pool: Pool) -> None:
         if loop.time() >= next_recovery:
             await _log_errors(recover_attempts, pool)
             await _log_errors(fill_all_slots, pool)
-            await _log_errors(delivery_ends.recover_deliveries, pool)
+            await _log_errors(recover_deliveries, pool)
             next_recovery = loop.time() + RECOVERY_SECONDS
         await asyncio.sleep(await _log_errors(_until_next, pool) or TICK_SECONDS)
 
@@ -168,12 +171,12 @@ async def send_all_due(pool: Pool) -> None:
     Those that cannot be sent are tried once: any number of them keeps none that is due later from being sent.
     """
     tried_alone: list[TaskId] = []
-    while await send_due(pool, tried_alone) == BATCH:
+    while await send_due(pool, tried_alone) == BATCH_SIZE:
         pass
 
 
 async def send_due(pool: Pool, tried_alone: list[TaskId]) -> int:
-    """Decide on due tasks, at most BATCH, and return their number.
+    """Decide on due tasks, at most BATCH_SIZE, and return their number.
 
     Their messages are sent as far as their chains have free slots. With the usual `catch_up` a run covers all runs
     missed before it. If the transaction fails for all of them together, each task gets a transaction of its own, and
@@ -184,7 +187,7 @@ async def send_due(pool: Pool, tried_alone: list[TaskId]) -> int:
     except Exception as error:
         if is_transient(error):
             raise
-    tasks = [TaskId(row["task"]) for row in await pool.fetch(DUE, BATCH, None, tried_alone)]
+    tasks = [TaskId(row["task"]) for row in await pool.fetch(DUE, BATCH_SIZE, None, tried_alone)]
     for task in tasks:
         with isolated("due task not sent", task=task):
             await _send_due(pool, task, [])
@@ -193,9 +196,9 @@ async def send_due(pool: Pool, tried_alone: list[TaskId]) -> int:
 
 
 async def _send_due(pool: Pool, task: TaskId | None, left_out: list[TaskId]) -> int:
-    """Decide on due tasks, at most BATCH, or on one of them, in one transaction."""
+    """Decide on due tasks, at most BATCH_SIZE, or on one of them, in one transaction."""
     async with pool.acquire() as connection, connection.transaction():
-        decisions = [decide(DueTask(**row)) for row in await connection.fetch(DUE, BATCH, task, left_out)]
+        decisions = [decide(DueTask(**row)) for row in await connection.fetch(DUE, BATCH_SIZE, task, left_out)]
         await _apply(connection, decisions)
         # Ordered, so that two schedulers do not deadlock.
         for chain in sorted({each.chain for each in decisions if each.interval is not None}):
@@ -211,7 +214,7 @@ async def _apply(connection: Connection, decisions: list[Decision]) -> None:
         starts, ends = ([getattr(each, edge) for each in intervals.values()] for edge in ("start", "end"))
         await connection.execute(PARK, list(intervals), starts, ends)
     if later:
-        await connection.execute(PUT_OFF, [each.task for each in later], [each.later for each in later])
+        await connection.execute(POSTPONE, [each.task for each in later], [each.later for each in later])
     if ended:
         entries = [storable(each.reason) for each in ended]
         await connection.execute(END_SCHEDULES, [each.task for each in ended], entries, [each.failed for each in ended])
@@ -238,14 +241,26 @@ def decide(due: DueTask) -> Decision:
 
 
 async def recover_attempts(pool: Pool) -> None:
-    """Recover attempts without a message: those that began are lost, the message of the others is sent again."""
-    for row in await pool.fetch(WITHOUT_MESSAGE, BATCH):
-        message = Message(TaskId(row["id"]), row["attempt"])
+    """Recover attempts of runs without a message."""
+    await _recover(pool, WITHOUT_MESSAGE, Message, run_ends.retry_or_fail_lost)
+
+
+async def recover_deliveries(pool: Pool) -> None:
+    """Recover attempts of deliveries without a message."""
+    await _recover(pool, delivery_ends.WITHOUT_MESSAGE, DeliveryMessage, delivery_ends.retry_or_fail_lost)
+
+
+async def _recover(
+    pool: Pool, statement: str, kind: type[M], retry_or_fail_lost: Callable[[Pool, M], Awaitable[bool]]
+) -> None:
+    """Recover the attempts of a statement: those that began are lost, the message of the others is sent again."""
+    for *ids, began in await pool.fetch(statement, BATCH_SIZE):
+        message = kind(*ids)
         # A stale attempt was recovered by another worker.
-        with isolated("attempt not recovered", task=message.task, attempt=message.attempt), suppress(StaleAttemptError):
-            if row["began"]:
-                await run_ends.retry_or_fail_lost(pool, message)
+        with isolated("attempt not recovered", of=message.key), suppress(StaleAttemptError, StaleDeliveryError):
+            if began:
+                await retry_or_fail_lost(pool, message)
             else:
                 async with pool.acquire() as connection:
                     await send(connection, [message])
-            log.warning("attempt without a message recovered", task=message.task, attempt=message.attempt)
+            log.warning("attempt without a message recovered", of=message.key)

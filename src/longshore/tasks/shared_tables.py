@@ -15,7 +15,7 @@ from longshore.database.connect import Pool
 from longshore.database.rows import structs
 from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 from longshore.tasks.result_queries import LATEST_RUN
 
 # $2: names after this one, in lower case.

@@ -15,7 +15,7 @@ from longshore.database.rows import structs
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, Interval, StateCode, TaskId
 from longshore.tasks.queue import Message
-from longshore.tasks.recorded_reads import Read, decoded
+from longshore.tasks.reads import Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
 # There may be many runs after it: their manifests are read one at a time, and one segment is enough.

@@ -22,7 +22,7 @@ from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
 from longshore.tasks.model import HIDDEN_MESSAGE
 from longshore.vault import Vault, VaultError
-from longshore.webhooks.delivery_slots import DUE, PENDING, DeliverySlots, LeasedDelivery
+from longshore.webhooks.delivery_permits import DUE, PENDING, DeliveryPermits, LeasedDelivery
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
 from longshore.webhooks.signature import signature_headers
 from longshore.webhooks.stored import CHANNEL, unseal
@@ -32,9 +32,10 @@ log = structlog.get_logger()
 POLL_SECONDS = 5.0  # the longest that a due delivery waits if its notification was lost
 TIMEOUT_SECONDS = 15.0  # until the header section of the answer has arrived
 LEASE_SECONDS = 60  # well beyond TIMEOUT_SECONDS
+END_SECONDS = 10.0  # for deliveries under way when the worker stops; less than `parent_process.STOP_TIMEOUT_SECONDS`
 GONE = 410  # the receiver wants no more messages (RFC 9110, section 15.5.11)
 DISABLED_REASON = f"the receiver answered {GONE}"
-KEPT = "30 days"  # deliveries that are over
+KEEP_INTERVAL = "30 days"  # deliveries that are over
 FORGET_EVERY_SECONDS = 3600
 
 MaySeeData = Callable[[UUID, int], Awaitable[bool]]
@@ -67,27 +68,27 @@ returning d.id, d.attempts, d.attempts_since_redelivery, d.task_id as task, d.pa
 # delivery disabled.
 NOT_SENT = f"""
 update longshore.webhook_deliveries
-set attempts_since_redelivery = attempts_since_redelivery - 1, fault = coalesce($3, fault),
-    state = case when created_at < now() - interval '{KEPT}' then 'failed' else state end,
+set attempts_since_redelivery = attempts_since_redelivery - 1, error = coalesce($3, error),
+    state = case when created_at < now() - interval '{KEEP_INTERVAL}' then 'failed' else state end,
     due_at = case
-        when created_at < now() - interval '{KEPT}' then null
+        when created_at < now() - interval '{KEEP_INTERVAL}' then null
         when $3::text is null then due_at
         else now() + interval '10 minutes'
     end
 where id = $1 and attempts = $2 and attempts_since_redelivery > 0 and due_at is not null
 """
 
-# Only the newest attempt since the last redelivery may write.
+# Here and in NOT_SENT and NOT_DELIVERED, only the newest attempt since the last redelivery may write.
 DELIVERED = """
 update longshore.webhook_deliveries
-set state = 'delivered', due_at = null, status = $3, fault = null
+set state = 'delivered', due_at = null, status = $3, error = null
 where id = $1 and attempts = $2 and attempts_since_redelivery > 0
 """
 
 # $5: seconds until the next attempt, null for none.
 NOT_DELIVERED = """
 update longshore.webhook_deliveries
-set status = $3, fault = $4,
+set status = $3, error = $4,
     state = case when $5::float8 is null then 'failed' else 'pending' end,
     due_at = now() + make_interval(secs => $5)
 where id = $1 and attempts = $2 and attempts_since_redelivery > 0 and due_at is not null
@@ -103,7 +104,7 @@ with webhook as (
 ),
 failed as (
     update longshore.webhook_deliveries d
-    set state = 'failed', due_at = null, fault = $2
+    set state = 'failed', due_at = null, error = $2
     from webhook
     where d.webhook_id = webhook.id and d.due_at is not null
 )
@@ -115,14 +116,16 @@ from webhook
 # A message of a transaction that was open while its webhook was disabled; `stored.ENABLE` fails it, too.
 FAIL_LATE = """
 update longshore.webhook_deliveries d
-set state = 'failed', due_at = null, fault = w.disabled_reason
+set state = 'failed', due_at = null, error = w.disabled_reason
 from longshore.webhooks w
 where w.id = d.webhook_id and w.disabled_at is not null and d.due_at is not null
 """
 
-FORGET = f"delete from longshore.webhook_deliveries where created_at < now() - interval '{KEPT}' and due_at is null"
+FORGET = f"""
+delete from longshore.webhook_deliveries where created_at < now() - interval '{KEEP_INTERVAL}' and due_at is null
+"""
 
-# Only times to come: a due delivery that was not leased waits for a slot, and the end of a delivery wakes the loop.
+# Only times to come: a due delivery that was not leased waits for a permit, and the end of a delivery wakes the loop.
 SECONDS_UNTIL_NEXT = """
 select extract(epoch from min(due_at) - now())::float8 from longshore.webhook_deliveries where due_at > now()
 """
@@ -133,7 +136,7 @@ class DeliveryOutcome(msgspec.Struct, frozen=True):
 
     status: int | None
     """HTTP status of the answer; None if there was none."""
-    fault: str | None
+    error: str | None
     """Why the message was not delivered; None if it was."""
     retry_after: float | None
     """Seconds that the receiver asked for."""
@@ -142,51 +145,74 @@ class DeliveryOutcome(msgspec.Struct, frozen=True):
 class Dispatcher:
     """Makes the due webhook deliveries of all chains."""
 
-    def __init__(self, pool: Pool, vault: Vault, allow: NetworksOf, may_see_data: MaySeeData) -> None:
+    def __init__(self, pool: Pool, url: str, vault: Vault, allow: NetworksOf, may_see_data: MaySeeData) -> None:
+        """`url`: the service's database."""
         self._pool = pool
+        self._url = url
         self._vault = vault
         self._allow = allow
         self._may_see_data = may_see_data
-        self._slots = DeliverySlots()
+        self._permits = DeliveryPermits()
         self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._forget_at = 0.0
 
-    async def run(self, url: str) -> None:
-        """Make due deliveries until cancelled. Raises nothing: errors are logged. `url`: the service's database."""
-        async with Listener(url, CHANNEL, lambda _: self._wake.set(), self._wake.set):
+    def stop(self) -> None:
+        """Begin no more deliveries."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Make due deliveries until stopped, then end those under way: an attempt that is cancelled counts as failed.
+
+        Raises nothing: errors are logged.
+        """
+        async with Listener(self._url, CHANNEL, lambda _: self._wake.set(), self._wake.set):
+            dispatching = asyncio.create_task(self._dispatch())
             try:
-                while True:
-                    self._wake.clear()
-                    pause = POLL_SECONDS
-                    with loop_step("dispatcher"):
-                        pause = await self._step()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(pause):
-                            await self._wake.wait()
+                await self._stopping.wait()
+                await asyncio.wait({dispatching}, timeout=END_SECONDS)
             finally:
-                for task in self._slots.tasks():  # the deliveries fall due again when the lease is over
+                ending = {
+                    dispatching,
+                    *self._permits.tasks(),
+                }  # deliveries, which fall due again when the lease is over
+                for task in ending:
                     task.cancel()
+                await asyncio.wait(ending)
+
+    async def _dispatch(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            pause = POLL_SECONDS
+            with loop_step("dispatcher"):
+                pause = await self._step()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+        while under_way := self._permits.tasks():
+            await asyncio.wait(under_way)
 
     async def _step(self) -> float:
-        """Begin the due deliveries that have a slot and return the seconds until the next one is due."""
+        """Begin the due deliveries that have a permit and return the seconds until the next one is due."""
         await self._begin_due()
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
             await self._pool.execute(FAIL_LATE)
             await self._pool.execute(FORGET)
-            unhealthy = self._slots.unhealthy()
+            unhealthy = self._permits.unhealthy()
             pending = await self._pool.fetch(PENDING, unhealthy)
-            self._slots.forget_unhealthy(set(unhealthy) - {row["webhook_id"] for row in pending})
+            self._permits.forget_unhealthy(set(unhealthy) - {row["webhook_id"] for row in pending})
         until_next = await self._pool.fetchval(SECONDS_UNTIL_NEXT)
         return POLL_SECONDS if until_next is None else min(POLL_SECONDS, max(0.05, until_next))
 
     async def _begin_due(self) -> None:
-        """Lease the due deliveries that have a slot, together or one by one if that fails, and begin them.
+        """Lease the due deliveries that have a permit, together or one by one if that fails, and begin them.
 
         Those that cannot be leased are tried once: any number of them keeps none that is due later from being leased.
         """
         tried_alone: list[UUID] = []
-        while due := [row["id"] for row in await self._pool.fetch(DUE, *self._slots.due_arguments(), tried_alone)]:
+        while due := [row["id"] for row in await self._pool.fetch(DUE, *self._permits.due_arguments(), tried_alone)]:
             with isolated("due webhook deliveries not leased together"):
                 await self._begin(due)
                 return
@@ -198,7 +224,7 @@ class Dispatcher:
     async def _begin(self, ids: list[UUID]) -> None:
         for delivery in [LeasedDelivery(**row) for row in await self._pool.fetch(LEASE, ids, LEASE_SECONDS)]:
             task = asyncio.create_task(self._deliver(delivery))
-            self._slots.hold(delivery, task)
+            self._permits.hold(delivery, task)
             task.add_done_callback(lambda _: self._wake.set())
 
     async def _deliver(self, delivery: LeasedDelivery) -> bool | None:
@@ -223,7 +249,7 @@ class Dispatcher:
         except DATABASE_ERRORS as error:
             # The message is sent a second time when its lease is over; receivers recognize it by its id.
             bound.warning("webhook delivery could not be recorded", error=str(error))
-        return outcome.fault is None
+        return outcome.error is None
 
     async def _body(self, delivery: LeasedDelivery, bound: structlog.typing.FilteringBoundLogger) -> bytes | None:
         """Return a message as the maker of its webhook may see it; None if the database does not answer.
@@ -238,10 +264,10 @@ class Dispatcher:
             return None
         return delivery.payload.encode() if may_see_data else _without_data(delivery.payload)
 
-    async def _record_not_sent(self, delivery: LeasedDelivery, fault: str | None) -> None:
-        """Take back an attempt in which nothing was sent. `fault`: why, for the list of deliveries."""
+    async def _record_not_sent(self, delivery: LeasedDelivery, error: str | None) -> None:
+        """Take back an attempt in which nothing was sent. `error`: why, for the list of deliveries."""
         with contextlib.suppress(*DATABASE_ERRORS):
-            await self._pool.execute(NOT_SENT, delivery.id, delivery.attempts, fault)
+            await self._pool.execute(NOT_SENT, delivery.id, delivery.attempts, error)
 
     async def _send(self, delivery: LeasedDelivery, body: bytes) -> DeliveryOutcome:
         secrets = [unseal(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
@@ -252,30 +278,30 @@ class Dispatcher:
         }
         request = Request("POST", delivery.url, headers, body, TIMEOUT_SECONDS)
         answer = await send(request, self._allow(delivery.chain))
-        fault = None if 200 <= answer.status < 300 else f"answered {answer.status}"
+        error = None if 200 <= answer.status < 300 else f"answered {answer.status}"
         retry_after = retry_after_seconds(answer.headers.get("retry-after"), time.time())
-        return DeliveryOutcome(answer.status, fault, retry_after)
+        return DeliveryOutcome(answer.status, error, retry_after)
 
     async def _record(
         self, delivery: LeasedDelivery, outcome: DeliveryOutcome, bound: structlog.typing.FilteringBoundLogger
     ) -> None:
-        if outcome.fault is None:
+        if outcome.error is None:
             await self._pool.execute(DELIVERED, delivery.id, delivery.attempts, outcome.status)
             bound.info("webhook delivered", status=outcome.status)
             return
         pause = None if outcome.status == GONE else pause_seconds(delivery.attempts_since_redelivery)
         if pause is not None and outcome.retry_after is not None:
             pause = max(pause, outcome.retry_after)
-        fault = storable(outcome.fault)
-        await self._pool.execute(NOT_DELIVERED, delivery.id, delivery.attempts, outcome.status, fault, pause)
-        bound.warning("webhook not delivered", fault=outcome.fault, retry_in=pause)
+        error = storable(outcome.error)
+        await self._pool.execute(NOT_DELIVERED, delivery.id, delivery.attempts, outcome.status, error, pause)
+        bound.warning("webhook not delivered", error=outcome.error, retry_in=pause)
         if outcome.status == GONE:
             await self._pool.execute(DISABLE, delivery.webhook, DISABLED_REASON)
             bound.warning("webhook disabled", webhook=str(delivery.webhook), reason=DISABLED_REASON)
 
 
 def _without_data(payload: str) -> bytes:
-    """Return a message whose reason and figures do not tell about data of the source."""
+    """Return a message without the reason and figures that come from data of the source."""
     message = msgspec.json.decode(payload)
     hidden = {"reason": HIDDEN_MESSAGE, "rows": None, "bytes": None, "evidence": None}
     message["data"] |= {key: value for key, value in hidden.items() if key in message["data"]}

@@ -2,7 +2,8 @@
 
 import random
 import re
-from email.utils import parsedate_to_datetime
+
+from longshore.http_dates import parse_http_date
 
 # After the first, second, … failure; about a day altogether. After the last one the delivery has failed.
 PAUSE_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
@@ -29,7 +30,5 @@ def retry_after_seconds(text: str | None, now: float) -> float | None:
         return None
     if DELAY.fullmatch(text):
         return min(float(text), MAX_RETRY_AFTER_SECONDS)
-    try:
-        return min(max(parsedate_to_datetime(text).timestamp() - now, 0.0), MAX_RETRY_AFTER_SECONDS)
-    except (ValueError, OverflowError):
-        return None
+    date = parse_http_date(text)
+    return None if date is None else min(max(date.timestamp() - now, 0.0), MAX_RETRY_AFTER_SECONDS)

@@ -80,7 +80,7 @@ returning previous.signs_until
 ENABLE = f"""
 with late as (
     update longshore.webhook_deliveries d
-    set state = 'failed', due_at = null, fault = w.disabled_reason
+    set state = 'failed', due_at = null, error = w.disabled_reason
     from longshore.webhooks w
     where w.id = $1 and w.chain_id = $2 and w.disabled_at is not null and d.webhook_id = w.id and d.due_at is not null
 )
@@ -117,7 +117,7 @@ SEALED = (
 EXISTS = "select from longshore.webhooks where id = $1 and chain_id = $2"
 
 DELIVERY = """
-d.id, d.event, d.task_id as task, d.revision, d.state, d.attempts, d.status, d.fault,
+d.id, d.event, d.task_id as task, d.revision, d.state, d.attempts, d.status, d.error,
 date_trunc('second', d.created_at) as created, date_trunc('second', d.attempted_at) as attempted,
 case when d.state = 'pending' then date_trunc('second', d.due_at) end as next
 """
@@ -203,7 +203,7 @@ class WebhookDelivery(msgspec.Struct, frozen=True):
     attempts: int
     status: int | None
     """HTTP status of the last answer; null if there was none."""
-    fault: str | None
+    error: str | None
     """Why the last attempt failed."""
     created: datetime
     attempted: datetime | None

@@ -36,7 +36,7 @@ SERVICE = ChainId(0)
 """The chain of the service's own tasks."""
 ACTION = "cleanup"
 CRON = "*/15 * * * *"
-BATCH = 500
+BATCH_SIZE = 500
 MIN_FILE_AGE_SECONDS = 3600.0  # younger files without a task may be of a run that has just begun
 
 # PgQueuer's log of its jobs, which Longshore does not read.
@@ -108,7 +108,7 @@ class Cleanup:
 
     async def _expire(self) -> int:
         removed = failed = 0
-        while found := await retention.expired_results(self._pool, links.MAX_SECONDS, BATCH, failed):
+        while found := await retention.expired_results(self._pool, links.MAX_SECONDS, BATCH_SIZE, failed):
             for result in found:
                 if await self._isolated(self._remove_result, result):
                     removed += 1
@@ -123,7 +123,7 @@ class Cleanup:
 
     async def _remove_old_tasks(self) -> int:
         removed = failed = 0
-        while found := await retention.old_tasks(self._pool, self._task_age, BATCH, failed):
+        while found := await retention.old_tasks(self._pool, self._task_age, BATCH_SIZE, failed):
             deleted = [
                 task for task in found if await self._isolated(retention.delete_old, self._pool, self._task_age, task)
             ]
@@ -137,8 +137,8 @@ class Cleanup:
         removed = 0
         before = time.time() - MIN_FILE_AGE_SECONDS
         found = await asyncio.to_thread(self._store.attempts, before)
-        for start in range(0, len(found), BATCH):
-            some = found[start : start + BATCH]
+        for start in range(0, len(found), BATCH_SIZE):
+            some = found[start : start + BATCH_SIZE]
             used = await retention.files_in_use(self._pool, [_stored(files) for files in some])
             for files in some:
                 if _stored(files) not in used:

@@ -85,7 +85,7 @@ class DeliveryRunner:
         log.info("delivery begins", attempt=message.attempt)
         began = time.monotonic()
         try:
-            done = await self._act(delivery)
+            done = await self._deliver(delivery)
         except SupersededError:
             await self._discard(delivery)
             raise StaleDeliveryError(message) from None
@@ -94,13 +94,20 @@ class DeliveryRunner:
             await retry_until_available(deliveries.retry, self._pool, message, why, 0.0)
             log.info("delivery handed back")
         except WORK_ERRORS as error:
-            await self._failed(delivery, error, delivery.seconds_left - (time.monotonic() - began))
+            await self._retry_or_fail(delivery, error, delivery.seconds_left - (time.monotonic() - began))
         else:
-            evidence = msgspec.json.encode(done.evidence).decode()
-            await retry_until_available(delivery_ends.finish, self._pool, message, done.address, evidence)
+            try:
+                evidence = msgspec.json.encode(done.evidence).decode()
+                await retry_until_available(delivery_ends.finish, self._pool, message, done.address, evidence)
+            except StaleDeliveryError:
+                raise
+            except Exception as error:  # a package of a destination may return values of any type
+                refused = LongshoreError(f"the evidence of the delivery cannot be stored: {error}")
+                await self._retry_or_fail(delivery, refused, 0.0)
+                return
             log.info("delivered", address=done.address)
 
-    async def _act(self, delivery: DeliveryAttempt) -> DeliveredResult:
+    async def _deliver(self, delivery: DeliveryAttempt) -> DeliveredResult:
         with self.running.cancellable(delivery.message, "the destination"):
             timeout = asyncio.timeout(max(0.0, delivery.seconds_left))
             try:
@@ -113,7 +120,7 @@ class DeliveryRunner:
                     raise DestinationError(TIMEOUT_MESSAGE) from None
                 raise
 
-    async def _failed(self, delivery: DeliveryAttempt, error: BaseException, seconds_left: float) -> None:
+    async def _retry_or_fail(self, delivery: DeliveryAttempt, error: BaseException, seconds_left: float) -> None:
         reason = explain(error)
         pause = DELIVERY.after(delivery.message.attempt)
         if is_retryable(error) and pause < seconds_left:

@@ -21,7 +21,7 @@ from longshore.database import migrate
 from longshore.database.connect import Pool, open_pool
 from longshore.database.listener import Listener
 from longshore.database.requirements import require_sessions
-from longshore.database.retry import retry_until_available, retry_while_refused
+from longshore.database.retry import DATABASE_ERRORS, is_transient, retry_until_available, retry_while_refused
 from longshore.destinations.stored import Destinations
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
@@ -31,7 +31,7 @@ from longshore.exports.run_errors import reason
 from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
 from longshore.exports.source_limits import SourceLimits
-from longshore.process_list import NAME, announced
+from longshore.process_list import NAME, listed_while_running
 from longshore.results.open import open_store
 from longshore.settings import Settings
 from longshore.tasks import quotas
@@ -66,7 +66,10 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(tracing.exporting("worker"))
-        await _require_databases(settings, url)
+        await retry_while_refused(migrate.check_database, url)
+        loops: list[Coroutine[Any, Any, None]] = []
+        if not await _is_source_available(settings):
+            loops.append(_require_source_once_available(settings))
         pools = await _open_pools(stack, settings, url)
         known = catalog.load(settings.catalog)
         running = RunningAttempts(pools.service, settings.shutdown_grace)
@@ -76,19 +79,22 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         delivery_runner = DeliveryRunner(running, pools.service, stored.open, open_store(settings))
         await stack.enter_async_context(Listener(url, CHANNEL, running.on_task_change, running.check_all))
         stack.enter_context(metrics.export_pool_metrics(worker=pools.service, export=pools.source))
-        await stack.enter_async_context(announced(pools.service, "worker", await asyncio.to_thread(vault.prefixes)))
+        await stack.enter_async_context(
+            listed_while_running(pools.service, "worker", await asyncio.to_thread(vault.prefixes))
+        )
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
         sees = partial(webhook_maker_may_see, pools.service, known)
-        dispatcher = Dispatcher(pools.service, vault, settings.outbound_networks_of, sees)
-        loops = [run_scheduler(pools.service), dispatcher.run(url), delivery_runner.run_discards()]
+        dispatcher = Dispatcher(pools.service, url, vault, settings.outbound_networks_of, sees)
+        loops += [run_scheduler(pools.service), delivery_runner.run_discards()]
 
         def begin() -> None:
             ready()
             log.info("worker ready", tasks=settings.worker_tasks)
 
-        await _work(_consumers(settings, url, pools.service, runner, delivery_runner), running, loops, begin)
+        consumers = _consumers(settings, url, pools.service, runner, delivery_runner)
+        await _work([*consumers, dispatcher], running, loops, begin)
 
 
 def connections_of(settings: Settings) -> int:
@@ -104,13 +110,34 @@ class _Pools(msgspec.Struct, frozen=True):
     sources: SourceDatabases
 
 
-async def _require_databases(settings: Settings, url: str) -> None:
-    await retry_while_refused(migrate.check_database, url)
+async def _is_source_available(settings: Settings) -> bool:
+    """Return whether the source answers. Raises LongshoreError where it refuses the worker."""
     try:
-        await retry_while_refused(require_sessions, settings.source_url or url)
+        await _require_source(settings)
+    except DATABASE_ERRORS as error:
+        if not is_transient(error):
+            raise
+        log.warning("source is unavailable, exports fail until it answers", error=str(error))
+        return False
+    return True
+
+
+async def _require_source_once_available(settings: Settings) -> None:
+    """Check a source that was unavailable as soon as it answers; then wait, as the end of a loop ends the worker."""
+    structlog.contextvars.bind_contextvars(setting="LONGSHORE_SOURCE_URL")
+    await retry_until_available(_require_source, settings)
+    await asyncio.Event().wait()
+
+
+async def _require_source(settings: Settings) -> None:
+    if not settings.source_url:  # the service's own database, which has been checked
+        return
+    try:
+        await require_sessions(settings.source_url)
     except asyncpg.PostgresError as refusal:
-        which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
-        raise LongshoreError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
+        if is_transient(refusal):
+            raise
+        raise LongshoreError(f"the source (LONGSHORE_SOURCE_URL) refuses the worker: {reason(refusal)}") from refusal
 
 
 async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _Pools:
@@ -164,12 +191,12 @@ def _consumers(
 
 
 async def _work(
-    consumers: list[Consumer],
+    consumers: Sequence[Consumer | Dispatcher],
     running: RunningAttempts,
     loops: Sequence[Coroutine[Any, Any, None]],
     ready: Callable[[], None],
 ) -> None:
-    """Consume messages until a signal, or the end of one of the `loops`, which run beside. Raises what ended it."""
+    """Run the consumers until a signal, or the end of one of the `loops`, which run beside. Raises what ended it."""
 
     def stop() -> None:
         for consumer in consumers:

@@ -16,7 +16,7 @@ from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
 from longshore.database.retry import ATTEMPT_PAUSES_SECONDS, MAX_FAILURES, retry_until_available
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, TransientError
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
@@ -126,10 +126,10 @@ class Runner:
         try:
             limits = LIMITS.decode(attempt.target)
         except msgspec.MsgspecError as error:
-            await self._failed(attempt, LongshoreError(f"this version cannot read the target: {error}"))
+            await self._retry_or_fail(attempt, LongshoreError(f"this version cannot read the target: {error}"))
             return
         try:
-            outcome = await self._act(attempt, limits)
+            outcome = await self._run_action(attempt, limits)
         except (StaleAttemptError, SupersededError):
             raise
         except StoppedError:  # another worker takes over at once
@@ -137,14 +137,14 @@ class Runner:
             await retry_until_available(attempts.retry, self._pool, message, why, 0, counts_as_failure=False)
             log.info("run handed back")
         except WORK_ERRORS as error:
-            await self._failed(attempt, error)
+            await self._retry_or_fail(attempt, error)
         else:
             try:
                 await self._finish(attempt, outcome, limits)
             except StaleAttemptError:
                 raise
             except Exception as error:  # a result that PostgreSQL cannot store
-                await self._failed(attempt, LongshoreError(f"the result of the run cannot be stored: {error}"))
+                await self._retry_or_fail(attempt, LongshoreError(f"the result of the run cannot be stored: {error}"))
                 return
             metrics.RUN_SECONDS.labels(attempt.action).observe(time.monotonic() - began)
             log.info("run done", rows=outcome.success, bytes=outcome.size)
@@ -156,9 +156,11 @@ class Runner:
         with tracing.span("finish"):
             await retry_until_available(run_ends.finish, self._pool, attempt.message, outcome, keep)
 
-    async def _act(self, attempt: Attempt, limits: RunLimits) -> RunResult:
-        if attempt.action not in self._actions:
-            raise LongshoreError(f"no package on this worker has the action {attempt.action!r}")
+    async def _run_action(self, attempt: Attempt, limits: RunLimits) -> RunResult:
+        if attempt.action not in self._actions:  # in a deployment, other workers may have it already
+            raise TransientError(
+                f"no package on this worker has the action {attempt.action!r}; install it on every machine"
+            )
         with self.running.cancellable(attempt.message, "the action"):
             too_long = LongshoreError(f"the run took longer than {limits.timeout_seconds} s")
             try:
@@ -172,7 +174,7 @@ class Runner:
                 raise too_long
             return result
 
-    async def _failed(self, attempt: Attempt, error: BaseException) -> None:
+    async def _retry_or_fail(self, attempt: Attempt, error: BaseException) -> None:
         reason = explain(error, of_export=attempt.action == "export")
         tracing.record_error(error)
         if is_retryable(error) and attempt.failures + 1 < MAX_FAILURES:

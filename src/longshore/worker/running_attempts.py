@@ -70,11 +70,11 @@ class RunningAttempts:
             malloc.release_free_memory()
 
     @contextlib.contextmanager
-    def cancellable(self, message: Message | DeliveryMessage, worked_by: str) -> Iterator[None]:
+    def cancellable(self, message: Message | DeliveryMessage, actor_name: str) -> Iterator[None]:
         """Cancel the current asyncio task when its message is outdated or the grace time over, in the open context.
 
         Raises SupersededError or StoppedError then, however the work ends, as what it returns may be a part; and
-        CancelledWorkError where it cancels itself. `worked_by`: what works, for that error, such as `the action`.
+        CancelledWorkError where it cancels itself. `actor_name`: what works, for that error, such as `the action`.
         """
         if self._grace_is_over:
             raise StoppedError
@@ -87,7 +87,7 @@ class RunningAttempts:
             if current.cancelling() or self._grace_is_over:
                 self._cancelled.setdefault(current, StoppedError)
             self._refuse_cancelled(current)
-            raise CancelledWorkError(f"{worked_by} cancelled itself") from None
+            raise CancelledWorkError(f"{actor_name} cancelled itself") from None
         except WORK_ERRORS:
             self._refuse_cancelled(current)
             raise

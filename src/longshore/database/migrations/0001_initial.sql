@@ -637,7 +637,7 @@ create table longshore.webhook_deliveries (
     due_at timestamptz default now(),
     attempted_at timestamptz,
     status integer,
-    fault text,
+    error text,
     created_at timestamptz not null default now()
 );
 
@@ -673,7 +673,7 @@ begin
 end
 $$;
 
--- What an event tells of a run.
+-- The facts about a run that are in an event.
 create function longshore.facts_of_run(run longshore.runs) returns jsonb language sql stable as $$
 select jsonb_build_object(
     'interval', jsonb_build_object(

@@ -18,7 +18,7 @@ from longshore.results.own_thread import in_own_thread
 from longshore.results.store import Store
 from longshore.tasks import watermarks
 from longshore.tasks.attempts import RunResult
-from longshore.tasks.recorded_reads import Read
+from longshore.tasks.reads import Read
 from longshore.tasks.watermarks import PendingIncrement
 
 

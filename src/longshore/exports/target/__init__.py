@@ -17,7 +17,7 @@ from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.exports.target.deliver import MAX_ENTRIES, Deliver
 from longshore.tasks.model import Target
-from longshore.tasks.recorded_reads import Read
+from longshore.tasks.reads import Read
 
 CHANGE, REASON = "_change", "_reason"
 CHANGE_NAMES = (CHANGE, REASON)

@@ -1,8 +1,9 @@
 """The choice of the due webhook deliveries that a worker makes next.
 
-A receiver that does not answer holds its slot until the timeout. So each webhook and each chain has a share of the
-slots, and unhealthy webhooks (the last delivery failed or was slow, or one under way is slow) have a part of the slots
-of their chain and of the worker. A webhook that answers keeps its turn beside any number of those that do not.
+A delivery holds a permit, and one whose receiver does not answer holds it until the timeout. So each webhook and each
+chain has a share of the permits, and unhealthy webhooks (the last delivery failed or was slow, or one under way is
+slow) have a part of those of their chain and of the worker. A webhook that answers keeps its turn beside any number of
+those that do not.
 """
 
 import asyncio
@@ -19,9 +20,9 @@ MAX_UNHEALTHY_DELIVERIES = 32  # of all unhealthy webhooks together
 MAX_UNHEALTHY_DELIVERIES_OF_CHAIN = 4
 SLOW_SECONDS = 5.0
 
-# $1: free slots; $2, $3: slots of a webhook and of a chain; $4, $5: webhook and chain of each delivery under way;
-# $6: unhealthy webhooks; $7: free slots of unhealthy webhooks; $8: chain of each delivery under way to an unhealthy
-# webhook; $9: slots of a chain's unhealthy webhooks; $10: deliveries that are left out.
+# $1: free permits; $2, $3: permits of a webhook and of a chain; $4, $5: webhook and chain of each delivery under way;
+# $6: unhealthy webhooks; $7: free permits of unhealthy webhooks; $8: chain of each delivery under way to an unhealthy
+# webhook; $9: permits of a chain's unhealthy webhooks; $10: deliveries that are left out.
 # The recursion reads one entry of the index for each webhook, however many deliveries are due. The first delivery of
 # each chain comes before the second of any.
 DUE = """
@@ -97,7 +98,7 @@ class LeasedDelivery(msgspec.Struct, frozen=True):
     chain: int
 
 
-class DeliverySlots:
+class DeliveryPermits:
     """The webhook deliveries of this worker that are under way, and the webhooks that are unhealthy."""
 
     def __init__(self) -> None:

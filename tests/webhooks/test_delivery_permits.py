@@ -1,10 +1,10 @@
-"""Slots: a receiver that does not answer delays its own webhook and no other."""
+"""Permits: a receiver that does not answer delays its own webhook and no other."""
 
 import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import ip_network
 
 import asyncpg
@@ -15,13 +15,13 @@ from longshore.settings import Settings
 from longshore.tasks.model import ChainId
 from longshore.vault import open_vault
 from longshore.webhooks import dispatcher
-from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_CHAIN, MAX_DELIVERIES_OF_WEBHOOK
+from longshore.webhooks.delivery_permits import MAX_DELIVERIES_OF_CHAIN, MAX_DELIVERIES_OF_WEBHOOK
 from longshore.webhooks.dispatcher import DISABLE, NOT_SENT, Dispatcher, MaySeeData
 from longshore.webhooks.stored import enable
 from tests.receiver import Receiver, receiving
 from tests.service import Longshore
 
-SILENT_CHAINS = 20  # more than there are slots for all of them
+SILENT_CHAINS = 20  # more than there are permits for all of them
 DELIVERIES = 40  # of each silent webhook
 
 DUE = """
@@ -33,9 +33,9 @@ select w.chain_id, w.id, count(*) as count
 from longshore.webhook_deliveries d join longshore.webhooks w on w.id = d.webhook_id
 where d.attempts > 0 group by 1, 2
 """
-FAILED = "select count(distinct webhook_id) from longshore.webhook_deliveries where fault is not null"
+FAILED = "select count(distinct webhook_id) from longshore.webhook_deliveries where error is not null"
 TRIED = """
-select state, attempts_since_redelivery, fault, due_at > now() from longshore.webhook_deliveries where webhook_id = $1
+select state, attempts_since_redelivery, error, due_at > now() from longshore.webhook_deliveries where webhook_id = $1
 """
 
 
@@ -55,8 +55,8 @@ async def dispatching(
     service: Longshore, pool: Pool, may_see_data: MaySeeData = may_see_data
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher that runs while the context is open; afterwards the webhooks of chains 4999 to 5999 are gone."""
-    dispatching = Dispatcher(pool, service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
-    running = asyncio.create_task(dispatching.run(service.url))
+    dispatching = Dispatcher(pool, service.url, service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
+    running = asyncio.create_task(dispatching.run())
     try:
         yield dispatching
     finally:
@@ -132,9 +132,9 @@ def test_database_error_before_a_message_is_sent_is_no_fault_of_its_receiver(idl
             await pool.execute(DUE, webhook, 1)
             async with dispatching(idle_service, pool, away) as running, asyncio.timeout(10):
                 await asked.wait()
-                while running._slots.tasks():  # noqa: ASYNC110  # another's
+                while running._permits.tasks():  # noqa: ASYNC110  # another's
                     await asyncio.sleep(0.01)
-                assert running._slots.unhealthy() == []
+                assert running._permits.unhealthy() == []
                 row = await pool.fetchrow(TRIED, webhook)
                 assert row is not None
                 assert tuple(row) == ("pending", 0, None, True), "it is due when its lease is over"
@@ -153,13 +153,13 @@ def test_secret_that_cannot_be_read_is_no_fault_of_its_receiver(idle_service: Lo
             async with dispatching(idle_service, pool) as running, asyncio.timeout(10):
                 while not await pool.fetchval(FAILED):  # noqa: ASYNC110  # of another connection
                     await asyncio.sleep(0.05)
-                while running._slots.tasks():  # noqa: ASYNC110  # another's
+                while running._permits.tasks():  # noqa: ASYNC110  # another's
                     await asyncio.sleep(0.01)
-                assert running._slots.unhealthy() == []
+                assert running._permits.unhealthy() == []
                 row = await pool.fetchrow(TRIED, webhook)
                 assert row is not None
                 assert (row["state"], row["attempts_since_redelivery"]) == ("pending", 0)
-                assert "set LONGSHORE_SECRET" in row["fault"]
+                assert "set LONGSHORE_SECRET" in row["error"]
                 await pool.execute(  # a secret that never can be read does not keep its messages for ever
                     "update longshore.webhook_deliveries set created_at = now() - interval '31 days', due_at = now()"
                     " where webhook_id = $1",
@@ -188,10 +188,10 @@ def test_unhealthy_webhooks_without_a_message_to_send_are_forgotten(
             for webhook in (kept, deleted):
                 await pool.execute(DUE, webhook, 1)
             async with dispatching(idle_service, pool) as running, asyncio.timeout(15):
-                while len(running._slots.unhealthy()) < 2:  # noqa: ASYNC110  # another's
+                while len(running._permits.unhealthy()) < 2:  # noqa: ASYNC110  # another's
                     await asyncio.sleep(0.01)
                 await pool.execute("delete from longshore.webhooks where id = $1", deleted)
-                while running._slots.unhealthy() != [kept]:
+                while running._permits.unhealthy() != [kept]:
                     running._wake.set()
                     await asyncio.sleep(0.01)
 
@@ -204,7 +204,7 @@ def test_message_of_a_transaction_that_was_open_while_its_webhook_was_disabled_f
     idle_service: Longshore, monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
     monkeypatch.setattr(dispatcher, "FORGET_EVERY_SECONDS", 0)
-    state = "select state, fault, due_at from longshore.webhook_deliveries where webhook_id = $1"
+    state = "select state, error, due_at from longshore.webhook_deliveries where webhook_id = $1"
 
     async def run(receiver: Receiver) -> None:
         async with open_pool(idle_service.url, size=8, name="test") as pool:
@@ -229,6 +229,29 @@ def test_message_of_a_transaction_that_was_open_while_its_webhook_was_disabled_f
         asyncio.run(run(receiver))
 
 
+@pytest.mark.parametrize("status", [204, 500])
+def test_worker_that_stops_records_the_answer_to_a_message_that_is_under_way(
+    new_service: Callable[..., Longshore], status: int
+) -> None:
+    service = new_service(outbound_allow="127.0.0.1")
+
+    async def prepare(receiver: Receiver) -> None:
+        async with open_pool(service.url, size=2, name="test") as pool:
+            await pool.execute(DUE, await service.webhook(pool, 5000, receiver.url), 1)
+            await pool.execute("update longshore.webhook_deliveries set payload = '{\"data\": {}}'")
+
+    with receiving() as receiver:
+        receiver.seconds = 1.5
+        receiver.answers.put(status)
+        asyncio.run(prepare(receiver))
+        worker = service.start("worker")
+        receiver.next()
+        worker.terminate()
+        assert worker.wait(20) == 0
+    (delivery,) = service.sql("select attempts, status from longshore.webhook_deliveries")
+    assert tuple(delivery) == (1, status)
+
+
 def test_delivery_that_failed_with_its_webhook_before_it_was_sent_stays_failed(idle_service: Longshore) -> None:
     async def run(receiver: Receiver) -> None:
         async with open_pool(idle_service.url, size=2, name="test") as pool:
@@ -238,7 +261,7 @@ def test_delivery_that_failed_with_its_webhook_before_it_was_sent_stays_failed(i
             delivery = await pool.fetchval(leased)
             await pool.execute(DISABLE, webhook, "gone")
             await pool.execute(NOT_SENT, delivery, 1, "set LONGSHORE_SECRET")
-            row = await pool.fetchrow("select state, due_at, fault from longshore.webhook_deliveries")
+            row = await pool.fetchrow("select state, due_at, error from longshore.webhook_deliveries")
             assert row is not None
             assert tuple(row) == ("failed", None, "gone")
             await pool.execute("delete from longshore.webhooks where id = $1", webhook)

@@ -1,0 +1,16 @@
+"""Dates in the header fields of HTTP."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+def parse_http_date(text: str) -> datetime | None:
+    """Return the date of a field in one of the three forms of RFC 9110, section 5.6.7; None where it is no date.
+
+    The form of C's `asctime` names no zone: it is UTC, as all dates of HTTP.
+    """
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date.replace(tzinfo=date.tzinfo or UTC)
