@@ -106,6 +106,22 @@ def test_schedule_of_an_export_is_made_from_options(
     assert logged_in("tasks", "cancel", str(task["id"]))[0] == 0
 
 
+def test_planned_export_needs_no_folder_and_takes_no_output(
+    logged_in: Cli, longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "removed").mkdir()
+    monkeypatch.chdir(tmp_path / "removed")
+    (tmp_path / "removed").rmdir()
+    id = created(logged_in, "users", *LATER)["id"]
+    newest = [task.id for task in longshore.tasks.list(limit=1)]
+    assert newest == [id]
+    for schedule in (LATER, ("--cron", "0 2 * * *"), ("--repeat", "daily")):
+        code, _, error = logged_in("export", "users", *schedule, "-o", str(tmp_path / "a.csv"))
+        assert (code, "nothing is downloaded with --at, --repeat or --cron" in error) == (2, True), error
+    assert [task.id for task in longshore.tasks.list(limit=1)] == newest
+    longshore.tasks.get(id).cancel()
+
+
 def test_planned_export_says_when_it_runs(logged_in: Cli) -> None:
     code, out, _ = logged_in("export", "users", "--cron", "0 2 * * *", "--timezone", "Europe/Amsterdam")
     assert code == 0

@@ -11,11 +11,13 @@ import termios
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longshore import AsyncLongshore, Longshore
 from longshore.access.tokens import Level
+from longshore.cli import destinations
 from longshore.client import BadRequestError, ConflictError, NotFoundError
 from tests import service as services
 from tests.client.conftest import Cli
@@ -98,6 +100,26 @@ def test_commands_make_test_change_and_delete_a_destination(commands: Cli) -> No
     assert (code, out) == (1, "failed\tconnect\tthe password is wrong\n")
     assert commands("destinations", "delete", name)[0] == 0
     assert commands("destinations", "test", name) == (3, "", f"longshore: the chain has no destination '{name}'\n")
+
+
+def test_change_of_one_setting_keeps_a_change_that_another_admin_made_meanwhile(
+    admin: Longshore, commands: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = new_name()
+    made = admin.destinations.create(name, "memory", {"shelf": "top", "prefix": "a", "key": "k"}, SECRET)
+
+    def read_while_another_changes(*arguments: Any) -> Any:
+        admin.destinations.change(made.id, settings={"shelf": "top", "prefix": "b", "key": "k"})
+        return original(*arguments)
+
+    original = destinations._kind  # between reading the destination and changing it
+    monkeypatch.setattr(destinations, "_kind", read_while_another_changes)
+    assert commands("destinations", "change", name, "--set", "size=large", "--set", "key=")[0] == 0
+    assert admin.destinations.get(made.id).settings == {"shelf": "top", "prefix": "b", "size": "large"}
+    assert admin.destinations.change(made.id, settings={"prefix": None}, merge=True).settings == {
+        "shelf": "top", "size": "large",
+    }  # fmt: skip
+    admin.destinations.delete(made.id)
 
 
 def test_destination_whose_test_fails_is_not_stored(commands: Cli) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longshore import Longshore
-from longshore.client import DownloadError, NotFoundError
+from longshore.client import DownloadError, LostError, NotFoundError
 from tests.client.scripted import Pieces, Scripted, answered
 from tests.client.test_event_stream import TASK, TIMES
 
@@ -50,6 +50,17 @@ def test_download_over_a_connection_that_is_cut_again_and_again_loses_nothing(
     assert file.read_bytes() == CONTENT
     assert scripted.paths().count("/store/1") == len(CONTENT) // 100_000 + 1
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_download_that_never_gets_further_ends_once_its_retries_are_used(scripted: Scripted, tmp_path: Path) -> None:
+    """As behind a proxy that takes `Range` out of requests, and cuts each answer."""
+    whole = f"HTTP/1.1 200 x\r\nContent-Length: {len(CONTENT)}\r\n\r\n".encode()
+    for _ in range(40):
+        scripted.add("/store/1", [whole, CONTENT[:600_000]])
+    scripted.add("/store/1", [whole, CONTENT])
+    with Longshore(scripted.address, "x:y", chain=1, retry_for=1) as client, pytest.raises(LostError, match="lost"):
+        client.tasks.get(7).download(tmp_path)
+    assert scripted.paths().count("/store/1") < 40
 
 
 def test_expired_address_is_replaced_by_one_of_the_same_run_though_a_newer_one_has_ended(

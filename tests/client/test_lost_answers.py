@@ -11,10 +11,13 @@ import httpx2
 import pytest
 
 from longshore import Longshore
-from longshore.client import DownloadError, LostError, NotFoundError, NotSentError, WaitTimeoutError
+from longshore.access.tokens import Level
+from longshore.client import DownloadError, LostError, NotFoundError, NotSentError, UnauthorizedError, WaitTimeoutError
 from longshore.client.connection import Connection
 from longshore.client.requests import Request
 from longshore.client.retry import retry_after
+from tests import service as services
+from tests.access.users import new_user
 from tests.client.gateway import Gateway
 from tests.conftest import SMALL_CHAIN
 
@@ -49,6 +52,22 @@ def test_deletion_whose_answer_is_lost_is_a_deletion(
     task.delete()
     with pytest.raises(NotFoundError):
         task.delete()
+
+
+def test_revocation_of_the_own_token_whose_answer_is_lost_is_a_revocation(
+    service: services.Longshore, gateway: Gateway
+) -> None:
+    reader = new_user(service, _1765=Level.READ)
+    with reader.client(chain=SMALL_CHAIN) as session:
+        token = session.post("/delta-sharing/profile").json()["bearerToken"]
+    with Longshore(gateway.address, token, chain=SMALL_CHAIN, retry_for=10) as client:
+        gateway.violations = ["lose"]
+        client.shares.revoke(token.partition(":")[0])
+        with pytest.raises(UnauthorizedError):
+            client.shares.revoke(token.partition(":")[0])
+        gateway.violations = ["lose"]
+        with pytest.raises(UnauthorizedError):
+            client.tasks.get(1).delete()
 
 
 def test_parameters_are_added_to_those_of_the_path(longshore: Longshore) -> None:

@@ -12,8 +12,17 @@ import httpx2
 import pytest
 
 from longshore import AsyncLongshore, F, Longshore
-from longshore.access.tokens import Level
-from longshore.client import ClientError, NoAnswerError, NotFoundError, ProblemError, TaskFailedError, WaitTimeoutError
+from longshore.access.tokens import Level, Scope
+from longshore.client import (
+    ClientError,
+    ForbiddenError,
+    NoAnswerError,
+    NotFoundError,
+    ProblemError,
+    TaskFailedError,
+    WaitTimeoutError,
+)
+from longshore.client.model import Progress
 from longshore.client.progress_bar import ProgressBar
 from tests import service as services
 from tests.client.gateway import Gateway
@@ -229,6 +238,33 @@ def test_wait_after_deliver_waits_for_the_deliveries(admin: Longshore) -> None:
     task.deliver(1)
     assert task.wait(60).state.code == "DONE"
     assert task.deliveries(1)[0].state == "delivered"
+
+
+def test_wait_after_a_failed_delivery_waits_for_the_task_alone(admin: Longshore) -> None:
+    name = f"shelf-{uuid.uuid4().hex[:12]}"
+    shelf = admin.destinations.create(name, "memory", {"shelf": "top"}, {"password": PASSWORD})
+    task = admin.exports.create("users", deliver=[{"destination": name}]).wait(60)
+    admin.destinations.change(shelf.id, secret={"password": "another one"})
+    task.deliver(1)
+    with pytest.raises(TaskFailedError, match=f"delivery to {name} failed"):
+        task.wait(60)
+    assert task.wait(60).state.code == "DONE"
+    task.deliver(1)
+    task.change(target={key: value for key, value in task.data.target.items() if key != "deliver"})
+    assert task.execute().wait(60).state.code == "DONE"
+
+
+def test_wait_goes_on_without_the_progress_that_its_token_may_not_see(
+    service: services.Longshore, longshore: Longshore
+) -> None:
+    task = longshore.exports.create("users").wait(60)
+    limited = service.token(Level.WRITE, SMALL_CHAIN, Scope(hidden_columns=["users.phone_number"]))
+    reported: list[Progress] = []
+    with Longshore(service.address, limited, chain=SMALL_CHAIN) as client:
+        with pytest.raises(ForbiddenError):
+            client.tasks.get(task.id).progress()
+        assert client.tasks.get(task.id).wait(60, on_progress=reported.append).state.code == "DONE"
+    assert reported == []
 
 
 def test_bar_is_redrawn_on_a_terminal_and_a_log_gets_lines(

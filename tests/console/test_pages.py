@@ -155,6 +155,60 @@ def test_a_running_export_is_cancelled(service: Longshore, page: Page, client: h
     expect(page.locator("tr[id^=run-]")).to_have_count(2)
 
 
+def test_form_that_is_sent_twice_has_one_effect(page: Page, client: httpx2.Client) -> None:
+    body = export_body(once="2126-01-05T03:00:00Z", repeat="daily")
+    task = client.post("/tasks", json=body).json()["id"]
+    go(page, f"tasks/{task}")
+    page.get_by_label("Times after").fill("2026-05-01T02:00")
+    page.get_by_label("Up to").fill("2026-05-03T03:00")
+    page.get_by_role("button", name="Backfill", exact=True).dblclick()
+    expect(page.locator("#part")).to_contain_text("0 of 2 done")
+    go(page, f"tasks/{task}")
+    form = page.locator("form[action$=backfill]").evaluate("form => Object.fromEntries(new FormData(form))")
+    form |= {"start": "2026-05-05T02:00", "end": "2026-05-06T03:00"}
+    address, headers = f"/console/{CHAIN}/tasks/{task}/backfill", {"Origin": page.url.split("/console")[0]}
+    for _ in range(2):  # as a browser without scripts sends it
+        assert page.request.post(address, form=form, headers=headers).ok
+    assert len(client.get(f"/tasks/{task}/backfills").json()) == 2
+    for key in ("\x00", "k" * 65):
+        form |= {"idempotency_key": key, "start": "2026-05-07T02:00", "end": "2026-05-08T03:00"}
+        assert page.request.post(address, form=form, headers=headers).ok
+    assert client.post(f"/tasks/{task}/cancel").status_code == 200
+
+
+def test_runs_deliveries_and_destinations_are_made_once_by_a_form_that_is_sent_twice(
+    page: Page, client: httpx2.Client
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
+    address, headers = f"/console/{CHAIN}/tasks/selected", {"Origin": page.url.split("/console")[0]}
+    for _ in range(2):
+        form: dict[str, str | float | bool] = {"id": str(task), "do": "run", "idempotency_key": f"key-{task}"}
+        assert page.request.post(address, form=form, headers=headers).ok
+        assert ended(client, task)["state"]["code"] == "DONE"
+    assert len(client.get(f"/tasks/{task}/runs").json()) == 1
+    go(page, "destinations/new?kind=memory")
+    form = page.locator("#destination").evaluate("form => Object.fromEntries(new FormData(form))")
+    form |= {"name": f"twice {task}", "/settings/shelf": "top", "/secret/password": "x", "save": "yes"}
+    for _ in range(2):
+        sent = page.request.post(f"/console/{CHAIN}/destinations/new", form=form, headers=headers)
+        assert (sent.status, f"twice {task}" in sent.text()) == (200, True)
+
+
+def test_pages_are_not_kept_by_the_browser_and_back_shows_the_page_anew(page: Page, client: httpx2.Client) -> None:
+    word = f"word{time.time_ns()}"
+    task = client.post("/tasks", json={**export_body(once="2126-01-05T03:00:00Z"), "desc": word}).json()["id"]
+    go(page, "tasks")
+    page.locator("#search").fill(word)
+    page.wait_for_url(f"**?q={word}")
+    page.locator(f"#task-{task}").click()
+    page.wait_for_url(f"**/tasks/{task}")
+    assert page.evaluate("sessionStorage.getItem('htmx-history-cache')") is None
+    assert client.post(f"/tasks/{task}/cancel").status_code == 200
+    page.go_back()
+    page.wait_for_url(f"**?q={word}")
+    expect(page.locator("#table .state.error")).to_have_count(1)
+
+
 def test_schedule_is_paused_resumed_and_backfilled_without_scripts(
     context: Callable[..., BrowserContext], admin_user: User, client: httpx2.Client
 ) -> None:

@@ -6,6 +6,7 @@ import shlex
 from decimal import Decimal
 from typing import Any
 
+from longshore.cli.export_options import delivery
 from longshore.console.copied_export import ExportBody
 from longshore.console.snippets import snippets_of
 
@@ -45,9 +46,35 @@ def test_command_has_its_options_and_names_what_it_lacks() -> None:
     assert shlex.split(command) == [
         "longshore", "export", "users", "--format", "csv", "--field", "id", "--field", "first_name",
         "--partition-by", "created:day", "--partition-by", "kind", "--split-rows", "5", "--deliver", "a b",
-        "--at", TRIGGER["once"], "--desc", "it's \"new\"",
+        "--deliver", "c:path={name}", "--at", TRIGGER["once"], "--timezone", "UTC", "--desc", "it's \"new\"",
     ]  # fmt: skip
     assert lacks.removeprefix("# not by the command line: ").split("; ") == [
         "priority", "rules: store them and name the segment", "incremental", "names of columns",
-        "path or table of a delivery",
     ]  # fmt: skip
+
+
+def test_python_writes_a_number_that_no_float_holds_as_a_decimal() -> None:
+    rule = {**RULE, "value": [Decimal("12345678901234567.89"), Decimal("0.5")]}
+    trigger = {**TRIGGER, "segment": {"index": "users", "rules": [rule]}}
+    python = snippets_of(ExportBody("", TARGET, trigger), 7, "http://127.0.0.1:1", is_later=True).python
+    assert '[Decimal("12345678901234567.89"), 0.5]' in python
+    assert "\nfrom decimal import Decimal\n" in python
+    assert "Decimal" not in SNIPPETS.python
+
+
+def test_command_has_the_schedule_and_the_destinations_with_their_settings() -> None:
+    deliver = [
+        {"destination": "a", "table": "orders", "mode": "merge"},
+        {"destination": "b", "path": "{index}/{run}-{name}", "overwrite": True},
+        {"destination": "c", "path": "a,b=c/{name}"},
+        {"destination": "d:e"},
+    ]
+    target = {"action": "export", "export_index": "users", "export_format": "csv", "deliver": deliver}
+    trigger = {"cron": "0 2 * * *", "timezone": "Europe/Amsterdam", "until": "2127-01-01T00:00:00Z", "catch_up": "one"}
+    snippets = snippets_of(ExportBody("", target, trigger), 7, "http://127.0.0.1:1", is_later=False)
+    command, lacks = snippets.cli.split("\n")
+    words = shlex.split(command)
+    assert [delivery(words[at + 1]) for at, word in enumerate(words) if word == "--deliver"] == deliver
+    assert "a:table=orders,mode=merge" in words
+    assert words[-4:] == ["--cron", "0 2 * * *", "--timezone", "Europe/Amsterdam"]
+    assert lacks == "# not by the command line: until; catch_up"

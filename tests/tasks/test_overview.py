@@ -100,6 +100,23 @@ def test_list_is_filtered_sorted_and_counted(run: Run) -> None:
     run(test)
 
 
+def test_pages_of_a_filtered_list_go_on_behind_the_tasks_that_are_counted(run: Run) -> None:
+    async def test(pool: Pool) -> None:
+        await pool.execute(FILL, MANY_CHAIN, 1060)
+        at, seen = 0, 0
+        while True:
+            page = await overview.search(pool, MANY_CHAIN, TaskSearch(text="branch"), "newest", Page(25, at))
+            assert not page.is_exact
+            seen += len(page.rows)
+            at += 25
+            if at >= page.total:
+                break
+        assert seen == 1060
+        await pool.execute("delete from longshore.tasks where chain_id = $1", MANY_CHAIN)
+
+    run(test)
+
+
 def test_reason_of_a_failed_task_and_run_is_no_entry_of_the_log_that_came_later(
     run: Run, idle_service: Longshore
 ) -> None:

@@ -89,7 +89,7 @@ def create(  # noqa: PLR0913 (the options of the command)
     """Test a destination, and store it if the test succeeds."""
     with client_of(profile) as client:
         known = _kind(client, kind)
-        wanted = _changed({}, known, settings or [])
+        wanted = {key: value for key, value in _settings(known, settings or []).items() if value is not None}
         secret = _secret(known, secret_file)
         if not untested:
             _show_test(client.destinations.test_new(kind, wanted, secret))
@@ -117,9 +117,9 @@ def change(
     with client_of(profile) as client:
         old = _find(client, name)
         known = _kind(client, old.kind)
-        wanted = _changed(old.settings, known, settings) if settings else None
+        wanted = _settings(known, settings) if settings else None
         secret = None if secret_file is None else _secret(known, secret_file)
-        client.destinations.change(old.id, settings=wanted, secret=secret)
+        client.destinations.change(old.id, settings=wanted, secret=secret, merge=True)
     click.echo(f"{name} is changed; `longshore destinations test {name}` tries it")
 
 
@@ -145,17 +145,17 @@ def _kind(client: "Longshore", name: str) -> "DestinationKind":
     return kinds[name]
 
 
-def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) -> dict[str, Any]:
-    """Return settings with those of the command line, each of the type that the kind's schema has."""
+def _settings(kind: "DestinationKind", settings: list[str]) -> dict[str, Any]:
+    """Return the settings of the command line, each of the type that the kind's schema has; None for one to remove."""
     import msgspec
 
-    changed = dict(old)
+    changed: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise click.BadParameter(f"expected KEY=VALUE, got {setting!r}", param_hint="--set")
         if not value:
-            changed.pop(key, None)
+            changed[key] = None
             continue
         text = _read(value[1:]).rstrip("\r\n") if value.startswith("@") else value
         schema = kind.settings["properties"].get(key, {})

@@ -83,8 +83,12 @@ def export(  # noqa: PLR0913 (the options of the command)
     export_options.refuse_both("--repeat", repeat, "--cron", cron)
     if json and output == follow.STDOUT:
         raise click.BadParameter("the file and the JSON cannot both go to standard output", param_hint="--output")
+    is_later = bool(at or repeat or cron)
+    if is_later and output is not None:
+        raise click.BadParameter("nothing is downloaded with --at, --repeat or --cron", param_hint="--output")
     has_many_files = bool(partition_by or split_rows or split_bytes or len(index) > 1)
-    follow.refuse_output(output, clobber=clobber, has_many_files=has_many_files)
+    if not is_later:
+        follow.refuse_output(output, clobber=clobber, has_many_files=has_many_files)
     conditions = export_options.Conditions(where or [], last)
     with client_of(profile) as client:
         task = client.exports.create(
@@ -104,7 +108,7 @@ def export(  # noqa: PLR0913 (the options of the command)
             desc=desc,
             where=conditions.rules(client, index) if conditions else segment,
         )
-        if at or repeat or cron:
+        if is_later:
             show(task.data) if json else click.echo(_planned(task))
             return
         note(f"task {task.id}")

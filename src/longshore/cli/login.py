@@ -91,7 +91,7 @@ def logout(profile: options.Profile = None) -> None:
 
 @app.command(epilog="Example: longshore whoami")
 def whoami(profile: options.Profile = None, json: options.Json = False) -> None:
-    """Show the login in use: its service, its chain, its level, and what it may see."""
+    """Show the login in use: service, chain, credential and level, and whether columns or indexes are hidden from it."""
     from longshore.client.errors import NoAnswerError
     from longshore.client.profiles import read_profiles
 

@@ -18,9 +18,9 @@ def printable(text: str) -> str:
 
 def show(value: Any) -> None:
     """Print structs as JSON, in UTF-8 whatever the locale (RFC 8259, section 8.1)."""
-    import msgspec
+    from longshore.client.connection import ENCODER
 
-    click.echo(pretty(msgspec.json.encode(value)))
+    click.echo(pretty(ENCODER.encode(value)))
 
 
 def pretty(content: bytes) -> bytes:

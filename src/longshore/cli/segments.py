@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-import msgspec
 
 from longshore.cli import complete, export_options, options
 from longshore.cli.app import app
@@ -12,6 +11,7 @@ from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
 from longshore.cli.output import show, show_all
 from longshore.client.errors import NOT_DECODED
+from longshore.client.requests import exact_decoder
 
 if TYPE_CHECKING:
     from longshore.client.api_types import Segment
@@ -78,7 +78,7 @@ def delete(id: SegmentId, profile: options.Profile = None) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(options.read_file(file, "--input"), type=dict[str, Any])
+        return exact_decoder(dict[str, Any]).decode(options.read_file(file, "--input"))
     except NOT_DECODED as error:
         raise click.BadParameter(f"{file} has no JSON object: {error}", param_hint="--input") from None
 

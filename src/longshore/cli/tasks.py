@@ -127,7 +127,7 @@ def wait(
     profile: options.Profile = None,
     json: options.Json = False,
 ) -> None:
-    """Wait until a task is DONE."""
+    """Wait until a task is DONE, as one that repeats is between its runs; exit with 1 if it fails."""
     with client_of(profile) as client:
         task = client.tasks.get(id)
         follow.wait(task, timeout, profile)

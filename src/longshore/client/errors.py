@@ -160,8 +160,8 @@ class GoneError(ProblemError):
     """The result has expired or was deleted."""
 
 
-NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""The errors of msgspec for what is no JSON of the expected shape, in UTF-8, or nested too deeply."""
+NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ArithmeticError)
+"""The errors for what is no JSON of the expected shape in UTF-8, is nested too deeply, or has a huge exponent."""
 
 BY_STATUS: dict[int, type[ProblemError]] = {
     400: BadRequestError,

@@ -47,16 +47,19 @@ class PartialFile:
             self._file.seek(0)
             while chunk := self._file.read(1 << 20):
                 self._hash.update(chunk)
-            self.size = self._file.tell()
+            self.size = self._greatest_size = self._file.tell()
 
-    def write(self, chunk: bytes) -> None:
-        """Append bytes."""
+    def write(self, chunk: bytes) -> bool:
+        """Append bytes. Return whether the file is larger than ever before, also than before a restart."""
         rest = memoryview(chunk)
         with disk_errors(self._target), self._changing:
             while rest:
                 rest = rest[self._file.write(rest) :]
         self._hash.update(chunk)
         self.size += len(chunk)
+        is_larger = self.size > self._greatest_size
+        self._greatest_size = max(self.size, self._greatest_size)
+        return is_larger
 
     def restart(self) -> None:
         """Empty the file."""

@@ -6,6 +6,7 @@ import operator
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -33,6 +34,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of silence that are allowed in addition to the client's own."""
     deadline: float = math.inf
     """The time of the monotonic clock until which the answer is waited for."""
+    ends_own_token: bool = False
+    """Whether it deletes the token that it is sent with, so that a repetition is 401."""
 
 
 def api_request(method: str, path: str, **parts: Any) -> Request:
@@ -75,16 +78,21 @@ class Answer(msgspec.Struct, frozen=True):
             raise self.error()
         return self
 
-    def expect(self, kind: type[T]) -> T:
-        """Return the body of a successful answer as a struct.
+    def expect(self, type: type[T]) -> T:
+        """Return the body of a successful answer, decoded as a type such as a struct.
 
         Raises ProblemError if the answer is a problem, NoAnswerError if it is not Longshore's.
         """
         body = self.check().body
         try:
-            return msgspec.json.decode(body, type=kind)
+            return exact_decoder(type).decode(body)
         except NOT_DECODED as error:
             raise NoAnswerError(f"the answer is not Longshore's: {error}") from None
+
+
+def exact_decoder(type: type[T]) -> msgspec.json.Decoder[T]:
+    """Return the decoder of a type. Where a value is untyped, as in rules, a number with a point becomes a Decimal."""
+    return msgspec.json.Decoder(type, float_hook=Decimal)
 
 
 def idempotency_header(key: str | None = None) -> dict[str, str]:

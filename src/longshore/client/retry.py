@@ -85,7 +85,7 @@ class Retries:
         self._is_idempotent = is_idempotent
         self._statuses = TRANSIENT_STATUSES if is_idempotent else UNPROCESSED_STATUSES
         self._budget = budget
-        self._is_deletion = request.method == "DELETE"
+        self._gone_statuses = (404, 401) if request.ends_own_token else (404,) if request.method == "DELETE" else ()
         self._may_have_acted = False
 
     def pause_after_error(self, error: NoAnswerError) -> float:
@@ -105,4 +105,4 @@ class Retries:
 
     def has_deleted(self, answer: Answer) -> bool:
         """Return whether an answer says that an earlier try, whose answer was lost, has deleted what it names."""
-        return answer.status == 404 and self._is_deletion and self._may_have_acted
+        return answer.status in self._gone_statuses and self._may_have_acted

@@ -19,7 +19,7 @@ from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
 from longshore.console.copied_export import NO_EXPORT, ExportBody, form_values, repeated_export
 from longshore.console.export_form import ExportForm, export_of, read_form
-from longshore.console.pages import export_form_error, redirect, render_page
+from longshore.console.pages import export_form_error, pop_key, redirect, render_page
 from longshore.console.rendering import render
 from longshore.console.rule_form import choices, operands
 from longshore.console.snippets import snippets_of
@@ -119,7 +119,7 @@ async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Ide
     export = await asyncio.to_thread(export_of, form)
     value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
     # A repeated request has the same form, and a later time where that begins now.
-    created, _ = await create(request, value, claim_of(request, idempotency_key, form.pairs))
+    created, _ = await create(request, value, claim_of(request, idempotency_key or pop_key(form.fields), form.pairs))
     to_task = redirect(request, f"tasks/{created.task.id}")
     return Response("", headers={"HX-Redirect": to_task.url}) if "hx-request" in request.headers else to_task
 

@@ -45,6 +45,7 @@ PAGE_PATHS = [
     if method == "GET" and (path == "/" or path.startswith(("/console/", "/sign-in")))
 ]
 DIGITS = re.compile(r"[0-9]{1,19}")
+IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 NOT_KEPT = ("offset", "from", "segment", "part", "log")
 """Parameters of an address that belong to one chain, or to one page of a list."""
 
@@ -92,6 +93,12 @@ def as_number(text: str) -> int | str:
 def form_of(body: bytes) -> dict[str, str]:
     """Return the fields of a form that a browser has sent."""
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def pop_key(fields: dict[str, str]) -> str | None:
+    """Remove the idempotency key of a form from its fields, and return it; None without a usable one."""
+    key = fields.pop("idempotency_key", "")
+    return key if IDEMPOTENCY_KEY.fullmatch(key) else None
 
 
 def json_body(value: Any) -> RawBody:

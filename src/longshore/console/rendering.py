@@ -1,6 +1,7 @@
 """Templates, with the filters by which they show figures, times and texts."""
 
 import re
+import secrets
 from datetime import UTC, datetime
 from typing import Any
 
@@ -105,7 +106,7 @@ TEMPLATES.filters |= {
     "short_uuids": _short_uuids,
     "reason": _reason,
 }
-TEMPLATES.globals |= {"version": __version__}
+TEMPLATES.globals |= {"version": __version__, "new_key": lambda: secrets.token_urlsafe(18)}
 
 
 def compile_templates() -> None:

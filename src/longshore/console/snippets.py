@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -61,6 +62,7 @@ def _python(export: ExportBody, chain: int, address: str, once: str | None) -> s
     ]
     lines = [
         *(["from datetime import datetime"] if any(parameters[name] for name in TIMES) else []),
+        *(["from decimal import Decimal"] if any("Decimal(" in argument for argument in arguments) else []),
         "from longshore import Longshore",
         "",
         f"client = Longshore({_literal(address)}, token, chain={chain})",
@@ -87,13 +89,14 @@ def _literal(value: Any) -> str:
             return "[" + ", ".join(map(_literal, value)) + "]"
         case str():
             return json.dumps(value, ensure_ascii=False)
+        case Decimal() if Decimal(repr(float(value))) != value:  # a float would have other digits
+            return f'Decimal("{value}")'
     return str(value)
 
 
 def _cli(export: ExportBody, once: str | None) -> str:
     target, trigger = export.target, export.trigger
     fields, keys, split = target.get("fields", []), target.get("partition_by", []), target.get("split", {})
-    deliver = [each["destination"] for each in target.get("deliver", []) if len(each) == 1]
     options = [
         ("format", target["export_format"]),
         ("segment", trigger.get("segment_id")),
@@ -102,8 +105,9 @@ def _cli(export: ExportBody, once: str | None) -> str:
         *((f"split-{unit}", size) for unit, size in split.items()),
         ("compression", target.get("compression")),
         ("share-as", target.get("share_as")),
-        *(("deliver", name) for name in deliver),
+        *(("deliver", _delivery(each)) for each in target.get("deliver", [])),
         ("at", once),
+        *((name, trigger.get(name)) for name in ("repeat", "cron", "timezone")),
         ("desc", export.desc),
     ]
     words = ["longshore export", *(target.get("export_indexes") or [target["export_index"]])]
@@ -112,16 +116,25 @@ def _cli(export: ExportBody, once: str | None) -> str:
     beyond = {
         "schema": target.get("schema"),
         "rules: store them and name the segment": trigger.get("segment"),
-        "repeating": trigger.get("repeat") or trigger.get("cron"),
         "csv": target.get("csv"),
         "incremental": target.get("incremental") and not has_deletes,
         "names of columns": isinstance(fields, list) and column_names(fields) != fields,
         "fields of one of several indexes": isinstance(fields, dict),
         "partition_by of one of several indexes": isinstance(keys, dict),
-        "path or table of a delivery": len(deliver) < len(target.get("deliver", [])),
+        "until": trigger.get("until"),
+        "catch_up": trigger.get("catch_up"),
     }
     text = " ".join(words + ["--deletes"] * has_deletes)
     return text + _not_by("the command line", _api_only(target) + [name for name, found in beyond.items() if found])
+
+
+def _delivery(entry: dict[str, Any]) -> str:
+    """Return an entry of `deliver` as `longshore export --deliver` takes it."""
+    texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in entry.items()}
+    name = texts.pop("destination")
+    if ":" in name or name.startswith("{") or any("," in text or not text for text in texts.values()):
+        return STORED.encode(entry).decode()
+    return name + (":" + ",".join(f"{key}={text}" for key, text in texts.items()) if texts else "")
 
 
 def _api_only(target: dict[str, Any]) -> list[str]:

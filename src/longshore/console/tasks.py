@@ -17,7 +17,7 @@ from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest
-from longshore.console.pages import as_number, render_page
+from longshore.console.pages import as_number, pop_key, render_page
 from longshore.console.rendering import render
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
@@ -145,6 +145,7 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     _, caller = service_and_caller(request)
     pairs = parse_qsl(body.decode("utf-8", "replace"))
     fields = dict(pairs)
+    key = pop_key(fields)
     numbers = {as_number(value) for name, value in pairs if name == "id"}
     tasks = sorted(each for each in numbers if isinstance(each, int) and 0 < each <= MAX_BIGINT)[:MAX_SELECTED]
     list_path = f"/console/{caller.chain}/tasks"
@@ -160,7 +161,7 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     refused = []
     for task in tasks:
         try:
-            await _change(request, do, task)
+            await _change(request, do, task, key and f"{key} {task}")
         except ProblemError as error:
             refused.append((task, error.detail or KINDS[error.kind].about))
     if not refused:
@@ -171,9 +172,9 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     )
 
 
-async def _change(request: AnyRequest, do: str, task: int) -> None:
+async def _change(request: AnyRequest, do: str, task: int, key: str | None) -> None:
     if do == "run":
-        await execute.execute_task.fn(request, task, b"", "respond-async")
+        await execute.execute_task.fn(request, task, b"", "respond-async", key)
     elif do == "cancel":
         await task_changes.cancel_task.fn(request, task)
     else:

@@ -37,7 +37,7 @@ with found as materialized (
     where t.chain_id = $1 and ($2::text is null or t.state = $2) and ($10::bigint is null or t.id = $10) {due}
           {conditions}
     order by {order}
-    limit greatest($7::bigint, $8::bigint + $9::bigint)
+    limit greatest($7::bigint, $8::bigint + $9::bigint + 1)
 ),
 page as (
     select t.id, t.description as desc, t.action, longshore.indexes_of(t.target) as indexes, t.state, t.paused,
@@ -123,7 +123,7 @@ class TaskList(msgspec.Struct, frozen=True):
 
     rows: list[ListedTask]
     total: int
-    """Tasks that match. Above MAX_COUNTED: more than MAX_COUNTED, unless `is_exact`."""
+    """Tasks that match. Above MAX_COUNTED, unless `is_exact`: counted as far as the page after this one begins."""
     is_exact: bool
 
 

@@ -42,14 +42,21 @@ class AsyncDestinations(AsyncResource):
             yield found
 
     async def change(
-        self, id: str, *, settings: Mapping[str, Any] | None = None, secret: Mapping[str, Any] | None = None
+        self,
+        id: str,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        secret: Mapping[str, Any] | None = None,
+        merge: bool = False,
     ) -> Destination:
         """Replace settings, secret or both; None leaves them. Raises NotFoundError and BadRequestError.
 
+        `merge`: change the named settings alone; None as a value removes one.
         A change of where or as whom to connect needs the secret again.
         """
         body = without_none({"settings": settings, "secret": secret})
-        request = Request(method="PATCH", url=f"/destinations/{path_step(id)}", body=body)
+        headers = {"Content-Type": "application/merge-patch+json"} if merge else {}
+        request = Request(method="PATCH", url=f"/destinations/{path_step(id)}", headers=headers, body=body)
         return (await self._transport.send(request, is_idempotent=True)).expect(Destination)
 
     async def delete(self, id: str) -> None:

@@ -51,7 +51,7 @@ async def _fetch(
     address: Callable[[], Awaitable[str]],
     on_bytes: OnBytes | None,
 ) -> None:
-    """Download the rest of a partial file. Failures use the retry budget; received bytes reset it.
+    """Download the rest of a partial file. Failures use the retry budget; bytes that were not received before reset it.
 
     `url`: an address of the content. `address`: returns another one, for when that has expired.
     """
@@ -95,8 +95,8 @@ async def _receive(
     if must_restart(answer.status, answer.headers, partial):
         await in_thread(partial.restart)
     async for chunk in chunks:
-        await in_thread(partial.write, chunk)
-        budget.reset()
+        if await in_thread(partial.write, chunk):
+            budget.reset()
         if on_bytes:
             on_bytes(partial.size, partial.total)
     if partial.size < partial.total:

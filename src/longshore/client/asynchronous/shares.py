@@ -3,7 +3,7 @@
 import builtins
 
 from longshore.client.asynchronous.resource import AsyncResource
-from longshore.client.requests import path_step
+from longshore.client.requests import Request, path_step
 from longshore.client.shares import SharedTable, SharedTables, ShareProfile
 
 
@@ -26,4 +26,9 @@ class AsyncShares(AsyncResource):
 
     async def revoke(self, token: str) -> None:
         """Revoke the token of a profile file: with the token itself, or as its user. `token`: its id."""
-        await self._delete(f"/delta-sharing/profiles/{path_step(token)}")
+        request = Request(
+            method="DELETE",
+            url=f"/delta-sharing/profiles/{path_step(token)}",
+            ends_own_token=self._transport.connection.token.partition(":")[0] == token,
+        )
+        (await self._transport.send(request)).check()

@@ -52,7 +52,7 @@ def _fetch(
     address: Callable[[], str],
     on_bytes: OnBytes | None,
 ) -> None:
-    """Download the rest of a partial file. Failures use the retry budget; received bytes reset it.
+    """Download the rest of a partial file. Failures use the retry budget; bytes that were not received before reset it.
 
     `url`: an address of the content. `address`: returns another one, for when that has expired.
     """
@@ -96,8 +96,8 @@ def _receive(
     if must_restart(answer.status, answer.headers, partial):
         in_thread(partial.restart)
     for chunk in chunks:
-        in_thread(partial.write, chunk)
-        budget.reset()
+        if in_thread(partial.write, chunk):
+            budget.reset()
         if on_bytes:
             on_bytes(partial.size, partial.total)
     if partial.size < partial.total:

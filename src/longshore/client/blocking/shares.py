@@ -4,7 +4,7 @@
 import builtins
 
 from longshore.client.blocking.resource import Resource
-from longshore.client.requests import path_step
+from longshore.client.requests import Request, path_step
 from longshore.client.shares import SharedTable, SharedTables, ShareProfile
 
 
@@ -27,4 +27,9 @@ class Shares(Resource):
 
     def revoke(self, token: str) -> None:
         """Revoke the token of a profile file: with the token itself, or as its user. `token`: its id."""
-        self._delete(f"/delta-sharing/profiles/{path_step(token)}")
+        request = Request(
+            method="DELETE",
+            url=f"/delta-sharing/profiles/{path_step(token)}",
+            ends_own_token=self._transport.connection.token.partition(":")[0] == token,
+        )
+        (self._transport.send(request)).check()

@@ -10,6 +10,7 @@ from longshore.client.blocking.events import events_of
 from longshore.client.blocking.resource import first_entries
 from longshore.client.blocking.task_results import TaskResults
 from longshore.client.blocking.wait import until_ended
+from longshore.client.errors import TaskFailedError
 from longshore.client.event_stream import TaskEvent
 from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, State, TaskData
 from longshore.client.progress_bar import ProgressBar
@@ -32,10 +33,11 @@ class Task(TaskResults):
         on_log: Callable[[LogEntry], None] | None = None,
         progress: bool = False,
     ) -> Self:
-        """Wait until the task is DONE, after `deliver` until the result is delivered.
+        """Wait until the task is DONE. After `deliver`, wait until its deliveries have ended, too.
 
         `timeout`: seconds; None waits for ever. Transient errors of the service are retried as in all requests.
-        `on_progress`: called about once a second with the progress of the run. `on_log`: called with each log entry.
+        `on_progress`: called about once a second with the progress of the run, if the token may see that. `on_log`:
+        called with each log entry.
         `progress`: show a bar on a terminal and in a notebook, a line every ten seconds elsewhere.
         Raises TaskFailedError if the task ended in another state, WaitTimeoutError if it has not ended in time.
         """
@@ -48,7 +50,11 @@ class Task(TaskResults):
 
             reported = report if progress or on_progress is not None else None
             options = WaitOptions(timeout, reported, on_log, self._delivering)
-            data = until_ended(self._transport, self.id, options)
+            try:
+                data = until_ended(self._transport, self.id, options)
+            except TaskFailedError:
+                self._delivering = None
+                raise
         self._delivering = None
         return self._refreshed(data)
 
@@ -84,6 +90,7 @@ class Task(TaskResults):
         """
         body = without_none({"interval_end": interval_end, "full": full or None}) or None
         self._post("/execute", State, body, {"Prefer": "respond-async", **idempotency_header(idempotency_key)})
+        self._delivering = None
         return self.refresh()
 
     def change(

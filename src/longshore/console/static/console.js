@@ -134,6 +134,20 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// A form is sent once: its button is disabled once it is sent, until its answer is shown, or is a file or never comes.
+
+const RESEND_MS = 10_000;
+
+document.addEventListener("submit", ({ target, submitter, defaultPrevented }) => {
+  if (defaultPrevented || target.method !== "post" || !submitter) return;
+  setTimeout(() => { submitter.disabled = true; }); // after the browser has read its name and value
+  setTimeout(() => { submitter.disabled = false; }, RESEND_MS);
+});
+
+window.addEventListener("pageshow", ({ persisted }) => { // on Back the form may be another one
+  if (persisted) for (const key of document.getElementsByName("idempotency_key")) key.value = String(Math.random());
+});
+
 // A page that nobody sees asks for nothing, nor does a list with selected tasks.
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.target.matches("[hx-trigger^=every]") && (document.hidden || selection())) event.preventDefault();
