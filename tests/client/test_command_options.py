@@ -9,7 +9,8 @@ import pytest
 
 from longshore import Longshore
 from longshore.access.tokens import Level, Scope
-from longshore.cli import export_options, follow
+from longshore.cli import download as downloads
+from longshore.cli import export_options
 from longshore.cli.exits import CommandError
 from longshore.exports.catalog import load
 from longshore.exports.catalog_page import page
@@ -272,7 +273,7 @@ def test_file_that_appeared_while_an_export_ran_is_not_replaced(longshore: Longs
     file = tmp_path / "users.csv"
     file.write_text("precious")
     with pytest.raises(CommandError, match="exists; --clobber replaces it"):
-        follow.download(task, follow.Output(str(file)))
+        downloads.download(task, downloads.Output(str(file)))
     assert file.read_text() == "precious"
 
 

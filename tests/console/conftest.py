@@ -132,7 +132,7 @@ def page(context: Callable[..., BrowserContext], admin_user: User) -> Page:
 
 SNIPPETS = """async () => {
     const form = document.getElementById("export"), body = new URLSearchParams(new FormData(form));
-    const answer = await fetch(`${form.getAttribute("action")}/preview?part=snippets`, {method: "POST", body});
+    const answer = await fetch(`${form.getAttribute("action")}/preview?fragment=snippets`, {method: "POST", body});
     return answer.text();
 }"""
 

@@ -78,4 +78,4 @@ def test_violations_are_sorted_to_the_fields_that_they_are_about() -> None:
     assert {name: len(found) for name, found in placed.beside.items()} == {
         "/settings/bucket": 2, "/settings": 1, "/secret": 1, "/name": 1,
     }  # fmt: skip
-    assert placed.others == ["/kind wrong", "wrong"]
+    assert placed.unplaced == ["/kind wrong", "wrong"]

@@ -71,13 +71,13 @@ def test_rules_beside_a_stored_segment_are_refused(admin: httpx2.Client) -> None
 
 
 def test_size_of_files_may_have_blanks_around_it(admin: httpx2.Client) -> None:
-    snippets = admin.post(f"{NEW}/preview?part=snippets", data=FORM | {"split": " 5000 ", "unit": "rows"}, headers=HTMX)
+    snippets = admin.post(f"{NEW}/preview?fragment=snippets", data=FORM | {"split": " 5000 ", "unit": "rows"}, headers=HTMX)
     assert "split={&#34;rows&#34;: 5000}" in snippets.text
 
 
 @pytest.mark.parametrize("fields", ["partition=" + "a:b," * 15_000, "rule-field=x&" * 4900], ids=["folders", "rules"])
 def test_largest_form_does_not_hold_the_event_loop(service: Longshore, admin_user: User, fields: str) -> None:
-    asked = AppRequest("POST", f"{NEW}/preview", f"index=users&format=csv&{fields}".encode(), "part=snippets")
+    asked = AppRequest("POST", f"{NEW}/preview", f"index=users&format=csv&{fields}".encode(), "fragment=snippets")
     headers = list(admin_user.session().items())
 
     async def fastest() -> AppAnswer:

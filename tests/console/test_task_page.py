@@ -142,7 +142,7 @@ def test_pages_of_a_result_of_changes_say_how_many_rows_to_write_and_to_delete(
     run = ended(client, task) and client.get(f"/tasks/{task}/runs/1").json()
     assert run["full"] is True
     headers = admin_user.session()
-    for part in ("", "?part=live", "/runs/1"):
+    for part in ("", "?fragment=live", "/runs/1"):
         answer = httpx2.get(f"{service.address}/console/{CHAIN}/tasks/{task}{part}", headers=headers)
         assert answer.status_code == 200, part
         changes = f"{run['rows']:,} rows to write, 0 to delete, after the copy is emptied"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from longshore.cli import complete, export_options, follow, options
+from longshore.cli import download as downloads
 from longshore.cli.app import app
 from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
@@ -70,8 +71,8 @@ def export(  # noqa: PLR0913 (the options of the command)
         Option(help="IANA time zone of the schedule and of dates in --where; UTC by default.", metavar="NAME"),
     ] = None,
     desc: Annotated[str, Option(help="Description of the task.", metavar="TEXT")] = "",
-    output: follow.OutputPath = None,
-    clobber: follow.Clobber = False,
+    output: downloads.OutputPath = None,
+    clobber: downloads.Clobber = False,
     timeout: options.Timeout = None,
     profile: options.Profile = None,
     json: options.Json = False,
@@ -81,20 +82,20 @@ def export(  # noqa: PLR0913 (the options of the command)
     export_options.refuse_both("--segment", segment, "--where", where)
     export_options.refuse_both("--split-rows", split_rows, "--split-bytes", split_bytes)
     export_options.refuse_both("--repeat", repeat, "--cron", cron)
-    if json and output == follow.STDOUT:
+    if json and output == downloads.STDOUT:
         raise click.BadParameter("the file and the JSON cannot both go to standard output", param_hint="--output")
     is_later = bool(at or repeat or cron)
     if is_later and output is not None:
         raise click.BadParameter("nothing is downloaded with --at, --repeat or --cron", param_hint="--output")
     has_many_files = bool(partition_by or split_rows or split_bytes or len(index) > 1)
     if not is_later:
-        follow.refuse_output(output, clobber=clobber, has_many_files=has_many_files)
+        downloads.refuse_output(output, clobber=clobber, has_many_files=has_many_files)
     conditions = export_options.Conditions(where or [], last)
     with client_of(profile) as client:
         task = client.exports.create(
             index if len(index) > 1 else index[0],
             format=format,
-            at=None if at is None else options.moment(at, "--at"),
+            at=None if at is None else options.option_time(at, "--at"),
             repeat=repeat,
             cron=cron,
             timezone=timezone,
@@ -113,7 +114,7 @@ def export(  # noqa: PLR0913 (the options of the command)
             return
         note(f"task {task.id}")
         follow.wait(task, timeout, profile)
-        file = follow.download(task, follow.Output(output, clobber))
+        file = downloads.download(task, downloads.Output(output, clobber))
         if json:
             show({"task": task.data, "run": task.latest_run(), "file": str(file)})
         elif file:

@@ -23,7 +23,7 @@ Name = Annotated[str, Argument(help="Name of the login.", shell_complete=complet
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """The credential of a login, as `GET /credential` tells it."""
+    """The answer of `GET /credential`: the credential of a login."""
 
     kind: str
     id: str
@@ -91,7 +91,7 @@ def logout(profile: options.Profile = None) -> None:
 
 @app.command(epilog="Example: longshore whoami")
 def whoami(profile: options.Profile = None, json: options.Json = False) -> None:
-    """Show the login in use: service, chain, credential and level, and whether columns or indexes are hidden from it."""
+    """Show the login in use: service, chain, credential, level, and whether it may see all columns and indexes."""
     from longshore.client.errors import NoAnswerError
     from longshore.client.profiles import read_profiles
 

@@ -37,7 +37,7 @@ def read_file(file: Path, option: str) -> bytes:
         raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint=option) from None
 
 
-def moment(text: str, option: str) -> datetime:
+def option_time(text: str, option: str) -> datetime:
     """Return the time of an option. Raises BadParameter for a time without an offset."""
     try:
         found = datetime.fromisoformat(text)
@@ -57,11 +57,11 @@ def period(text: str, option: str) -> dict[str, int]:
     return {UNITS[match[2]]: int(match[1])}
 
 
-def moment_or_period_ago(text: str, option: str) -> datetime:
+def option_time_or_period(text: str, option: str) -> datetime:
     """Return a time, also one that is given as the period until now. Raises BadParameter."""
     if not PERIOD.fullmatch(text):
         try:
-            return moment(text, option)
+            return option_time(text, option)
         except click.BadParameter as error:
             raise click.BadParameter(f"{error.message}, or a period until now, such as 7d", param_hint=option) from None
     try:

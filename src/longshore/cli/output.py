@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from longshore.cli import table
+from longshore.cli import columns
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         for row in cells:
             click.echo("\t".join(row))
         return
-    for line in table.lines(heads, cells):
+    for line in columns.lines(heads, cells):
         click.echo(line)
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 import click
 import msgspec
 
-from longshore.cli import follow, options
+from longshore.cli import download as downloads
+from longshore.cli import options
 from longshore.cli.app import app
 from longshore.cli.client import client_of
 from longshore.cli.commands import Argument, Option
@@ -32,17 +33,17 @@ def show_profile(
         str | None,
         Option("-o", "--output", help="File, for its owner alone, or folder; standard output by default."),
     ] = None,
-    clobber: follow.Clobber = False,
+    clobber: downloads.Clobber = False,
     profile: options.Profile = None,
 ) -> None:
     """Write the profile file by which other programs read the tables. It has the token of the login."""
     from longshore.client.disk import FOR_OWNER, write_whole
 
-    follow.refuse_output(output, clobber=clobber)
+    downloads.refuse_output(output, clobber=clobber)
     with client_of(profile) as client:
         content = msgspec.json.format(msgspec.json.encode(client.shares.profile())) + b"\n"
         name = f"longshore-{client.chain}.share"
-    if output is None or output == follow.STDOUT:
+    if output is None or output == downloads.STDOUT:
         click.echo(content, nl=False)
         return
     file = Path(output) / name if Path(output).is_dir() else Path(output)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from longshore.cli import follow, options
+from longshore.cli import download as downloads
+from longshore.cli import options
 from longshore.cli.client import client_of
 from longshore.cli.commands import Option
 from longshore.cli.exits import NOT_FOUND, CommandError
@@ -42,8 +43,8 @@ def _run_row(run: "Run") -> tuple[object, ...]:
 @tasks_app.command(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")
 def download(  # noqa: PLR0913 (options of the command)
     id: options.TaskNumber,
-    output: follow.OutputPath = None,
-    clobber: follow.Clobber = False,
+    output: downloads.OutputPath = None,
+    clobber: downloads.Clobber = False,
     run: RunNumber = None,
     manifest: Annotated[
         bool, Option("--manifest", help="Also write the manifest and its signature beside the file.")
@@ -52,13 +53,13 @@ def download(  # noqa: PLR0913 (options of the command)
     json: options.Json = False,
 ) -> None:
     """Download the result of a task; an interrupted download is resumed."""
-    if output == follow.STDOUT and (json or manifest):
+    if output == downloads.STDOUT and (json or manifest):
         raise click.BadParameter("the file and what else was asked for cannot all go to standard output")
-    follow.refuse_output(output, clobber=clobber)
+    downloads.refuse_output(output, clobber=clobber)
     with client_of(profile) as client:
         task = client.tasks.get(id)
-        file = follow.download(task, follow.Output(output, clobber, run, manifest))
-        found = follow.run_of(task, run) if json else None
+        file = downloads.download(task, downloads.Output(output, clobber, run, manifest))
+        found = downloads.run_of(task, run) if json else None
     if json:
         show({"task": task.data, "run": found, "file": str(file)})
     elif file:
@@ -75,7 +76,7 @@ def files(
     """List the files of a run."""
     with client_of(profile) as client:
         task = client.tasks.get(id)
-        found = task.files(follow.run_of(task, run).run)
+        found = task.files(downloads.run_of(task, run).run)
     heads = ("file", "rows", "bytes")
     show_all(found, heads, lambda file: (file.path, f"{file.rows:,}", f"{file.bytes:,}"), json=json)
 

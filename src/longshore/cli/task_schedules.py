@@ -49,7 +49,7 @@ def backfill(
     json: options.Json = False,
 ) -> None:
     """Run past times of a task's schedule, oldest first and one at a time."""
-    after, until = options.moment(start, "--start"), options.moment(end, "--end")
+    after, until = options.option_time(start, "--start"), options.option_time(end, "--end")
     with client_of(profile) as client:
         created = client.tasks.get(id).backfill(after, until)
     show(created) if json else click.echo(f"backfill {created.id} of task {id} has {created.runs} runs")

@@ -45,7 +45,7 @@ def list_tasks(  # noqa: PLR0913 (the options of the command)
     json: options.Json = False,
 ) -> None:
     """List the tasks, newest first."""
-    after = None if since is None else options.moment_or_period_ago(since, "--since")
+    after = None if since is None else options.option_time_or_period(since, "--since")
     with client_of(profile) as client:
         listed = (task.data for task in client.tasks.iterate(status))
         newest = itertools.takewhile(lambda task: after is None or task.state.created_date >= after, listed)

@@ -22,16 +22,22 @@ class _Notice:
         self._printed: set[str] = set()
 
     def begin(self, what: str) -> None:
-        """Begin to wait for something, which is printed once at most; the empty string ends all waits."""
-        self.what = what
-        if self._timer is not None:
-            self._timer.cancel()
-        if not what:
-            self._printed.clear()
-        elif what not in self._printed:
+        """Begin to wait for something, which is printed once at most."""
+        self._stop(what)
+        if what not in self._printed:
             self._timer = threading.Timer(SECONDS, self._print, (what,))
             self._timer.daemon = True
             self._timer.start()
+
+    def end(self) -> None:
+        """End all waits."""
+        self._stop("")
+        self._printed.clear()
+
+    def _stop(self, what: str) -> None:
+        self.what = what
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _print(self, what: str) -> None:
         self._printed.add(what)
@@ -59,4 +65,4 @@ def wait_notice(what: str) -> Iterator[Callable[[str], None]]:
     try:
         yield _NOTICE.begin
     finally:
-        _NOTICE.begin(outer)
+        _NOTICE.begin(outer) if outer else _NOTICE.end()

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
+from longshore.cli.columns import width
 from longshore.cli.output import printable
-from longshore.cli.table import width
 from longshore.client import F, SegmentError
 from longshore.client.api_types import FIELD_TYPES
 from longshore.client.model import Index
@@ -108,7 +108,7 @@ class Condition(msgspec.Struct, frozen=True):
             fitting = ", ".join(each for each in OPERATORS if kind in TYPES[each])
             message = f"{self.field} is a {kind} field, which takes {fitting}"
             raise ConditionError(message, self.text, self.operator_at)
-        values = [self._typed(value, "ago" if name.startswith("relative") else kind) for value in self.values]
+        values = [self._operand_value(value, "ago" if name.startswith("relative") else kind) for value in self.values]
         try:
             rule = OPERATORS[name].rule(field, *values)
             rule.segment(index, 1)  # only to have its values checked
@@ -117,7 +117,7 @@ class Condition(msgspec.Struct, frozen=True):
             raise ConditionError(str(error), self.text, at) from None
         return rule
 
-    def _typed(self, value: Value, kind: str) -> Any:
+    def _operand_value(self, value: Value, kind: str) -> Any:
         match kind:
             case "number":
                 if DECIMAL.fullmatch(value.text):

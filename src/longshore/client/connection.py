@@ -88,14 +88,14 @@ class Connection(msgspec.Struct, frozen=True):
             content = _encoded(request.body)
         headers.update(request.headers)
         left = max(request.deadline - time.monotonic(), 0) + DEADLINE_SLACK_SECONDS
-        silence = min(self.timeout + request.timeout, left)
+        read_timeout = min(self.timeout + request.extra_seconds, left)
         url = httpx2.URL(self.address + request.url if own else request.url)
         return {
             "method": request.method,
             "url": url.copy_merge_params(request.params) if request.params else url,
             "headers": headers,
             "content": content,
-            "timeout": httpx2.Timeout(min(self.timeout, left), read=silence),
+            "timeout": httpx2.Timeout(min(self.timeout, left), read=read_timeout),
         }
 
     @contextmanager

@@ -21,7 +21,7 @@ FILES_PAGE = 1000
 IS_WINDOWS = sys.platform == "win32"
 
 
-class Address(msgspec.Struct, frozen=True):
+class DownloadUrl(msgspec.Struct, frozen=True):
     """The answer with an address of a result."""
 
     url: str
@@ -90,7 +90,7 @@ def must_download(path: Path, file: RunFile, written: Set[tuple[int, int]], opti
     values of a partition that differ in it.
     """
     with disk_errors(path):
-        if path.exists() and file_id(path) in written:
+        if path.exists() and inode_of(path) in written:
             raise DownloadError(f"two files of the result are one path on this disk: {str(path)!r}")
         if _is_complete(path, file):
             return False
@@ -107,7 +107,7 @@ def _is_complete(path: Path, file: RunFile) -> bool:
         return hashlib.file_digest(existing, "sha256").hexdigest() == file.sha256
 
 
-def file_id(path: Path) -> tuple[int, int]:
+def inode_of(path: Path) -> tuple[int, int]:
     """Return the device and the number of a file that exists."""
     with disk_errors(path):
         found = path.stat()

@@ -101,7 +101,7 @@ class TaskFailedError(ClientError):
 
 
 def _reason(task: "TaskData") -> str:
-    """Return why a task ended in ERROR, as far as its newest log entries tell."""
+    """Return why a task ended in ERROR, from its newest log entries, oldest first; empty if they do not have it."""
     messages = [entry.msg for entry in task.logs]
     while messages and not FAILED.fullmatch(messages.pop()):
         pass

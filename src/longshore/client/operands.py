@@ -39,7 +39,7 @@ def operand(value: Any, kind: str) -> Any:
     """Return an operand in its JSON form. Raises SegmentError."""
     match kind:
         case "date":
-            return moment(value)
+            return rule_time(value)
         case "boolean":
             if not isinstance(value, bool):
                 raise SegmentError(f"expected True or False, got {value!r}")
@@ -61,7 +61,7 @@ def operand(value: Any, kind: str) -> Any:
     return value
 
 
-def moment(value: Any) -> str:
+def rule_time(value: Any) -> str:
     """Return a day or a time as a text. Raises SegmentError."""
     if isinstance(value, datetime) and value.tzinfo is None:
         raise SegmentError(f"{value!r} has no time zone; give it one, such as datetime.UTC")
@@ -84,7 +84,7 @@ def neighbor(value: Any, steps: int) -> str | None:
 
     A rule of what is after it takes the value itself, and with it PostgreSQL's `infinity`. Raises SegmentError.
     """
-    text = moment(value)
+    text = rule_time(value)
     try:
         if DAY.fullmatch(text):
             return (date.fromisoformat(text) + timedelta(days=steps)).isoformat()

@@ -30,8 +30,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     headers: dict[str, str] = {}
     body: Any = None
-    timeout: float = 0
-    """Seconds of silence that are allowed in addition to the client's own."""
+    extra_seconds: float = 0
+    """Seconds without a byte that are allowed beyond the client's `timeout`."""
     deadline: float = math.inf
     """The time of the monotonic clock until which the answer is waited for."""
     ends_own_token: bool = False

@@ -18,7 +18,7 @@ class Times(msgspec.Struct, frozen=True):
     times: list[datetime]
 
 
-def moment(name: str, time: datetime) -> str:
+def trigger_time(name: str, time: datetime) -> str:
     """Return a time of a parameter. Raises ArgumentError for one without a time zone."""
     if not isinstance(time, datetime):
         raise ArgumentError(f"`{name}`: expected a datetime with a time zone, got {time!r}")

@@ -52,7 +52,7 @@ class WaitState:
             url=f"/tasks/{self._id}",
             params={**params, "wait": seconds} if seconds else params,
             headers={"If-None-Match": self._etag} if self._etag and seconds else {},
-            timeout=seconds,
+            extra_seconds=seconds,
         )
 
     def _hold_seconds(self) -> int:

@@ -109,7 +109,7 @@ def form_values(export: ExportBody, index: str) -> dict[str, Any]:
         "split": split.get(unit, ""),
         "unit": unit,
         "partition": ", ".join(":".join(filter(None, (key["field"], key.get("by")))) for key in keys),
-        "place": (target.get("deliver") or [{}])[0],
+        "deliver": (target.get("deliver") or [{}])[0],
         "when": "cron" if "cron" in trigger else "now",
         "cron": trigger.get("cron", ""),
         "repeat": trigger.get("repeat", ""),

@@ -42,12 +42,12 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class FormViolations(msgspec.Struct, frozen=True):
-    """The violations of a body, each where the form shows it."""
+    """The violations of a body, by the input that they belong to."""
 
     beside: dict[str, list[str]]
-    """By the name of the input, `/settings` or `/secret`."""
-    others: list[str]
-    """With their pointers."""
+    """Those of an input, or of all `/settings` or `/secret`, by its name."""
+    unplaced: list[str]
+    """Those of no input, with their pointers."""
 
 
 def fields_of(member: str, schema: Schema, texts: Mapping[str, str], *, hidden: bool = False) -> list[Field]:
@@ -104,14 +104,14 @@ def distinctive_settings(schema: Schema | None, settings: Mapping[str, Any]) -> 
 
 
 def form_violations(violations: Sequence[Violation], fields: Sequence[Field]) -> FormViolations:
-    """Return the violations of a body, each where the form shows it."""
+    """Return the violations of a body by the input that each belongs to, and those of no input."""
     names = ["/name", *(field.name for field in fields), "/settings", "/secret"]
     placed = FormViolations({}, [])
     for violation in violations:
         at = violation.pointer or ""
         name = next((name for name in names if f"{at}/".startswith(f"{name}/")), None)
         if name is None:
-            placed.others.append(f"{at} {violation.detail}".strip())
+            placed.unplaced.append(f"{at} {violation.detail}".strip())
         else:
             placed.beside.setdefault(name, []).append(violation.detail)
     return placed

@@ -40,7 +40,7 @@ PAGE_SIZE = 50
 DELIVERIES_PAGE_SIZE = 25
 
 
-class Form(msgspec.Struct, frozen=True):
+class DestinationForm(msgspec.Struct, frozen=True):
     """The form of a new destination or of a change, as it is shown."""
 
     kind: DestinationKind
@@ -82,7 +82,7 @@ async def show_new_destination(
     kinds = await _kinds(request)
     for chosen in kinds:
         if chosen.kind == kind:
-            return await _form(request, Form(chosen, "", texts_of("settings", chosen.settings, {})))
+            return await _form(request, DestinationForm(chosen, "", texts_of("settings", chosen.settings, {})))
     return await render_page(request, "destination_kinds.html", "New destination", kinds=kinds, kind_names=KIND_NAMES)
 
 
@@ -94,7 +94,7 @@ async def create_destination(request: AnyRequest, body: RawBody) -> Response[str
     chosen = await _kind(request, fields.get("kind", ""))
     if chosen is None:
         raise ValidationError([Violation("expected a kind of destination that is installed", "/kind")])
-    form = Form(chosen, fields.get("name", ""), fields)
+    form = DestinationForm(chosen, fields.get("name", ""), fields)
     value = _body(form, fields)
 
     async def create() -> Response[str]:
@@ -174,7 +174,7 @@ def _settings(found: Destination) -> dict[str, Any]:
     return msgspec.json.decode(found.settings, type=dict[str, Any])
 
 
-async def _stored_form(request: AnyRequest, id: str) -> Form:
+async def _stored_form(request: AnyRequest, id: str) -> DestinationForm:
     """Return the form of a stored destination. Raises ProblemError."""
     current = await destinations.get_stored(request, id)
     found = current.destination
@@ -182,10 +182,10 @@ async def _stored_form(request: AnyRequest, id: str) -> Form:
     if kind is None:
         raise ProblemError("destination-unusable", f"The kind {found.kind!r} is not installed.")
     texts = texts_of("settings", kind.settings, _settings(found))
-    return Form(kind, found.name, texts, found, tag_of(current))
+    return DestinationForm(kind, found.name, texts, found, tag_of(current))
 
 
-def _body(form: Form, fields: dict[str, str]) -> dict[str, Any]:
+def _body(form: DestinationForm, fields: dict[str, str]) -> dict[str, Any]:
     """Return the body of `POST /destinations` that a form stands for."""
     return {
         **({"name": form.name} if form.name else {}),
@@ -196,7 +196,7 @@ def _body(form: Form, fields: dict[str, str]) -> dict[str, Any]:
 
 
 async def _form(
-    request: AnyRequest, form: Form, problem: Problem | None = None, test: DestinationTest | None = None
+    request: AnyRequest, form: DestinationForm, problem: Problem | None = None, test: DestinationTest | None = None
 ) -> Response[str]:
     """Return the page with a form, and the problem or the test that its fields had."""
     settings = fields_of("settings", form.kind.settings, form.texts)

@@ -131,25 +131,25 @@ async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Ide
     exception_handlers={Exception: export_form_error},
 )
 async def preview_export(
-    request: AnyRequest, body: RawBody, part: Annotated[str, QueryParameter(max_length=10)] = "forecast"
+    request: AnyRequest, body: RawBody, fragment: Annotated[str, QueryParameter(max_length=10)] = "forecast"
 ) -> Response[str]:
     """Return a part of the page, for the form as it is now.
 
-    `part`: `forecast`; `rows`, the first ten, which has an entry in the audit log; or `snippets`, the same request from
-    elsewhere.
+    `fragment`: `forecast`; `rows`, the first ten, which has an entry in the audit log; or `snippets`, the same request
+    from elsewhere.
     """
     _, caller = service_and_caller(request)
     form = await read_form(request, body)
     # In threads, as the largest form takes longer than a request may hold the event loop.
     export = await asyncio.to_thread(export_of, form)
-    if part == "snippets":
+    if fragment == "snippets":
         is_later, address = form.fields.get("when") == "at", base_url(request)
         snippets = await asyncio.to_thread(snippets_of, export, caller.chain, address, is_later=is_later)
         return await asyncio.to_thread(render, "export_snippets.html", snippets=snippets)
     found = await segments.preview_of_body(
-        request, await _preview_body(request, form, export), shows_rows=part == "rows"
+        request, await _preview_body(request, form, export), shows_rows=fragment == "rows"
     )
-    if part == "rows":
+    if fragment == "rows":
         return await asyncio.to_thread(lambda: render("export_rows.html", first=rows_of(found.sample)))
     return render("export_forecast.html", found=found)
 

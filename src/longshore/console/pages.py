@@ -46,7 +46,7 @@ PAGE_PATHS = [
 ]
 DIGITS = re.compile(r"[0-9]{1,19}")
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-NOT_KEPT = ("offset", "from", "segment", "part", "log")
+NOT_KEPT = ("offset", "from", "segment", "fragment", "log")
 """Parameters of an address that belong to one chain, or to one page of a list."""
 
 
@@ -151,7 +151,7 @@ def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[An
         if "hx-request" in request.headers:  # htmx replaces a part of a page: the whole page has to be left
             sign_in = _sign_in(request.headers.get("hx-current-url", ""))
             return Response("", media_type=MediaType.HTML, headers={"HX-Redirect": sign_in})
-        back = str(request.url) if request.scope["method"] in ("GET", "HEAD") else _sender(request)
+        back = str(request.url) if request.scope["method"] in ("GET", "HEAD") else _referring_page(request)
         return Redirect(_sign_in(back), status_code=303)
     refusal = refusal_of(request, error)
     found = problem(refusal, request.scope["state"].get("request_id", ""))
@@ -170,7 +170,7 @@ def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[An
 
 
 def export_form_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Return the answer to an error of the form of a new export: for htmx what is wrong, for its place on the page."""
+    """Return the answer to an error of the form of a new export: for htmx the violations alone, else a page."""
     if "hx-request" not in request.headers or isinstance(error, UnauthorizedError):
         return error_page(request, error)
     refusal = refusal_of(request, error)
@@ -181,13 +181,13 @@ def export_form_error(request: Request[Any, Any, Any], error: Exception) -> Resp
         title=found.title,
         detail=found.detail,
         violations=found.errors or [],
-        part=request.query_params.get("part", ""),
+        fragment=request.query_params.get("fragment", ""),
     )
     answer.headers |= refusal.headers
     return answer
 
 
-def _sender(request: Request[Any, Any, Any]) -> str:
+def _referring_page(request: Request[Any, Any, Any]) -> str:
     """Return the address of the page that sent a form; that of the chain's tasks where `Referer` names no page of ours.
 
     A page that answers a form has the address of the form, to which no browser can return.

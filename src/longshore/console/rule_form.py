@@ -89,10 +89,10 @@ def _rule(fields: Mapping[str, tuple[str, str, str]], line: Line) -> dict[str, A
 
 def _operand(operator: str, need: str, text: str, kind: str) -> Any:
     if operator == "is_one_of":
-        return [_typed(part, kind) for part in _parts(text)]
+        return [_operand_value(part, kind) for part in _parts(text)]
     match need:
         case "value" | "min" | "max":
-            return _typed(text, kind)
+            return _operand_value(text, kind)
         case "time_amount":
             return _number(text)
         case "time_factor":
@@ -119,7 +119,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if NEEDS_QUOTES.search(text) else text
 
 
-def _typed(text: str, kind: str) -> Any:
+def _operand_value(text: str, kind: str) -> Any:
     match kind:
         case FieldType.NUMBER:
             return _number(text)

@@ -14,7 +14,7 @@ TARGET_KEYS = (
     "fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "share_as", "deliver", "schema"
 )  # fmt: skip
 """Keys of a target that `exports.create` of the client has by the same name."""
-TIMES = ("at", "until")
+TIME_PARAMETERS = ("at", "until")
 """Parameters of `exports.create` that take a `datetime`."""
 
 
@@ -61,7 +61,7 @@ def _python(export: ExportBody, chain: int, address: str, once: str | None) -> s
         f"    {name}={_parameter(name, value)}," for name, value in parameters.items() if value not in (None, "", False)
     ]
     lines = [
-        *(["from datetime import datetime"] if any(parameters[name] for name in TIMES) else []),
+        *(["from datetime import datetime"] if any(parameters[name] for name in TIME_PARAMETERS) else []),
         *(["from decimal import Decimal"] if any("Decimal(" in argument for argument in arguments) else []),
         "from longshore import Longshore",
         "",
@@ -77,7 +77,7 @@ def _python(export: ExportBody, chain: int, address: str, once: str | None) -> s
 
 
 def _parameter(name: str, value: Any) -> str:
-    return f"datetime.fromisoformat({_literal(value)})" if name in TIMES else _literal(value)
+    return f"datetime.fromisoformat({_literal(value)})" if name in TIME_PARAMETERS else _literal(value)
 
 
 def _literal(value: Any) -> str:

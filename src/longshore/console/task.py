@@ -57,11 +57,11 @@ NO_COUNTS: dict[str, Any] = {
 
 @get("/console/{chain:int}/tasks/{id:str}", include_in_schema=False)
 async def show_task(
-    request: AnyRequest, id: Id, part: Annotated[str, QueryParameter(max_length=10)] = "", log: Offset = 0
+    request: AnyRequest, id: Id, fragment: Annotated[str, QueryParameter(max_length=10)] = "", log: Offset = 0
 ) -> Response[str]:
     """Return one task. `log`: entries of its log that are newer than those to show.
 
-    `part`: for htmx, the part that changes with each entry of the log (`live`) or with each report (`now`).
+    `fragment`: for htmx, the part that changes with each entry of the log (`live`) or with each report (`now`).
     """
     service, caller = service_and_caller(request)
     frame: dict[str, Any] = {"chain": caller.chain, "base": f"/console/{caller.chain}"}
@@ -73,11 +73,11 @@ async def show_task(
         "progress": now,
         "over": task.state.code in (StateCode.DONE, StateCode.ERROR),
     }
-    if part == "now":
+    if fragment == "now":
         return await asyncio.to_thread(render, "task_progress.html", **frame, **content)
     content |= _log(polled, task, log) | await _live(request, polled, task)
     content["reason"] = _shown_reason(request, polled, polled.reason)
-    if part == "live":
+    if fragment == "live":
         return await asyncio.to_thread(render, "task_live.html", **frame, **content)
     rules, name = await _rules(request, task) if content["target"] else ([], "")
     content |= {"rules": rules, "segment_name": name, "endpoint": endpoint(request)}

@@ -126,7 +126,7 @@ def _paging(found: TaskList, filters: dict[str, str], offset: int) -> dict[str, 
     current = offset // PAGE_SIZE + 1
     return {
         "total": number if found.is_exact else f"more than {number}",
-        "place": f"Page {current:,} of {pages:,}" if found.is_exact else f"Page {current:,}",
+        "position": f"Page {current:,} of {pages:,}" if found.is_exact else f"Page {current:,}",
         "before": _address(filters, max(0, offset - PAGE_SIZE)) if offset else None,
         "after": _address(filters, offset + PAGE_SIZE) if offset + PAGE_SIZE < found.total else None,
         "start": _address(filters, 0) if offset > PAGE_SIZE else None,

@@ -1,4 +1,4 @@
-"""The time zone of a page's days: the one that its address names, else the browser's, which a script tells, or UTC."""
+"""The time zone of a page's days: the `zone` of its address, else of the cookie that a script sets, else UTC."""
 
 from datetime import datetime
 from urllib.parse import unquote

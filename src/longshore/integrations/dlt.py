@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from longshore.client import ClientError, Longshore, NotFoundError, Task
+from longshore.client.arrow import batches
 from longshore.client.model import Run
-from longshore.client.tables import batches
 
 try:
     import dlt

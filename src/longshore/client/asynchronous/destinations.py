@@ -1,4 +1,4 @@
-"""The operations of `client.destinations`."""
+"""`client.destinations`: places of the chain's own for results."""
 
 import builtins
 from collections.abc import AsyncIterator, Mapping
@@ -68,5 +68,5 @@ class AsyncDestinations(AsyncResource):
         return await self._get("/destination_kinds", builtins.list[DestinationKind])
 
     async def _test(self, url: str, body: Mapping[str, Any] | None) -> DestinationTest:
-        request = Request(method="POST", url=url, body=body, timeout=TEST_SECONDS)
+        request = Request(method="POST", url=url, body=body, extra_seconds=TEST_SECONDS)
         return (await self._transport.send(request, is_idempotent=True)).expect(DestinationTest)

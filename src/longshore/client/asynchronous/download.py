@@ -11,10 +11,10 @@ from longshore.client.download_paths import (
     FILES_PAGE,
     MANIFEST,
     SIGNATURE,
-    Address,
     DownloadOptions,
-    file_id,
+    DownloadUrl,
     has_many_files,
+    inode_of,
     must_download,
     path_of,
     refuse_irregular,
@@ -98,7 +98,7 @@ async def _download_files(transport: AsyncTransport, id: int, run: Run, folder: 
                 address = partial(_file_url, transport, id, run.run, number)
                 on_bytes = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
                 await fetch_file(transport, to, file, address, on_bytes)
-            written.add(await in_thread(file_id, to))
+            written.add(await in_thread(inode_of, to))
             done += file.bytes
             number += 1
         if len(page) < FILES_PAGE:
@@ -128,4 +128,4 @@ async def _run(transport: AsyncTransport, id: int, number: int | None) -> Run:
 
 
 async def _download_url(transport: AsyncTransport, of_run: str) -> str:
-    return (await transport.send(Request(url=f"{of_run}/download_url"))).expect(Address).url
+    return (await transport.send(Request(url=f"{of_run}/download_url"))).expect(DownloadUrl).url

@@ -1,4 +1,4 @@
-"""The operations of `client.exports`."""
+"""`client.exports`: tasks that export indexes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from longshore.client.asynchronous.task import AsyncTask
 from longshore.client.errors import ArgumentError
 from longshore.client.model import TaskData
 from longshore.client.requests import Request, idempotency_header, without_none
-from longshore.client.schedule import LONG_AGO, moment, service_time
+from longshore.client.schedule import LONG_AGO, service_time, trigger_time
 from longshore.client.segment import Rules
 
 Where: TypeAlias = Rules | Segment | str | Mapping[str, Rules | Segment]
@@ -84,14 +84,14 @@ class AsyncExports(AsyncResource):
             )
         trigger: dict[str, Any] = {}
         if at is not None:
-            trigger["once"] = moment("at", at)
+            trigger["once"] = trigger_time("at", at)
         elif repeat is not None:
             trigger["once"] = await self._now()  # the time of day of each run
         elif cron is None:
             trigger["once"] = LONG_AGO
         trigger |= without_none({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
         if until is not None:
-            trigger["until"] = moment("until", until)
+            trigger["until"] = trigger_time("until", until)
         trigger |= await self._rows(index, where)
         options: dict[str, Any] = {"fields": fields, "schema": schema, "partition_by": partition_by, "split": split}
         options |= {"compression": compression, "csv": csv, "incremental": incremental or deletes or None}

@@ -57,41 +57,41 @@ async def _fetch(
     """
     budget = transport.budget()
     etag: str | None = None
-    is_fresh = False
+    address_is_new = False
     has_expired = False
     while partial.size < partial.total:
         if has_expired:
-            url, has_expired, is_fresh = await address(), False, True
+            url, has_expired, address_is_new = await address(), False, True
         delay = 0.0
         try:
             request = Request(url=url, headers=range_headers(partial, etag))
             async with transport.stream(request, CHUNK_BYTES) as (answer, chunks):
                 if answer.status < 300:
-                    etag, is_fresh = answer.headers.get("etag"), False
-                    await _receive(partial, (answer, chunks), budget, on_bytes)
+                    etag, address_is_new = answer.headers.get("etag"), False
+                    await _receive(partial, answer, chunks, budget, on_bytes)
                     continue
             if answer.status == 416:
                 raise ContentError(f"the content is shorter than the {partial.total} bytes that the run recorded")
             failure, delay = answer.error(), retry_after(answer.headers)
             # An expired address is 403, in Google's store and for Amazon's session credentials 400.
-            if answer.status == 403 or (answer.status == 400 and not is_fresh):
+            if answer.status == 403 or (answer.status == 400 and not address_is_new):
                 has_expired = True
             elif answer.status not in DOWNLOAD_TRANSIENT_STATUSES:
                 raise failure
         except (NotSentError, LostError) as error:
             failure = error
-        is_fresh = False
+        address_is_new = False
         await sleep(budget.pause(failure, delay))
 
 
 async def _receive(
     partial: PartialFile,
-    streamed: tuple[Answer, AsyncIterator[bytes]],
+    answer: Answer,
+    chunks: AsyncIterator[bytes],
     budget: RetryBudget,
     on_bytes: OnBytes | None,
 ) -> None:
     """Write the bytes of an answer. Raises ContentError, and LostError where it ends too early."""
-    answer, chunks = streamed
     if must_restart(answer.status, answer.headers, partial):
         await in_thread(partial.restart)
     async for chunk in chunks:

@@ -1,4 +1,4 @@
-"""The operations of `client.indexes`."""
+"""`client.indexes`: the export indexes."""
 
 import builtins
 

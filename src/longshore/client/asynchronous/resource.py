@@ -21,29 +21,29 @@ class AsyncResource:
         self._transport = transport
         self._path = path
 
-    async def _get(self, below: str, kind: type[T], **params: Any) -> T:
+    async def _get(self, below: str, type: type[T], **params: Any) -> T:
         request = Request(url=self._path + below, params=without_none(params))
-        return (await self._transport.send(request)).expect(kind)
+        return (await self._transport.send(request)).expect(type)
 
-    async def _post(self, below: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None) -> T:
+    async def _post(self, below: str, type: type[T], body: Any = None, headers: dict[str, str] | None = None) -> T:
         """Send a POST that is retried also after a lost answer, and return the body of its answer as a struct.
 
         The endpoint has to be idempotent: by its nature, or by the Idempotency-Key in `headers`.
         """
         request = Request(method="POST", url=self._path + below, headers=headers or {}, body=body)
-        return (await self._transport.send(request, is_idempotent=True)).expect(kind)
+        return (await self._transport.send(request, is_idempotent=True)).expect(type)
 
     async def _delete(self, below: str) -> None:
         (await self._transport.send(Request(method="DELETE", url=self._path + below))).check()
 
     async def _pages(
-        self, below: str, kind: type[list[T]], key: Callable[[T], Any], offset: int = 0, **params: Any
+        self, below: str, type: type[list[T]], key: Callable[[T], Any], offset: int = 0, **params: Any
     ) -> AsyncIterator[T]:
         """Yield the entries of a list, page by page, each once; also where entries are made or deleted meanwhile."""
         seen: set[Any] = set()
         at = offset
         while True:
-            page = await self._get(below, kind, **params, limit=PAGE, offset=at)
+            page = await self._get(below, type, **params, limit=PAGE, offset=at)
             # A page begins with the last entry of the one before, unless entries were deleted and later ones came up.
             if seen and at > offset and (not page or key(page[0]) not in seen):
                 at = max(offset, at - PAGE)

@@ -1,4 +1,4 @@
-"""The operations of `client.segments`."""
+"""`client.segments`: stored filters of exports."""
 
 import builtins
 from collections.abc import AsyncIterator, Sequence

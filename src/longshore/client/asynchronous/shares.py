@@ -1,4 +1,4 @@
-"""The operations of `client.shares`: results that other programs read as tables."""
+"""`client.shares`: results that other programs read as tables."""
 
 import builtins
 

@@ -14,7 +14,7 @@ from longshore.client.event_stream import TaskEvent
 from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, State, TaskData
 from longshore.client.progress_bar import ProgressBar
 from longshore.client.requests import Request, idempotency_header, path_step, without_none
-from longshore.client.schedule import moment
+from longshore.client.schedule import trigger_time
 from longshore.client.wait_state import MAX_LOG_ENTRIES, WaitOptions
 
 
@@ -129,7 +129,7 @@ class AsyncTask(AsyncTaskResults):
         Return the number of the backfill and that of its runs. Two calls with the same key create one backfill.
         Raises BadRequestError (no time in the range, or more than 1,000) and ConflictError.
         """
-        body = {"start": moment("start", start), "end": moment("end", end)}
+        body = {"start": trigger_time("start", start), "end": trigger_time("end", end)}
         return await self._post("/backfill", NewBackfill, body, idempotency_header(idempotency_key))
 
     async def backfills(self, limit: int | None = 25, offset: int = 0) -> list[Backfill]:

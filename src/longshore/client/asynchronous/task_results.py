@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longshore.client import tables
+from longshore.client import arrow
 from longshore.client.asynchronous import download as downloads
 from longshore.client.asynchronous.concurrency import in_thread
 from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries
-from longshore.client.download_paths import FILES_PAGE, Address, DownloadOptions, download_path
+from longshore.client.download_paths import FILES_PAGE, DownloadOptions, DownloadUrl, download_path
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.partial_file import OnBytes
 from longshore.client.progress_bar import ProgressBar
@@ -80,7 +80,7 @@ class AsyncTaskResults(AsyncTaskResource):
         `max_uses`: how many downloads it allows.
         """
         below = "/download_url" if run is None else f"/runs/{path_step(run)}/download_url"
-        return (await self._get(below, Address, expires_in=seconds, max_uses=max_uses)).url
+        return (await self._get(below, DownloadUrl, expires_in=seconds, max_uses=max_uses)).url
 
     async def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
         """Return the addresses of results that were given out, newest first. `limit`: None for all of them."""
@@ -124,10 +124,10 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def to_arrow(self) -> "pyarrow.Table":
         """Return the result of a `parquet` export as an Arrow table. Needs `longshore[arrow]`."""
-        tables.require_parquet(self.data.target)
+        arrow.require_parquet(self.data.target)
         with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
             file = await downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
-            return await in_thread(tables.read, file)
+            return await in_thread(arrow.read, file)
 
     async def batches(self, rows: int = 100_000) -> "AsyncIterator[pyarrow.RecordBatch]":
         """Yield the result of a `parquet` export in batches of at most so many rows, for what exceeds the memory.
@@ -135,11 +135,11 @@ class AsyncTaskResults(AsyncTaskResource):
         The file is downloaded to the folder for temporary files, and deleted with the last batch. Needs
         `longshore[arrow]`.
         """
-        tables.require_parquet(self.data.target)
+        arrow.require_parquet(self.data.target)
         whole_number("rows", rows, minimum=1)
         with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
             file = await downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
-            found = tables.batches(file, rows)
+            found = arrow.batches(file, rows)
             while (batch := await in_thread(next, found, None)) is not None:
                 yield batch
 
@@ -148,12 +148,12 @@ class AsyncTaskResults(AsyncTaskResource):
 
         Needs pandas and `longshore[arrow]`.
         """
-        pandas = tables.imported("pandas")
+        pandas = arrow.imported("pandas")
         table = await self.to_arrow()
         return await in_thread(table.to_pandas, types_mapper=pandas.ArrowDtype)
 
     async def to_polars(self) -> "polars.DataFrame":
         """Return the result of a `parquet` export as a DataFrame of Polars. Needs polars and `longshore[arrow]`."""
-        package = tables.imported("polars")
+        package = arrow.imported("polars")
         frame: polars.DataFrame = await in_thread(package.from_arrow, await self.to_arrow())
         return frame

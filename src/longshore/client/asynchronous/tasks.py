@@ -1,4 +1,4 @@
-"""The operations of `client.tasks`."""
+"""`client.tasks`: tasks of all actions."""
 
 import builtins
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +10,7 @@ from longshore.client.asynchronous.resource import AsyncResource, first_entries
 from longshore.client.asynchronous.task import AsyncTask
 from longshore.client.model import TaskData
 from longshore.client.requests import idempotency_header, whole_number, without_none
-from longshore.client.schedule import LONG_AGO, Times, moment
+from longshore.client.schedule import LONG_AGO, Times, trigger_time
 
 
 class AsyncTasks(AsyncResource):
@@ -70,5 +70,7 @@ class AsyncTasks(AsyncResource):
     ) -> builtins.list[datetime]:
         """Return the next times of a schedule, given as in `exports.create`. Raises BadRequestError."""
         trigger: dict[str, Any] = {"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up}
-        trigger |= {name: moment(name, time) for name, time in (("until", until), ("once", at)) if time is not None}
+        trigger |= {
+            name: trigger_time(name, time) for name, time in (("until", until), ("once", at)) if time is not None
+        }
         return (await self._post("/tasks/preview", Times, {"trigger": without_none(trigger)})).times

@@ -1,4 +1,4 @@
-"""The operations of `client.webhooks`."""
+"""`client.webhooks`: addresses that get a message when a task or a delivery has ended."""
 
 import builtins
 from collections.abc import AsyncIterator, Sequence

@@ -1,5 +1,5 @@
 # Made of ../asynchronous/destinations.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The operations of `client.destinations`."""
+"""`client.destinations`: places of the chain's own for results."""
 
 import builtins
 from collections.abc import Iterator, Mapping
@@ -69,5 +69,5 @@ class Destinations(Resource):
         return self._get("/destination_kinds", builtins.list[DestinationKind])
 
     def _test(self, url: str, body: Mapping[str, Any] | None) -> DestinationTest:
-        request = Request(method="POST", url=url, body=body, timeout=TEST_SECONDS)
+        request = Request(method="POST", url=url, body=body, extra_seconds=TEST_SECONDS)
         return (self._transport.send(request, is_idempotent=True)).expect(DestinationTest)

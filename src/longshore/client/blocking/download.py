@@ -12,10 +12,10 @@ from longshore.client.download_paths import (
     FILES_PAGE,
     MANIFEST,
     SIGNATURE,
-    Address,
     DownloadOptions,
-    file_id,
+    DownloadUrl,
     has_many_files,
+    inode_of,
     must_download,
     path_of,
     refuse_irregular,
@@ -97,7 +97,7 @@ def _download_files(transport: Transport, id: int, run: Run, folder: Path, optio
                 address = partial(_file_url, transport, id, run.run, number)
                 on_bytes = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
                 fetch_file(transport, to, file, address, on_bytes)
-            written.add(in_thread(file_id, to))
+            written.add(in_thread(inode_of, to))
             done += file.bytes
             number += 1
         if len(page) < FILES_PAGE:
@@ -127,4 +127,4 @@ def _run(transport: Transport, id: int, number: int | None) -> Run:
 
 
 def _download_url(transport: Transport, of_run: str) -> str:
-    return (transport.send(Request(url=f"{of_run}/download_url"))).expect(Address).url
+    return (transport.send(Request(url=f"{of_run}/download_url"))).expect(DownloadUrl).url

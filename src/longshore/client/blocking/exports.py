@@ -1,5 +1,5 @@
 # Made of ../asynchronous/exports.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The operations of `client.exports`."""
+"""`client.exports`: tasks that export indexes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from longshore.client.blocking.task import Task
 from longshore.client.errors import ArgumentError
 from longshore.client.model import TaskData
 from longshore.client.requests import Request, idempotency_header, without_none
-from longshore.client.schedule import LONG_AGO, moment, service_time
+from longshore.client.schedule import LONG_AGO, service_time, trigger_time
 from longshore.client.segment import Rules
 
 Where: TypeAlias = Rules | Segment | str | Mapping[str, Rules | Segment]
@@ -85,14 +85,14 @@ class Exports(Resource):
             )
         trigger: dict[str, Any] = {}
         if at is not None:
-            trigger["once"] = moment("at", at)
+            trigger["once"] = trigger_time("at", at)
         elif repeat is not None:
             trigger["once"] = self._now()  # the time of day of each run
         elif cron is None:
             trigger["once"] = LONG_AGO
         trigger |= without_none({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
         if until is not None:
-            trigger["until"] = moment("until", until)
+            trigger["until"] = trigger_time("until", until)
         trigger |= self._rows(index, where)
         options: dict[str, Any] = {"fields": fields, "schema": schema, "partition_by": partition_by, "split": split}
         options |= {"compression": compression, "csv": csv, "incremental": incremental or deletes or None}

@@ -58,41 +58,41 @@ def _fetch(
     """
     budget = transport.budget()
     etag: str | None = None
-    is_fresh = False
+    address_is_new = False
     has_expired = False
     while partial.size < partial.total:
         if has_expired:
-            url, has_expired, is_fresh = address(), False, True
+            url, has_expired, address_is_new = address(), False, True
         delay = 0.0
         try:
             request = Request(url=url, headers=range_headers(partial, etag))
             with transport.stream(request, CHUNK_BYTES) as (answer, chunks):
                 if answer.status < 300:
-                    etag, is_fresh = answer.headers.get("etag"), False
-                    _receive(partial, (answer, chunks), budget, on_bytes)
+                    etag, address_is_new = answer.headers.get("etag"), False
+                    _receive(partial, answer, chunks, budget, on_bytes)
                     continue
             if answer.status == 416:
                 raise ContentError(f"the content is shorter than the {partial.total} bytes that the run recorded")
             failure, delay = answer.error(), retry_after(answer.headers)
             # An expired address is 403, in Google's store and for Amazon's session credentials 400.
-            if answer.status == 403 or (answer.status == 400 and not is_fresh):
+            if answer.status == 403 or (answer.status == 400 and not address_is_new):
                 has_expired = True
             elif answer.status not in DOWNLOAD_TRANSIENT_STATUSES:
                 raise failure
         except (NotSentError, LostError) as error:
             failure = error
-        is_fresh = False
+        address_is_new = False
         sleep(budget.pause(failure, delay))
 
 
 def _receive(
     partial: PartialFile,
-    streamed: tuple[Answer, Iterator[bytes]],
+    answer: Answer,
+    chunks: Iterator[bytes],
     budget: RetryBudget,
     on_bytes: OnBytes | None,
 ) -> None:
     """Write the bytes of an answer. Raises ContentError, and LostError where it ends too early."""
-    answer, chunks = streamed
     if must_restart(answer.status, answer.headers, partial):
         in_thread(partial.restart)
     for chunk in chunks:

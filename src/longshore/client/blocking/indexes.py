@@ -1,5 +1,5 @@
 # Made of ../asynchronous/indexes.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The operations of `client.indexes`."""
+"""`client.indexes`: the export indexes."""
 
 import builtins
 

@@ -1,5 +1,5 @@
 # Made of ../asynchronous/segments.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The operations of `client.segments`."""
+"""`client.segments`: stored filters of exports."""
 
 import builtins
 from collections.abc import Iterator, Sequence

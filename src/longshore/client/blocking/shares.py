@@ -1,5 +1,5 @@
 # Made of ../asynchronous/shares.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The operations of `client.shares`: results that other programs read as tables."""
+"""`client.shares`: results that other programs read as tables."""
 
 import builtins
 

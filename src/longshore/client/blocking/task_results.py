@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longshore.client import tables
+from longshore.client import arrow
 from longshore.client.blocking import download as downloads
 from longshore.client.blocking.concurrency import in_thread
 from longshore.client.blocking.resource import TaskResource, first_entries
-from longshore.client.download_paths import FILES_PAGE, Address, DownloadOptions, download_path
+from longshore.client.download_paths import FILES_PAGE, DownloadOptions, DownloadUrl, download_path
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.partial_file import OnBytes
 from longshore.client.progress_bar import ProgressBar
@@ -81,7 +81,7 @@ class TaskResults(TaskResource):
         `max_uses`: how many downloads it allows.
         """
         below = "/download_url" if run is None else f"/runs/{path_step(run)}/download_url"
-        return (self._get(below, Address, expires_in=seconds, max_uses=max_uses)).url
+        return (self._get(below, DownloadUrl, expires_in=seconds, max_uses=max_uses)).url
 
     def links(self, limit: int | None = 25, offset: int = 0) -> builtins.list[Link]:
         """Return the addresses of results that were given out, newest first. `limit`: None for all of them."""
@@ -125,10 +125,10 @@ class TaskResults(TaskResource):
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return the result of a `parquet` export as an Arrow table. Needs `longshore[arrow]`."""
-        tables.require_parquet(self.data.target)
+        arrow.require_parquet(self.data.target)
         with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
             file = downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
-            return in_thread(tables.read, file)
+            return in_thread(arrow.read, file)
 
     def batches(self, rows: int = 100_000) -> "Iterator[pyarrow.RecordBatch]":
         """Yield the result of a `parquet` export in batches of at most so many rows, for what exceeds the memory.
@@ -136,11 +136,11 @@ class TaskResults(TaskResource):
         The file is downloaded to the folder for temporary files, and deleted with the last batch. Needs
         `longshore[arrow]`.
         """
-        tables.require_parquet(self.data.target)
+        arrow.require_parquet(self.data.target)
         whole_number("rows", rows, minimum=1)
         with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
             file = downloads.download(self._transport, self.id, Path(folder), DownloadOptions())
-            found = tables.batches(file, rows)
+            found = arrow.batches(file, rows)
             while (batch := in_thread(next, found, None)) is not None:
                 yield batch
 
@@ -149,12 +149,12 @@ class TaskResults(TaskResource):
 
         Needs pandas and `longshore[arrow]`.
         """
-        pandas = tables.imported("pandas")
+        pandas = arrow.imported("pandas")
         table = self.to_arrow()
         return in_thread(table.to_pandas, types_mapper=pandas.ArrowDtype)
 
     def to_polars(self) -> "polars.DataFrame":
         """Return the result of a `parquet` export as a DataFrame of Polars. Needs polars and `longshore[arrow]`."""
-        package = tables.imported("polars")
+        package = arrow.imported("polars")
         frame: polars.DataFrame = in_thread(package.from_arrow, self.to_arrow())
         return frame

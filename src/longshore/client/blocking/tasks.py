@@ -1,5 +1,5 @@
 # Made of ../asynchronous/tasks.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The operations of `client.tasks`."""
+"""`client.tasks`: tasks of all actions."""
 
 import builtins
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from longshore.client.blocking.resource import Resource, first_entries
 from longshore.client.blocking.task import Task
 from longshore.client.model import TaskData
 from longshore.client.requests import idempotency_header, whole_number, without_none
-from longshore.client.schedule import LONG_AGO, Times, moment
+from longshore.client.schedule import LONG_AGO, Times, trigger_time
 
 
 class Tasks(Resource):
@@ -69,5 +69,7 @@ class Tasks(Resource):
     ) -> builtins.list[datetime]:
         """Return the next times of a schedule, given as in `exports.create`. Raises BadRequestError."""
         trigger: dict[str, Any] = {"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up}
-        trigger |= {name: moment(name, time) for name, time in (("until", until), ("once", at)) if time is not None}
+        trigger |= {
+            name: trigger_time(name, time) for name, time in (("until", until), ("once", at)) if time is not None
+        }
         return (self._post("/tasks/preview", Times, {"trigger": without_none(trigger)})).times

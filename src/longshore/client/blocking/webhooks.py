@@ -1,5 +1,5 @@
 # Made of ../asynchronous/webhooks.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The operations of `client.webhooks`."""
+"""`client.webhooks`: addresses that get a message when a task or a delivery has ended."""
 
 import builtins
 from collections.abc import Iterator, Sequence
