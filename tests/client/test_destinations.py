@@ -106,19 +106,20 @@ def test_change_of_one_setting_keeps_a_change_that_another_admin_made_meanwhile(
     admin: Longshore, commands: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = new_name()
-    made = admin.destinations.create(name, "memory", {"shelf": "top", "prefix": "a", "key": "k"}, SECRET)
+    made = admin.destinations.create(name, "memory", {"shelf": "top"}, SECRET)
 
     def read_while_another_changes(*arguments: Any) -> Any:
-        admin.destinations.change(made.id, settings={"shelf": "top", "prefix": "b", "key": "k"})
+        admin.destinations.change(made.id, settings={"shelf": "low"}, secret=SECRET)
         return original(*arguments)
 
     original = destinations._kind  # between reading the destination and changing it
     monkeypatch.setattr(destinations, "_kind", read_while_another_changes)
-    assert commands("destinations", "change", name, "--set", "size=large", "--set", "key=")[0] == 0
-    assert admin.destinations.get(made.id).settings == {"shelf": "top", "prefix": "b", "size": "large"}
-    assert admin.destinations.change(made.id, settings={"prefix": None}, merge=True).settings == {
-        "shelf": "top", "size": "large",
-    }  # fmt: skip
+    assert commands("destinations", "change", name, "--set", "prefix=loyalty")[0] == 0
+    assert admin.destinations.get(made.id).settings == {"shelf": "low", "prefix": "loyalty"}
+    assert commands("destinations", "change", name, "--set", "prefix=")[0] == 0
+    assert admin.destinations.get(made.id).settings == {"shelf": "low"}
+    both = admin.destinations.change(made.id, settings={"prefix": "a"}, merge=True).settings
+    assert both == {"shelf": "low", "prefix": "a"}
     admin.destinations.delete(made.id)
 
 

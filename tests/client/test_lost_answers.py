@@ -19,6 +19,7 @@ from longshore.client.retry import retry_after
 from tests import service as services
 from tests.access.users import new_user
 from tests.client.gateway import Gateway
+from tests.client.scripted import Scripted, answered
 from tests.conftest import SMALL_CHAIN
 
 SECRET = "0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11:longshore_secret"
@@ -65,9 +66,15 @@ def test_revocation_of_the_own_token_whose_answer_is_lost_is_a_revocation(
         client.shares.revoke(token.partition(":")[0])
         with pytest.raises(UnauthorizedError):
             client.shares.revoke(token.partition(":")[0])
-        gateway.violations = ["lose"]
-        with pytest.raises(UnauthorizedError):
-            client.tasks.get(1).delete()
+
+
+def test_deletion_after_which_the_token_is_unknown_may_not_have_happened() -> None:
+    server = Scripted()
+    server.add("/tasks/7", [])
+    server.add("/tasks/7", answered({"type": "/problems/unauthorized", "title": "x", "status": 401}, 401))
+    with Longshore(server.address, SECRET, chain=1, retry_for=5) as client, pytest.raises(UnauthorizedError):
+        client.request("DELETE", "/tasks/7")
+    server.close()
 
 
 def test_parameters_are_added_to_those_of_the_path(longshore: Longshore) -> None:

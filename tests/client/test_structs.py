@@ -17,7 +17,6 @@ OTHER_NAMES = {
     "DestinationStep": "Step",
     "Field": "IndexField",
     "Index": "ExportIndex",
-    "PreviewWarning": "Notice",
     "SegmentRule": "Rule",
     "ShareProfile": "Profile",
     "SharedTables": "Items",

@@ -158,8 +158,9 @@ def test_a_running_export_is_cancelled(service: Longshore, page: Page, client: h
 def test_form_that_is_sent_twice_has_one_effect(page: Page, client: httpx2.Client) -> None:
     body = export_body(once="2126-01-05T03:00:00Z", repeat="daily")
     task = client.post("/tasks", json=body).json()["id"]
+    assert client.post(f"/tasks/{task}/pause").status_code == 200
     go(page, f"tasks/{task}")
-    page.get_by_label("Times after").fill("2026-05-01T02:00")
+    page.get_by_label("Times after").fill("2026-05-01T04:00")
     page.get_by_label("Up to").fill("2026-05-03T03:00")
     page.get_by_role("button", name="Backfill", exact=True).dblclick()
     expect(page.locator("#part")).to_contain_text("0 of 2 done")
@@ -173,6 +174,7 @@ def test_form_that_is_sent_twice_has_one_effect(page: Page, client: httpx2.Clien
     for key in ("\x00", "k" * 65):
         form |= {"idempotency_key": key, "start": "2026-05-07T02:00", "end": "2026-05-08T03:00"}
         assert page.request.post(address, form=form, headers=headers).ok
+    assert len(client.get(f"/tasks/{task}/backfills").json()) == 4
     assert client.post(f"/tasks/{task}/cancel").status_code == 200
 
 
@@ -188,10 +190,10 @@ def test_runs_deliveries_and_destinations_are_made_once_by_a_form_that_is_sent_t
     assert len(client.get(f"/tasks/{task}/runs").json()) == 1
     go(page, "destinations/new?kind=memory")
     form = page.locator("#destination").evaluate("form => Object.fromEntries(new FormData(form))")
-    form |= {"name": f"twice {task}", "/settings/shelf": "top", "/secret/password": "x", "save": "yes"}
+    form |= {"name": f"twice-{task}", "/settings/shelf": "top", "/secret/password": "x", "save": "yes"}
     for _ in range(2):
         sent = page.request.post(f"/console/{CHAIN}/destinations/new", form=form, headers=headers)
-        assert (sent.status, f"twice {task}" in sent.text()) == (200, True)
+        assert (sent.status, f"twice-{task}" in sent.text()) == (200, True)
 
 
 def test_pages_are_not_kept_by_the_browser_and_back_shows_the_page_anew(page: Page, client: httpx2.Client) -> None:
@@ -207,6 +209,12 @@ def test_pages_are_not_kept_by_the_browser_and_back_shows_the_page_anew(page: Pa
     page.go_back()
     page.wait_for_url(f"**?q={word}")
     expect(page.locator("#table .state.error")).to_have_count(1)
+
+
+def test_address_of_a_chain_leads_to_its_tasks(page: Page) -> None:
+    for path in (f"/console/{CHAIN}", f"/console/{CHAIN}/"):
+        page.goto(path)
+        page.wait_for_url(f"**/console/{CHAIN}/tasks")
 
 
 def test_schedule_is_paused_resumed_and_backfilled_without_scripts(

@@ -1,11 +1,11 @@
-"""The parents of the classes with the operations on one kind of resource, and on one task."""
+"""The parent of the classes with the operations on one kind of resource."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from longshore.client.api_types import Segment
 from longshore.client.asynchronous.transport import AsyncTransport
-from longshore.client.model import Index, State, TaskData
+from longshore.client.model import Index
 from longshore.client.requests import Request, path_step, whole_number, without_none
 from longshore.client.segment import Rules
 
@@ -61,38 +61,6 @@ class AsyncResource:
             return where
         declared = await self._get(f"/indexes/{path_step(index)}", Index)
         return where.segment(declared, self._transport.connection.chain)
-
-
-class AsyncTaskResource(AsyncResource):
-    """A task of the service."""
-
-    def __init__(self, transport: AsyncTransport, data: TaskData) -> None:
-        super().__init__(transport, f"/tasks/{data.id}")
-        self._delivering: int | None = None  # the run that `deliver` was called for and `wait` waits for
-        self.data = data
-        """The task object of the service's last answer."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} {self.state.code} of {self._transport.connection!r}>"
-
-    @property
-    def id(self) -> int:
-        """Number of the task."""
-        return self.data.id
-
-    @property
-    def state(self) -> State:
-        """State of the task in the service's last answer."""
-        return self.data.state
-
-    @property
-    def result(self) -> str:
-        """Name of the result file; empty while there is none."""
-        return self.data.result
-
-    def _refreshed(self, data: TaskData) -> Self:
-        self.data = data
-        return self
 
 
 async def first_entries(entries: AsyncIterator[T], limit: int | None) -> list[T]:

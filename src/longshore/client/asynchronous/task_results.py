@@ -4,14 +4,15 @@ import builtins
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from longshore.client import arrow
 from longshore.client.asynchronous import download as downloads
 from longshore.client.asynchronous.concurrency import in_thread
-from longshore.client.asynchronous.resource import AsyncTaskResource, first_entries
+from longshore.client.asynchronous.resource import AsyncResource, first_entries
+from longshore.client.asynchronous.transport import AsyncTransport
 from longshore.client.download_paths import FILES_PAGE, DownloadOptions, DownloadUrl, download_path
-from longshore.client.model import Delivery, Link, Run, RunFile
+from longshore.client.model import Delivery, Link, Run, RunFile, State, TaskData
 from longshore.client.partial_file import OnBytes
 from longshore.client.progress_bar import ProgressBar
 from longshore.client.requests import idempotency_header, path_step, whole_number
@@ -22,8 +23,36 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-class AsyncTaskResults(AsyncTaskResource):
-    """The operations on the runs of a task and on their results."""
+class AsyncTaskResults(AsyncResource):
+    """A task of the service, with the operations on its runs and on their results."""
+
+    def __init__(self, transport: AsyncTransport, data: TaskData) -> None:
+        super().__init__(transport, f"/tasks/{data.id}")
+        self._delivering: int | None = None  # the run that `deliver` was called for and `wait` waits for
+        self.data = data
+        """The task object of the service's last answer."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state.code} of {self._transport.connection!r}>"
+
+    @property
+    def id(self) -> int:
+        """Number of the task."""
+        return self.data.id
+
+    @property
+    def state(self) -> State:
+        """State of the task in the service's last answer."""
+        return self.data.state
+
+    @property
+    def result(self) -> str:
+        """Name of the result file; empty while there is none."""
+        return self.data.result
+
+    def _refreshed(self, data: TaskData) -> Self:
+        self.data = data
+        return self
 
     async def runs(self, limit: int | None = 25) -> builtins.list[Run]:
         """Return the runs with their results, newest first. `limit`: None for all of them."""

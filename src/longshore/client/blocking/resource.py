@@ -1,12 +1,12 @@
 # Made of ../asynchronous/resource.py by tools/blocking_client.py: change that file, then run `make format`.
-"""The parents of the classes with the operations on one kind of resource, and on one task."""
+"""The parent of the classes with the operations on one kind of resource."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from longshore.client.api_types import Segment
 from longshore.client.blocking.transport import Transport
-from longshore.client.model import Index, State, TaskData
+from longshore.client.model import Index
 from longshore.client.requests import Request, path_step, whole_number, without_none
 from longshore.client.segment import Rules
 
@@ -62,38 +62,6 @@ class Resource:
             return where
         declared = self._get(f"/indexes/{path_step(index)}", Index)
         return where.segment(declared, self._transport.connection.chain)
-
-
-class TaskResource(Resource):
-    """A task of the service."""
-
-    def __init__(self, transport: Transport, data: TaskData) -> None:
-        super().__init__(transport, f"/tasks/{data.id}")
-        self._delivering: int | None = None  # the run that `deliver` was called for and `wait` waits for
-        self.data = data
-        """The task object of the service's last answer."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} {self.state.code} of {self._transport.connection!r}>"
-
-    @property
-    def id(self) -> int:
-        """Number of the task."""
-        return self.data.id
-
-    @property
-    def state(self) -> State:
-        """State of the task in the service's last answer."""
-        return self.data.state
-
-    @property
-    def result(self) -> str:
-        """Name of the result file; empty while there is none."""
-        return self.data.result
-
-    def _refreshed(self, data: TaskData) -> Self:
-        self.data = data
-        return self
 
 
 def first_entries(entries: Iterator[T], limit: int | None) -> list[T]:

@@ -5,14 +5,15 @@ import builtins
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from longshore.client import arrow
 from longshore.client.blocking import download as downloads
 from longshore.client.blocking.concurrency import in_thread
-from longshore.client.blocking.resource import TaskResource, first_entries
+from longshore.client.blocking.resource import Resource, first_entries
+from longshore.client.blocking.transport import Transport
 from longshore.client.download_paths import FILES_PAGE, DownloadOptions, DownloadUrl, download_path
-from longshore.client.model import Delivery, Link, Run, RunFile
+from longshore.client.model import Delivery, Link, Run, RunFile, State, TaskData
 from longshore.client.partial_file import OnBytes
 from longshore.client.progress_bar import ProgressBar
 from longshore.client.requests import idempotency_header, path_step, whole_number
@@ -23,8 +24,36 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-class TaskResults(TaskResource):
-    """The operations on the runs of a task and on their results."""
+class TaskResults(Resource):
+    """A task of the service, with the operations on its runs and on their results."""
+
+    def __init__(self, transport: Transport, data: TaskData) -> None:
+        super().__init__(transport, f"/tasks/{data.id}")
+        self._delivering: int | None = None  # the run that `deliver` was called for and `wait` waits for
+        self.data = data
+        """The task object of the service's last answer."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state.code} of {self._transport.connection!r}>"
+
+    @property
+    def id(self) -> int:
+        """Number of the task."""
+        return self.data.id
+
+    @property
+    def state(self) -> State:
+        """State of the task in the service's last answer."""
+        return self.data.state
+
+    @property
+    def result(self) -> str:
+        """Name of the result file; empty while there is none."""
+        return self.data.result
+
+    def _refreshed(self, data: TaskData) -> Self:
+        self.data = data
+        return self
 
     def runs(self, limit: int | None = 25) -> builtins.list[Run]:
         """Return the runs with their results, newest first. `limit`: None for all of them."""
