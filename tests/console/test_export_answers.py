@@ -71,7 +71,9 @@ def test_rules_beside_a_stored_segment_are_refused(admin: httpx2.Client) -> None
 
 
 def test_size_of_files_may_have_blanks_around_it(admin: httpx2.Client) -> None:
-    snippets = admin.post(f"{NEW}/preview?fragment=snippets", data=FORM | {"split": " 5000 ", "unit": "rows"}, headers=HTMX)
+    snippets = admin.post(
+        f"{NEW}/preview?fragment=snippets", data=FORM | {"split": " 5000 ", "unit": "rows"}, headers=HTMX
+    )
     assert "split={&#34;rows&#34;: 5000}" in snippets.text
 
 
