@@ -97,7 +97,7 @@ def setting_texts(schema: Schema | None, settings: Mapping[str, Any]) -> list[tu
 
 
 def distinctive_settings(schema: Schema | None, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return label and text of the settings that tell destinations of a kind apart: short ones other than defaults."""
+    """Return label and text of the settings that have no default value and at most SHORT_CHARACTERS."""
     properties = schema["properties"] if schema else {}
     own = {name: value for name, value in settings.items() if value != properties.get(name, {}).get("default")}
     return [(label, text) for label, text in setting_texts(schema, own) if len(text) <= SHORT_CHARACTERS]

@@ -19,7 +19,7 @@ TIME_PARAMETERS = ("at", "until")
 
 
 class Snippets(msgspec.Struct, frozen=True):
-    """The same request from elsewhere. `python` and `cli` end with a comment on what they cannot say."""
+    """The same request for other programs. `python` and `cli` end with a comment that names the parts they lack."""
 
     curl: str
     python: str
