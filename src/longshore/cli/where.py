@@ -42,36 +42,22 @@ class ConditionError(Exception):
         super().__init__(f"{message}, at character {at + 1}:\n  {printable(text)}\n  {mark}")
 
 
-class Operator(msgspec.Struct, frozen=True):
-    """An operator: the least and the greatest number of its values, and the function that makes its rule."""
-
-    values: tuple[int, int]
-    rule: Callable[..., Rules]
-
-
-OPERATORS: dict[str, Operator] = {
-    "is": Operator(ONE, F.__eq__),
-    "is_not": Operator(ONE, F.__ne__),
-    "is_one_of": Operator(MANY, lambda field, *values: field.is_one_of(values)),
-    "contains": Operator(ONE, F.contains),
-    "does_not_contain": Operator(ONE, F.does_not_contain),
-    "starts_with": Operator(ONE, F.starts_with),
-    "is_greater_than": Operator(ONE, F.__gt__),
-    "is_less_than": Operator(ONE, F.__lt__),
-    "is_between_number": Operator(TWO, F.between),
-    "is_date": Operator(ONE, F.on),
-    "is_after_date": Operator(ONE, F.after),
-    "is_before_date": Operator(ONE, F.before),
-    "is_between_date": Operator(TWO, F.between),
-    "relative_less_than": Operator(ONE, lambda field, ago: field.within(**ago)),
-    "relative_more_than": Operator(ONE, lambda field, ago: field.older_than(**ago)),
-    "is_in_window": Operator(ONE, F.in_window),
-    "is_in_interval": Operator(NONE, F.in_interval),
-    "is_empty": Operator(NONE, F.is_empty),
-    "is_not_empty": Operator(NONE, F.is_not_empty),
-    ">=": Operator(ONE, F.__ge__),
-    "<=": Operator(ONE, F.__le__),
-}
+RULES: dict[str, Callable[..., Rules]] = {
+    "is": F.__eq__, "is_not": F.__ne__, "is_one_of": lambda field, *values: field.is_one_of(values),
+    "contains": F.contains, "does_not_contain": F.does_not_contain, "starts_with": F.starts_with,
+    "is_greater_than": F.__gt__, "is_less_than": F.__lt__, "is_between_number": F.between, "is_date": F.on,
+    "is_after_date": F.after, "is_before_date": F.before, "is_between_date": F.between,
+    "relative_less_than": lambda field, ago: field.within(**ago),
+    "relative_more_than": lambda field, ago: field.older_than(**ago),
+    "is_in_window": F.in_window, "is_in_interval": F.in_interval, "is_empty": F.is_empty,
+    "is_not_empty": F.is_not_empty, ">=": F.__ge__, "<=": F.__le__,
+}  # fmt: skip
+"""The function that makes the rule of each operator, of the field and the values."""
+COUNTS = {
+    "is_one_of": MANY, "is_between_number": TWO, "is_between_date": TWO, "is_in_interval": NONE, "is_empty": NONE,
+    "is_not_empty": NONE,
+}  # fmt: skip
+"""The least and the greatest number of values, of the operators that take another number than one."""
 TYPES: dict[str, frozenset[str]] = {**FIELD_TYPES, **dict.fromkeys((">=", "<="), frozenset({"number", "date"}))}
 """The types of the fields that each operator fits."""
 SIGNS = {"=": ("is", "is_date"), "!=": ("is_not", "is_not"), ">": ("is_greater_than", "is_after_date"),
@@ -105,12 +91,12 @@ class Condition(msgspec.Struct, frozen=True):
             raise ConditionError(str(error), self.text, self.field_at) from None
         name = SIGNS[self.operator][kind == "date"] if self.operator in SIGNS else self.operator
         if kind not in TYPES[name]:
-            fitting = ", ".join(each for each in OPERATORS if kind in TYPES[each])
+            fitting = ", ".join(each for each in RULES if kind in TYPES[each])
             message = f"{self.field} is a {kind} field, which takes {fitting}"
             raise ConditionError(message, self.text, self.operator_at)
         values = [self._operand_value(value, "ago" if name.startswith("relative") else kind) for value in self.values]
         try:
-            rule = OPERATORS[name].rule(field, *values)
+            rule = RULES[name](field, *values)
             rule.segment(index, 1)  # only to have its values checked
         except SegmentError as error:
             at = self.values[0].at if self.values else self.operator_at
@@ -145,10 +131,10 @@ def read(text: str) -> Condition:
     operator_at = _skip_blanks(text, field.end())
     operator = OPERATOR.match(text, operator_at)
     name = operator[0] if operator else ""
-    if operator is None or (name not in OPERATORS and name not in SIGNS):
-        known = ", ".join((*SIGNS, *OPERATORS))
+    if operator is None or (name not in RULES and name not in SIGNS):
+        known = ", ".join((*SIGNS, *RULES))
         raise ConditionError(f"expected an operator: {known}", text, operator_at)
-    least, most = OPERATORS[SIGNS.get(name, (name,))[0]].values
+    least, most = COUNTS.get(name, ONE)
     at = _skip_blanks(text, operator.end())
     values = list(_values(text, at, BARE if most == 1 else BARE_IN_LIST)) if at < len(text) else []
     if not least <= len(values) <= most:
