@@ -44,6 +44,8 @@ PATH = re.compile(
 DOUBLED = b"/delta-sharing//shares"
 """How a path begins that a client of the Delta Sharing protocol makes by adding `/shares` to an endpoint with a slash.
 Other servers of the protocol take it, so it is an address of `/delta-sharing/shares` here too."""
+CHAIN_PAGE = re.compile(rb"/console/[0-9]+/")
+"""The address of a chain's console as it may be typed; all other addresses have no slash at their end."""
 OF_THE_SERVER = "*"
 """The target of `OPTIONS *`, which asks about the whole service (RFC 9110, section 9.3.7)."""
 
@@ -81,6 +83,8 @@ def refuse_malformed(app: Litestar) -> ASGIApp:
         if scope["raw_path"].startswith(DOUBLED):
             scope["path"] = scope["path"].replace("//", "/", 1)
             scope["raw_path"] = scope["raw_path"].replace(b"//", b"/", 1)
+        elif CHAIN_PAGE.fullmatch(scope["raw_path"]):
+            scope["path"], scope["raw_path"] = scope["path"][:-1], scope["raw_path"][:-1]
         error, for_server = _refusal(scope), _is_for_server(scope)
         if error is None and not for_server:
             await app(scope, receive, send)
