@@ -168,9 +168,10 @@ async def check_source(settings: Settings, connection: Connection, known: Catalo
             findings.append(Finding("source", f"{what}; set hot_standby_feedback = on there", "warning"))
         findings += await _check_lag(settings.source_lag_seconds, connection)
     try:
-        await transactions.log_position(connection)
-    except LongshoreError as error:
-        findings.append(Finding("source", str(error), "warning"))
+        with transactions.needs_log():
+            await connection.fetchrow(transactions.POSITION, "pg_catalog.pg_class")
+    except (LongshoreError, asyncpg.PostgresError) as error:
+        findings.append(Finding("source", first_line(error), "warning"))
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.fetchval("select pg_export_snapshot()")

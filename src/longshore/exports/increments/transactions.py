@@ -10,7 +10,9 @@ written less than 2^32 transactions before the end of the increment, whether it 
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
 import asyncpg
 import msgspec
@@ -51,11 +53,8 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
        end as timeline,
        (select oid::bigint from pg_database where datname = current_database()) as database,
        $1::text::regclass::oid::bigint as relation,
-       pg_is_in_recovery() as standby
-"""
-
-LSN = """
-select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
+       pg_is_in_recovery() as standby,
+       (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text as lsn
 """
 
 # The relation and its partitions.
@@ -201,23 +200,23 @@ async def position(connection: Connection, index: Index) -> Position:
             f"{index.relation} is read by an extension or from another server, as a distributed table of Citus is, and"
             " its rows have the transaction numbers of other servers; incremental exports need an ordinary table"
         )
-    lsn = await log_position(connection)
-    here = await connection.fetchrow(POSITION, relation)
+    with needs_log():
+        here = await connection.fetchrow(POSITION, relation)
     assert here is not None
     watermark = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
-    return Position(watermark, here["next_xid"], here["standby"], index.relation, lsn)
+    return Position(watermark, here["next_xid"], here["standby"], index.relation, here["lsn"])
 
 
-async def log_position(connection: Connection) -> str:
-    """Return the position in the WAL. Raises LongshoreError where the server does not tell it, as Aurora may not."""
+@contextlib.contextmanager
+def needs_log() -> Iterator[None]:
+    """Raise LongshoreError where the server refuses functions of the write-ahead log, as Aurora may."""
     try:
-        lsn: str = await connection.fetchval(LSN)
+        yield
     except asyncpg.FeatureNotSupportedError as error:
         raise LongshoreError(
             f"incremental exports need the position in the write-ahead log ({first_line(error)}); set wal_level ="
             " logical, which on Aurora is the parameter rds.logical_replication = 1"
         ) from error
-    return lsn
 
 
 def condition(start: Watermark | None, end: Watermark, next_xid: int, first: int) -> Condition:
