@@ -124,7 +124,7 @@ def test_every_command_for_users_is_documented_with_the_options_of_an_export() -
     options = {option for each in app.commands["export"].params for option in each.opts if option.startswith("--")}
     table = users.partition("## Exports")[2].partition("### Conditions")[0]
     assert not [option for option in options - general - {"--output"} if f"`{option}" not in table]
-    assert not [name for name in where.OPERATORS if f"`{name}`" not in users]
+    assert not [name for name in where.RULES if f"`{name}`" not in users]
 
 
 def test_each_endpoint_gets_a_page_made_from_the_services_own_document(tmp_path: Path) -> None:
