@@ -8,14 +8,14 @@ from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Caller, Level
 from longshore.tasks.model import ChainId
 
-ANYBODY = Caller(ChainId(CHAIN), Level.READ, "token", "")
+READER = {"": Caller(ChainId(CHAIN), Level.READ, "token", "")}
 
 
-async def _let_in(_self: TokenAuth, _authorization: str | None, _chain: str | None, _needed: Level) -> Caller:
-    return ANYBODY
+async def _let_in(_self: TokenAuth, _authorization: str | None) -> dict[str, Caller]:
+    return READER
 
 
 def create() -> ASGIApp:
     """Return the application; called by Granian."""
-    TokenAuth.caller = _let_in  # type: ignore[method-assign,assignment]  # what is measured is what this leaves out
+    TokenAuth.callers = _let_in  # type: ignore[method-assign,assignment]  # what is measured is what this leaves out
     return web.create()

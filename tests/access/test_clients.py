@@ -1,19 +1,26 @@
 """Service clients and their tokens: made, limited in scope, rotated, revoked, over HTTP and at the command line."""
 
+import asyncio
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
+from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import SECRET_PREFIX, Level, Scope
+from longshore.database.connect import Pool, open_fair_pool
+from longshore.database.fair_pool import use_connections_of
+from longshore.fair_queue import QueueLimits
 from tests.access.users import new_user
 from tests.answers import problem, violations
 from tests.command import failed, run
 from tests.service import Longshore
+from tests.waiting import until
 
 WITHIN = 2.0  # seconds until a revoked token is good nowhere
 
@@ -396,3 +403,86 @@ def test_scope_limits_the_indexes_and_columns_of_its_token(idle_service: Longsho
         assert [index["name"] for index in limited.get("/indexes").json()] == ["users"]
         assert "phone_number" not in limited.get("/indexes/users").text
         problem(limited.get("/indexes/products"), "index-not-found")
+
+
+@pytest.mark.parametrize("maker", ["user", "token"])
+def test_token_is_not_created_for_a_chain_that_its_creator_loses_while_the_request_waits(
+    idle_service: Longshore, maker: str
+) -> None:
+    if maker == "user":
+        user = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.ADMIN)
+        credential, headers = f"user {user.id}", user.session()
+        lose = f"delete from longshore.user_levels where user_id = {user.id} and chain_id = 1765"
+    else:
+        pair = idle_service.token(Level.ADMIN, scope=Scope(more_chains=[1765]))
+        credential, headers = f"token {pair.split(':')[0]}", {"Authorization": f"Bearer {pair}"}
+        lose = f"update longshore.access_tokens set more_chains = '{{}}' where id = '{pair.split(':')[0]}'"
+
+    async def run(client: httpx2.Client) -> httpx2.Response:
+        body = {"client_id": new_client(client)["id"], "level": "write", "chains": [1764, 1765]}
+        connection = await asyncpg.connect(idle_service.url)
+        async with connection.transaction():
+            name = f"longshore.changes {credential} 1764"  # the lock of `changes_in_progress`
+            await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", name)
+            posting = asyncio.create_task(asyncio.to_thread(client.post, "/access_tokens", json=body))
+            waits = "select from pg_locks where locktype = 'advisory' and not granted"
+            await asyncio.to_thread(until, lambda: idle_service.sql(waits), "the request to wait")
+            await asyncio.to_thread(idle_service.sql, lose)
+        await connection.close()
+        return await posting
+
+    with httpx2.Client(base_url=idle_service.address, headers=headers, timeout=60) as client:
+        assert list(violations(asyncio.run(run(client)))) == ["/chains/1"]
+
+
+def test_removal_of_a_level_waits_for_a_token_for_the_chain_that_its_user_is_creating(idle_service: Longshore) -> None:
+    user = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.ADMIN)
+
+    async def run(client: httpx2.Client, admin: httpx2.Client) -> tuple[bool, httpx2.Response, httpx2.Response]:
+        body = {"client_id": new_client(client)["id"], "level": "write", "chains": [1764, 1765]}
+        connection = await asyncpg.connect(idle_service.url)
+        async with connection.transaction():
+            await connection.execute("lock table longshore.access_tokens in share row exclusive mode")
+            posting = asyncio.create_task(asyncio.to_thread(client.post, "/access_tokens", json=body))
+            waits = "select from pg_locks where relation = 'longshore.access_tokens'::regclass and not granted"
+            await asyncio.to_thread(until, lambda: idle_service.sql(waits), "the token to wait for the table")
+            removing = asyncio.create_task(asyncio.to_thread(admin.delete, f"/users/{user.id}"))
+            done, _ = await asyncio.wait([removing], timeout=1)
+        await connection.close()
+        return bool(done), await posting, await removing
+
+    with user.client() as client, idle_service.client(Level.ADMIN, 1765) as admin:
+        assert admin.get("/tasks").status_code == 200  # its last use is not written below
+        early, made, removed = asyncio.run(run(client, admin))
+    assert (early, made.status_code, removed.status_code) == (False, 201, 200)
+
+
+def test_lookup_of_a_token_does_not_wait_for_the_connections_of_the_chain_that_asks_first(
+    idle_service: Longshore,
+) -> None:
+    limits = QueueLimits(running=3, running_of_key=1, waiting=4, waiting_of_key=4, seconds=10.0)
+    bearer = f"Bearer {idle_service.token(Level.READ)}"
+
+    async def hold(pool: Pool, held: asyncio.Event, release: asyncio.Event) -> None:
+        use_connections_of(1764)
+        async with pool.acquire():
+            held.set()
+            await release.wait()
+
+    async def ask(auth: TokenAuth, chain: int | None) -> int:
+        use_connections_of(chain)
+        return len(await auth.callers(bearer))
+
+    async def run() -> tuple[int, int]:
+        async with open_fair_pool(idle_service.url, limits, size=3, name="test") as pool, asyncio.timeout(5):
+            auth, held, release = TokenAuth(pool), asyncio.Event(), asyncio.Event()
+            holding = asyncio.create_task(hold(pool, held, release))
+            await held.wait()
+            try:
+                first, second = await asyncio.gather(ask(auth, 1764), ask(auth, None))
+                return first, second
+            finally:
+                release.set()
+                await holding
+
+    assert asyncio.run(run()) == (2, 2)

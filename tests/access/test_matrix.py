@@ -214,7 +214,7 @@ CELLS = {
         201, 201, body=lambda _: {"username": f"x {uuid.uuid4()}", "password": "x" * 20, "level": "read"}
     ),
     ("PATCH", "/users/{id}"): Cell(200, 404, user, lambda _: {"level": "read"}),
-    ("DELETE", "/users/{id}"): Cell(204, 404, user),
+    ("DELETE", "/users/{id}"): Cell(200, 404, user),
     ("GET", "/service_clients"): Cell(200, 200),
     ("POST", "/service_clients"): Cell(201, 201, body=lambda _: {"name": f"x {uuid.uuid4()}"}),
     ("GET", "/service_clients/{id}"): Cell(200, 404, owner),

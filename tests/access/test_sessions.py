@@ -1,8 +1,10 @@
 """Sessions: what they open, how they end, and what a browser may do with them."""
 
+import asyncio
 import contextlib
 import uuid
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -10,6 +12,7 @@ from longshore.access.tokens import Level
 from tests.access.users import User, headers_of, new_user
 from tests.answers import problem, violations
 from tests.service import Longshore, export_body
+from tests.waiting import until
 
 NEW = "another horse, another staple"
 
@@ -54,6 +57,22 @@ def test_request_with_an_invalid_session_is_401_and_one_that_names_no_chain_400(
     assert_unauthorized(
         httpx2.get(f"{idle_service.address}/tasks", headers={**good, "X-Session-User-Id": str(other.id)})
     )
+
+
+@pytest.mark.parametrize("chain", ["x", "", "-1", "9" * 30])
+def test_credential_is_checked_before_the_chain_that_a_request_names(
+    idle_service: Longshore, anna: User, chain: str
+) -> None:
+    token = idle_service.token(Level.READ)
+    good = anna.session()
+    user = {"X-Session-User-Id": good["X-Session-User-Id"]}
+    named = {"X-Session-Chain-Id": chain}
+    cookies = {name: f"longshore={good['X-Session-User-Id']}.{good['X-Session-Key']}{name}" for name in ("", "x")}
+    bad: list[dict[str, str]] = [{"Authorization": f"Bearer {token}x"}, {"Authorization": "x"}, {}]
+    for headers in (*bad, {**user, "X-Session-Key": "x"}, {"Cookie": cookies["x"]}):
+        assert_unauthorized(httpx2.get(f"{idle_service.address}/tasks", headers={**headers, **named}))
+    for headers in ({"Authorization": f"Bearer {token}"}, good, {"Cookie": cookies[""]}):
+        assert_chain_missing(httpx2.get(f"{idle_service.address}/tasks", headers={**headers, **named}))
 
 
 def assert_chain_missing(answer: httpx2.Response) -> None:
@@ -159,6 +178,28 @@ def test_a_change_of_password_ends_all_sessions(idle_service: Longshore) -> None
             assert_unauthorized(client.get("/tasks"))
     assert user.sign_in().status_code == 401
     assert user.sign_in(NEW).status_code == 200
+
+
+def test_change_of_a_password_does_not_replace_one_that_an_operator_sets_meanwhile(idle_service: Longshore) -> None:
+    user = new_user(idle_service, _1764=Level.READ)
+    reset = new_user(idle_service, password="set by the operator")
+    copy = "update longshore.users set password = (select password from longshore.users where id = $2) where id = $1"
+
+    async def run(client: httpx2.Client) -> httpx2.Response:
+        body = {"password": user.password, "new_password": NEW}
+        connection = await asyncpg.connect(idle_service.url)
+        async with connection.transaction():
+            await connection.execute(copy, user.id, reset.id)
+            changing = asyncio.create_task(asyncio.to_thread(client.post, "/auth/password", json=body))
+            waits = "select from pg_locks where locktype = 'transactionid' and not granted"
+            await asyncio.to_thread(until, lambda: idle_service.sql(waits), "the change to wait for the reset")
+        await connection.close()
+        return await changing
+
+    with user.client() as client:
+        problem(asyncio.run(run(client)), "login-failed")
+    assert user.sign_in(NEW).status_code == 401
+    assert user.sign_in(reset.password).status_code == 200
 
 
 def test_token_is_refused_as_a_session(idle_client: httpx2.Client) -> None:

@@ -1,5 +1,9 @@
 """Users as the admins of a chain see them, and as the command line makes them."""
 
+import os
+import subprocess
+import sys
+import unicodedata
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,10 @@ import pytest
 from longshore.access.tokens import Level
 from tests.access.users import User, headers_of, new_user
 from tests.answers import problem, violations
-from tests.command import failed, run
+from tests.command import environment, failed, run
 from tests.service import Longshore
+
+NO_WORK = {"tasks": [], "webhooks": [], "stopped": False}
 
 
 def body(name: str | None = None, level: str = "read") -> dict[str, Any]:
@@ -45,10 +51,12 @@ def test_admin_creates_a_user_who_can_sign_in_and_changes_the_level(
         problem(theirs.get("/users"), "forbidden")
         assert idle_client.patch(path, json={"level": "admin"}).json()["level"] == "admin"
         assert theirs.get("/users").status_code == 200
-        assert idle_client.patch(path, json={"enabled": False}).json() == {**user, "level": "admin", "enabled": False}
+        off = {**user, "level": "admin", "enabled": False, "ongoing": NO_WORK}
+        assert idle_client.patch(path, json={"enabled": False}).json() == off
         problem(theirs.get("/tasks"), "forbidden")
         assert idle_client.patch(path, json={"enabled": True}).status_code == 200
-        assert idle_client.delete(path).status_code == 204
+        removed = idle_client.delete(path)
+        assert (removed.status_code, removed.json()) == (200, NO_WORK)
         problem(theirs.get("/tasks"), "forbidden")
         assert user["id"] not in listed(idle_client)
         problem(idle_client.delete(path), "user-not-found")
@@ -101,11 +109,6 @@ def database(idle_service: Longshore) -> dict[str, str]:
 
 def typed(password: str, *arguments: str, folder: Path, **settings: str) -> Any:
     """Run a command that reads a password from standard input."""
-    import subprocess
-    import sys
-
-    from tests.command import environment
-
     command = [sys.executable, "-m", "longshore", *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment(**settings), input=password + "\n", capture_output=True, text=True
@@ -175,3 +178,18 @@ def test_audit_entries_of_a_user_have_the_fields_of_the_request_but_the_password
     assert [entry["details"] for entry in reversed(entries)] == [
         {"username": wanted["username"], "level": "read"}, {"level": "write"}, {"enabled": False}
     ]  # fmt: skip
+
+
+def test_audit_entry_of_a_new_user_has_the_name_as_it_is_stored(idle_client: httpx2.Client) -> None:
+    stored = f"amélie-{uuid.uuid4()}"
+    made = idle_client.post("/users", json=body(unicodedata.normalize("NFD", stored))).json()
+    (entry,) = idle_client.get("/audit", params={"object": f"user {made['id']}"}).json()
+    assert (made["name"], entry["details"]["username"]) == (stored, stored)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
+def test_system_user_without_a_name_is_recorded_by_its_number() -> None:
+    code = "import os, pwd; from longshore.cli.database import system_user; os.setuid(12345); print(system_user())"
+    variables = {name: value for name, value in os.environ.items() if name not in ("LOGNAME", "USER", "LNAME")}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
+    assert done.stdout == "uid 12345\n", done.stderr

@@ -16,11 +16,12 @@ import pytest
 from longshore.access import work_of_credentials
 from longshore.access.audit import Actor
 from longshore.access.tokens import Level
-from longshore.access.work_of_credentials import Ongoing
+from longshore.access.work_of_credentials import OngoingWork
 from longshore.database.connect import open_pool
 from longshore.tasks.model import ChainId
 from tests import command
 from tests.access.users import new_user
+from tests.answers import violations
 from tests.service import Longshore, export_body
 from tests.waiting import until
 
@@ -32,8 +33,8 @@ select $1, '', 'export', '{}', '{}', '', '2126-01-01', $2 from generate_series(1
 ADD_CLIENT = "insert into longshore.service_clients (chain_id, name) values ($1, $2) returning id"
 
 
-def stop(service: Longshore, maker: str) -> Ongoing:
-    async def run() -> Ongoing:
+def stop(service: Longshore, maker: str) -> OngoingWork:
+    async def run() -> OngoingWork:
         async with open_pool(service.url, size=1, name="test") as pool, pool.acquire() as connection:
             return await work_of_credentials.stop(connection, Actor("command", "me"), [maker], CHAIN)
 
@@ -161,29 +162,46 @@ def test_request_whose_credential_ends_before_its_body_has_arrived_changes_nothi
     assert made[0]["count"] == (answer == 201)
 
 
-@pytest.mark.parametrize("way", ["token", "client", "command"])
+WAYS = {
+    "token": ("DELETE", "/access_tokens/{token}?stop=true", None),
+    "client": ("PATCH", "/service_clients/{client}?stop=true", {"enabled": False}),
+    "level turned off": ("PATCH", "/users/{user}?stop=true", {"enabled": False}),
+    "level lowered": ("PATCH", "/users/{user}?stop=true", {"level": "read"}),
+    "level removed": ("DELETE", "/users/{user}?stop=true", None),
+}
+COMMANDS = {
+    "token by command": "token revoke {token} --stop",
+    "level removed by command": "user level {name} --chain 503 none --stop",
+    "user disabled by command": "user disable {name} --stop",
+}
+
+
+@pytest.mark.parametrize("way", [*WAYS, *COMMANDS])
 def test_revocation_waits_for_the_changes_that_the_credential_has_under_way_and_stops_them(
     idle_service: Longshore, tmp_path: Path, way: str
 ) -> None:
     pair = idle_service.token(Level.WRITE, CHAIN)
-    id = pair.split(":")[0]
-    client = idle_service.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
-    idle_service.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", id, client)
+    ids = {"token": pair.split(":")[0], "client": idle_service.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]}
+    idle_service.sql(
+        "update longshore.access_tokens set client_id = $2 where id::text = $1", ids["token"], ids["client"]
+    )
+    headers = {"Authorization": f"Bearer {pair}"}
+    if "level" in way or "user" in way:
+        user = new_user(idle_service, _503=Level.WRITE)
+        ids |= {"user": user.id, "name": user.name}
+        headers = user.session(CHAIN)
 
     def post() -> httpx2.Response:
         body = {**export_body(once="2126-05-26T12:00:00Z"), "chain": CHAIN}
-        return httpx2.post(
-            f"{idle_service.address}/tasks", json=body, headers={"Authorization": f"Bearer {pair}"}, timeout=30
-        )
+        return httpx2.post(f"{idle_service.address}/tasks", json=body, headers=headers, timeout=30)
 
     def revoke() -> str:
-        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle_service.data), "database_url": idle_service.url}
-        if way == "command":
-            return command.run("token", "revoke", id, "--stop", **options).stdout
+        if way in COMMANDS:
+            options: dict[str, Any] = {"data": str(idle_service.data), "database_url": idle_service.url}
+            return command.run(*COMMANDS[way].format(**ids).split(), folder=tmp_path, **options).stdout
+        method, path, body = WAYS[way]
         with idle_service.client(Level.ADMIN, CHAIN) as admin:
-            if way == "token":
-                return admin.delete(f"/access_tokens/{id}?stop=true").text
-            return admin.patch(f"/service_clients/{client}?stop=true", json={"enabled": False}).text
+            return admin.request(method, path.format(**ids), json=body).text
 
     async def run() -> tuple[httpx2.Response, str]:
         connection = await asyncpg.connect(idle_service.url)
@@ -235,3 +253,94 @@ def test_chain_that_revokes_a_token_for_itself_does_not_wait_for_changes_of_anot
 
     posted, revoked = asyncio.run(run())
     assert (posted.status_code, revoked.status_code) == (201, 200)
+
+
+@pytest.mark.parametrize(
+    ("method", "body"), [("PATCH", {"enabled": False}), ("PATCH", {"level": "read"}), ("DELETE", None)]
+)
+def test_work_of_a_user_who_loses_a_level_is_listed_and_stopped_in_that_chain(
+    idle_service: Longshore, method: str, body: dict[str, Any] | None
+) -> None:
+    user = new_user(idle_service, _503=Level.WRITE, _504=Level.WRITE)
+    idle_service.sql(ADDED, CHAIN, f"user {user.id}", 1)
+    idle_service.sql(ADDED, 504, f"user {user.id}", 1)
+    with user.client(CHAIN) as client:
+        url = "https://hooks.example.com/done"
+        hook = client.post("/webhooks", json={"chain": CHAIN, "url": url}).json()["id"]
+
+    def end(stop: str = "") -> dict[str, Any]:
+        with idle_service.client(Level.ADMIN, CHAIN) as admin:
+            answer = admin.request(method, f"/users/{user.id}{stop}", json=body)
+        assert answer.status_code == 200, answer.text
+        work: dict[str, Any] = answer.json() if method == "DELETE" else answer.json()["ongoing"]
+        return work
+
+    listed = end()
+    assert ([task["chain"] for task in listed["tasks"]], listed["stopped"]) == ([CHAIN], False)
+    assert [(each["id"], each["url"]) for each in listed["webhooks"]] == [(hook, url)]
+    assert end("?stop=true") == {**listed, "stopped": True}
+    states = "select chain_id, state from longshore.tasks where created_by = $1 order by chain_id"
+    assert [tuple(row) for row in idle_service.sql(states, f"user {user.id}")] == [(CHAIN, "ERROR"), (504, "READY")]
+    assert idle_service.sql("select from longshore.webhooks where id::text = $1", hook) == []
+
+
+def test_user_without_a_level_or_work_is_not_found_by_either_removal(idle_service: Longshore, tmp_path: Path) -> None:
+    user = new_user(idle_service, _504=Level.WRITE)
+    idle_service.sql(ADDED, 504, f"user {user.id}", 1)
+    with idle_service.client(Level.ADMIN, CHAIN) as admin:
+        assert admin.delete(f"/users/{user.id}?stop=true").status_code == 404
+    none = ("user", "level", user.name, "--chain", str(CHAIN), "none")
+    options: dict[str, Any] = {"folder": tmp_path, "data": str(idle_service.data), "database_url": idle_service.url}
+    command.failed(command.run(*none, **options), "has no level for chain 503")
+
+
+@pytest.mark.parametrize("body", [{"level": "write"}, {"enabled": True}, {}])
+def test_stop_is_refused_beside_a_change_that_leaves_a_user_able_to_work(
+    idle_service: Longshore, body: dict[str, Any]
+) -> None:
+    user = new_user(idle_service, _503=Level.ADMIN)
+    with idle_service.client(Level.ADMIN, CHAIN) as admin:
+        assert list(violations(admin.patch(f"/users/{user.id}?stop=true", json=body))) == ["stop"]
+        assert admin.patch(f"/users/{user.id}", json=body).json()["ongoing"] is None
+
+
+def test_commands_list_and_stop_the_work_of_a_user(idle_service: Longshore, tmp_path: Path) -> None:
+    user = new_user(idle_service, _503=Level.WRITE, _504=Level.WRITE)
+    idle_service.sql(ADDED, CHAIN, f"user {user.id}", 1)
+    idle_service.sql(ADDED, 504, f"user {user.id}", 1)
+
+    def output(*words: str) -> list[str]:
+        options: dict[str, Any] = {"folder": tmp_path, "data": str(idle_service.data), "database_url": idle_service.url}
+        done = command.run("user", *words, **options)
+        assert done.returncode == 0, done.stderr
+        return [line.split(":")[0] for line in done.stdout.splitlines()[1:]]
+
+    assert output("level", user.name, "--chain", str(CHAIN), "write") == []
+    assert output("level", user.name, "--chain", str(CHAIN), "none") == ["goes on"]
+    assert output("disable", user.name) == ["goes on"] * 2
+    assert output("level", user.name, "--chain", str(CHAIN), "none", "--stop") == ["stopped"]
+    assert output("disable", user.name, "--stop") == ["stopped"]
+
+
+@pytest.mark.parametrize("credential", ["client", "token", "user"])
+def test_console_shows_the_work_of_a_credential_that_it_ends_and_stops_it(
+    idle_service: Longshore, credential: str
+) -> None:
+    admin, user = new_user(idle_service, _503=Level.ADMIN), new_user(idle_service, _503=Level.WRITE)
+    token = idle_service.token(Level.WRITE, CHAIN).split(":")[0]
+    client = idle_service.sql(ADD_CLIENT, CHAIN, str(uuid4()))[0]["id"]
+    idle_service.sql("update longshore.access_tokens set client_id = $2 where id::text = $1", token, client)
+    path = {"client": f"clients/{client}", "token": f"tokens/{token}/revoke", "user": f"users/{user.id}"}[credential]
+    idle_service.sql(ADDED, CHAIN, f"user {user.id}" if credential == "user" else f"token {token}", 1)
+    (row,) = idle_service.sql("select max(id) as id from longshore.tasks where chain_id = $1", CHAIN)
+    url = f"{idle_service.address}/console/{CHAIN}/access/{path}"
+    with httpx2.Client(headers={**admin.session(CHAIN), "Origin": idle_service.address}, timeout=60) as browser:
+        listed = browser.post(url, data={"enabled": "false"})
+        assert (listed.status_code, f"task {row['id']}</a>" in listed.text) == (200, True), listed.text
+        assert f'action="/console/{CHAIN}/access/{path}"' in listed.text
+        assert "go on" in listed.text
+        stopped = browser.post(url, data={"enabled": "false", "stop": "true"})
+        assert (f"task {row['id']}</a>" in stopped.text, "were cancelled" in stopped.text) == (True, True)
+        assert browser.post(url, data={"enabled": "false", "stop": "true"}).status_code in (303, 404)
+    (state,) = idle_service.sql("select state from longshore.tasks where id = $1", row["id"])
+    assert state["state"] == "ERROR"

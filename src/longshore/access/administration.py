@@ -74,6 +74,7 @@ async def revoke_token(connection: Connection, actor: Actor, token: UUID, chain:
 async def create_user(connection: Connection, actor: Actor, name: str, password: str, levels: dict[int, Level]) -> int:
     """Create a user with a level for each of these chains, and return its id. Raises LongshoreError."""
     user = await users.create(connection, name, password)
+    name, _ = await users.name_and_levels(connection, user)  # as it is stored
     for chain, level in levels.items():
         await users.set_level(connection, user, chain, level)
         details = {"username": name, "level": level.name.lower()}
@@ -98,10 +99,12 @@ async def change_level(connection: Connection, actor: Actor, user: int, chain: i
         await audit.record(connection, actor, chain, "user.change", f"user {user}", changed)
 
 
-async def remove_level(connection: Connection, actor: Actor, user: int, chain: int) -> None:
-    """Remove a user's level for a chain. Raises ProblemError if the user has none."""
-    await users.remove_level(connection, user, chain)
-    await audit.record(connection, actor, chain, "user.remove", f"user {user}")
+async def remove_level(connection: Connection, actor: Actor, user: int, chain: int) -> bool:
+    """Remove a user's level for a chain, and return whether the user had one."""
+    removed = await users.remove_level(connection, user, chain)
+    if removed:
+        await audit.record(connection, actor, chain, "user.remove", f"user {user}")
+    return removed
 
 
 def _differences(old: msgspec.Struct | None, new: msgspec.Struct, fields: msgspec.Struct) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Changes whose transaction is open while their token or session ends.
+"""Changes whose transaction is open while their credential ends.
 
 A request is authenticated before its body has arrived and before it has a database connection, and a token is cached
-for a second. So each change checks its credential once more in its own transaction, and the list of the work of a token
-that has ended first waits for the changes that began before: after that there can be no new ones.
+for a second. So each change checks its credential once more in its own transaction. Before the work of an ended
+credential is listed, the changes that checked it earlier are waited for: no later change passes the check.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,11 @@ from longshore.access.tokens import Caller, Level, UnauthorizedError, level_erro
 from longshore.database.connect import Connection
 from longshore.tasks.model import ChainId
 
-# Not a lock of the token's row: its last use is written meanwhile, and two tokens may revoke each other. One lock is
-# for the token in the chain, so that a chain neither waits for changes of another nor delays them (promise 5), the
-# other is for the token in all chains.
-BEGIN = """
-select pg_advisory_xact_lock_shared(hashtextextended('longshore.changes ' || scope, 0))
-from unnest(array[$1::text, $1 || ' ' || $2]) scope
+# Not a lock of the credential's row: a token's last use is written meanwhile, and two admins may end each other. One
+# lock is for the credential in the chain, so that a chain neither waits for changes of another nor delays them
+# (promise 5), the other is for the credential in all chains.
+LOCK = """
+select pg_advisory_xact_lock_shared(hashtextextended('longshore.changes ' || scope, 0)) from unnest($1::text[]) scope
 """
 WAIT = "select pg_advisory_xact_lock(hashtextextended('longshore.changes ' || $1, 0))"
 
@@ -30,8 +29,8 @@ async def begin(connection: Connection, caller: Caller, needed: Level, lifetimes
 
     Raises UnauthorizedError and ForbiddenError.
     """
-    if caller.kind == "token":  # nothing waits for changes of users
-        await connection.execute(BEGIN, f"token {caller.id}", str(caller.chain))
+    credential = f"{caller.kind} {caller.id}"
+    await connection.execute(LOCK, [credential, f"{credential} {caller.chain}"])
     level = await connection.fetchval(
         LEVEL, caller.kind, caller.id, caller.session, caller.chain, lifetimes.idle, lifetimes.total
     )
@@ -41,11 +40,19 @@ async def begin(connection: Connection, caller: Caller, needed: Level, lifetimes
         raise level_error(needed)
 
 
-async def wait_for(connection: Connection, tokens: Iterable[str], chain: ChainId | None) -> None:
-    """Wait until no transaction of a chain is open that has checked one of these tokens.
+async def lock_chains(connection: Connection, caller: Caller, chains: Iterable[int]) -> None:
+    """Make `wait_for` of the caller's credential in other chains wait for this transaction, which is to concern them.
 
-    `tokens`: such as `token 0b9f1b0e-…`. `chain`: None for all chains. The connection is in no transaction, so
-    each lock is released at once.
+    A check of the credential's levels there comes after this.
     """
-    for token in tokens:
-        await connection.execute(WAIT, token if chain is None else f"{token} {chain}")
+    await connection.execute(LOCK, sorted(f"{caller.kind} {caller.id} {chain}" for chain in set(chains)))
+
+
+async def wait_for(connection: Connection, credentials: Iterable[str], chain: ChainId | None) -> None:
+    """Wait until no transaction of a chain is open that has checked one of these credentials.
+
+    `credentials`: such as `token 0b9f1b0e-…` or `user 7`. `chain`: None for all chains. The connection is in no
+    transaction, so each lock is released at once.
+    """
+    for credential in credentials:
+        await connection.execute(WAIT, credential if chain is None else f"{credential} {chain}")

@@ -82,7 +82,6 @@ class SessionCredential(msgspec.Struct, frozen=True):
 
     user: str
     key: str
-    chain: str | None = None
 
 
 class SessionUser(msgspec.Struct, frozen=True):
@@ -125,13 +124,13 @@ class Sessions:
         user, _ = await self._find(credential, None)
         return user
 
-    async def caller(self, credential: SessionCredential, needed: Level) -> Caller:
+    async def caller(self, credential: SessionCredential, chain: str, needed: Level) -> Caller:
         """Return the caller, for the chain that the request names. Raises UnauthorizedError and ForbiddenError."""
-        chain = _number(credential.chain or "")
-        user, level = await self._find(credential, chain)
+        number = _number(chain)
+        user, level = await self._find(credential, number)
         if level is None or Level[level.upper()] < needed:
             raise level_error(needed)
-        return Caller(ChainId(chain), Level[level.upper()], "user", str(user.user), session=user.session)
+        return Caller(ChainId(number), Level[level.upper()], "user", str(user.user), session=user.session)
 
     async def list(self, signed_in: SessionUser) -> list[Session]:
         """Return the valid sessions of a user, newest first."""

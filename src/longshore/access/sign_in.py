@@ -196,8 +196,8 @@ class SignIn:
             await audit.record_of_user(connection, _as_user(at, row["id"]), row["id"], "login.failure")
         raise SignInError
 
-    async def confirm(self, user: int, password: str, at: Actor) -> None:
-        """Check the password of a signed-in user. Raises SignInError and OverloadError."""
+    async def confirm(self, user: int, password: str, at: Actor) -> str:
+        """Check the password of a signed-in user and return its hash. Raises SignInError and OverloadError."""
         row = await self._pool.fetchrow(FIND_BY_ID, user)
         if row is None:
             raise SignInError
@@ -207,6 +207,8 @@ class SignIn:
             await audit.record_of_user(self._pool, _as_user(at, user), user, "login.failure")
             raise SignInError
         await self._pool.execute(RESET_COUNTER, counter)
+        stored: str = row["password"]
+        return stored
 
     async def _open(self, connection: Connection, user: int, name: str, at: Actor) -> NewSession:
         await connection.execute(RESET_COUNTER, await _counter(connection, name, at))

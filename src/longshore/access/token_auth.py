@@ -3,9 +3,10 @@
 import asyncio
 import re
 import time
+from contextvars import Context
 from uuid import UUID
 
-from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, level_error, limits_of
+from longshore.access.tokens import Caller, Level, UnauthorizedError, digest_of, limits_of
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
 
@@ -44,22 +45,10 @@ class TokenAuth:
         self._cache: dict[Key, tuple[float, dict[str, Caller]]] = {}
         self._fetching: dict[Key, asyncio.Task[dict[str, Caller] | None]] = {}
 
-    async def caller(self, authorization: str | None, chain: str | None, needed: Level) -> Caller:
-        """Return the caller of a request by its `Authorization` header.
-
-        `chain`: the chain that the request names, or None. `needed`: the level of the endpoint.
-        Raises UnauthorizedError and ForbiddenError.
-        """
-        callers = await self.callers(authorization)
-        caller = callers.get(chain or "")
-        if caller is None or caller.level < needed:
-            raise level_error(needed)
-        return caller
-
     async def callers(self, authorization: str | None) -> dict[str, Caller]:
-        """Return the callers of a token by the chains of its scope, as text; "" is the chain of its client.
+        """Return the callers of a request's `Authorization` header by the chains of the token's scope, as text.
 
-        Raises UnauthorizedError.
+        "" is the chain of its client. Raises UnauthorizedError.
         """
         match = BEARER.fullmatch(authorization or "")
         if match is None:
@@ -76,7 +65,8 @@ class TokenAuth:
         # Of many polls with one token at once, one asks the database and all use its answer.
         fetching = self._fetching.get(key)
         if fetching is None:
-            fetching = self._fetching[key] = asyncio.create_task(self._fetch(key))
+            # An empty context: the answer serves requests for more chains than that of the first one.
+            fetching = self._fetching[key] = asyncio.create_task(self._fetch(key), context=Context())
             fetching.add_done_callback(lambda _: self._fetching.pop(key, None))
         return await asyncio.shield(fetching)
 

@@ -73,7 +73,14 @@ where u.id = $1
 """
 
 FIND = "select id from longshore.users where lower(normalize(name)) = lower(normalize($1))"
-SET_PASSWORD = "update longshore.users set password = $2 where id = $1"  # noqa: S105
+
+# $3: the hash of the password that is replaced; null: whatever it is.
+SET_PASSWORD = """
+update longshore.users set password = $2
+where id = $1 and ($3::text is null or password = $3 and disabled_at is null)
+returning id
+"""  # noqa: S105
+
 SET_ONE_TIME_CODES = "update longshore.users set totp_secret = $2 where id = $1"
 
 DISABLE = """
@@ -153,10 +160,9 @@ async def set_level(connection: Connection, user: int, chain: int, level: Level)
     await connection.execute(SET_LEVEL, user, chain, level.name.lower())
 
 
-async def remove_level(connection: Connection, user: int, chain: int) -> None:
-    """Remove a user's level for a chain. Raises ProblemError if the user has none."""
-    if await connection.fetchval(REMOVE_LEVEL, user, chain) is None:
-        raise NotFoundError("user-not-found", "the user has no level for this chain")
+async def remove_level(connection: Connection, user: int, chain: int) -> bool:
+    """Remove a user's level for a chain, and return whether the user had one."""
+    return await connection.fetchval(REMOVE_LEVEL, user, chain) is not None
 
 
 async def lock_level(connection: Connection, user: int, chain: int) -> LevelChange | None:
@@ -206,12 +212,18 @@ async def find(connection: Connection, name: str) -> int:
     return int(user)
 
 
-async def set_password(connection: Connection, user: int, password: str) -> None:
-    """Change a password and end all sessions of the user. Raises LongshoreError."""
+async def set_password(connection: Connection, user: int, password: str, old: str | None = None) -> bool:
+    """Change a password, end all sessions of the user, and return whether it was changed. Raises LongshoreError.
+
+    `old`: the hash of the password that the user has confirmed; nothing changes if it was replaced meanwhile, or the
+    user disabled. None: whatever the password is.
+    """
     if expected := passwords.violation(password):
         raise LongshoreError(expected)
-    await connection.execute(SET_PASSWORD, user, await passwords.hashed(password))
+    if await connection.fetchval(SET_PASSWORD, user, await passwords.hashed(password), old) is None:
+        return False
     await end_all(connection, user)
+    return True
 
 
 async def set_one_time_codes(connection: Connection, user: int, sealed: bytes | None) -> None:

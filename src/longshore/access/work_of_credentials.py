@@ -1,6 +1,7 @@
 """Work that outlives the credential that made it: tasks with a run to come, and webhooks.
 
-Revoking a credential lists this work, and stops it on request.
+Ending a credential (revoking a token, disabling a client, removing a user's level) lists this work, and stops it on
+request.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -70,7 +71,7 @@ class OngoingWebhook(msgspec.Struct, frozen=True):
 W = TypeVar("W", OngoingTask, OngoingWebhook)
 
 
-class Ongoing(msgspec.Struct, frozen=True):
+class OngoingWork(msgspec.Struct, frozen=True):
     """Tasks and webhooks that a credential made: those that go on or, once all are stopped, those that were stopped."""
 
     tasks: list[OngoingTask]
@@ -86,18 +87,18 @@ async def tokens_of(connection: Connection, client: int) -> list[str]:
     return [row[0] for row in await connection.fetch(TOKENS_OF, client)]
 
 
-async def made_by(connection: Connection, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
+async def ongoing_work(connection: Connection, credentials: Sequence[str], chain: ChainId | None) -> OngoingWork:
     """Return the work of credentials that goes on in a chain; in all chains if `chain` is None.
 
-    Where the credentials have ended, that is all there will be. The connection is in no transaction.
+    Credentials that have ended before this call add no more work to it. The connection is in no transaction.
     """
-    await changes_in_progress.wait_for(connection, makers, chain)
-    tasks = structs(OngoingTask, await connection.fetch(TASKS, makers, chain, MAX_LISTED, None))
-    webhooks = structs(OngoingWebhook, await connection.fetch(WEBHOOKS, makers, chain, MAX_LISTED, None))
-    return Ongoing(tasks, webhooks, stopped=False)
+    await changes_in_progress.wait_for(connection, credentials, chain)
+    tasks = structs(OngoingTask, await connection.fetch(TASKS, credentials, chain, MAX_LISTED, None))
+    webhooks = structs(OngoingWebhook, await connection.fetch(WEBHOOKS, credentials, chain, MAX_LISTED, None))
+    return OngoingWork(tasks, webhooks, stopped=False)
 
 
-async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
+async def stop(connection: Connection, actor: Actor, credentials: Sequence[str], chain: ChainId | None) -> OngoingWork:
     """Cancel the tasks and delete the webhooks of credentials, each in a transaction of its own.
 
     Return them if all were stopped, else those that could not be stopped; the service's log has the reasons.
@@ -119,11 +120,11 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
             return
         await audit.record(connection, actor, webhook.chain, "webhook.delete", f"webhook {webhook.id}")
 
-    await changes_in_progress.wait_for(connection, makers, chain)
-    tasks = [each async for each in _stopped(connection, cancel, OngoingTask, (TASKS, makers, chain))]
-    webhooks = [each async for each in _stopped(connection, delete, OngoingWebhook, (WEBHOOKS, makers, chain))]
+    await changes_in_progress.wait_for(connection, credentials, chain)
+    tasks = [each async for each in _stopped(connection, cancel, OngoingTask, (TASKS, credentials, chain))]
+    webhooks = [each async for each in _stopped(connection, delete, OngoingWebhook, (WEBHOOKS, credentials, chain))]
     all_stopped = all(was_stopped for _, was_stopped in (*tasks, *webhooks))
-    return Ongoing(
+    return OngoingWork(
         [task for task, was_stopped in tasks if was_stopped == all_stopped][:MAX_LISTED],
         [webhook for webhook, was_stopped in webhooks if was_stopped == all_stopped][:MAX_LISTED],
         all_stopped,

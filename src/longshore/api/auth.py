@@ -10,7 +10,7 @@ from litestar.params import FromPath, RawBody
 
 from longshore.access import passwords, sessions, users
 from longshore.access.sessions import NewSession, Session
-from longshore.access.sign_in import OneTimeCodeChallenge
+from longshore.access.sign_in import OneTimeCodeChallenge, SignInError
 from longshore.api.audited import audited_user
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import COOKIES, actor, refuse_other_site, service_of, signed_in_user
@@ -109,9 +109,10 @@ async def change_password(request: AnyRequest, body: Annotated[RawBody, Password
     fields = check_body(PasswordBody, value)
     if expected := passwords.violation(fields.new_password):
         raise ValidationError([Violation(expected, "/new_password")])
-    await service.sign_in.confirm(user.user, fields.password, actor(request))
+    confirmed = await service.sign_in.confirm(user.user, fields.password, actor(request))
     async with audited_user(request, "user.password") as connection:
-        await users.set_password(connection, user.user, fields.new_password)
+        if not await users.set_password(connection, user.user, fields.new_password, confirmed):
+            raise SignInError  # an operator has set another password meanwhile, or disabled the user
 
 
 def _answer(request: AnyRequest, session: NewSession, in_cookie: bool) -> Response[NewSession]:

@@ -7,18 +7,19 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, PathParameter, QueryParameter, RawBody
 
-from longshore.access import administration, clients, tokens, users, work_of_credentials
+from longshore.access import administration, changes_in_progress, clients, tokens, users, work_of_credentials
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.access.users import LevelName
-from longshore.access.work_of_credentials import Ongoing
+from longshore.access.work_of_credentials import OngoingWork
 from longshore.api.audited import administered
 from longshore.api.bodies import check_body, read_json, time_violations
-from longshore.api.guard import actor, service_and_caller
+from longshore.api.guard import service_and_caller
 from longshore.api.ids import number_of, uuid_of
+from longshore.api.ongoing_work import Stop, list_or_stop, stop_violations
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, page_response
-from longshore.api.service import AnyRequest, Service
+from longshore.api.service import AnyRequest
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports.catalog import Catalog
@@ -26,7 +27,6 @@ from longshore.validation import ValidationError, Violation, in_json, pointer, s
 
 MAX_LISTED = 500  # chains, indexes or columns of one token
 
-Stop = Annotated[bool, QueryParameter(description="Cancel the tasks and delete the webhooks that go on.")]
 ClientId = Annotated[int, PathParameter(ge=1, description="Number of the service client.")]
 
 
@@ -60,7 +60,7 @@ class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChangedClient(ServiceClient, frozen=True):
     """A service client after a change."""
 
-    ongoing: Ongoing | None
+    ongoing: OngoingWork | None
     """The work of its tokens that goes on in the chain; null unless it was turned off."""
 
 
@@ -108,22 +108,18 @@ async def change_service_client(
     Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
     """
     value = read_json(request, body)
-    service, caller = service_and_caller(request)
+    _, caller = service_and_caller(request)
 
     def refuse_stop(new: ClientChangeBody) -> list[Violation]:
-        expected = "is for a client that is turned off: `enabled: false`"
-        return [Violation(expected, parameter="stop")] if stop and new.enabled is not False else []
+        return stop_violations(stop, new.enabled is False, "a client that is turned off: `enabled: false`")
 
     new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
     id = number_of(id, "client-not-found")
-    still_ongoing = None
     async with administered(request) as (connection, by):
         changed = await administration.change_client(connection, by, caller.chain, id, new)
-    if new.enabled is False:
-        async with service.pool.acquire() as connection:
-            makers = await work_of_credentials.tokens_of(connection, changed.id)
-            still_ongoing = await _ongoing(request, connection, makers, stop)
-    return ChangedClient(**msgspec.structs.asdict(changed), ongoing=still_ongoing)
+        credentials = await work_of_credentials.tokens_of(connection, id)
+    ongoing = await list_or_stop(request, credentials, stop) if new.enabled is False else None
+    return ChangedClient(**msgspec.structs.asdict(changed), ongoing=ongoing)
 
 
 @post("/access_tokens", opt={"without_key": True}, responses=problems(404))
@@ -132,9 +128,9 @@ async def create_access_token(request: AnyRequest, body: Annotated[RawBody, Toke
     value = read_json(request, body)
     service, caller = service_and_caller(request)
     new = check_body(TokenBody, value)
-    scope = await _scope(service, caller, new)
     owner, level = number_of(new.client_id, "client-not-found"), Level[new.level.upper()]
     async with administered(request) as (connection, by):
+        scope = await _scope(connection, service.catalog, caller, new)
         client = await clients.one_of_chain(connection, caller.chain, owner)
         id, secret = await administration.create_token(connection, by, client, level, scope)
         made = await tokens.one_of_chain(connection, caller.chain, id)
@@ -165,7 +161,7 @@ async def get_access_token(request: AnyRequest, id: FromPath[str]) -> Token:
 
 
 @delete("/access_tokens/{id:str}", status_code=200)
-async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop = False) -> Ongoing:
+async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop = False) -> OngoingWork:
     """Revoke a token, and the download addresses that it asked for. That holds everywhere within two seconds.
 
     The answer lists what it made in the chain that goes on. With `stop=true` that is stopped, once the token is
@@ -176,36 +172,29 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     token = uuid_of(id, "token-not-found")
     async with administered(request) as (connection, by):
         revoked = await administration.revoke_token(connection, by, token, caller.chain)
-    async with service.pool.acquire() as connection:
-        ongoing = await _ongoing(request, connection, [f"token {token}"], stop)
-        if not (revoked or ongoing.tasks or ongoing.webhooks):
-            await tokens.one_of_chain(connection, caller.chain, token)  # 404 where it is missing
+    ongoing = await list_or_stop(request, [f"token {token}"], stop)
+    if not (revoked or ongoing.tasks or ongoing.webhooks):
+        await tokens.one_of_chain(service.pool, caller.chain, token)  # 404 where it is missing
     return ongoing
 
 
-async def _ongoing(request: AnyRequest, connection: Connection, makers: list[str], stop: bool) -> Ongoing:
-    _, caller = service_and_caller(request)
-    if stop:
-        return await work_of_credentials.stop(connection, actor(request), makers, caller.chain)
-    return await work_of_credentials.made_by(connection, makers, caller.chain)
-
-
-async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
-    """Return the scope of a new token. Raises ValidationError."""
-    violations = scope_violations(service.catalog, new.level, new.indexes, new.hidden_columns)
+async def _scope(connection: Connection, catalog: Catalog, caller: Caller, new: TokenBody) -> Scope:
+    """Return the scope of a new token, in the transaction that creates it. Raises ValidationError."""
+    violations = scope_violations(catalog, new.level, new.indexes, new.hidden_columns)
     chains = [caller.chain] if new.chains is None else new.chains
     if caller.chain not in chains:
         violations.append(Violation(f"expected {caller.chain}, the client's own chain, among them", "/chains"))
-    allowed = await tokens.administered_chains(service.pool, caller)
     if len(chains) > MAX_LISTED:
         violations.append(Violation(f"expected at most {MAX_LISTED} chains", "/chains"))
         chains = []
+    await changes_in_progress.lock_chains(connection, caller, chains)
+    allowed = await tokens.administered_chains(connection, caller)
     for number, chain in enumerate(chains):
         if chain not in allowed:
             violations.append(Violation("you are not an admin of this chain", pointer("/chains", number)))
     if out_of_bounds := time_violations(new.expires, "/expires"):
         violations += out_of_bounds
-    elif new.expires is not None and new.expires <= await service.pool.fetchval("select now()"):
+    elif new.expires is not None and new.expires <= await connection.fetchval("select now()"):
         violations.append(Violation("expected a time in the future", "/expires"))
     if violations:
         raise ValidationError(violations)

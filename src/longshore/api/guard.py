@@ -109,12 +109,18 @@ async def _caller(connection: AnyConnection, service: Service, level: Level) -> 
         return await _sharing_caller(connection, service, level)
     authorization = connection.headers.get("authorization")
     if authorization is not None and "chain" not in connection.path_params:  # the console is for users
-        return await service.token_auth.caller(authorization, _chain(connection), level)
+        callers = await service.token_auth.callers(authorization)
+        caller = callers.get(_chain(connection) or "")
+        if caller is None or caller.level < level:
+            raise level_error(level)
+        return caller
     session = shown_session(connection)
-    if session.chain is None:
+    try:
+        chain = _chain_of_session(connection)
+    except ValidationError:
         await service.sessions.signed_in(session)  # 401 comes first for a session that has ended
-        raise ValidationError([Violation("is required with a session", parameter="X-Session-Chain-Id")])
-    return await service.sessions.caller(session, level)
+        raise
+    return await service.sessions.caller(session, chain, level)
 
 
 async def _sharing_caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
@@ -147,17 +153,24 @@ def _chain(connection: AnyConnection) -> str | None:
     return None
 
 
+def _chain_of_session(connection: AnyConnection) -> str:
+    """Return the chain that a request with a session names. Raises ValidationError if it names none."""
+    if (chain := _chain(connection)) is None:
+        raise ValidationError([Violation("is required with a session", parameter="X-Session-Chain-Id")])
+    return chain
+
+
 def shown_session(connection: AnyConnection) -> SessionCredential:
     """Return the session that a request names in headers or its cookie. Raises UnauthorizedError and ProblemError."""
     headers = connection.headers
     for prefix in PREFIXES:
         user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
         if user is not None and key is not None:
-            return SessionCredential(user, key, _chain(connection))
+            return SessionCredential(user, key)
     user, dot, key = _cookie(connection).partition(".")
     if dot:
         refuse_other_site(connection)
-        return SessionCredential(user, key, _chain(connection))
+        return SessionCredential(user, key)
     raise UnauthorizedError
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import getpass
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -61,10 +62,18 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]], *, one
             connected_if_current(url) as connection,
             connection.transaction() if one_transaction else contextlib.nullcontext(),
         ):
-            return await run(connection, Actor("command", getpass.getuser()))
+            return await run(connection, Actor("command", system_user()))
 
     with existing_database(load_settings()) as url:
         return asyncio.run(connect(url))
+
+
+def system_user() -> str:
+    """Return the name of the system user, such as `anna`; `uid 12345` for one without an entry in /etc/passwd."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as of Python 3.13 an OSError
+        return f"uid {os.getuid()}"
 
 
 @contextlib.contextmanager

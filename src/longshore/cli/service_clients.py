@@ -9,6 +9,7 @@ import click
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.database import with_connection
+from longshore.cli.ongoing_work import StopOption, list_or_stop
 from longshore.cli.output import printable
 from longshore.errors import LongshoreError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from longshore.access.audit import Actor
     from longshore.access.clients import ServiceClient
     from longshore.access.tokens import Token
-    from longshore.access.work_of_credentials import Ongoing
     from longshore.database.connect import Connection
 
 client_app = app.add_group(
@@ -30,7 +30,6 @@ token_app = app.add_group(
     epilog="Example: longshore token list",
 )
 
-StopOption = Annotated[bool, Option("--stop", help="Cancel the tasks and delete the webhooks that it created.")]
 ClientId = Annotated[int, Argument(help="The client's number.", min=1, max=2**63 - 1)]
 
 
@@ -76,9 +75,9 @@ def client_disable(id: ClientId, stop: StopOption = False) -> None:
         await _enable(connection, actor, id, False)
         return await work_of_credentials.tokens_of(connection, id)
 
-    makers = with_connection(disable)
+    credentials = with_connection(disable)
     click.echo(f"client {id} is disabled")
-    _show_ongoing(makers, stop)
+    list_or_stop(credentials, stop)
 
 
 @client_app.command("enable", epilog="Example: longshore client enable 3")
@@ -97,25 +96,6 @@ async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bo
     from longshore.access.clients import ClientChange
 
     await change_client(connection, actor, None, id, ClientChange(enabled=enabled))
-
-
-def _show_ongoing(makers: list[str], stop: bool) -> None:
-    """Print the work of credentials that goes on, or that was stopped."""
-    from longshore.access import work_of_credentials
-
-    async def run(connection: "Connection", actor: "Actor") -> "Ongoing":
-        if stop:
-            return await work_of_credentials.stop(connection, actor, makers, None)
-        return await work_of_credentials.made_by(connection, makers, None)
-
-    work = with_connection(run, one_transaction=False)
-    state = "stopped" if work.stopped else "goes on"
-    for task in work.tasks:
-        click.echo(f"{state}: task {task.id}  chain {task.chain}  {task.action}  {printable(task.desc)}".rstrip())
-    for webhook in work.webhooks:
-        click.echo(f"{state}: webhook {webhook.id}  chain {webhook.chain}  {printable(webhook.url)}")
-    if stop and not work.stopped:
-        raise LongshoreError("not all could be stopped; run `longshore token revoke --stop` or `disable --stop` again")
 
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
@@ -193,4 +173,4 @@ def token_revoke(id: Annotated[UUID, Argument(help="The token's id.")], stop: St
     if not with_connection(revoke):
         raise LongshoreError(f"there is no valid token {id}")
     click.echo(f"revoked {id}")
-    _show_ongoing([f"token {id}"], stop)
+    list_or_stop([f"token {id}"], stop)

@@ -8,6 +8,7 @@ import click
 from longshore.cli.app import app
 from longshore.cli.commands import Argument, Option
 from longshore.cli.database import with_connection
+from longshore.cli.ongoing_work import StopOption, list_or_stop
 from longshore.cli.output import printable
 from longshore.errors import LongshoreError
 
@@ -74,19 +75,31 @@ def user_level(
     name: Name,
     level: Annotated[LevelName, Argument(help="Level for the chain; `none` removes it.")],
     chain: ChainOption,
+    stop: StopOption = False,
 ) -> None:
-    """Set or remove the level of a user for a chain, from their next request on."""
+    """Set or remove the level of a user for a chain, from their next request on.
+
+    Set to `read` or removed, the active tasks and webhooks that the user created in the chain are listed.
+    """
     from longshore.access import administration, users
+    from longshore.tasks.model import ChainId
 
-    async def run(connection: "Connection", actor: "Actor") -> None:
+    ends = level in ("none", "read")
+    if stop and not ends:
+        raise click.UsageError("--stop is for the levels none and read")
+
+    async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.find(connection, name)
-        if level == "none":
-            await administration.remove_level(connection, actor, user, chain)
-        else:
+        if level != "none":
             await administration.set_level(connection, actor, user, chain, level)
+        elif not await administration.remove_level(connection, actor, user, chain) and not stop:
+            raise LongshoreError(f"{name} has no level for chain {chain}")
+        return user
 
-    with_connection(run)
+    user = with_connection(run)
     click.echo(f"{name}: {level} for chain {chain}")
+    if ends:
+        list_or_stop([f"user {user}"], stop, ChainId(chain))
 
 
 @user_app.command("password", epilog="Example: longshore user password anna")
@@ -136,10 +149,11 @@ def user_totp(
 
 
 @user_app.command("disable", epilog="Example: longshore user disable anna")
-def user_disable(name: Name) -> None:
-    """Disable a user, who can no longer sign in; all their sessions end."""
-    _set_enabled(name, False)
+def user_disable(name: Name, stop: StopOption = False) -> None:
+    """Disable a user, who can no longer sign in; all their sessions end. Lists their active tasks and webhooks."""
+    user = _set_enabled(name, False)
     click.echo(f"{name} can no longer sign in")
+    list_or_stop([f"user {user}"], stop)
 
 
 @user_app.command("enable", epilog="Example: longshore user enable anna")
@@ -149,15 +163,17 @@ def user_enable(name: Name) -> None:
     click.echo(f"{name} can sign in")
 
 
-def _set_enabled(name: str, enabled: bool) -> None:
+def _set_enabled(name: str, enabled: bool) -> int:
+    """Return the id of the user."""
     from longshore.access import audit, users
 
-    async def run(connection: "Connection", actor: "Actor") -> None:
+    async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.find(connection, name)
         await users.set_enabled(connection, user, enabled)
         await audit.record_of_user(connection, actor, user, "user.enable" if enabled else "user.disable")
+        return user
 
-    with_connection(run)
+    return with_connection(run)
 
 
 def _new_password() -> str:

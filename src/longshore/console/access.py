@@ -12,6 +12,7 @@ from litestar.response import Redirect
 from longshore.access import clients, tokens, users
 from longshore.access.sessions import SessionUser
 from longshore.access.tokens import Level
+from longshore.access.work_of_credentials import OngoingWork
 from longshore.api import auth
 from longshore.api import clients as client_api
 from longshore.api import users as user_api
@@ -43,17 +44,32 @@ class RefusedForm(msgspec.Struct, frozen=True):
 NO_FORM = RefusedForm()
 
 
+class EndedCredential(msgspec.Struct, frozen=True):
+    """A credential that a form has ended, with the work that it leaves behind."""
+
+    form: str
+    """The path of the form, which stops the work when it is sent again with `stop`."""
+    work: OngoingWork
+    tried: bool
+    """Whether the work was to be stopped."""
+
+
 @get("/console/{chain:int}/access", include_in_schema=False)
 async def show_access(request: AnyRequest) -> Response[str]:
     """Return the page *Access*: your profile files and sessions; for admins also clients, tokens and users."""
     return await _access(request)
 
 
-async def _access(request: AnyRequest, form: RefusedForm = NO_FORM, token: NewToken | None = None) -> Response[str]:
-    """Return the page, with a form that was refused or the secret of a new token."""
+async def _access(
+    request: AnyRequest,
+    form: RefusedForm = NO_FORM,
+    token: NewToken | None = None,
+    ended: EndedCredential | None = None,
+) -> Response[str]:
+    """Return the page, with a form that was refused, the secret of a new token, or the work of an ended credential."""
     service, caller = service_and_caller(request)
     user: SessionUser = await service.sessions.signed_in(shown_session(request))
-    content: dict[str, Any] = {"form": form, "new_token": token, "zone": zone_of(request, "")}
+    content: dict[str, Any] = {"form": form, "new_token": token, "ended": ended, "zone": zone_of(request, "")}
     content["sessions"] = await service.sessions.list(user)
     content["profiles"], content["more_profiles"] = await tokens.of_user(
         service.pool, caller.chain, user.user, FIRST_PAGE
@@ -96,11 +112,23 @@ async def add_client(request: AnyRequest, body: RawBody) -> Response[str]:
     )
 
 
-@post("/console/{chain:int}/access/clients/{id:str}", include_in_schema=False)
-async def enable_or_disable_client(request: AnyRequest, id: ClientId, body: RawBody) -> Redirect:
+@post("/console/{chain:int}/access/clients/{id:str}", status_code=200, include_in_schema=False)
+async def enable_or_disable_client(request: AnyRequest, id: ClientId, body: RawBody) -> Response[str]:
     """Turn a service client on or off."""
-    await client_api.change_service_client.fn(request, id, _enabled(body))
-    return redirect(request, "access")
+    stop = _stop(body)
+    changed = await client_api.change_service_client.fn(request, id, _enabled(body), stop)
+    return await _after_end(request, changed.ongoing, stop)
+
+
+async def _after_end(request: AnyRequest, work: OngoingWork | None, stop: bool) -> Response[str]:
+    """Return the page with the work of an ended credential; a redirect to the page if there is none."""
+    if work is None or not (work.tasks or work.webhooks):
+        return redirect(request, "access")
+    return await _access(request, ended=EndedCredential(request.scope["path"], work, stop))
+
+
+def _stop(body: bytes) -> bool:
+    return form_of(body).get("stop") == "true"
 
 
 def _enabled(body: bytes) -> RawBody:
@@ -128,11 +156,11 @@ async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
     return await _carry_out(request, body, "token", create)
 
 
-@post("/console/{chain:int}/access/tokens/{id:str}/revoke", include_in_schema=False)
-async def revoke_token(request: AnyRequest, id: FromPath[str]) -> Redirect:
+@post("/console/{chain:int}/access/tokens/{id:str}/revoke", status_code=200, include_in_schema=False)
+async def revoke_token(request: AnyRequest, id: FromPath[str], body: RawBody) -> Response[str]:
     """Revoke an access token."""
-    await client_api.revoke_access_token.fn(request, id)
-    return redirect(request, "access")
+    stop = _stop(body)
+    return await _after_end(request, await client_api.revoke_access_token.fn(request, id, stop), stop)
 
 
 @post("/console/{chain:int}/access/profiles/{id:str}/revoke", include_in_schema=False)
@@ -148,11 +176,12 @@ async def add_user(request: AnyRequest, body: RawBody) -> Response[str]:
     return await _carry_out(request, body, "user", lambda fields: user_api.create_user.fn(request, json_body(fields)))
 
 
-@post("/console/{chain:int}/access/users/{id:str}", include_in_schema=False)
-async def enable_or_disable_user(request: AnyRequest, id: UserId, body: RawBody) -> Redirect:
+@post("/console/{chain:int}/access/users/{id:str}", status_code=200, include_in_schema=False)
+async def enable_or_disable_user(request: AnyRequest, id: UserId, body: RawBody) -> Response[str]:
     """Turn a user's level for the chain on or off."""
-    await user_api.change_user.fn(request, id, _enabled(body))
-    return redirect(request, "access")
+    stop = _stop(body)
+    changed = await user_api.change_user.fn(request, id, _enabled(body), stop)
+    return await _after_end(request, changed.ongoing, stop)
 
 
 @post("/console/{chain:int}/access/sessions/{id:str}/end", include_in_schema=False)
