@@ -18,7 +18,7 @@ from longshore.database.migrate import migrate
 from longshore.database.retry import DATABASE_ERRORS, is_transient
 from longshore.demo.seed import seed
 from longshore.exports.catalog import Field, FieldType
-from longshore.exports.run_errors import explain
+from longshore.exports.run_errors import describe_error
 from tests.debian_postgres import DebianPostgres, debian_postgres, standby_of
 from tests.exports.engine import export, index_over
 from tests.service import Longshore, ended, export_body, free_port, in_own_loop
@@ -210,4 +210,4 @@ def test_recovery_conflict_is_a_transient_error(server: DebianPostgres) -> None:
         error = asyncio.run(cancelled())
     assert isinstance(error, Exception)
     assert is_transient(error)
-    assert "recovery conflict" in explain(error)
+    assert "recovery conflict" in describe_error(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 
 from longshore.destinations import DestinationError
-from longshore.worker.delivery_runner import explain
+from longshore.worker.delivery_runner import describe_error
 from tests.destinations.folder import WRITES
 from tests.destinations.places import add_place, created, delivered_body, deliveries_of, reached, settled
 from tests.faults.held import messages
@@ -176,6 +176,6 @@ def test_run_fails_at_once_where_its_destination_was_deleted(
 
 def test_reason_of_a_failed_delivery_names_no_file_of_the_machine() -> None:
     error = FileNotFoundError(2, "No such file or directory", "/var/lib/longshore/results/1764/12/1/a.csv")
-    assert explain(error) == "FileNotFoundError: No such file or directory"
-    assert explain(TimeoutError()) == "the destination did not answer in time"
-    assert explain(DestinationError("no such bucket")) == "no such bucket"
+    assert describe_error(error) == "FileNotFoundError: No such file or directory"
+    assert describe_error(TimeoutError()) == "the destination did not answer in time"
+    assert describe_error(DestinationError("no such bucket")) == "no such bucket"

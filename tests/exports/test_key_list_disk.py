@@ -29,7 +29,7 @@ def failure(world: ChangingDatabase, task: ChangingTask) -> str:
         world.runner.run(task.export(attempt))
     world.runner.run(task.fail(attempt))
     assert run_errors.is_retryable(caught.value)
-    return run_errors.explain(caught.value)
+    return run_errors.describe_error(caught.value)
 
 
 @pytest.mark.parametrize("keys", [500, 5000])  # of which a buffer of Python's holds all, and not all

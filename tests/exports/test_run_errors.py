@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from longshore.exports.run_errors import explain, is_retryable
+from longshore.exports.run_errors import describe_error, is_retryable
 from tests.service import Longshore
 
 RAISE = """
@@ -32,7 +32,7 @@ def test_recovery_conflict_of_a_standby_is_named_in_any_language_of_its_messages
         raise AssertionError("no error")
 
     error = asyncio.run(refused())
-    assert explain(error) == (
+    assert describe_error(error) == (
         "the source is a standby and cancelled the export for a recovery conflict"
         " (Eine Zeile wird nicht mehr gebraucht.)"
     )

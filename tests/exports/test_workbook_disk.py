@@ -56,7 +56,8 @@ def test_a_full_disk_for_temporary_files_is_named_while_rows_are_written() -> No
     with pytest.raises(LongshoreError) as caught:
         format.frame(BLOCK)
     assert run_errors.is_retryable(caught.value)
-    assert run_errors.explain(caught.value) == "the temporary files of a workbook cannot be written: File too large"
+    reason = run_errors.describe_error(caught.value)
+    assert reason == "the temporary files of a workbook cannot be written: File too large"
 
 
 @pytest.mark.usefixtures("small_files")
@@ -68,4 +69,5 @@ def test_a_full_disk_for_temporary_files_is_named_while_a_workbook_is_compressed
     with pytest.raises(LongshoreError) as caught:
         list(format.end())
     assert run_errors.is_retryable(caught.value)
-    assert run_errors.explain(caught.value) == "the temporary files of a workbook cannot be written: File too large"
+    reason = run_errors.describe_error(caught.value)
+    assert reason == "the temporary files of a workbook cannot be written: File too large"

@@ -7,7 +7,7 @@ import asyncpg
 import httpx2
 
 from longshore.database.connect import Pool
-from longshore.exports.run_errors import explain, is_retryable
+from longshore.exports.run_errors import describe_error, is_retryable
 from longshore.exports.snapshot import SourceConnections
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
@@ -80,7 +80,7 @@ def test_value_that_the_driver_refuses_is_a_permanent_error(service: Longshore) 
 
     error = with_pool(service, refused)
     assert not is_retryable(error)
-    assert explain(error).startswith("the source refused the query: ")
+    assert describe_error(error).startswith("the source refused the query: ")
 
 
 def test_a_source_that_goes_away_after_the_last_row_costs_nothing(service: Longshore) -> None:

@@ -25,14 +25,14 @@ def is_retryable(error: BaseException) -> bool:
     return is_transient(error) or isinstance(error, OSError | TransientError)
 
 
-def explain(error: BaseException, *, of_export: bool = True) -> str:
+def describe_error(error: BaseException, *, of_export: bool = True) -> str:
     """Return a sentence about the error for the task's log. `of_export`: it ended an export."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk for results is full"
     if isinstance(error, LongshoreError):
         return str(error)
     if not of_export:
-        return explain_unknown(error)
+        return describe_unknown_error(error)
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"the database is read-only ({error})"
     if isinstance(error, CONFLICTS):
@@ -45,10 +45,10 @@ def explain(error: BaseException, *, of_export: bool = True) -> str:
         return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):
         return f"the result could not be written: {error.strerror}"
-    return explain_unknown(error)
+    return describe_unknown_error(error)
 
 
-def explain_unknown(error: BaseException) -> str:
+def describe_unknown_error(error: BaseException) -> str:
     """Return the type and the message of an error, without the names of files of this machine."""
     message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

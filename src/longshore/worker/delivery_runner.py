@@ -20,7 +20,7 @@ from longshore.database.retry import DELIVERY, DELIVERY_TURN, loop_step, retry_u
 from longshore.destinations.deliver import TIMEOUT_MESSAGE, DeliveredResult, deliver, discard
 from longshore.destinations.kind import DestinationError, OpenDestination
 from longshore.errors import LongshoreError
-from longshore.exports.run_errors import explain_unknown, is_retryable
+from longshore.exports.run_errors import describe_unknown_error, is_retryable
 from longshore.results.store import Store
 from longshore.tasks import deliveries, delivery_ends
 from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
@@ -121,7 +121,7 @@ class DeliveryRunner:
                 raise
 
     async def _retry_or_fail(self, delivery: DeliveryAttempt, error: BaseException, seconds_left: float) -> None:
-        reason = explain(error)
+        reason = describe_error(error)
         pause = DELIVERY.after(delivery.message.attempt)
         if is_retryable(error) and pause < seconds_left:
             log.warning("attempt of a delivery failed", reason=reason, again_in=pause)
@@ -144,7 +144,7 @@ class DeliveryRunner:
                 await discard(delivery, place, self._store, range(delivery.lost_workers + 1))
             await deliveries.discarded(self._pool, delivery.message)
         except WORK_ERRORS as error:  # it ended in an error already, which may be this one
-            log.warning("temporary files at a destination were not removed", reason=explain(error))
+            log.warning("temporary files at a destination were not removed", reason=describe_error(error))
 
     async def run_discards(self) -> None:
         """Remove, until cancelled, what ended deliveries have left unfinished while no worker had them under way."""
@@ -155,11 +155,11 @@ class DeliveryRunner:
             await asyncio.sleep(DISCARD_PAUSE_SECONDS)
 
 
-def explain(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return a sentence about the error for the task's log."""
     if isinstance(error, TimeoutError) and not str(error):
         return "the destination did not answer in time"
-    return str(error) if isinstance(error, LongshoreError) else explain_unknown(error)
+    return str(error) if isinstance(error, LongshoreError) else describe_unknown_error(error)
 
 
 def _place(delivery: DeliveryAttempt) -> tuple[ChainId, str]:

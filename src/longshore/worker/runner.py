@@ -17,7 +17,7 @@ from pgqueuer import Job, RetryRequested
 from longshore.database.connect import Pool
 from longshore.database.retry import ATTEMPT_PAUSES_SECONDS, MAX_FAILURES, retry_until_available
 from longshore.errors import LongshoreError, TransientError
-from longshore.exports.run_errors import explain, is_retryable
+from longshore.exports.run_errors import describe_error, is_retryable
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.model import ChainId
@@ -175,7 +175,7 @@ class Runner:
             return result
 
     async def _retry_or_fail(self, attempt: Attempt, error: BaseException) -> None:
-        reason = explain(error, of_export=attempt.action == "export")
+        reason = describe_error(error, of_export=attempt.action == "export")
         tracing.record_error(error)
         if is_retryable(error) and attempt.failures + 1 < MAX_FAILURES:
             pause = ATTEMPT_PAUSES_SECONDS[attempt.failures]

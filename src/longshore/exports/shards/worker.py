@@ -30,7 +30,7 @@ from longshore.exports.formats import PiecePosition
 from longshore.exports.job import Output
 from longshore.exports.query import ExportRequest
 from longshore.exports.row_writer import row_writer
-from longshore.exports.run_errors import explain, is_retryable
+from longshore.exports.run_errors import describe_error, is_retryable
 from longshore.exports.shards import shard_rows
 from longshore.exports.shards.shard_rows import ShardTrial
 from longshore.exports.slices import IndexRows, Slice, prepare_index_rows
@@ -102,7 +102,7 @@ class ShardWorker:
             await self._release(trial, str(error), failed=failed, transient=True)
             return min(trial.trial * SHARD_PAUSE_SECONDS, MAX_SHARD_PAUSE_SECONDS)
         except Exception as error:
-            await self._release(trial, explain(error), failed=True, transient=is_retryable(error))
+            await self._release(trial, describe_error(error), failed=True, transient=is_retryable(error))
             return SHARD_PAUSE_SECONDS
         log.info("shard done", rows=result.rows, bytes=result.size)
         return None
