@@ -85,7 +85,7 @@ TEXTS = {"a long text": TEXT, "a text of escapes": QUOTES, "marks out of order":
 
 CRONS = {
     "each minute": "* * * * *",
-    "once in 28 years": "0 0 29 2 1",
+    "once in 28 years": "0 0 29 2 */7",
     "leap days": "0 0 29 2 *",
     "long lists": ",".join(map(str, range(60))) + " 3 * * *",
     "a day that a zone leaves out": "30 2 * 3 0",
@@ -99,6 +99,9 @@ def trigger(**values: Any) -> dict[str, Any]:
 
 TRIGGERS = {
     **{f"cron: {name}": trigger(cron=cron, once=None, timezone="America/New_York") for name, cron in CRONS.items()},
+    "cron since 1900": trigger(
+        once="1900-01-01T00:00:00Z", cron=CRONS["once in 28 years"], timezone="America/New_York"
+    ),
     "daily since 1900": trigger(once="1900-01-01T00:00:00Z", repeat="daily", timezone="Africa/Monrovia"),
     "monthly until 2200": trigger(once="2199-12-31T23:59:59Z", repeat="monthly", until="2200-12-31T00:00:00Z"),
 }

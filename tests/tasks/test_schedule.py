@@ -48,6 +48,27 @@ def test_repeat_takes_a_skipped_time_with_the_offset_from_before() -> None:
     assert shown(cron, "2026-03-28T12:00Z", 2) == ["2026-03-29 03:00+0200", "2026-03-30 02:30+0200"]
 
 
+@pytest.mark.timeout(20)
+def test_search_for_a_time_ends_where_the_clock_goes_back_over_midnight() -> None:
+    cron = Schedule(cron="5 */2 * * 0", timezone="America/St_Johns", once=at("2002-10-26T12:00Z"))
+    assert shown(cron, "2002-10-26T12:00Z", 2) == ["2002-10-27 00:05-0330", "2002-10-27 02:05-0330"]
+    assert first(cron, at("2002-10-27T06:00Z")) == at("2002-10-27T05:35Z")
+
+
+def test_change_of_clocks_by_half_an_hour_leaves_out_no_time_of_a_cron_expression() -> None:
+    cron = Schedule(cron="0 */3 * * *", timezone="Australia/Lord_Howe")
+    assert shown(cron, "2023-09-30T13:00Z", 3) == [
+        "2023-10-01 00:00+1030", "2023-10-01 03:00+1100", "2023-10-01 06:00+1100",
+    ]  # fmt: skip
+
+
+def test_newest_time_of_a_rare_cron_expression_since_1900_takes_a_few_milliseconds() -> None:
+    cron = Schedule(cron="0 0 29 2 */7", timezone="America/New_York", once=at("1900-01-01T00:00Z"))
+    began = time.process_time()
+    assert first(cron, at("2026-11-27T00:00Z")) == at("2004-02-29T05:00Z")
+    assert time.process_time() - began < 0.03
+
+
 def test_schedule_takes_a_repeated_time_once() -> None:
     for schedule in (
         Schedule(once=at("2026-10-24T02:30+02:00"), repeat="daily", timezone=AMSTERDAM),

@@ -8,8 +8,9 @@ The cost of a time does not depend on how long ago `once` was: the number of the
 cronsim searches at most 50 years, by the month, in two milliseconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from heapq import merge
 from itertools import count, islice
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ MISSED_AFTER = timedelta(minutes=1)
 """A run that has not begun this long after its time is missed."""
 
 SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,6 +135,12 @@ def latest_time(schedule: Schedule, after: datetime, now: datetime, *, bounded: 
 
     A bisection, so the cost does not depend on the number of times between. `bounded`: as for `times`.
     """
+    if schedule.cron is not None:  # where years lie between two times, each step of a bisection would search them
+        found = _cron_time_until(schedule, now)
+        if found <= now and is_time(schedule, found, bounded=bounded):
+            following = next(times(schedule, found, bounded=bounded), None)
+            if following is None or following > now:
+                return max(found, after)
     low, middle, high = after, after, now
     while high - low >= SECOND:
         time = next(times(schedule, middle, bounded=bounded), None)
@@ -147,18 +155,13 @@ def latest_time(schedule: Schedule, after: datetime, now: datetime, *, bounded: 
 
 def preceding(schedule: Schedule, time: datetime) -> datetime | None:
     """Return the time before a time by the calendar of a schedule, even before `once`; None if there is none."""
-    step = MISSED_AFTER
-    while time - EARLIEST > step:
-        found = next(times(schedule, time - step, bounded=False), None)
-        if found is not None and found < time:
-            return latest_time(schedule, found, time - SECOND, bounded=False)
-        step *= 2
-    return None
+    found = latest_time(schedule, EARLIEST, time - SECOND, bounded=False)
+    return None if found == EARLIEST else found
 
 
-def is_time(schedule: Schedule, moment: datetime) -> bool:
-    """Return whether a moment is one of the times of a schedule."""
-    return next(times(schedule, moment - SECOND), None) == moment
+def is_time(schedule: Schedule, moment: datetime, *, bounded: bool = True) -> bool:
+    """Return whether a moment is one of the times of a schedule. `bounded`: as for `times`."""
+    return next(times(schedule, moment - SECOND, bounded=bounded), None) == moment
 
 
 def begin_time(schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
@@ -209,11 +212,40 @@ def _has_begun(schedule: Schedule, now: datetime) -> bool:
 
 
 def _cron_times(schedule: Schedule, after: datetime, *, bounded: bool) -> Iterator[datetime]:
+    """Yield the times of `cron` from one or more before `after` on."""
     assert schedule.cron is not None
     if bounded and schedule.once is not None:
         after = max(after, schedule.once - SECOND)
-    begin = max(EARLIEST, after).astimezone(ZoneInfo(schedule.timezone))
-    return (time.astimezone(UTC) for time in CronSim(schedule.cron, begin))
+    after = max(after, EARLIEST)
+    zone = ZoneInfo(schedule.timezone)
+    if not any(field.startswith("*") for field in schedule.cron.split()[:2]):
+        # At fixed times of a day, also where the clock skips or repeats one of them.
+        return (time.astimezone(UTC) for time in CronSim(schedule.cron, after.astimezone(zone)))
+    # By the clock alone, each time in both passes of a repeated hour: given a zone, cronsim may search for ever where
+    # the clock goes back over midnight, such as for `5 */2 * * 0` in America/St_Johns on 27 October 2002.
+    begin = min(_local(after, zone), _local(after + DAY, zone) - DAY)
+    return merge(*(_passes(CronSim(schedule.cron, begin), zone, fold) for fold in (0, 1)))
+
+
+def _passes(local_times: Iterable[datetime], zone: ZoneInfo, fold: int) -> Iterator[datetime]:
+    """Yield when the clock of a zone shows times, in the first or second pass of a repeated hour; never if skipped."""
+    for time in local_times:
+        moment = time.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+        if _local(moment, zone) == time:
+            yield moment
+
+
+def _cron_time_until(schedule: Schedule, now: datetime) -> datetime:
+    """Return the newest time of `cron` up to `now`, if no change of clocks is near; EARLIEST where there is none."""
+    assert schedule.cron is not None
+    zone = ZoneInfo(schedule.timezone)
+    found = next(CronSim(schedule.cron, _local(now, zone) + SECOND, reverse=True), None)
+    return EARLIEST if found is None else max(EARLIEST, found.replace(tzinfo=zone).astimezone(UTC))
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return what the clock of a zone shows."""
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def _repeated_times(schedule: Schedule, after: datetime, *, bounded: bool) -> Iterator[datetime]:
