@@ -11,6 +11,7 @@ import pytest
 
 from longshore.api.download_urls import presigned_signer
 from longshore.database.connect import open_pool
+from longshore.results import aws
 from longshore.results.bucket import BucketStore
 from longshore.results.store import StoreError, StoreUnavailableError
 from longshore.worker.cleanup import Cleanup
@@ -95,6 +96,26 @@ def test_presigned_address_says_that_it_ends_with_the_credentials_of_a_role(
         (query,) = (parse_qs(urlsplit(url).query) for url in signer.sign([NAME]))
         assert expected - 10 < signer.expires - time.time() <= expected
         assert expected - 10 < int(query["X-Amz-Expires"][0]) <= expected
+
+
+def test_presigned_address_ends_with_the_credentials_that_signed_it_while_newer_ones_are_there(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch, server_of_answers: Server
+) -> None:
+    assert bucket
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{server_of_answers.address}/role")
+    monkeypatch.setattr(aws, "CREDENTIAL_SECONDS", 2)
+    results = store()
+    server_of_answers.give_role("ASIAOLD", minutes=5)
+    seen = []
+    for pause in (0, 0, 2.5):
+        time.sleep(pause)
+        signer = presigned_signer(results, 3600)
+        (query,) = (parse_qs(urlsplit(url).query) for url in signer.sign([NAME]))
+        seen.append((query["X-Amz-Credential"][0].partition("/")[0], round((signer.expires - time.time()) / 60)))
+        server_of_answers.give_role("ASIANEW", minutes=40)
+    assert seen == [("ASIAOLD", 5), ("ASIAOLD", 5), ("ASIANEW", 40)]
 
 
 def test_an_unknown_profile_is_refused_at_the_start(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ async def get_run_download_url(
 async def list_download_links(
     request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[Link]]:
-    """Return the download addresses of a task, newest first, each with its credential and its uses."""
+    """Return the links of a task, one for each download address, newest first, with their credentials and uses."""
     service, caller = service_and_caller(request)
     await changeable_task(service, caller, service.pool, task_id(id))
     page = Page(limit, offset)
@@ -128,7 +128,7 @@ async def list_download_links(
 
 @delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True})
 async def revoke_download_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
-    """Revoke a download address: no further download begins with it. A running one goes on."""
+    """Revoke a link: no further download begins with its address. A running one goes on."""
     _, caller = service_and_caller(request)
     async with audited(request, "result.revoke", f"task {id}", {"link": link.lower()}) as change:
         await lock_to_change(request, change.connection, task_id(id))

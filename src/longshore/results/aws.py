@@ -7,10 +7,10 @@ https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 
 import math
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 from longshore.results.store import StoreError, StoreUnavailableError
 
@@ -19,8 +19,8 @@ DEFAULT_REGION = "us-east-1"
 DEFAULT_DOMAIN = "amazonaws.com"
 # By the beginning of a region: https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
 DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
-EQUAL_PARTS_DOMAIN = ".r2.cloudflarestorage.com"
-"""Where all parts of an upload but the last must have one size: https://developers.cloudflare.com/r2/objects/multipart-objects/"""
+EQUAL_PARTS = re.compile(r"\.r2\.cloudflarestorage\.com(?:[:/]|$)", re.IGNORECASE)
+"""In addresses of stores that want parts of one size: https://developers.cloudflare.com/r2/objects/multipart-objects/"""
 
 TRANSIENT_STATUS = {408, 429}  # and all from 500 on
 TRANSIENT_CODES = {
@@ -55,9 +55,10 @@ class S3Credentials:
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
         endpoint = next(filter(None, map(os.environ.get, names)), None) or profile.get("endpoint_url")
         self.endpoint: str | None = endpoint
-        self.needs_equal_parts = (urlsplit(endpoint or "").hostname or "").endswith(EQUAL_PARTS_DOMAIN)
+        self.needs_equal_parts = EQUAL_PARTS.search(endpoint or "") is not None
         self.is_signing = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() not in ("1", "true")
-        self._obstore_end: float | None = None
+        self._renewal = datetime.min.replace(tzinfo=UTC)  # when obstore asks for credentials again
+        self._end = math.inf  # of those that obstore has, in seconds since 1970
 
     def client(self, config: Any) -> Any:
         """Return a client of botocore for S3. `config`: its `Config`."""
@@ -90,23 +91,24 @@ class S3Credentials:
             raise StoreError(f"the credentials for the results store cannot be used: {error}") from error
         # botocore has no public attribute for it; only temporary credentials have this one.
         expiry: datetime | None = getattr(self._credentials, "_expiry_time", None)
-        self._obstore_end = math.inf if expiry is None else expiry.timestamp()
+        self._end = math.inf if expiry is None else expiry.timestamp()
+        self._renewal = datetime.now(UTC) + timedelta(seconds=CREDENTIAL_SECONDS)
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
-            "expires_at": datetime.now(UTC) + timedelta(seconds=CREDENTIAL_SECONDS),
+            "expires_at": self._renewal,
         }
 
     @property
     def end(self) -> float:
         """Return when the credentials that obstore has end, in seconds since 1970, or infinity. Blocking.
 
-        obstore keeps credentials for CREDENTIAL_SECONDS, so botocore may have newer ones. Raises StoreError.
+        obstore keeps them for CREDENTIAL_SECONDS, so botocore may have newer ones. Raises StoreError.
         """
-        if self._obstore_end is None and self.is_signing:
+        if self.is_signing and self._renewal <= datetime.now(UTC):
             self.credentials()
-        return self._obstore_end or math.inf
+        return self._end
 
     @cached_property
     def _credentials(self) -> Any:
