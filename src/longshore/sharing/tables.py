@@ -30,7 +30,6 @@ from longshore.tasks.shared_tables import TableVersion
 from longshore.validation import ValidationError, Violation
 
 NAME = re.compile(TABLE_NAME)
-MAX_CAPABILITIES_CHARS = 8192
 
 TableName = Annotated[str, PathParameter(description="Name of the table: the `share_as` of a task. Case is ignored.")]
 StartingTimestamp = Annotated[
@@ -39,12 +38,7 @@ StartingTimestamp = Annotated[
 ]
 VersionNumber = Annotated[int | None, QueryParameter(ge=0, le=MAX_BIGINT, description="The version: a run's number.")]
 Timestamp = Annotated[str | None, QueryParameter(description="The version of this time, in ISO 8601.")]
-CapabilitiesHeader = Annotated[
-    str,
-    HeaderParameter(
-        name=CAPABILITIES, max_length=MAX_CAPABILITIES_CHARS, description="Such as `responseformat=parquet`."
-    ),
-]
+CapabilitiesHeader = Annotated[str, HeaderParameter(name=CAPABILITIES, description="Such as `responseformat=parquet`.")]
 
 FileIdHash = Annotated[
     str | None, HeaderParameter(name=FILE_ID_HASH, description="`parquet` or `delta`; both have the same ids of files.")
