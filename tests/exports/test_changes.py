@@ -335,6 +335,9 @@ def test_another_key_of_the_index_in_the_catalog_makes_the_next_run_full(
         return [(manifest["full"], len(rows)) for manifest, rows in found]
 
     assert world.runner.run(runs()) == [(True, 1), (False, 0), (True, 1), (False, 0)]
+    reasons = "select msg from longshore.task_logs where task_id = $1 and msg like 'a full run: %'"
+    [reason] = world.runner.run(world.pool.fetch(reasons, task.id))
+    assert reason["msg"] == "a full run: the index, its fields or its key have changed"
 
 
 def test_a_column_that_is_dropped_and_made_again_makes_the_next_run_full(
