@@ -190,8 +190,8 @@ def test_doctor_ends_quietly_when_the_reader_of_its_output_ends_after_a_line(
         assert process.stderr is not None
         assert process.stdout.readline() == "ok      settings: usable\n"
         process.stdout.close()
-        told = process.stderr.read()
-    assert (process.returncode, told) == (141, "")
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (141, "")
 
 
 def test_doctor_names_policies_that_do_not_apply(idle_service: Longshore, tmp_path: Path) -> None:

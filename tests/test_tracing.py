@@ -237,9 +237,9 @@ def test_hidden_names_in_a_path_are_in_no_span_and_no_log_line(
     assert not {"task", "chain"} & set(line_of(traced, "nobody"))
 
     owners = {row["id"]: row["chain_id"] for row in traced.sql("select id, chain_id from longshore.tasks")}
-    told = [span for span in collector.spans() if "longshore.task" in span.attributes]
-    assert {span.attributes["longshore.chain"] for span in told} >= {CHAIN, OTHER}
-    for span in told:
+    task_spans = [span for span in collector.spans() if "longshore.task" in span.attributes]
+    assert {span.attributes["longshore.chain"] for span in task_spans} >= {CHAIN, OTHER}
+    for span in task_spans:
         assert owners[span.attributes["longshore.task"]] == span.attributes["longshore.chain"]
     for trace in {span.trace for span in collector.spans()}:
         together = {s.attributes.get("longshore.chain") for s in collector.spans() if s.trace == trace}

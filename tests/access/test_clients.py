@@ -115,7 +115,7 @@ def test_token_is_refused_once_it_has_expired(idle_service: Longshore, idle_clie
 
 
 @pytest.mark.parametrize(
-    ("expires", "said"),
+    ("expires", "message"),
     [
         ("0001-01-01T00:00:00Z", "years 1900 to 2200"),
         ("0001-01-01T00:00:00+14:00", "years 1900 to 2200"),
@@ -138,12 +138,12 @@ def test_token_is_refused_once_it_has_expired(idle_service: Longshore, idle_clie
     ],
 )
 def test_token_that_expires_outside_1900_to_2200_or_at_no_moment_is_refused(
-    idle_client: httpx2.Client, expires: object, said: str
+    idle_client: httpx2.Client, expires: object, message: str
 ) -> None:
     asked = {"client_id": 1, "level": "read", "expires": expires}
     found = violations(idle_client.post("/access_tokens", json=asked))
     assert list(found) == ["/expires"]
-    assert said in found["/expires"]
+    assert message in found["/expires"]
 
 
 @pytest.mark.parametrize(

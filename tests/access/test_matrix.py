@@ -401,7 +401,7 @@ def shared(site: Site) -> Callable[[Cell], Ids]:
     return ids
 
 
-def asked(service: Longshore, endpoint: tuple[str, str], cell: Cell, ids: Ids, headers: dict[str, str]) -> int:
+def request_status(service: Longshore, endpoint: tuple[str, str], cell: Cell, ids: Ids, headers: dict[str, str]) -> int:
     """The status of an answer, whose form is checked as well."""
     method, path = endpoint
     with ExitStack() as stack:
@@ -473,25 +473,25 @@ def test_credential_of_the_required_level_is_accepted_and_others_are_refused(
     cell = CELLS[endpoint]
     low, enough = levels_of(endpoint)
     answered = {
-        kind: asked(service, endpoint, cell, shared(cell), headers)
+        kind: request_status(service, endpoint, cell, shared(cell), headers)
         for kind, headers in credentials.items()
         if kind in REFUSED
     }
     for level in low:
-        answered[f"too low a token: {level.name}"] = asked(
+        answered[f"too low a token: {level.name}"] = request_status(
             service, endpoint, cell, shared(cell), credentials[f"token {level.name}"]
         )
-        answered[f"too low a session: {level.name}"] = asked(
+        answered[f"too low a session: {level.name}"] = request_status(
             service, endpoint, cell, shared(cell), credentials[f"session {level.name}"]
         )
     assert answered == {kind: REFUSED[kind.partition(":")[0]] for kind in answered}
     for kind in ("another chain's token", "another chain's session"):
-        status = asked(service, endpoint, cell, shared(cell), credentials[kind])
+        status = request_status(service, endpoint, cell, shared(cell), credentials[kind])
         assert status == cell.answer(cell.other, kind), kind
     for level in enough:
         for kind in ("token", "session"):
             ids = cell.make(site)
-            status = asked(service, endpoint, cell, ids, credentials[f"{kind} {level.name}"])
+            status = request_status(service, endpoint, cell, ids, credentials[f"{kind} {level.name}"])
             assert status == cell.answer(cell.right, kind), f"{kind} {level.name}"
 
 
@@ -509,9 +509,9 @@ def test_console_page_is_for_users_of_the_required_level_and_asks_others_to_sign
     expected |= {f"session {level.name}": 403 for level in low}
     expected |= {f"session {level.name}": cell.right for level in enough}
     expected["a session without a chain"] = cell.right  # the page's address names it
-    assert {kind: asked(service, endpoint, cell, ids, credentials[kind]) for kind in expected} == expected
+    assert {kind: request_status(service, endpoint, cell, ids, credentials[kind]) for kind in expected} == expected
     elsewhere = {**ids, "chain": OTHER}
-    assert asked(service, endpoint, cell, elsewhere, credentials["another chain's session"]) == cell.other
+    assert request_status(service, endpoint, cell, elsewhere, credentials["another chain's session"]) == cell.other
 
 
 @pytest.mark.parametrize("endpoint", [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in SHARING])
@@ -524,7 +524,7 @@ def test_sharing_endpoint_accepts_tokens_of_its_share_and_no_session(
     expected |= {f"session {level.name}": 401 for level in Level} | {"another chain's session": 401}
     expected |= {f"token {level.name}": cell.right for level in Level} | {"another chain's token": cell.other}
     expected["a token that names another chain"] = cell.right  # the path names the chain
-    assert {kind: asked(service, endpoint, cell, ids, credentials[kind]) for kind in expected} == expected
+    assert {kind: request_status(service, endpoint, cell, ids, credentials[kind]) for kind in expected} == expected
 
 
 @pytest.mark.parametrize("endpoint", PERSONAL)
@@ -535,10 +535,10 @@ def test_endpoint_for_users_accepts_any_valid_session_and_no_token(
     refused = {kind for kind, status in REFUSED.items() if status == 401} - {"a session without a chain"}
     refused |= {f"token {level.name}" for level in Level} | {"another chain's token"}
     for kind in refused:
-        assert asked(service, endpoint, cell, cell.make(site), credentials[kind]) == 401, kind
+        assert request_status(service, endpoint, cell, cell.make(site), credentials[kind]) == 401, kind
     user = new_user(service)
     for headers in (user.session(), headers_of(user.sign_in().json(), OTHER)):
-        assert asked(service, endpoint, cell, cell.make(site), headers) == cell.right
+        assert request_status(service, endpoint, cell, cell.make(site), headers) == cell.right
 
 
 @pytest.mark.parametrize("endpoint", OPEN)
@@ -547,7 +547,7 @@ def test_public_endpoint_needs_no_credential(
 ) -> None:
     cell = CELLS[endpoint]
     for kind, headers in credentials.items():
-        answered = asked(service, endpoint, cell, cell.make(site), headers)
+        answered = request_status(service, endpoint, cell, cell.make(site), headers)
         assert answered == cell.right, kind
 
 

@@ -247,5 +247,5 @@ def test_events_after_an_unknown_id_start_at_the_beginning(
     task = idle_client.post("/tasks", json=export_body()).json()["id"]
     play(idle_service, task, "begin", "fail")
     with idle_client.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last}) as answer:
-        told = [line for line in answer.iter_lines() if line.startswith("event: ")]
-    assert told == ["event: log"] * 3 + ["event: state", "event: end"]
+        event_lines = [line for line in answer.iter_lines() if line.startswith("event: ")]
+    assert event_lines == ["event: log"] * 3 + ["event: state", "event: end"]

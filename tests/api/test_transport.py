@@ -178,9 +178,9 @@ def test_a_client_that_is_slow_with_its_headers_or_body_is_cut_off(idle_service:
                 open_still = False
         assert not open_still, "a client may send headers for ever"
         assert b" 200 " not in answer
-        said = until_closed(body)
-    assert said.startswith(b"HTTP/1.1 408 "), said[:500]
-    assert b"/problems/too-slow" in said
+        message = until_closed(body)
+    assert message.startswith(b"HTTP/1.1 408 "), message[:500]
+    assert b"/problems/too-slow" in message
 
 
 def test_the_time_for_a_body_begins_when_the_service_begins_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:

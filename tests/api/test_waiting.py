@@ -156,17 +156,17 @@ def test_event_stream_has_states_log_and_progress_until_the_task_has_ended(
 ) -> None:
     with idle_client.stream("GET", f"/tasks/{task}/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
-        told = events(answer)
-        assert next(told)[::2] == ("state", "1-0")
+        received = events(answer)
+        assert next(received)[::2] == ("state", "1-0")
         play(idle_service, task, "begin")
-        assert [next(told)[::2] for _ in range(2)] == [("log", "1-1"), ("state", "2-1")]
-        assert next(told)[0] == "progress"
+        assert [next(received)[::2] for _ in range(2)] == [("log", "1-1"), ("state", "2-1")]
+        assert next(received)[0] == "progress"
         play(idle_service, task, "report")
-        name, data, last = next(told)
+        name, data, last = next(received)
         assert (name, last) == ("progress", "2-1")
         assert '"rows":2' in data
         play(idle_service, task, "finish")
-        rest = [event for event in told if event[0] != "progress"]
+        rest = [event for event in received if event[0] != "progress"]
     assert [event[::2] for event in rest] == [("log", "2-2"), ("log", "2-3"), ("state", "3-3"), ("end", "3-3")]
     assert '"code":"DONE"' in rest[-1][1]
 
@@ -226,10 +226,10 @@ def test_hundreds_of_waiting_requests_need_few_connections_to_the_database_and_l
             await asyncio.to_thread(play, idle_service, task, "begin")
             return used, grown, await asyncio.wait_for(asyncio.gather(*waiters), 40)
 
-    used, grown, told = asyncio.run(wait())
+    used, grown, received = asyncio.run(wait())
     assert used <= 16, "the pools and the listeners"
     assert grown <= 4
-    assert set(told) == {"INPROGRESS"}
+    assert set(received) == {"INPROGRESS"}
     wait_for_no_waiter(idle_service)
 
 
@@ -284,14 +284,14 @@ def test_an_api_with_waiters_and_streams_stops_on_request(new_service: Any) -> N
         poll = pool.submit(client.get, f"/tasks/{task}", params={"wait": 60})
         execute = pool.submit(client.post, f"/tasks/{task}/execute")
         with client.stream("GET", f"/tasks/{task}/events") as answer:
-            told = answer.iter_lines()
-            next(told)
+            received = answer.iter_lines()
+            next(received)
             while len(service.sql("select from longshore.tasks where attempt > 1")) < 1:
                 time.sleep(0.05)
             time.sleep(0.2)
             began = time.monotonic()
             api.terminate()
-            assert list(told), "the stream ends in good order"
+            assert list(received), "the stream ends in good order"
         assert poll.result().json()["state"]["code"] == "READY"
         problem(execute.result(), "stopping")
         assert api.wait(20) == 0

@@ -14,7 +14,7 @@ HOLD = 20.0
 """Seconds for which an answer is held open, longer than any test waits."""
 
 
-def answered(body: Any, status: int = 200) -> list[bytes]:
+def json_answer(body: Any, status: int = 200) -> list[bytes]:
     """Return a whole answer with a JSON body; bytes are sent as they are."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
     head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"

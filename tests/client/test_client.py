@@ -82,10 +82,10 @@ def test_many_tasks_are_awaited_at_the_same_time(awaited: AsyncLongshore, tmp_pa
 
 
 def test_progress_and_log_are_shown_while_waiting(longshore: Longshore) -> None:
-    told: list[Progress] = []
+    reported: list[Progress] = []
     entries: list[LogEntry] = []
-    task = longshore.exports.create("wallet-ledger").wait(60, on_progress=told.append, on_log=entries.append)
-    assert told[-1].rows == ROWS
+    task = longshore.exports.create("wallet-ledger").wait(60, on_progress=reported.append, on_log=entries.append)
+    assert reported[-1].rows == ROWS
     assert [entry.msg for entry in entries] == ["READY -> INPROGRESS", "success", "INPROGRESS -> DONE"]
     assert entries == task.logs()
 

@@ -81,14 +81,14 @@ def interrupted(*arguments: str, after: str) -> tuple[int, str]:
     """Run a command, send it SIGINT once its standard error has these words, and give code and standard error."""
     process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    told = ""
+    stderr = ""
     for line in process.stderr:
-        told += line
+        stderr += line
         if after in line:
             process.send_signal(signal.SIGINT)
             break
-    told += process.communicate(timeout=60)[1]
-    return process.returncode, told
+    stderr += process.communicate(timeout=60)[1]
+    return process.returncode, stderr
 
 
 @pytest.mark.usefixtures("logged_in")
@@ -96,9 +96,9 @@ def test_ctrl_c_says_that_the_task_runs_on_and_how_to_follow_it(longshore: Longs
     later = longshore.exports.create("users", cron="0 0 1 1 *")
     id = later.id
     for command in (("wait",), ("logs", "-f")):
-        code, told = interrupted("tasks", *command, str(id), after="waiting for")
+        code, stderr = interrupted("tasks", *command, str(id), after="waiting for")
         assert code == 130
-        assert told.splitlines() == [
+        assert stderr.splitlines() == [
             f"longshore: waiting for task {id}, which is READY",
             f"longshore: task {id} runs on; follow it with `longshore tasks logs -f {id}`, download its result with"
             f" `longshore tasks download {id}`, cancel it with `longshore tasks cancel {id}`",
@@ -123,15 +123,15 @@ def test_ctrl_c_in_an_export_names_its_task(logged_in: Cli, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     monkeypatch.setattr("longshore.client.Task.wait", interrupt)
-    code, out, told = logged_in("export", "users")
+    code, out, stderr = logged_in("export", "users")
     assert (code, out) == (130, "")
-    id = told.splitlines()[0].removeprefix("task ")
-    assert told.splitlines()[1].startswith(
+    id = stderr.splitlines()[0].removeprefix("task ")
+    assert stderr.splitlines()[1].startswith(
         f"longshore: task {id} runs on; follow it with `longshore tasks logs -f {id}`"
     )
-    code, _, told = logged_in("export", "users", "--json", "--profile", "default")
-    assert (code, json.loads(told)["exit_code"]) == (130, 130)
-    assert "--profile default`" in json.loads(told)["detail"]
+    code, _, stderr = logged_in("export", "users", "--json", "--profile", "default")
+    assert (code, json.loads(stderr)["exit_code"]) == (130, 130)
+    assert "--profile default`" in json.loads(stderr)["detail"]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_ctrl_c_in_an_export_names_its_task(logged_in: Cli, monkeypatch: pytest.
 def test_error_is_a_problem_on_standard_error_with_json(
     logged_in: Cli, arguments: tuple[str, ...], code: int, expected: dict[str, object]
 ) -> None:
-    ended, out, told = logged_in(*arguments, "--json")
+    ended, out, stderr = logged_in(*arguments, "--json")
     assert (ended, out) == (code, "")
-    problem = json.loads(told)
+    problem = json.loads(stderr)
     assert problem == {**problem, **expected, "exit_code": code}
     assert problem["detail"]
 
@@ -171,9 +171,9 @@ def test_failed_task_is_the_only_thing_on_standard_error_with_json(logged_in: Cl
 def test_page_of_a_proxy_is_an_error_and_no_json_of_ours(cli: Cli, gateway: Gateway, token: str) -> None:
     assert cli("login", "--address", gateway.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
     gateway.violations += ["garble"]
-    code, out, told = cli("indexes", "--json")
+    code, out, stderr = cli("indexes", "--json")
     assert (code, out) == (1, "")
-    assert json.loads(told)["title"] == "The service does not answer"
+    assert json.loads(stderr)["title"] == "The service does not answer"
 
 
 def test_wait_for_the_service_is_reported_once(
@@ -182,8 +182,8 @@ def test_wait_for_the_service_is_reported_once(
     monkeypatch.setattr(wait_notice, "SECONDS", 0.05)
     assert cli("login", "--address", gateway.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
     gateway.violations += ["refuse"]  # with Retry-After: 1
-    code, _, told = cli("indexes")
-    assert (code, told) == (0, f"longshore: waiting for {gateway.address}\n")
+    code, _, stderr = cli("indexes")
+    assert (code, stderr) == (0, f"longshore: waiting for {gateway.address}\n")
     gateway.violations += ["refuse"]
     assert cli("indexes", "--json")[2] == ""
 
@@ -194,12 +194,12 @@ def test_outer_wait_is_not_reported_during_an_inner_one(
     monkeypatch.setattr(wait_notice, "SECONDS", 0.05)
 
     def until(words: str) -> str:
-        told, deadline = "", time.monotonic() + 30
-        while words not in told:
-            assert time.monotonic() < deadline, told
-            told += capsys.readouterr().err
+        stderr, deadline = "", time.monotonic() + 30
+        while words not in stderr:
+            assert time.monotonic() < deadline, stderr
+            stderr += capsys.readouterr().err
             time.sleep(0.01)
-        return told
+        return stderr
 
     with wait_notice.wait_notice("the service"):
         with wait_notice.wait_notice("a task") as waits_for:

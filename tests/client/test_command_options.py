@@ -25,8 +25,8 @@ LATER = ("--at", "2099-01-01T00:00:00Z", "--json")
 
 def created(cli: Cli, *arguments: str) -> dict[str, Any]:
     """A task that `longshore export` makes and does not wait for."""
-    code, out, told = cli("export", *arguments)
-    assert (code, told) == (0, "")
+    code, out, stderr = cli("export", *arguments)
+    assert (code, stderr) == (0, "")
     task: dict[str, Any] = json.loads(out)
     return task
 
@@ -53,9 +53,9 @@ def test_last_and_the_lists_name_the_field_that_has_the_column_of_times(
     assert (rule["field_name"], rule["operator"]) == ("when", "relative_less_than")
     listed = {name: field for name, field, _ in (line.split("\t") for line in cli("indexes")[1].splitlines())}
     assert (listed["renamed"], listed["odd"], listed["baskets"]) == ("when", "at", "")
-    code, _, told = cli("export", "baskets", "--last", "24h", *LATER)
+    code, _, stderr = cli("export", "baskets", "--last", "24h", *LATER)
     assert code == 2
-    assert "the index baskets has no time field" in told
+    assert "the index baskets has no time field" in stderr
     assert "the time field is `when`" in page(load(str(odd_values_service.data / "catalog.toml")))
     hiding = odd_values_service.token(scope=Scope(hidden_columns=["renamed.when"]))
     with Longshore(odd_values_service.address, hiding, chain=CHAIN) as limited:
@@ -74,16 +74,16 @@ def test_condition_holds_for_each_of_several_indexes(logged_in: Cli) -> None:
     assert {index: len(one["rules"]) for index, one in task["trigger"]["segment"].items()} == {
         "users": 1, "transactions": 1
     }  # fmt: skip
-    code, _, told = logged_in("export", "users", "wallet-ledger", "--where", "amount > 0", *LATER)
+    code, _, stderr = logged_in("export", "users", "wallet-ledger", "--where", "amount > 0", *LATER)
     assert code == 2
-    assert "users has no field 'amount'" in told
+    assert "users has no field 'amount'" in stderr
 
 
 def test_wrong_condition_is_shown_with_a_mark_before_anything_is_made(logged_in: Cli, longshore: Longshore) -> None:
     newest = longshore.tasks.list(limit=1)
-    code, out, told = logged_in("export", "wallet-ledger", "--where", "amount > ten")
+    code, out, stderr = logged_in("export", "wallet-ledger", "--where", "amount > ten")
     assert (code, out) == (2, "")
-    assert told.endswith("expected a number, got 'ten', at character 10:\n  amount > ten\n           ^\n")
+    assert stderr.endswith("expected a number, got 'ten', at character 10:\n  amount > ten\n           ^\n")
     assert [task.id for task in longshore.tasks.list(limit=1)] == [task.id for task in newest]
 
 
@@ -149,9 +149,9 @@ def test_delivery_is_read_from_its_short_form(text: str, entry: dict[str, Any]) 
     "text", ["warehouse:", "warehouse:table", "warehouse:table=", "a:mode=append,mode=merge", "{x"]
 )
 def test_delivery_that_cannot_be_read_is_wrong_usage(logged_in: Cli, text: str) -> None:
-    code, out, told = logged_in("export", "users", "--deliver", text, *LATER)
+    code, out, stderr = logged_in("export", "users", "--deliver", text, *LATER)
     assert (code, out) == (2, "")
-    assert "--deliver" in told
+    assert "--deliver" in stderr
 
 
 def test_deliveries_are_those_of_the_last_run(logged_in: Cli, service: services.Longshore, tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_deliveries_are_those_of_the_last_run(logged_in: Cli, service: services.
     task = created(logged_in, "users", "--deliver", f"{place.name}:path={{run}}/{{name}}", *LATER)
     id = str(task["id"])
     assert task["target"]["deliver"] == [{"destination": place.name, "path": "{run}/{name}"}]
-    code, _, told = logged_in("tasks", "deliveries", id)
-    assert (code, told) == (3, f"longshore: task {id} has not run yet\n")
+    code, _, stderr = logged_in("tasks", "deliveries", id)
+    assert (code, stderr) == (3, f"longshore: task {id} has not run yet\n")
     for run in (1, 2):
         assert logged_in("tasks", "run", id)[0] == 0
         assert json.loads(logged_in("tasks", "deliveries", id, "--json")[1])[0]["path"] == f"{run}/{{name}}"
@@ -218,8 +218,8 @@ def test_existing_file_is_replaced_only_with_clobber(logged_in: Cli, longshore: 
     file = Path("users.csv")
     file.write_text("precious")
     newest = longshore.tasks.list(limit=1)[0].id
-    code, out, told = logged_in("export", "users", "-o", "users.csv")
-    assert (code, out, told) == (1, "", "longshore: users.csv exists; --clobber replaces it\n")
+    code, out, stderr = logged_in("export", "users", "-o", "users.csv")
+    assert (code, out, stderr) == (1, "", "longshore: users.csv exists; --clobber replaces it\n")
     assert longshore.tasks.list(limit=1)[0].id == newest
     assert file.read_text() == "precious"
     assert logged_in("export", "users", "-o", "users.csv", "--clobber")[:2] == (0, "users.csv\n")
@@ -228,8 +228,8 @@ def test_existing_file_is_replaced_only_with_clobber(logged_in: Cli, longshore: 
         assert logged_in("tasks", "download", id, *place, "--clobber")[0] == 0
         named = Path(longshore.tasks.get(int(id)).result)
         named.write_text("precious")
-        code, _, told = logged_in("tasks", "download", id, *place)
-        assert (code, told) == (1, f"longshore: {named} exists; --clobber replaces it\n")
+        code, _, stderr = logged_in("tasks", "download", id, *place)
+        assert (code, stderr) == (1, f"longshore: {named} exists; --clobber replaces it\n")
         assert named.read_text() == "precious"
 
 
@@ -245,8 +245,8 @@ def test_files_of_another_split_task_in_the_same_folder_are_replaced_only_with_c
     assert logged_in("tasks", "download", str(first.id), "-o", "out/")[0] == 0
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     part = folder / first.files(1)[0].path
-    code, out, told = logged_in("tasks", "download", str(second.id), "-o", "out/")
-    assert (code, out, told) == (1, "", f"longshore: {part} exists; --clobber replaces it\n")
+    code, out, stderr = logged_in("tasks", "download", str(second.id), "-o", "out/")
+    assert (code, out, stderr) == (1, "", f"longshore: {part} exists; --clobber replaces it\n")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     next(path for path in before if path.name.endswith(".manifest.json")).unlink()
     assert logged_in("tasks", "download", str(first.id), "-o", "out/")[0] == 0, "resumed beside whole files"
@@ -260,8 +260,8 @@ def test_manifest_and_signature_of_another_file_are_replaced_only_with_clobber(
     task = str(longshore.exports.create("users").wait(60).id)
     for name in ("x.csv.manifest.json", "x.csv.manifest.json.jws"):
         Path(name).write_text("precious")
-        code, _, told = logged_in("tasks", "download", task, "-o", "x.csv", "--manifest")
-        assert (code, told) == (1, f"longshore: {name} exists; --clobber replaces it\n")
+        code, _, stderr = logged_in("tasks", "download", task, "-o", "x.csv", "--manifest")
+        assert (code, stderr) == (1, f"longshore: {name} exists; --clobber replaces it\n")
         assert (Path("x.csv").exists(), Path(name).read_text()) == (False, "precious")
         assert logged_in("tasks", "download", task, "-o", "x.csv", "--manifest", "--clobber")[0] == 0
         for path in Path().glob("x.csv*"):
@@ -279,16 +279,16 @@ def test_file_that_appeared_while_an_export_ran_is_not_replaced(longshore: Longs
 
 def test_device_is_not_replaced_by_a_file(logged_in: Cli) -> None:
     os.mkfifo("pipe")  # in place of a device: none of the machine's own is put at risk
-    code, _, told = logged_in("export", "users", "-o", "pipe")
+    code, _, stderr = logged_in("export", "users", "-o", "pipe")
     assert code == 2
-    assert "'pipe' is not a regular file, but a device or a pipe; write to it with `-o - > pipe`" in told
+    assert "'pipe' is not a regular file, but a device or a pipe; write to it with `-o - > pipe`" in stderr
     assert Path("pipe").is_fifo()
 
 
 def test_json_of_an_export_is_that_of_the_task(logged_in: Cli) -> None:
-    told = json.loads(logged_in("export", "users", "--json")[1])
-    shown = json.loads(logged_in("tasks", "get", str(told["task"]["id"]), "--json")[1])
-    assert told["task"] == shown
+    stderr = json.loads(logged_in("export", "users", "--json")[1])
+    shown = json.loads(logged_in("tasks", "get", str(stderr["task"]["id"]), "--json")[1])
+    assert stderr["task"] == shown
     assert shown["logs"][0]["msg"] == "READY -> INPROGRESS"
     assert json.loads(logged_in("tasks", "wait", str(shown["id"]), "--json")[1]) == shown
 
@@ -313,8 +313,8 @@ def test_profiles_are_listed_chosen_and_removed(
     assert logged_in("profiles", "use", "nobody")[0] == 2
     assert reader.split(":")[0] in logged_in("logout")[1]
     assert reader not in (tmp_path / "config" / "longshore" / "profiles.json").read_text()
-    code, _, told = logged_in("whoami")
-    assert (code, told.split(";")[0]) == (2, "longshore: there is no profile 'reader'")
+    code, _, stderr = logged_in("whoami")
+    assert (code, stderr.split(";")[0]) == (2, "longshore: there is no profile 'reader'")
     assert logged_in("login", *login[1:5], typed=token)[0] == 0
     assert json.loads(logged_in("whoami", "--json")[1])["profile"] == "default"
 
@@ -324,8 +324,8 @@ def test_profiles_that_others_can_read_are_reported_and_closed_by_the_next_login
 ) -> None:
     file = tmp_path / "config" / "longshore" / "profiles.json"
     file.chmod(0o644)
-    code, _, told = logged_in("tasks", "list", "--limit", "1")
-    assert (code, told) == (0, f"longshore: other users can read the tokens in {file}; `chmod 600` it\n")
+    code, _, stderr = logged_in("tasks", "list", "--limit", "1")
+    assert (code, stderr) == (0, f"longshore: other users can read the tokens in {file}; `chmod 600` it\n")
     assert logged_in("tasks", "list", "--json")[2] == ""
     assert logged_in("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
     assert file.stat().st_mode & 0o777 == 0o600
@@ -342,9 +342,9 @@ def test_profiles_that_others_can_read_are_reported_and_closed_by_the_next_login
 def test_wrong_value_is_answered_with_those_that_are_expected(
     logged_in: Cli, command: tuple[str, ...], words: str
 ) -> None:
-    code, out, told = logged_in(*command)
+    code, out, stderr = logged_in(*command)
     assert (code, out) == (2, "")
-    assert words in told
+    assert words in stderr
 
 
 def test_words_of_an_option_may_have_any_case(logged_in: Cli) -> None:
@@ -354,6 +354,6 @@ def test_words_of_an_option_may_have_any_case(logged_in: Cli) -> None:
 
 def test_rules_without_any_in_a_file_are_judged_by_the_service(logged_in: Cli) -> None:
     Path("rules.json").write_text("{}", encoding="utf-8")
-    code, out, told = logged_in("segments", "create", "none", "--index", "wallet-ledger", "--input", "rules.json")
+    code, out, stderr = logged_in("segments", "create", "none", "--index", "wallet-ledger", "--input", "rules.json")
     assert (code, out) == (2, "")
-    assert "/segment" in told
+    assert "/segment" in stderr

@@ -47,15 +47,15 @@ def test_a_login_that_does_not_work_is_not_kept(cli: Cli, service: services.Long
     assert cli(*login, service.address, typed="nonsense")[0] == 2
     assert cli(*login, "exports.example.com", typed="a:b")[0] == 2
     assert not (tmp_path / "config").exists()
-    code, _, told = cli("tasks", "list")
+    code, _, stderr = cli("tasks", "list")
     assert code == 2
-    assert "`longshore login` makes one" in told
+    assert "`longshore login` makes one" in stderr
 
 
 def test_an_export_becomes_a_file(logged_in: Cli, longshore: Longshore) -> None:
-    code, out, told = logged_in("export", "wallet-ledger", "--last", "2000w", "--format", "csv", "-o", "ledger.csv")
+    code, out, stderr = logged_in("export", "wallet-ledger", "--last", "2000w", "--format", "csv", "-o", "ledger.csv")
     assert (code, out) == (0, "ledger.csv\n")
-    lines = told.splitlines()
+    lines = stderr.splitlines()
     id = int(lines[0].removeprefix("task "))
     assert [line.partition(" ")[2] for line in lines[1:]] == [
         "READY -> INPROGRESS", "success (2,000 of 2,000 rows)", "INPROGRESS -> DONE"
@@ -70,11 +70,11 @@ def test_an_export_reports_json(logged_in: Cli) -> None:
     code, out, _ = logged_in(
         "export", "wallet-ledger", "--field", "id", "--field", "amount", "--format", "jsonl", "--json"
     )
-    told = json.loads(out)
+    stderr = json.loads(out)
     assert code == 0
-    assert told["file"] == told["task"]["result"] == told["run"]["result"]
-    assert told["task"]["target"]["fields"] == ["id", "amount"]
-    assert Path(told["file"]).stat().st_size == told["run"]["bytes"]
+    assert stderr["file"] == stderr["task"]["result"] == stderr["run"]["result"]
+    assert stderr["task"]["target"]["fields"] == ["id", "amount"]
+    assert Path(stderr["file"]).stat().st_size == stderr["run"]["bytes"]
 
 
 @pytest.mark.usefixtures("logged_in")
@@ -211,10 +211,10 @@ def test_exit_codes_say_what_happened(logged_in: Cli) -> None:
         (5, ("tasks", "wait", str(later["id"]), "--timeout", "0.2")),
     ]
     for expected, arguments in cases:
-        code, out, told = logged_in(*arguments)
-        assert (code, out) == (expected, ""), (arguments, told)
-        assert told
-        assert "Traceback" not in told
+        code, out, stderr = logged_in(*arguments)
+        assert (code, out) == (expected, ""), (arguments, stderr)
+        assert stderr
+        assert "Traceback" not in stderr
 
 
 def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -> None:
@@ -222,8 +222,8 @@ def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -
     assert "items.sku\tkeyword\t" in logged_in("indexes", "transactions")[1]
     assert json.loads(logged_in("indexes", "users", "--json")[1])["name"] == "users"
     stored = longshore.segments.create("by hand", "wallet-ledger", SEGMENT)
-    code, listed, told = logged_in("segments", "list")
-    assert (code, told) == (0, "")
+    code, listed, stderr = logged_in("segments", "list")
+    assert (code, stderr) == (0, "")
     assert f"{stored.id}\twallet-ledger\t1\tby hand\n" in listed
     assert json.loads(logged_in("segments", "get", stored.id)[1])["segment"] == SEGMENT
     assert stored.id in [found["id"] for found in json.loads(logged_in("segments", "list", "--json")[1])]
@@ -235,13 +235,13 @@ def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
     stored = longshore.segments.create("seen by few", "wallet-ledger", SEGMENT)
     reader = service.token(Level.READ, SMALL_CHAIN, Scope(indexes=["users"]))
     assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=reader)[0] == 0
-    code, listed, told = cli("segments", "list")
-    assert (code, told) == (0, "")
+    code, listed, stderr = cli("segments", "list")
+    assert (code, stderr) == (0, "")
     assert f"{stored.id}\t\t\tseen by few\n" in listed
 
 
 @pytest.mark.parametrize(
-    ("output", "said"),
+    ("output", "message"),
     [
         ("out/", "'out' does not exist; make the folder first"),
         ("missing/dir/f.csv", "'missing/dir' does not exist"),
@@ -250,12 +250,12 @@ def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
 )
 @pytest.mark.parametrize("command", [("export", "wallet-ledger"), ("tasks", "download", "1")])
 def test_a_folder_that_is_missing_is_refused_before_anything_is_exported_or_fetched(
-    logged_in: Cli, tmp_path: Path, command: tuple[str, ...], output: str, said: str
+    logged_in: Cli, tmp_path: Path, command: tuple[str, ...], output: str, message: str
 ) -> None:
     (tmp_path / "here" / "file").touch()
-    code, out, told = logged_in(*command, "-o", output)
+    code, out, stderr = logged_in(*command, "-o", output)
     assert (code, out) == (2, "")
-    assert said in " ".join(told.replace("│", " ").split())
+    assert message in " ".join(stderr.replace("│", " ").split())
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["file"]
 
 

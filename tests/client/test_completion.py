@@ -22,9 +22,9 @@ def completed(cli: Cli, monkeypatch: pytest.MonkeyPatch, line: str, shell: str =
     monkeypatch.setenv("_LONGSHORE_COMPLETE", f"{shell}_complete")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words) - 1))
-    code, out, told = cli()
+    code, out, stderr = cli()
     monkeypatch.delenv("_LONGSHORE_COMPLETE")
-    assert (code, told) == (0, "")
+    assert (code, stderr) == (0, "")
     if shell == "zsh":  # three lines for each: kind, value, description
         return out.split("\n")[1:-1:3]
     return [each.split(",", 1)[1].split("\t")[0] for each in out.splitlines() if each]
@@ -102,8 +102,8 @@ def test_completion_without_a_service_is_empty_and_silent(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_script_of_a_shell_is_its_own(cli: Cli, shell: str) -> None:
-    code, script, told = cli("completion", shell)
-    assert (code, told) == (0, "")
+    code, script, stderr = cli("completion", shell)
+    assert (code, stderr) == (0, "")
     assert f"_LONGSHORE_COMPLETE={shell}_complete" in script
     if interpreter := shutil.which(shell):
         subprocess.run([interpreter, "-n"], input=script, text=True, check=True, timeout=60)

@@ -93,8 +93,8 @@ def test_commands_make_test_change_and_delete_a_destination(commands: Cli) -> No
     assert f"{name}\tmemory\tshelf=top" in commands("destinations", "list")[1]
     assert commands("destinations", "test", name)[0] == 0
     assert commands("destinations", "change", name, "--set", "prefix=loyalty")[0] == 0
-    code, _, told = commands("destinations", "change", name, "--set", "shelf=low")
-    assert (code, "/secret: is required" in told) == (2, True)
+    code, _, stderr = commands("destinations", "change", name, "--set", "shelf=low")
+    assert (code, "/secret: is required" in stderr) == (2, True)
     assert commands("destinations", "change", name, "--secret-file", "-", typed="wrong\n")[0] == 0
     code, out, _ = commands("destinations", "test", name)
     assert (code, out) == (1, "failed\tconnect\tthe password is wrong\n")
@@ -148,9 +148,9 @@ def test_settings_have_the_types_of_the_kind_and_may_come_from_a_file(commands: 
         (("--set", "shelve=top"), "/settings/shelve: unknown key"),
         (("--kind", "sftp"), "expected a JSON object of password, private_key, passphrase"),
     ):
-        code, _, told = commands(*create, *wrong, typed="x")
-        assert code == 2, told
-        assert words in " ".join(told.replace("│", " ").split()), told
+        code, _, stderr = commands(*create, *wrong, typed="x")
+        assert code == 2, stderr
+        assert words in " ".join(stderr.replace("│", " ").split()), stderr
 
 
 def test_kinds_show_their_settings_and_secrets(commands: Cli) -> None:

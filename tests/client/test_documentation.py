@@ -35,7 +35,7 @@ def run_blocks(page: str, service: services.Longshore, folder: Path) -> list[str
         "XDG_CONFIG_HOME": str(folder / "config"),
         "LONGSHORE_TOKEN": service.token(),
     }
-    told = []
+    outputs = []
     for language, text in BLOCK.findall((DOCS / page).read_text(encoding="utf-8")):
         block = text.replace(ADDRESS, service.address)
         name = re.match(r"# (\w+\.py)\n", block)
@@ -45,8 +45,8 @@ def run_blocks(page: str, service: services.Longshore, folder: Path) -> list[str
         command = ["bash", "-euo", "pipefail", "-c", block] if language == "sh" else [sys.executable, "-c", block]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
-        told.append(done.stdout)
-    return told
+        outputs.append(done.stdout)
+    return outputs
 
 
 @pytest.fixture
@@ -59,22 +59,22 @@ def logged_in(service: services.Longshore, tmp_path: Path) -> Path:
 
 
 def test_the_tutorial_can_be_followed(service: services.Longshore, tmp_path: Path) -> None:
-    told = run_blocks("tutorial.md", service, tmp_path)
-    assert told[-1] == "20000 entries\n20000 entries\n"
+    outputs = run_blocks("tutorial.md", service, tmp_path)
+    assert outputs[-1] == "20000 entries\n20000 entries\n"
     assert (tmp_path / "ledger.csv").is_file()
     assert (tmp_path / "config" / "longshore" / "profiles.json").is_file()
     assert not (tmp_path / "token.txt").exists()
 
 
 def test_the_page_on_the_client_runs(service: services.Longshore, logged_in: Path) -> None:
-    told = run_blocks("client.md", service, logged_in)
+    outputs = run_blocks("client.md", service, logged_in)
     assert (logged_in / "ledger.parquet").is_file()
     assert (logged_in / "amounts.csv").is_file()
-    assert told[2].startswith("<Longshore http://127.0.0.1:")
-    assert "INPROGRESS -> DONE" in told[3]
-    assert told[4].endswith("INPROGRESS -> DONE\n")
-    assert "20000 rows\n" in told
-    assert told[-1] == '/target/export_index "wallet-leger" is not known; did you mean "wallet-ledger"?\n'
+    assert outputs[2].startswith("<Longshore http://127.0.0.1:")
+    assert "INPROGRESS -> DONE" in outputs[3]
+    assert outputs[4].endswith("INPROGRESS -> DONE\n")
+    assert "20000 rows\n" in outputs
+    assert outputs[-1] == '/target/export_index "wallet-leger" is not known; did you mean "wallet-ledger"?\n'
 
 
 def test_the_page_on_the_command_line_runs(service: services.Longshore, logged_in: Path) -> None:
@@ -82,10 +82,10 @@ def test_the_page_on_the_command_line_runs(service: services.Longshore, logged_i
 
 
 def test_the_page_on_proving_a_result_runs(service: services.Longshore, logged_in: Path) -> None:
-    told = run_blocks("verify.md", service, logged_in)
-    said = r"Wallet_Export-\d+\.csv: run 1, 20,000 rows, SHA-256 [0-9a-f]{64}, signed: good"
-    assert re.fullmatch(said, told[0].splitlines()[-1])
-    assert told[1].startswith("signed by ")
+    outputs = run_blocks("verify.md", service, logged_in)
+    message = r"Wallet_Export-\d+\.csv: run 1, 20,000 rows, SHA-256 [0-9a-f]{64}, signed: good"
+    assert re.fullmatch(message, outputs[0].splitlines()[-1])
+    assert outputs[1].startswith("signed by ")
 
 
 def test_the_page_on_warehouses_runs_in_python(service: services.Longshore, logged_in: Path) -> None:
@@ -200,12 +200,12 @@ def test_the_setting_up_of_access_can_be_followed(service: services.Longshore, t
     programs = Path(sys.executable).parent
     environment = {**os.environ, "LONGSHORE_DATABASE_URL": service.url, "PATH": f"{programs}:{os.environ['PATH']}"}
     given = "correct horse battery staple\n"
-    told = subprocess.run(
+    outputs = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=environment, input=given, text=True,
         capture_output=True, timeout=100,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
-    assert re.search(r"^[0-9a-f-]{36}:longshore_\S+$", told.stdout, re.M)
+    assert outputs.returncode == 0, outputs.stderr
+    assert re.search(r"^[0-9a-f-]{36}:longshore_\S+$", outputs.stdout, re.M)
 
 
 def test_architecture_page_names_files_that_exist() -> None:

@@ -23,7 +23,7 @@ from longshore.client.profiles import read_profile
 from longshore.client.requests import Request
 from longshore.client.segment import Rules
 from tests.client.conftest import Cli
-from tests.client.scripted import Scripted, answered
+from tests.client.scripted import Scripted, json_answer
 from tests.service import free_port
 
 LATIN_1 = '{"title": "café", "current": "café", "endpoint": "café"}'.encode("latin-1")
@@ -106,7 +106,7 @@ def test_host_name_that_a_newer_python_cannot_encode_is_no_fault_of_an_argument(
 @pytest.mark.parametrize("body", [LATIN_1, DEEP])
 @pytest.mark.parametrize("status", [200, 404])
 def test_answer_that_is_no_utf_8_or_too_deep_is_not_longshores(scripted: Scripted, body: bytes, status: int) -> None:
-    scripted.add("/indexes/users", answered(body, status))
+    scripted.add("/indexes/users", json_answer(body, status))
     with (
         Longshore(scripted.address, "x:y", chain=1, retry_for=0) as client,
         pytest.raises(NoAnswerError, match="Longshore"),
@@ -122,21 +122,21 @@ def test_files_of_logins_and_shares_that_are_no_utf_8_are_reported(cli: Cli, con
     with pytest.raises(ProfileError, match=r"profiles\.json cannot be read"):
         read_profile()
     (tmp_path / "x.share").write_bytes(content)
-    code, _, told = cli("shares", "revoke", str(tmp_path / "x.share"))
-    assert (code, "x.share cannot be read" in told) == (2, True)
+    code, _, stderr = cli("shares", "revoke", str(tmp_path / "x.share"))
+    assert (code, "x.share cannot be read" in stderr) == (2, True)
 
 
 @pytest.mark.parametrize("answer", [{"items": []}, {"items": [{"name": "all"}]}, {"items": [{}]}, {}, []])
 def test_profile_file_whose_token_reads_no_chain_is_reported(
     cli: Cli, scripted: Scripted, answer: object, tmp_path: Path
 ) -> None:
-    scripted.add("/delta-sharing/shares", answered(answer))
+    scripted.add("/delta-sharing/shares", json_answer(answer))
     file = tmp_path / "x.share"
     file.write_text(
         f'{{"shareCredentialsVersion": 1, "endpoint": "{scripted.address}/delta-sharing", "bearerToken": "x:y"}}'
     )
-    code, _, told = cli("shares", "revoke", str(file))
-    assert (code, "reads no chain of" in told) == (2, True)
+    code, _, stderr = cli("shares", "revoke", str(file))
+    assert (code, "reads no chain of" in stderr) == (2, True)
 
 
 def test_values_of_numpy_are_sent_as_those_of_python(longshore: Longshore) -> None:
@@ -239,7 +239,7 @@ def test_run_that_would_name_another_path_is_refused(longshore: Longshore) -> No
 
 
 def test_header_field_in_another_case_is_sent_once(scripted: Scripted) -> None:
-    scripted.add("/tasks", answered({}))
+    scripted.add("/tasks", json_answer({}))
     with Longshore(scripted.address, "x:y", chain=1, retry_for=0) as client:
         headers = {"content-TYPE": "application/merge-patch+json", "accept-encoding": "gzip"}
         with client.stream("POST", "/tasks", {}, headers=headers):
@@ -251,5 +251,5 @@ def test_header_field_in_another_case_is_sent_once(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("name", ["Authorization", "authorization", "X-Session-Chain-Id", "X-Spaaza-Session-Key"])
 def test_header_field_of_the_login_is_refused(logged_in: Cli, name: str) -> None:
-    code, _, told = logged_in("request", "GET", "/tasks", "-H", f"{name}: 9")
-    assert (code, f"{name} is of the login" in told) == (2, True)
+    code, _, stderr = logged_in("request", "GET", "/tasks", "-H", f"{name}: 9")
+    assert (code, f"{name} is of the login" in stderr) == (2, True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from longshore import AsyncLongshore, Longshore
 from longshore.client import NoAnswerError, UnauthorizedError
 from longshore.client.event_stream import TaskEvent, task_event
-from tests.client.scripted import EVENTS, HOLD, Scripted, answered, chunk
+from tests.client.scripted import EVENTS, HOLD, Scripted, chunk, json_answer
 
 ODD = "a\u2028b\u2029c\x85d\x0be\u00e9\U0001f600"
 TIMES = {"last_run_date": None, "last_modified": "2026-05-26T12:00:00Z", "created_date": "2026-05-26T12:00:00Z"}
@@ -30,7 +30,7 @@ LINES = [":", "retry: 2000", "", "event: log", f"data: {json.dumps({'msg': ODD},
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     server = Scripted()
-    server.add("/tasks/7", answered(TASK))
+    server.add("/tasks/7", json_answer(TASK))
     yield server
     server.close()
 

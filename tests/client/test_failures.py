@@ -76,10 +76,10 @@ def test_a_part_of_the_same_content_is_gone_on_with(longshore: Longshore, tmp_pa
     name, digest = "again.csv", hashlib.sha256(whole).hexdigest()
     part = tmp_path / f".{name}.{digest[:16]}.part"
     part.write_bytes(whole[:100_000])
-    told: list[int] = []
-    file = task.download(tmp_path / name, on_bytes=lambda there, _: told.append(there))
+    reported: list[int] = []
+    file = task.download(tmp_path / name, on_bytes=lambda there, _: reported.append(there))
     assert file.read_bytes() == whole
-    assert told[0] > 100_000
+    assert reported[0] > 100_000
     assert not part.exists()
 
 
@@ -137,17 +137,17 @@ def test_a_service_that_dies_during_wait_and_download_costs_time_alone(
         task = client.exports.create("wallet-ledger", format="json", at=datetime.now(UTC) + timedelta(seconds=2))
         assert task.state.code == "READY"
         task.wait(90, on_progress=lambda _: die("wait"))
-        told: list[int] = []
+        reported: list[int] = []
 
         def loading(there: int, _: int) -> None:
-            told.append(there)
+            reported.append(there)
             die("download")
 
         file = task.download(tmp_path / "ledger.json", on_bytes=loading)
         run = task.runs()[0]
     assert deaths == ["wait", "download"]
-    assert told == sorted(set(told))  # nothing was fetched twice
-    assert file.stat().st_size == run.bytes > 10 * told[0]  # more than the buffers of a connection hold
+    assert reported == sorted(set(reported))  # nothing was fetched twice
+    assert file.stat().st_size == run.bytes > 10 * reported[0]  # more than the buffers of a connection hold
     assert hashlib.sha256(file.read_bytes()).hexdigest() == run.sha256
     resumed = re.compile(r'"path":"/results/[^}]*"status":206')
     deadline = time.monotonic() + 20

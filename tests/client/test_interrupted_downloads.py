@@ -8,7 +8,7 @@ import pytest
 
 from longshore import Longshore
 from longshore.client import DownloadError, LostError, NotFoundError
-from tests.client.scripted import Pieces, Scripted, answered
+from tests.client.scripted import Pieces, Scripted, json_answer
 from tests.client.test_event_stream import TASK, TIMES
 
 CONTENT = bytes(range(256)) * 4_000  # less than what was once held back
@@ -26,9 +26,9 @@ def run(number: int, content: bytes) -> dict[str, object]:
 def scripted() -> Iterator[Scripted]:
     """A service with one run of task 7, whose result lies at another address."""
     server = Scripted()
-    server.add("/tasks/7", answered({**TASK, "state": {"code": "DONE", **TIMES}, "result": "User_Export-7.csv"}))
-    server.add("/tasks/7/runs/latest", answered(run(1, CONTENT)))
-    server.add("/tasks/7/runs/1/download_url", answered({"url": f"{server.address}/store/1"}))
+    server.add("/tasks/7", json_answer({**TASK, "state": {"code": "DONE", **TIMES}, "result": "User_Export-7.csv"}))
+    server.add("/tasks/7/runs/latest", json_answer(run(1, CONTENT)))
+    server.add("/tasks/7/runs/1/download_url", json_answer({"url": f"{server.address}/store/1"}))
     yield server
     server.close()
 
@@ -66,10 +66,10 @@ def test_download_that_never_gets_further_ends_once_its_retries_are_used(scripte
 def test_expired_address_is_replaced_by_one_of_the_same_run_though_a_newer_one_has_ended(
     scripted: Scripted, tmp_path: Path
 ) -> None:
-    scripted.add("/tasks/7/download_url", answered({"url": f"{scripted.address}/store/1"}))
-    scripted.add("/tasks/7/download_url", answered({"url": f"{scripted.address}/store/2"}))  # the newer one's
+    scripted.add("/tasks/7/download_url", json_answer({"url": f"{scripted.address}/store/1"}))
+    scripted.add("/tasks/7/download_url", json_answer({"url": f"{scripted.address}/store/2"}))  # the newer one's
     scripted.add("/store/1", lambda headers: sent(headers, CONTENT, 100_000))
-    scripted.add("/store/1", answered(b"expired", 403))
+    scripted.add("/store/1", json_answer(b"expired", 403))
     scripted.add("/store/1", lambda headers: sent(headers, CONTENT, len(CONTENT)))
     scripted.add("/store/2", lambda headers: sent(headers, NEWER, len(NEWER)))
     with Longshore(scripted.address, "x:y", chain=1, retry_for=2) as client:
@@ -79,7 +79,7 @@ def test_expired_address_is_replaced_by_one_of_the_same_run_though_a_newer_one_h
 
 def test_content_that_is_shorter_than_the_run_recorded_is_refused(scripted: Scripted, tmp_path: Path) -> None:
     scripted.add("/store/1", lambda headers: sent(headers, CONTENT, 100_000))
-    scripted.add("/store/1", answered(b"", 416))
+    scripted.add("/store/1", json_answer(b"", 416))
     with (
         Longshore(scripted.address, "x:y", chain=1, retry_for=2) as client,
         pytest.raises(DownloadError, match="shorter than the 1024000 bytes"),
@@ -89,7 +89,7 @@ def test_content_that_is_shorter_than_the_run_recorded_is_refused(scripted: Scri
 
 
 def test_run_that_cannot_be_is_not_taken_for_the_newest_one(scripted: Scripted, tmp_path: Path) -> None:
-    scripted.add("/tasks/7/runs/0", answered({"type": "/problems/run-not-found", "title": "x", "status": 404}, 404))
+    scripted.add("/tasks/7/runs/0", json_answer({"type": "/problems/run-not-found", "title": "x", "status": 404}, 404))
     scripted.add("/store/1", lambda headers: sent(headers, CONTENT, len(CONTENT)))
     with Longshore(scripted.address, "x:y", chain=1, retry_for=1) as client, pytest.raises(NotFoundError):
         client.tasks.get(7).download(tmp_path, run=0)

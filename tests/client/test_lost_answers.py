@@ -19,7 +19,7 @@ from longshore.client.retry import retry_after
 from tests import service as services
 from tests.access.users import new_user
 from tests.client.gateway import Gateway
-from tests.client.scripted import Scripted, answered
+from tests.client.scripted import Scripted, json_answer
 from tests.conftest import SMALL_CHAIN
 
 SECRET = "0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11:longshore_secret"
@@ -71,7 +71,7 @@ def test_revocation_of_the_own_token_whose_answer_is_lost_is_a_revocation(
 def test_deletion_after_which_the_token_is_unknown_may_not_have_happened() -> None:
     server = Scripted()
     server.add("/tasks/7", [])
-    server.add("/tasks/7", answered({"type": "/problems/unauthorized", "title": "x", "status": 401}, 401))
+    server.add("/tasks/7", json_answer({"type": "/problems/unauthorized", "title": "x", "status": 401}, 401))
     with Longshore(server.address, SECRET, chain=1, retry_for=5) as client, pytest.raises(UnauthorizedError):
         client.request("DELETE", "/tasks/7")
     server.close()

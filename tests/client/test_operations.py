@@ -332,8 +332,8 @@ def test_client_of_an_event_loop_that_has_ended_says_so(service: services.Longsh
 def test_downloaded_file_takes_its_progress_to_a_bar(
     longshore: Longshore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[int] = []
+    updates: list[int] = []
     task = longshore.exports.create("wallet-ledger", where=F("amount") > 0).wait(60)
-    file = task.download(tmp_path, lambda done, _: told.append(done), progress=True)
-    assert told[-1] == file.stat().st_size
-    assert f"{told[-1]:,} bytes" in capsys.readouterr().err
+    file = task.download(tmp_path, lambda done, _: updates.append(done), progress=True)
+    assert updates[-1] == file.stat().st_size
+    assert f"{updates[-1]:,} bytes" in capsys.readouterr().err

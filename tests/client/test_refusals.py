@@ -84,15 +84,15 @@ def test_path_that_is_no_regular_file_is_refused_before_anything_is_requested(
 @pytest.mark.parametrize("clobber", [(), ("--clobber",)])
 def test_command_replaces_no_symbolic_link(logged_in: Cli, clobber: tuple[str, ...]) -> None:
     make_link(Path("link.csv"))
-    code, _, told = logged_in("export", "users", "-o", "link.csv", *clobber)
-    assert (code, "symbolic link" in told, Path("link.csv").is_symlink()) == (2, True, True)
+    code, _, stderr = logged_in("export", "users", "-o", "link.csv", *clobber)
+    assert (code, "symbolic link" in stderr, Path("link.csv").is_symlink()) == (2, True, True)
     assert Path("precious").read_text() == "precious"
 
 
 def test_folder_that_takes_no_files_is_refused_before_the_export(logged_in: Cli) -> None:
-    code, out, told = logged_in("export", "users", "-o", "/proc/q.csv")
+    code, out, stderr = logged_in("export", "users", "-o", "/proc/q.csv")
     assert (code, out) == (2, "")
-    assert "the folder '/proc' cannot be written to" in told
+    assert "the folder '/proc' cannot be written to" in stderr
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_command_refuses_a_path_for_many_files_that_is_no_folder_before_the_expo
     newest = longshore.tasks.list(limit=1)
     Path("file").touch()
     for path in ("nodir", "file"):
-        code, out, told = logged_in("export", "users", *option, "-o", path)
+        code, out, stderr = logged_in("export", "users", *option, "-o", path)
         assert (code, out) == (2, "")
-        assert f"a result of many files needs a folder that exists, not {path}" in told
+        assert f"a result of many files needs a folder that exists, not {path}" in stderr
     assert [task.id for task in longshore.tasks.list(limit=1)] == [task.id for task in newest]
 
 
@@ -192,5 +192,5 @@ def test_batches_have_at_least_one_row(longshore: Longshore) -> None:
 
 
 def test_header_field_with_a_line_end_is_wrong_usage_of_the_command(logged_in: Cli) -> None:
-    code, _, told = logged_in("request", "GET", "/tasks", "-H", "X: a\nb: c")
-    assert (code, bool(re.search("X is .*printable ASCII", told))) == (2, True)
+    code, _, stderr = logged_in("request", "GET", "/tasks", "-H", "X: a\nb: c")
+    assert (code, bool(re.search("X is .*printable ASCII", stderr))) == (2, True)

@@ -18,8 +18,8 @@ def test_body_comes_from_fields_a_file_and_standard_input(logged_in: Cli) -> Non
               "-F", f"target={json.dumps(TASK['target'])}")  # fmt: skip
     Path("task.json").write_text(json.dumps(TASK))
     for arguments, typed in ((fields, ""), (("--input", "task.json"), ""), (("--input", "-"), json.dumps(TASK))):
-        code, out, told = logged_in("request", "post", "/tasks", *arguments, typed=typed)
-        assert (code, told) == (0, "")
+        code, out, stderr = logged_in("request", "post", "/tasks", *arguments, typed=typed)
+        assert (code, stderr) == (0, "")
         made = json.loads(out)
         assert {key: made[key] for key in TASK} == TASK
         assert logged_in("request", "DELETE", f"tasks/{made['id']}")[:2] == (0, "")
@@ -63,9 +63,9 @@ def test_status_and_header_fields_come_first(logged_in: Cli) -> None:
 def test_exit_code_follows_the_status_and_the_problem_goes_to_standard_error(
     logged_in: Cli, arguments: tuple[str, ...], code: int, status: int
 ) -> None:
-    ended, out, told = logged_in("request", *arguments, typed="{}")
+    ended, out, stderr = logged_in("request", *arguments, typed="{}")
     assert (ended, out) == (code, "")
-    assert json.loads(told)["status"] == status
+    assert json.loads(stderr)["status"] == status
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_exit_code_follows_the_status_and_the_problem_goes_to_standard_error(
 def test_wrong_usage_of_request_is_refused_before_it_is_sent(
     logged_in: Cli, arguments: tuple[str, ...], words: str
 ) -> None:
-    code, out, told = logged_in("request", *arguments)
+    code, out, stderr = logged_in("request", *arguments)
     assert (code, out) == (2, "")
-    assert words in told
+    assert words in stderr
 
 
 def test_answer_that_is_no_json_is_passed_on(logged_in: Cli) -> None:

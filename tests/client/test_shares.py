@@ -74,8 +74,8 @@ def test_profile_file_is_for_its_owner_alone(logged_in: Cli, token: str, tmp_pat
 
 
 def test_profile_file_in_a_folder_that_is_missing_is_an_error(logged_in: Cli) -> None:
-    code, _, told = logged_in("shares", "profile", "-o", "nowhere/longshore.share")
-    assert (code, "nowhere" in told) == (2, True)
+    code, _, stderr = logged_in("shares", "profile", "-o", "nowhere/longshore.share")
+    assert (code, "nowhere" in stderr) == (2, True)
 
 
 def test_command_revokes_a_profile_file_of_a_user_without_a_login(
@@ -92,6 +92,6 @@ def test_command_revokes_a_profile_file_of_a_user_without_a_login(
         ]
     (tmp_path / "here" / "service.share").write_text(json.dumps({**made, "bearerToken": token}))
     (tmp_path / "here" / "broken.share").write_text("{")
-    for file, said in (("service.share", "service clients"), ("broken.share", "cannot be read"), ("none", "none")):
-        code, _, told = logged_in("shares", "revoke", file)
-        assert code != 0 and said in told, (file, told)
+    for file, message in (("service.share", "service clients"), ("broken.share", "cannot be read"), ("none", "none")):
+        code, _, stderr = logged_in("shares", "revoke", file)
+        assert code != 0 and message in stderr, (file, stderr)

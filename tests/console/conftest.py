@@ -75,12 +75,12 @@ def context(chromium: Browser, service: Longshore, cut_off: set[str]) -> Iterato
     wrong: list[str] = []
     made: list[BrowserContext] = []
 
-    def hear(said: ConsoleMessage) -> None:
-        is_preview = "/new/preview" in said.location["url"]  # of a segment that is gone
-        is_cut = cut_off and ("htmx:sendError" in said.text or urlsplit(said.location["url"]).path in cut_off)
-        is_expected = is_preview or is_cut or REFUSED.search(said.text) or ABORTED.search(said.text)
-        if said.type == "error" and not is_expected:
-            wrong.append(f"console: {said.text}")
+    def hear(message: ConsoleMessage) -> None:
+        is_preview = "/new/preview" in message.location["url"]  # of a segment that is gone
+        is_cut = cut_off and ("htmx:sendError" in message.text or urlsplit(message.location["url"]).path in cut_off)
+        is_expected = is_preview or is_cut or REFUSED.search(message.text) or ABORTED.search(message.text)
+        if message.type == "error" and not is_expected:
+            wrong.append(f"console: {message.text}")
 
     def fail(asked: Request) -> None:
         address = urlsplit(asked.url)

@@ -34,7 +34,7 @@ PSQL_ENVIRONMENT = {name: value for name, value in os.environ.items() if not nam
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a cluster that does not run."""
     data = tmp_path_factory.mktemp("made")
     with embedded_server(data):
@@ -43,15 +43,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def data(made: Path, tmp_path: Path) -> Path:
+def data(stopped_cluster: Path, tmp_path: Path) -> Path:
     """A copy of the folder, to be broken."""
-    return copied(made, tmp_path / "data")
+    return copied(stopped_cluster, tmp_path / "data")
 
 
-def copied(made: Path, data: Path) -> Path:
-    shutil.copytree(made, data)
+def copied(stopped_cluster: Path, data: Path) -> Path:
+    shutil.copytree(stopped_cluster, data)
     if os.geteuid() == 0:
-        subprocess.run(["chown", "-R", "--reference", made / "postgres", data / "postgres"], check=True)
+        subprocess.run(["chown", "-R", "--reference", stopped_cluster / "postgres", data / "postgres"], check=True)
     return data
 
 
@@ -74,9 +74,9 @@ def postmaster(data: Path) -> int:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_embedded_server_starts_in_a_folder_of_any_name_and_its_address_is_for_any_client(
-    made: Path, tmp_path: Path, name: str
+    stopped_cluster: Path, tmp_path: Path, name: str
 ) -> None:
-    with embedded_server(copied(made, tmp_path / name)) as url:
+    with embedded_server(copied(stopped_cluster, tmp_path / name)) as url:
         assert psql(url) == "1"
         assert len(os.fsencode(f"{parse(url).hosts[0]}/.s.PGSQL.5432")) < 108
         folder = Path(parse(url).hosts[0])
@@ -84,8 +84,8 @@ def test_the_embedded_server_starts_in_a_folder_of_any_name_and_its_address_is_f
     assert not (tmp_path / "j").exists()
 
 
-def test_the_command_prints_the_address_of_the_database_in_use_for_psql(made: Path, tmp_path: Path) -> None:
-    data = copied(made, tmp_path / "a b, c")
+def test_the_command_prints_the_address_of_the_database_in_use_for_psql(stopped_cluster: Path, tmp_path: Path) -> None:
+    data = copied(stopped_cluster, tmp_path / "a b, c")
     with embedded_server(data):
         done = run("database", "url", folder=tmp_path, data=str(data))
         assert (done.returncode, done.stderr) == (0, "")
@@ -117,7 +117,9 @@ def test_the_address_of_the_embedded_server_holds_whatever_libpq_variables_say(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
 @pytest.mark.parametrize("room", ["1m", "41m"], ids=["first_start", "next_start"])
-def test_a_full_disk_is_named_when_the_server_is_made_or_started(made: Path, tmp_path: Path, room: str) -> None:
+def test_a_full_disk_is_named_when_the_server_is_made_or_started(
+    stopped_cluster: Path, tmp_path: Path, room: str
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     small = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], capture_output=True)
@@ -125,7 +127,7 @@ def test_a_full_disk_is_named_when_the_server_is_made_or_started(made: Path, tmp
         pytest.skip("a small disk cannot be mounted here")
     try:
         if room != "1m":
-            copied(made, disk / "data")
+            copied(stopped_cluster, disk / "data")
             with contextlib.suppress(OSError), (disk / "filling").open("wb", buffering=0) as filling:
                 while filling.write(bytes(4096)):
                     pass
@@ -149,8 +151,8 @@ def hold_as(name: str, data: Path, pipe: Connection) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
-def test_two_plain_users_of_a_machine_each_start_their_own_server(made: Path) -> None:
-    assert made.exists()  # root has opened the folders of the programs for passing through
+def test_two_plain_users_of_a_machine_each_start_their_own_server(stopped_cluster: Path) -> None:
+    assert stopped_cluster.exists()  # root has opened the folders of the programs for passing through
     base = Path(tempfile.mkdtemp(dir="/tmp", prefix="longshore-plain-"))
     base.chmod(0o755)
     # Not by a new interpreter: root's may be closed to other users.
@@ -184,11 +186,11 @@ def test_two_plain_users_of_a_machine_each_start_their_own_server(made: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
-def test_two_users_of_a_machine_each_have_a_server(made: Path) -> None:
+def test_two_users_of_a_machine_each_have_a_server(stopped_cluster: Path) -> None:
     base = Path(tempfile.mkdtemp(dir="/tmp", prefix="longshore-users-"))
     try:
         for name in ("nobody", "daemon"):
-            shutil.copytree(made, base / name)
+            shutil.copytree(stopped_cluster, base / name)
             subprocess.run(["chown", "-R", name, base / name], check=True)
         # Root starts the server as the owner of the folder, and leaves nothing behind that the owner cannot use.
         with embedded_server(base / "nobody") as one, embedded_server(base / "daemon") as two:
@@ -217,10 +219,10 @@ def test_reused_process_id_of_a_dead_server_does_not_block_the_start(data: Path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
-def test_reused_process_id_of_another_users_process_does_not_block_the_start(made: Path) -> None:
+def test_reused_process_id_of_another_users_process_does_not_block_the_start(stopped_cluster: Path) -> None:
     base = Path(tempfile.mkdtemp(dir="/tmp", prefix="longshore-stale-"))
     try:
-        shutil.copytree(made, base / "data")
+        shutil.copytree(stopped_cluster, base / "data")
         file = base / "data" / "postgres" / "postmaster.pid"
         file.write_text(f"{os.getpid()}\n{base / 'data' / 'postgres'}\n1\n5432\n/tmp\n\n 1 1\nready\n")
         subprocess.run(["chown", "-R", "nobody", base], check=True)

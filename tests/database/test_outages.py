@@ -102,7 +102,7 @@ def server_without_connections(server: DebianPostgres) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("without_connections", "said"),
+    ("without_connections", "message"),
     [
         (role_without_connections, "too many connections for role"),
         (server_without_connections, "remaining connection slots are reserved"),
@@ -112,7 +112,7 @@ def test_database_without_free_connections_is_logged_once_and_waited_for(
     server: DebianPostgres,
     service: Longshore,
     without_connections: Callable[[DebianPostgres], contextlib.AbstractContextManager[None]],
-    said: str,
+    message: str,
 ) -> None:
     def waits() -> list[str]:
         return [entry["reason"] for entry in service.logged() if entry["event"] == "waiting for the database"]
@@ -125,7 +125,7 @@ def test_database_without_free_connections_is_logged_once_and_waited_for(
         used = [psutil.Process(process.pid).cpu_times() for process in processes]
         assert sum(after.user - before.user for before, after in zip(began, used, strict=True)) < 1.5
         assert len(waits()) == 2
-        assert all(said in reason for reason in waits())
+        assert all(message in reason for reason in waits())
         assert all(process.poll() is None for process in processes)
     until(service.answers, "the API to answer", 60)
     with service.client() as client:

@@ -28,7 +28,7 @@ BEFORE = [("id", "number"), ("at", "date"), ("amount", "number")]
 
 
 @pytest.mark.parametrize(
-    ("now", "said"),
+    ("now", "message"),
     [
         (BEFORE[:2], "amount (number) was removed"),
         ([*BEFORE, ("kind", "keyword")], "kind (keyword) was added"),
@@ -37,11 +37,11 @@ BEFORE = [("id", "number"), ("at", "date"), ("amount", "number")]
         ([("sum", "number"), *BEFORE[1::-1]], "sum (number) was added; the order is at, id and was id, at"),
     ],
 )
-def test_every_kind_of_change_is_named(now: catalog.Shape, said: str) -> None:
+def test_every_kind_of_change_is_named(now: catalog.Shape, message: str) -> None:
     pinned = fingerprint(BEFORE)
     found = schemas.difference(pinned, BEFORE, now)
     assert found.startswith(f"the fields have changed: their fingerprint is {fingerprint(now)!r}, expected {pinned!r};")
-    assert said in found
+    assert message in found
     assert "is not known" in schemas.difference(pinned, None, now)
 
 
@@ -64,7 +64,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
     answer = idle_client.post("/tasks", json=body)
     assert answer.status_code == 201, answer.text
     chain, task, now = ChainId(CHAIN), TaskId(answer.json()["id"]), changed(tmp_path)
-    said = r"; kind \(keyword\) was removed; comment is keyword and was text$"
+    message = r"; kind \(keyword\) was removed; comment is keyword and was text$"
 
     async def steps() -> None:
         async with open_pool(idle_service.url, size=3, name="test", **EXPORT_SESSION) as pool:
@@ -77,7 +77,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
             attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
             begun = await attempts.begin(pool, Message(task, attempt))
             assert begun is not None
-            with pytest.raises(LongshoreError, match=said):
+            with pytest.raises(LongshoreError, match=message):
                 await exporter.run(begun)
             await run_ends.fail(pool, begun.message, "seen")
 
@@ -86,7 +86,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
     later = Longshore(idle_service.data, idle_service.url, catalog=str(tmp_path / "catalog.toml"))
     try:
         later.start_api()
-        for asker, expected in ((CHAIN, said), (CHAIN + 1, "has not pinned before")):
+        for asker, expected in ((CHAIN, message), (CHAIN + 1, "has not pinned before")):
             with later.client(chain=asker) as client:
                 answer = client.post("/tasks", json=body | {"chain": asker})
             assert answer.status_code == 400, answer.text

@@ -122,8 +122,8 @@ def test_every_export_ends_as_done_after_any_host_was_cut_off(hosts: Hosts, monk
         tasks = asyncio.run(under_load(hosts, answers))
     finally:
         print(f"answers {dict(answers)}")
-        told = Counter(row["msg"] for row in hosts.sql(TROUBLE))
-        print(f"logs {dict(told)}")
+        troubles = Counter(row["msg"] for row in hosts.sql(TROUBLE))
+        print(f"logs {dict(troubles)}")
     shards = sum(hosts.log_of(name).read_text().count('"event":"shard done"') for name in WORKERS)
     print(f"{len(tasks)} exports, {shards} shards")
     assert shards >= 3 * CUT

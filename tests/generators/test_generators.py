@@ -68,9 +68,9 @@ def test_program_in_typescript_compiles_and_creates_an_export(
 def test_client_in_python_creates_an_export(service: Longshore, document: Path, tmp_path: Path) -> None:
     programs = {"PATH": f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"}
     generate = (PYTHON.parent / "openapi-python-client", "generate", "--meta", "none", "--output-path", "longshore_api")
-    told = run(tmp_path, *generate, "--path", document, **programs)
-    warnings = [line for line in told.splitlines() if line.startswith("WARNING")]
+    output = run(tmp_path, *generate, "--path", document, **programs)
+    warnings = [line for line in output.splitlines() if line.startswith("WARNING")]
     others = ("manifest.jws", "/metadata", "/query")  # they answer lines of JSON, or none
-    assert [line for line in warnings if not any(path in line for path in others)] == [], told
+    assert [line for line in warnings if not any(path in line for path in others)] == [], output
     shutil.copy(HERE / "program.py", tmp_path)
     assert run_generated(service, tmp_path, PYTHON, "program.py") == EXPECTED

@@ -31,12 +31,12 @@ class Program:
         """Run the program to its end, which must be a failure if `fails`, and return its output."""
         with self.start(*arguments) as process:
             try:
-                told, _ = process.communicate(timeout=280)
+                output, _ = process.communicate(timeout=280)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        assert (process.returncode != 0) == fails, told[-8000:]
-        return told
+        assert (process.returncode != 0) == fails, output[-8000:]
+        return output
 
 
 def connection_of(service: Longshore) -> dict[str, str]:

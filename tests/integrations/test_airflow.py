@@ -104,9 +104,9 @@ def test_dag_exports_the_rows_of_its_data_interval_and_once_also_when_it_is_clea
     created = tasks_created(service)
     assert len(created) == len(before) + 1
     assert airflow.ids(day) == rows_of(service, day)
-    told = airflow.test("nightly_ledger", day)  # which clears the run of this day, and begins it again
+    output = airflow.test("nightly_ledger", day)  # which clears the run of this day, and begins it again
     assert tasks_created(service) == created
-    assert f"rows of task {created[-1]} in " in told
+    assert f"rows of task {created[-1]} in " in output
     assert airflow.ids(day) == rows_of(service, day)
 
 
@@ -114,8 +114,8 @@ def test_retry_downloads_the_result_of_the_try_before_instead_of_exporting_twice
     service: Longshore, airflow: Airflow, days: list[datetime]
 ) -> None:
     before = tasks_created(service)
-    told = airflow.test("fails_once", days[1])
-    assert "the first try fails" in told
+    output = airflow.test("fails_once", days[1])
+    assert "the first try fails" in output
     assert len(tasks_created(service)) == len(before) + 1
     assert airflow.ids(days[1]) == rows_of(service, days[1])
 

@@ -43,12 +43,12 @@ def test_page_on_results_as_tables_runs(service: Longshore, tmp_path: Path) -> N
     free_name(service, "ledger")
     login = ["longshore", "login", "--address", service.address, "--chain", str(CHAIN)]
     run([str(Path(sys.executable).parent / login[0]), *login[1:]], tmp_path, service.url, service.token())
-    told = []
+    outputs = []
     for language, block in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [str(PYTHON), "-c"]
         text = block.replace("longshore login", f"longshore login --address {service.address}")
-        told.append(run([*command, text], tmp_path, service.url))
-    shell, pandas, version, duckdb = told
+        outputs.append(run([*command, text], tmp_path, service.url))
+    shell, pandas, version, duckdb = outputs
     assert f"{CHAIN}.exports.ledger" in shell
     assert pandas == "20000 rows\n"
     assert len(version.splitlines()) == 4

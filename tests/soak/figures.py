@@ -61,11 +61,11 @@ class Figures(threading.Thread):
 
     def run(self) -> None:
         try:
-            told = 0.0
+            reported_at = 0.0
             while not self.over.wait(EVERY):
                 connections = self.measure()
-                if time.monotonic() - told >= TOLD_EVERY:
-                    told = time.monotonic()
+                if time.monotonic() - reported_at >= TOLD_EVERY:
+                    reported_at = time.monotonic()
                     self.tell(connections)
         except BaseException as error:
             self.failure = error
