@@ -405,11 +405,11 @@ def test_scope_limits_the_indexes_and_columns_of_its_token(idle_service: Longsho
         problem(limited.get("/indexes/products"), "index-not-found")
 
 
-@pytest.mark.parametrize("maker", ["user", "token"])
+@pytest.mark.parametrize("creator", ["user", "token"])
 def test_token_is_not_created_for_a_chain_that_its_creator_loses_while_the_request_waits(
-    idle_service: Longshore, maker: str
+    idle_service: Longshore, creator: str
 ) -> None:
-    if maker == "user":
+    if creator == "user":
         user = new_user(idle_service, _1764=Level.ADMIN, _1765=Level.ADMIN)
         credential, headers = f"user {user.id}", user.session()
         lose = f"delete from longshore.user_levels where user_id = {user.id} and chain_id = 1765"

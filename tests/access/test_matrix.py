@@ -437,7 +437,7 @@ PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NE
 OPEN = [
     pytest.param(endpoint, id=" ".join(endpoint))
     for endpoint, at in NEEDED.items()
-    if at in (NoLevel.ANYBODY, NoLevel.PROBE) and endpoint not in CONSOLE
+    if at in (NoLevel.PUBLIC, NoLevel.PROBE) and endpoint not in CONSOLE
 ]
 
 

@@ -225,7 +225,7 @@ def test_stored_segment_changed_to_a_hidden_column_ends_the_run_of_a_limited_tok
     assert "phone_number" not in message
     # The run has read nothing, so the first one is what the task shows.
     assert [run["run"] for run in clients.narrow.get(f"/tasks/{id}/runs").json()] == [2, 1]
-    # A credential that may see all of the task becomes its maker by changing it.
+    # A credential that may see all of the task becomes its principal by changing it.
     assert clients.wide.patch(f"/tasks/{id}", json={"trigger": {"once": FUTURE, "segment_id": named}}).is_success
     assert clients.wide.post(f"/tasks/{id}/execute").json()["code"] == "DONE"
     problem(clients.narrow.get(f"/tasks/{id}/download_url"), "forbidden")

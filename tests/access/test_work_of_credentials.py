@@ -33,10 +33,10 @@ select $1, '', 'export', '{}', '{}', '', '2126-01-01', $2 from generate_series(1
 ADD_CLIENT = "insert into longshore.service_clients (chain_id, name) values ($1, $2) returning id"
 
 
-def stop(service: Longshore, maker: str) -> OngoingWork:
+def stop(service: Longshore, credential: str) -> OngoingWork:
     async def run() -> OngoingWork:
         async with open_pool(service.url, size=1, name="test") as pool, pool.acquire() as connection:
-            return await work_of_credentials.stop(connection, Actor("command", "me"), [maker], CHAIN)
+            return await work_of_credentials.stop(connection, Actor("command", "me"), [credential], CHAIN)
 
     return asyncio.run(run())
 
@@ -65,11 +65,11 @@ def test_all_tasks_are_stopped_where_they_are_more_than_a_page(
     idle_service: Longshore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_of_credentials, "MAX_LISTED", 2)
-    maker = f"token {uuid4()}"
-    idle_service.sql(ADDED, CHAIN, maker, 5)
-    stopped = stop(idle_service, maker)
+    credential = f"token {uuid4()}"
+    idle_service.sql(ADDED, CHAIN, credential, 5)
+    stopped = stop(idle_service, credential)
     assert (len(stopped.tasks), stopped.stopped) == (2, True), "a page of them is named"
-    states = idle_service.sql("select distinct state from longshore.tasks where created_by = $1", maker)
+    states = idle_service.sql("select distinct state from longshore.tasks where created_by = $1", credential)
     assert [row["state"] for row in states] == ["ERROR"]
 
 

@@ -24,7 +24,7 @@ WAIT = "select pg_advisory_xact_lock(hashtextextended('longshore.changes ' || $1
 LEVEL = "select longshore.level_of($1, $2, $3, $4, $5, $6)"
 
 
-async def begin(connection: Connection, caller: Caller, needed: Level, lifetimes: Lifetimes) -> None:
+async def recheck_credential(connection: Connection, caller: Caller, needed: Level, lifetimes: Lifetimes) -> None:
     """Check the credential of a change in the transaction of the change. `needed`: the level of the endpoint.
 
     Raises UnauthorizedError and ForbiddenError.

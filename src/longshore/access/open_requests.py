@@ -1,9 +1,9 @@
 """Limits and authorization of requests that stay open: long polls, event streams, `execute`.
 
 A credential is checked when its request begins. Every RECHECK_SECONDS one statement checks the credentials of all open
-requests of this process again and closes those whose credential was revoked, expired or disabled, whose level is below
-what the request needs, or whose session ended, on whichever machine that happened. Those that stay open continue with
-the level that the credential has by then. Other requests do not pay for it.
+requests of this process again. It closes those whose credential was revoked, expired or disabled on any machine, whose
+level is below the one that the request needs, or whose session has ended. The others continue with the level that the
+credential has by then. Requests that are answered at once are not rechecked.
 """
 
 import contextlib

@@ -35,7 +35,7 @@ def _yield_to_others() -> None:
 THREADS = ThreadPoolExecutor(MAX_HASHES, thread_name_prefix="password", initializer=_yield_to_others)
 
 # The password of an unknown user is compared with this hash, so that the answer takes as long as for a known one.
-DUMMY = "$argon2id$v=19$m=65536,t=3,p=4$co3kjWnp2mfiQRiJUZXXbQ$prRKt3ycaYf9fcEFtddVZ+5xklthVoP9zD88bbXT7uE"
+DUMMY_HASH = "$argon2id$v=19$m=65536,t=3,p=4$co3kjWnp2mfiQRiJUZXXbQ$prRKt3ycaYf9fcEFtddVZ+5xklthVoP9zD88bbXT7uE"
 
 
 def violation(password: str) -> str | None:
@@ -45,14 +45,14 @@ def violation(password: str) -> str | None:
     return f"expected a password of {MIN_LENGTH} to {MAX_LENGTH} characters"
 
 
-async def hashed(password: str) -> str:
+async def hash_password(password: str) -> str:
     """Return the hash of a password, a PHC string with parameters and salt."""
     return await asyncio.get_running_loop().run_in_executor(THREADS, HASHER.hash, _bytes(password))
 
 
 async def matches(password: str, stored: str | None) -> bool:
     """Return whether a password has this hash: False for None, after the same time."""
-    matched = await asyncio.get_running_loop().run_in_executor(THREADS, _verify, stored or DUMMY, password)
+    matched = await asyncio.get_running_loop().run_in_executor(THREADS, _verify, stored or DUMMY_HASH, password)
     return matched and stored is not None
 
 

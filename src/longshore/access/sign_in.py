@@ -1,9 +1,9 @@
 """Signing in: user name and password, then a one-time code if the user has them.
 
-Guessing is slowed by account and by address. Tries from a network that the account signed in from lately are counted
-apart, and so are those of its open sessions: failures of strangers slow strangers alone. Each try counts as failed
-before it is checked, so that many tries at once gain nothing; a successful one is subtracted. An unknown user, a
-disabled user and a wrong password run the same statements and the same hash, and get the same answer.
+Guessing is slowed by account and by address. Tries from a network that the account signed in from lately have a
+counter of their own, and so have those of its open sessions: failed tries elsewhere do not delay them. Each try counts
+as failed before it is checked, so that many tries at once gain nothing; a successful one is subtracted. An unknown
+user, a disabled user and a wrong password run the same statements and the same hash, and get the same answer.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ SIGN_IN_LIMITS = QueueLimits(running=1, running_of_key=1, waiting=16, waiting_of
 
 # The database folds names for the lookup, so it folds them for the counters, too. Normalizing takes quadratic time for
 # some texts, so it is of bounded ones: a name of 200 characters has at most 800 when it is decomposed.
-FOLD = "select lower(normalize(left($1::text, 1000)))"
+FOLD_NAME = "select lower(normalize(left($1::text, 1000)))"
 
 # A day without a failure resets the count. No row is returned while a wait lasts.
 COUNT_TRY = """
@@ -133,14 +133,14 @@ class SignIn:
         self._known = FairQueue("sign-ins", SIGN_IN_LIMITS)
         self._others = FairQueue("sign-ins", SIGN_IN_LIMITS)
 
-    async def with_password(self, name: str, password: str, at: Actor) -> NewSession | OneTimeCodeChallenge:
+    async def with_password(self, name: str, password: str, actor: Actor) -> NewSession | OneTimeCodeChallenge:
         """Check name and password; return a session, or a challenge if the user has one-time codes.
 
-        `at`: address and id of the request. Raises SignInError and OverloadError.
+        `actor`: address and id of the request. Raises SignInError and OverloadError.
         """
-        name = await self._pool.fetchval(FOLD, name)
-        counter, address = await _counter(self._pool, name, at), _address(at.address)
-        queue = self._known if counter == _account_in_network(name, at) else self._others
+        name = await self._pool.fetchval(FOLD_NAME, name)
+        counter, address = await _counter(self._pool, name, actor), _address(actor.address)
+        queue = self._known if counter == _account_in_network(name, actor) else self._others
         async with queue.turn(address):
             # The address first: while it has to wait, the names that it invents leave no rows.
             await self._count_try(address, FREE_ADDRESS_FAILURES)
@@ -151,7 +151,7 @@ class SignIn:
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(TOUCH_COUNTER, counter)
                 user = row["id"] if row else 0
-                await audit.record_of_user(connection, _as_user(at, user), user, "login.failure")
+                await audit.record_of_user(connection, _as_user(actor, user), user, "login.failure")
             raise SignInError
         assert row is not None
         stored = await self._rehashed(row["id"], row["password"], password)
@@ -161,20 +161,20 @@ class SignIn:
             await connection.execute(SUBTRACT_TRY, address)
             if row["has_codes"]:  # the account's try is subtracted once the code is right, too
                 return OneTimeCodeChallenge(await connection.fetchval(CREATE_PENDING, row["id"], CODE_SECONDS))
-            return await self._open(connection, row["id"], name, at)
+            return await self._open(connection, row["id"], name, actor)
 
     async def _rehashed(self, user: int, stored: str, password: str) -> str:
         """Return the hash that a user has for a right password, once an outdated one is replaced."""
         if not passwords.is_outdated(stored):
             return stored
-        new = await passwords.hashed(password)
+        new = await passwords.hash_password(password)
         if await self._pool.fetchval(REHASH, user, stored, new) is not None:
             return new
         # Another sign-in has replaced it meanwhile, or the password was changed.
         current = await self._pool.fetchval(FIND_BY_ID, user)
         return current if await passwords.matches(password, current) else stored
 
-    async def with_one_time_code(self, pending: UUID, code: str, at: Actor) -> NewSession:
+    async def with_one_time_code(self, pending: UUID, code: str, actor: Actor) -> NewSession:
         """Check the one-time code of a sign-in that is pending and return a session. Raises SignInError."""
         row = await self._pool.fetchrow(COUNT_CODE, pending, MAX_CODES, CODE_SECONDS)
         if row is None:
@@ -190,13 +190,13 @@ class SignIn:
                 and await connection.fetchval(USE_STEP, row["id"], step) is not None
                 and await connection.fetchval(END_PENDING, pending) is not None
             ):
-                return await self._open(connection, row["id"], row["name"], at)
+                return await self._open(connection, row["id"], row["name"], actor)
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(ADD_FAILURE, await _counter(connection, row["name"], at))
-            await audit.record_of_user(connection, _as_user(at, row["id"]), row["id"], "login.failure")
+            await connection.execute(ADD_FAILURE, await _counter(connection, row["name"], actor))
+            await audit.record_of_user(connection, _as_user(actor, row["id"]), row["id"], "login.failure")
         raise SignInError
 
-    async def confirm(self, user: int, password: str, at: Actor) -> str:
+    async def confirm(self, user: int, password: str, actor: Actor) -> str:
         """Check the password of a signed-in user and return its hash. Raises SignInError and OverloadError."""
         row = await self._pool.fetchrow(FIND_BY_ID, user)
         if row is None:
@@ -204,17 +204,17 @@ class SignIn:
         counter = _account(row["name"]) + b"sessions"
         await self._count_try(counter, FREE_ACCOUNT_FAILURES)
         if not await passwords.matches(password, row["password"]):
-            await audit.record_of_user(self._pool, _as_user(at, user), user, "login.failure")
+            await audit.record_of_user(self._pool, _as_user(actor, user), user, "login.failure")
             raise SignInError
         await self._pool.execute(RESET_COUNTER, counter)
         stored: str = row["password"]
         return stored
 
-    async def _open(self, connection: Connection, user: int, name: str, at: Actor) -> NewSession:
-        await connection.execute(RESET_COUNTER, await _counter(connection, name, at))
-        await connection.execute(REMEMBER_NETWORK, _account_in_network(name, at))
-        opened = await self._sessions.open(connection, user, at.address)
-        await audit.record_of_user(connection, _as_user(at, user), user, "login.success")
+    async def _open(self, connection: Connection, user: int, name: str, actor: Actor) -> NewSession:
+        await connection.execute(RESET_COUNTER, await _counter(connection, name, actor))
+        await connection.execute(REMEMBER_NETWORK, _account_in_network(name, actor))
+        opened = await self._sessions.open(connection, user, actor.address)
+        await audit.record_of_user(connection, _as_user(actor, user), user, "login.success")
         return opened
 
     async def _count_try(self, key: bytes, free: int) -> None:
@@ -225,21 +225,21 @@ class SignIn:
 
 async def forget_failures(connection: Connection, name: str) -> None:
     """Reset the failures of a user, so that no wait is left."""
-    await connection.execute(RESET_COUNTERS_OF_ACCOUNT, _account(await connection.fetchval(FOLD, name)))
+    await connection.execute(RESET_COUNTERS_OF_ACCOUNT, _account(await connection.fetchval(FOLD_NAME, name)))
 
 
-def _as_user(at: Actor, user: int) -> Actor:
-    return msgspec.structs.replace(at, kind="user", id=str(user))
+def _as_user(actor: Actor, user: int) -> Actor:
+    return msgspec.structs.replace(actor, kind="user", id=str(user))
 
 
-async def _counter(connection: Connection | Pool, name: str, at: Actor) -> bytes:
+async def _counter(connection: Connection | Pool, name: str, actor: Actor) -> bytes:
     """Return the key of the counter of an account's tries: that of a network where it is known, or of all others."""
-    known = _account_in_network(name, at)
+    known = _account_in_network(name, actor)
     return _account(name) if await connection.fetchrow(IS_KNOWN, known, KNOWN_DAYS) is None else known
 
 
-def _account_in_network(name: str, at: Actor) -> bytes:
-    return _account(name) + _address(at.address)
+def _account_in_network(name: str, actor: Actor) -> bytes:
+    return _account(name) + _address(actor.address)
 
 
 def _account(name: str) -> bytes:

@@ -15,7 +15,7 @@ MAX_CACHED = 10_000
 
 BEARER = re.compile(r"Bearer +([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([\x21-\x7e]{1,200})", re.IGNORECASE)
 
-Key = tuple[str, bytes]
+CacheKey = tuple[str, bytes]
 """Id of a token, in lower case, and the digest of its secret."""
 
 FIND = """
@@ -42,8 +42,8 @@ class TokenAuth:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._cache: dict[Key, tuple[float, dict[str, Caller]]] = {}
-        self._fetching: dict[Key, asyncio.Task[dict[str, Caller] | None]] = {}
+        self._cache: dict[CacheKey, tuple[float, dict[str, Caller]]] = {}
+        self._fetching: dict[CacheKey, asyncio.Task[dict[str, Caller] | None]] = {}
 
     async def callers(self, authorization: str | None) -> dict[str, Caller]:
         """Return the callers of a request's `Authorization` header by the chains of the token's scope, as text.
@@ -61,7 +61,7 @@ class TokenAuth:
             raise UnauthorizedError
         return callers
 
-    async def _fetch_once(self, key: Key) -> dict[str, Caller] | None:
+    async def _fetch_once(self, key: CacheKey) -> dict[str, Caller] | None:
         # Of many polls with one token at once, one asks the database and all use its answer.
         fetching = self._fetching.get(key)
         if fetching is None:
@@ -70,7 +70,7 @@ class TokenAuth:
             fetching.add_done_callback(lambda _: self._fetching.pop(key, None))
         return await asyncio.shield(fetching)
 
-    async def _fetch(self, key: Key) -> dict[str, Caller] | None:
+    async def _fetch(self, key: CacheKey) -> dict[str, Caller] | None:
         """Return the callers of a token by chain, as text; "" is the chain of its client. None: not a valid token."""
         began = time.monotonic()
         row = await self._pool.fetchrow(FIND, UUID(key[0]), key[1])

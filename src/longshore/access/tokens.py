@@ -32,13 +32,14 @@ returning id
 """
 
 # $1: the chain that asks, null for the command line. It sees less of a token of another chain's client.
-OURS = "coalesce(t.chain_id = $1::bigint, true)"
+IS_OWN_CLIENT = "coalesce(t.chain_id = $1::bigint, true)"
 
 TOKENS = f"""
-select t.id, case when {OURS} then t.client_id end as client_id, case when {OURS} then c.name else '' end as client,
-       case when {OURS} then t.chain_id else $1 end as chain,
-       case when {OURS} then t.chain_id || t.more_chains else array[$1] end as chains,
-       case when {OURS} then u.name end as user, t.level, t.indexes, t.hidden_columns,
+select t.id, case when {IS_OWN_CLIENT} then t.client_id end as client_id,
+       case when {IS_OWN_CLIENT} then c.name else '' end as client,
+       case when {IS_OWN_CLIENT} then t.chain_id else $1 end as chain,
+       case when {IS_OWN_CLIENT} then t.chain_id || t.more_chains else array[$1] end as chains,
+       case when {IS_OWN_CLIENT} then u.name end as user, t.level, t.indexes, t.hidden_columns,
        date_trunc('second', t.created_at) as created, t.expires_at as expires,
        date_trunc('minute', t.used_at) as used, date_trunc('second', t.revoked_at) as revoked,
        s.state, s.state = 'active' as active
@@ -81,14 +82,14 @@ where id = $1 and more_chains @> array[$2::bigint]
 returning id
 """
 
-SHARED = """
+TOKENS_OF_MORE_CHAINS = """
 select id, more_chains
 from longshore.access_tokens
 where client_id = $1 and more_chains <> '{}' and revoked_at is null and coalesce(expires_at > now(), true)
 order by id
 """
 
-ADMINISTERED = """
+ADMIN_CHAINS = """
 select chain_id from longshore.user_levels
 where $1 = 'user' and user_id::text = $2 and level = 'admin' and enabled
 union
@@ -108,7 +109,7 @@ class Level(IntEnum):
     ADMIN = 3
 
 
-class Limits(msgspec.Struct, frozen=True):
+class TokenLimits(msgspec.Struct, frozen=True):
     """Restrictions of a token below its level."""
 
     indexes: frozenset[str] | None
@@ -117,11 +118,11 @@ class Limits(msgspec.Struct, frozen=True):
     """Columns that the token may never see, such as `users.phone_number`."""
 
 
-def limits_of(indexes: Sequence[str] | None, hidden: Sequence[str] | None) -> Limits | None:
+def limits_of(indexes: Sequence[str] | None, hidden: Sequence[str] | None) -> TokenLimits | None:
     """Return the limits of a token with these indexes and hidden columns; None if it has no limits."""
     if indexes is None and not hidden:
         return None
-    return Limits(None if indexes is None else frozenset(indexes), frozenset(hidden or ()))
+    return TokenLimits(None if indexes is None else frozenset(indexes), frozenset(hidden or ()))
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -132,7 +133,7 @@ class Caller(msgspec.Struct, frozen=True):
     kind: Literal["token", "user"]
     id: str
     """Id of the token or the user."""
-    limits: Limits | None = None
+    limits: TokenLimits | None = None
     session: UUID | None = None
     """The session of a user's request."""
 
@@ -222,7 +223,7 @@ async def create(connection: Connection, client: int, level: Level, scope: Scope
 
 async def administered_chains(pool: Connection | Pool, caller: Caller) -> set[int]:
     """Return the chains that a caller is an admin of."""
-    return {row["chain_id"] for row in await pool.fetch(ADMINISTERED, caller.kind, caller.id)}
+    return {row["chain_id"] for row in await pool.fetch(ADMIN_CHAINS, caller.kind, caller.id)}
 
 
 async def all_tokens(connection: Connection) -> list[Token]:
@@ -253,7 +254,7 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> 
 
 async def shared(connection: Connection, client: int) -> list[tuple[UUID, list[int]]]:
     """Return the tokens of a client that open other chains and have not ended, each with these chains."""
-    return [(row["id"], row["more_chains"]) for row in await connection.fetch(SHARED, client)]
+    return [(row["id"], row["more_chains"]) for row in await connection.fetch(TOKENS_OF_MORE_CHAINS, client)]
 
 
 async def revoke(connection: Connection, token: UUID, chain: ChainId | None = None) -> list[int]:

@@ -148,7 +148,7 @@ async def create(connection: Connection, name: str, password: str) -> int:
     """Create a user without any level and return its id. Raises LongshoreError."""
     if expected := user_name_violation(name) or passwords.violation(password):
         raise LongshoreError(expected)
-    hashed = await passwords.hashed(password)
+    hashed = await passwords.hash_password(password)
     try:
         return int(await connection.fetchval(CREATE, name, hashed))
     except asyncpg.UniqueViolationError:
@@ -220,7 +220,7 @@ async def set_password(connection: Connection, user: int, password: str, old: st
     """
     if expected := passwords.violation(password):
         raise LongshoreError(expected)
-    if await connection.fetchval(SET_PASSWORD, user, await passwords.hashed(password), old) is None:
+    if await connection.fetchval(SET_PASSWORD, user, await passwords.hash_password(password), old) is None:
         return False
     await end_all(connection, user)
     return True

@@ -11,7 +11,7 @@ from litestar.params import FromPath, RawBody
 from longshore.access import passwords, sessions, users
 from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import OneTimeCodeChallenge, SignInError
-from longshore.api.audited import audited_user
+from longshore.api.audited_changes import audited_user
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import COOKIES, actor, refuse_other_site, service_of, signed_in_user
 from longshore.api.ids import uuid_of

@@ -12,7 +12,7 @@ from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.access.users import LevelName
 from longshore.access.work_of_credentials import OngoingWork
-from longshore.api.audited import administered
+from longshore.api.audited_changes import administration_transaction
 from longshore.api.bodies import check_body, read_json, time_violations
 from longshore.api.guard import service_and_caller
 from longshore.api.ids import number_of, uuid_of
@@ -77,7 +77,7 @@ async def create_service_client(request: AnyRequest, body: Annotated[RawBody, Cl
     value = read_json(request, body)
     _, caller = service_and_caller(request)
     new = check_body(ClientBody, value, _text_violations)
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         client = await administration.create_client(connection, by, caller.chain, new.name, new.contact)
     return Response(client, headers={"Location": f"/service_clients/{client.id}"})
 
@@ -115,7 +115,7 @@ async def change_service_client(
 
     new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
     id = number_of(id, "client-not-found")
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         changed = await administration.change_client(connection, by, caller.chain, id, new)
         credentials = await work_of_credentials.tokens_of(connection, id)
     ongoing = await list_or_stop(request, credentials, stop) if new.enabled is False else None
@@ -129,7 +129,7 @@ async def create_access_token(request: AnyRequest, body: Annotated[RawBody, Toke
     service, caller = service_and_caller(request)
     new = check_body(TokenBody, value)
     owner, level = number_of(new.client_id, "client-not-found"), Level[new.level.upper()]
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         scope = await _scope(connection, service.catalog, caller, new)
         client = await clients.one_of_chain(connection, caller.chain, owner)
         id, secret = await administration.create_token(connection, by, client, level, scope)
@@ -170,7 +170,7 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     """
     service, caller = service_and_caller(request)
     token = uuid_of(id, "token-not-found")
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         revoked = await administration.revoke_token(connection, by, token, caller.chain)
     ongoing = await list_or_stop(request, [f"token {token}"], stop)
     if not (revoked or ongoing.tasks or ongoing.webhooks):

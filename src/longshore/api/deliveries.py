@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, get, post
 
 from longshore.access.tokens import Caller
-from longshore.api.audited import audited_in
+from longshore.api.audited_changes import audited_in
 from longshore.api.download_urls import result_gone
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of

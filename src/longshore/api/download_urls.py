@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 
 from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.audited import audited
+from longshore.api.audited_changes import audited
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.paging import MAX_OFFSET
 from longshore.api.service import AnyRequest, Service

@@ -11,7 +11,7 @@ from starlette.responses import FileResponse
 from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
-from longshore.api.audited import audited
+from longshore.api.audited_changes import audited
 from longshore.api.conditional import is_not_modified, require_match, require_unmodified
 from longshore.api.download_urls import DELTA_KERNEL_PARAMETER, ExpiresIn, MaxUses, signed_url
 from longshore.api.guard import actor, service_and_caller

@@ -8,7 +8,7 @@ from litestar import Response, post
 from litestar.params import HeaderParameter, RawBody
 from msgspec import Meta
 
-from longshore.api.audited import audited_in
+from longshore.api.audited_changes import audited_in
 from longshore.api.bodies import check_body, read_optional_json, time_violations
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of

@@ -44,7 +44,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
     needed = NEEDED.get((scope["method"], scope["path_template"]))
     _refuse_odd_numbers(connection)
     if scope["method"] == "OPTIONS":
-        needed = NoLevel.ANYBODY
+        needed = NoLevel.PUBLIC
     if needed is not NoLevel.PROBE:
         count_address(connection)
     connection.scope["state"]["counted"] = True

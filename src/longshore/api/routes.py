@@ -19,7 +19,7 @@ class NoLevel(Enum):
     """The requirement of an endpoint that needs no level."""
 
     PROBE = "monitoring; without rate limits"
-    ANYBODY = "no credential"
+    PUBLIC = "no credential"
     USER = "a signed-in user of any level"
 
 
@@ -47,19 +47,22 @@ ENDPOINTS: dict[tuple[str, str], NoLevel | tuple[Level, Check | str]] = {
     ("GET", "/healthz"): NoLevel.PROBE,
     ("GET", "/readyz"): NoLevel.PROBE,
     ("GET", "/metrics"): NoLevel.PROBE,
-    ("GET", "/docs"): NoLevel.ANYBODY,
-    ("GET", "/docs/assets/{name}"): NoLevel.ANYBODY,
-    ("GET", "/openapi.json"): NoLevel.ANYBODY,
-    ("GET", "/problems/{kind}"): NoLevel.ANYBODY,
-    ("GET", "/.well-known/longshore-keys.json"): NoLevel.ANYBODY,
-    ("POST", "/auth/login"): NoLevel.ANYBODY,
-    ("POST", "/auth/session"): NoLevel.ANYBODY,
-    ("GET", "/results/{location}"): NoLevel.ANYBODY,  # the signature of its address is the right
+    ("GET", "/docs"): NoLevel.PUBLIC,
+    ("GET", "/docs/assets/{name}"): NoLevel.PUBLIC,
+    ("GET", "/openapi.json"): NoLevel.PUBLIC,
+    ("GET", "/problems/{kind}"): NoLevel.PUBLIC,
+    ("GET", "/.well-known/longshore-keys.json"): NoLevel.PUBLIC,
+    ("POST", "/auth/login"): NoLevel.PUBLIC,
+    ("POST", "/auth/session"): NoLevel.PUBLIC,
+    ("GET", "/results/{location}"): NoLevel.PUBLIC,  # the signature of its address is the right
     ("GET", "/auth/sessions"): NoLevel.USER,
     ("DELETE", "/auth/sessions/{id}"): NoLevel.USER,
     ("POST", "/auth/logout"): NoLevel.USER,
     ("POST", "/auth/password"): NoLevel.USER,
-    ("GET", "/credential"): (READ, "tells a credential of itself, without the names of what is hidden from it"),
+    ("GET", "/credential"): (
+        READ,
+        "describes the credential of the request, without the names of what is hidden from it",
+    ),
     ("GET", "/tasks"): (READ, Check.SHOW_TASK),
     ("POST", "/tasks"): (WRITE, Check.MAKE_TASK),
     ("POST", "/tasks/preview"): (READ, "computes times from the body alone"),
@@ -139,12 +142,12 @@ ENDPOINTS: dict[tuple[str, str], NoLevel | tuple[Level, Check | str]] = {
     ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): (READ, Check.SEE_TABLE),
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): (READ, Check.SEE_TABLE),
     # The console: forms call the functions of the endpoints that do the same.
-    ("GET", "/"): NoLevel.ANYBODY,
-    ("GET", "/sign-in"): NoLevel.ANYBODY,
-    ("POST", "/sign-in"): NoLevel.ANYBODY,
-    ("POST", "/sign-in/passcode"): NoLevel.ANYBODY,
-    ("POST", "/sign-out"): NoLevel.ANYBODY,
-    ("GET", "/console/static/{name}"): NoLevel.ANYBODY,
+    ("GET", "/"): NoLevel.PUBLIC,
+    ("GET", "/sign-in"): NoLevel.PUBLIC,
+    ("POST", "/sign-in"): NoLevel.PUBLIC,
+    ("POST", "/sign-in/passcode"): NoLevel.PUBLIC,
+    ("POST", "/sign-out"): NoLevel.PUBLIC,
+    ("GET", "/console/static/{name}"): NoLevel.PUBLIC,
     ("GET", "/console/{chain}"): (READ, PAGE),
     ("GET", "/console/{chain}/tasks"): (READ, Check.SHOW_TASK),
     ("POST", "/console/{chain}/tasks/selected"): (WRITE, Check.CHANGE_TASK),

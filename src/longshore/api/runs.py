@@ -7,7 +7,7 @@ from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.params import PathParameter
 
 from longshore.access.tokens import Caller
-from longshore.api.audited import audited
+from longshore.api.audited_changes import audited
 from longshore.api.bodies import BytesResponse
 from longshore.api.guard import service_and_caller
 from longshore.api.openapi_responses import problems

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.params import PathParameter, RawBody
 
-from longshore.api.audited import audited, audited_in
+from longshore.api.audited_changes import audited, audited_in
 from longshore.api.bodies import check_body, read_json, read_optional_json, time_violations
 from longshore.api.execute import refuse_without_intervals
 from longshore.api.guard import actor, service_and_caller

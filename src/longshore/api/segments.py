@@ -11,7 +11,7 @@ from litestar.params import FromPath, RawBody
 
 from longshore.access import audit
 from longshore.access.tokens import Caller
-from longshore.api.audited import audited, audited_in
+from longshore.api.audited_changes import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag, require_match, tagged_response
 from longshore.api.guard import actor, service_and_caller

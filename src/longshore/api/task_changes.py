@@ -9,7 +9,7 @@ from litestar import Response, delete, patch, post
 from litestar.params import RawBody
 from msgspec import UNSET, UnsetType
 
-from longshore.api.audited import audited
+from longshore.api.audited_changes import audited
 from longshore.api.bodies import BODY, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task_match, task_tag
 from longshore.api.execute import why_without_intervals

@@ -8,7 +8,7 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter, RawB
 
 from longshore.access.tokens import Caller
 from longshore.api import conditional
-from longshore.api.audited import audited_in
+from longshore.api.audited_changes import audited_in
 from longshore.api.bodies import BytesResponse, read_json
 from longshore.api.conditional import require_task_match
 from longshore.api.guard import actor, service_and_caller

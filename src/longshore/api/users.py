@@ -11,7 +11,7 @@ from longshore.access import administration, passwords, users
 from longshore.access.tokens import Caller, Level
 from longshore.access.users import ChainUser, LevelChange, LevelName
 from longshore.access.work_of_credentials import OngoingWork
-from longshore.api.audited import administered
+from longshore.api.audited_changes import administration_transaction
 from longshore.api.bodies import check_body, read_json
 from longshore.api.guard import service_and_caller
 from longshore.api.ids import number_of
@@ -52,7 +52,7 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
     _, caller = service_and_caller(request)
     new = check_body(UserBody, value, _violations)
     levels = {int(caller.chain): Level[new.level.upper()]}
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         user = await administration.create_user(connection, by, new.username, new.password, levels)
         made = await users.one_of_chain(connection, caller.chain, user)
     return Response(made, headers={"Location": f"/users/{made.id}"})
@@ -87,7 +87,7 @@ async def change_user(
     id = number_of(id, "user-not-found")
     if new.level not in (UNSET, caller.level.name.lower()) or new.enabled is False:
         _refuse_own(caller, id)
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         await administration.change_level(connection, by, id, caller.chain, new)
         changed = await users.one_of_chain(connection, caller.chain, id)
     ongoing = await list_or_stop(request, [f"user {id}"], stop) if ends(new) else None
@@ -104,7 +104,7 @@ async def remove_user(request: AnyRequest, id: UserId, stop: Stop = False) -> On
     _, caller = service_and_caller(request)
     id = number_of(id, "user-not-found")
     _refuse_own(caller, id)
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         removed = await administration.remove_level(connection, by, id, caller.chain)
     ongoing = await list_or_stop(request, [f"user {id}"], stop)
     if not (removed or ongoing.tasks or ongoing.webhooks):

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from longshore import outbound
 from longshore.access.tokens import Caller
-from longshore.api.audited import audited, audited_in
+from longshore.api.audited_changes import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.idempotency_key import REPLAYED, IdempotencyKey, claim_of

@@ -1,4 +1,4 @@
-"""Rights: whether a credential may see a run or a whole task, and whether a run keeps within the limits of its makers.
+"""Rights: whether a credential may see a run or a task, and whether a run keeps within the limits of its principals.
 
 Runs are judged by the index, level and source columns that `tasks.reads` has of a run, never by the task as it
 is today. A run that cannot be judged (a column that the catalog has renamed, columns that were not recorded) is closed
@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from longshore.access.tokens import Caller, Level, Limits, limits_of
+from longshore.access.tokens import Caller, Level, TokenLimits, limits_of
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import Catalog, Index
@@ -21,13 +21,13 @@ from longshore.tasks.model import ChainId
 from longshore.tasks.reads import Read, decoded
 
 # $1: a task. The tokens and users that defined it, and that asked for its next run.
-MAKERS = """
-select m.name, m.asked, t.indexes, t.hidden_columns, coalesce(t.level, l.level) as level,
+PRINCIPALS = """
+select m.name, m.requested_run, t.indexes, t.hidden_columns, coalesce(t.level, l.level) as level,
        longshore.level_of(m.kind, m.id, null, k.chain_id, 0, 0) is not null as active
 from longshore.tasks k
 cross join lateral (
-    select name, asked, split_part(name, ' ', 1) as kind, split_part(name, ' ', 2) as id
-    from (values (k.defined_by, false), (k.asked_by, true)) as makers (name, asked)
+    select name, requested_run, split_part(name, ' ', 1) as kind, split_part(name, ' ', 2) as id
+    from (values (k.defined_by, false), (k.asked_by, true)) as principals (name, requested_run)
 ) m
 left join longshore.access_tokens t on t.id = case m.kind when 'token' then m.id::uuid end
 left join longshore.user_levels l
@@ -37,7 +37,7 @@ where k.id = $1 and m.kind in ('token', 'user')
 
 # $1: a webhook, $2: a task. A token that has ended keeps its limits, as schedules that it made go on within them.
 # No row: a user who has no level any more, or a token whose scope no longer has the chain.
-WEBHOOK_MAKER = """
+WEBHOOK_CREATOR = """
 select w.chain_id, coalesce(t.level, l.level) as level, t.indexes, t.hidden_columns, k.target, k.trigger, k.reads
 from longshore.webhooks w
 left join longshore.tasks k on k.id = $2 and k.chain_id = w.chain_id
@@ -62,17 +62,17 @@ class IndexNames(msgspec.Struct, frozen=True):
 DEFINITION = msgspec.json.Decoder(IndexNames)
 
 
-class Maker(msgspec.Struct, frozen=True):
+class Principal(msgspec.Struct, frozen=True):
     """A credential that defined a task or asked for a run, with the rights that it has now."""
 
     name: str
     """Kind and id, such as `user 7`."""
-    asked: bool
-    """Whether it asked for this run, rather than defined the task."""
+    requested_run: bool
+    """Whether it requested this run, rather than defined the task."""
     active: bool
     """Whether it is valid in the chain: neither revoked nor expired nor disabled."""
     level: Level
-    limits: Limits | None
+    limits: TokenLimits | None
 
 
 def level_for(read: Read, catalog: Catalog) -> Level:
@@ -89,7 +89,7 @@ def may_see(caller: Caller, reads: Iterable[Read], catalog: Catalog) -> bool:
     return all(caller.level >= level_for(read, catalog) and allows(caller.limits, read, catalog) for read in reads)
 
 
-def allows(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
+def allows(limits: TokenLimits | None, read: Read, catalog: Catalog) -> bool:
     """Return whether a read is within a token's limits."""
     if limits is None:
         return True
@@ -103,7 +103,7 @@ def allows(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
     return read.columns is not None and not read.columns & hidden and read.columns <= known.keys()
 
 
-def allows_index(limits: Limits, name: str, catalog: Catalog) -> bool:
+def allows_index(limits: TokenLimits, name: str, catalog: Catalog) -> bool:
     """Return whether limits allow an index at all: it is in scope, and the catalog has every column that they hide."""
     if limits.indexes is not None:
         return name in limits.indexes and not missing_columns(limits, name, catalog)
@@ -111,19 +111,19 @@ def allows_index(limits: Limits, name: str, catalog: Catalog) -> bool:
     return not gone and not missing_columns(limits, name, catalog)
 
 
-def hidden_columns(limits: Limits | None, name: str) -> frozenset[str]:
+def hidden_columns(limits: TokenLimits | None, name: str) -> frozenset[str]:
     """Return the columns of an index that limits hide."""
     prefix = f"{name}."
     hidden = limits.hidden if limits else ()
     return frozenset(column.removeprefix(prefix) for column in hidden if column.startswith(prefix))
 
 
-def missing_columns(limits: Limits, name: str, catalog: Catalog) -> frozenset[str]:
+def missing_columns(limits: TokenLimits, name: str, catalog: Catalog) -> frozenset[str]:
     """Return the columns of an index that limits hide and that the catalog no longer has."""
     return hidden_columns(limits, name) - (catalog[name].fields.keys() if name in catalog else set())
 
 
-def visible_catalog_for(limits: Limits | None, catalog: Catalog) -> Catalog:
+def visible_catalog_for(limits: TokenLimits | None, catalog: Catalog) -> Catalog:
     """Return the catalog without the indexes and columns that limits close or hide."""
     if limits is None:
         return catalog
@@ -132,7 +132,7 @@ def visible_catalog_for(limits: Limits | None, catalog: Catalog) -> Catalog:
     }
 
 
-def _visible(limits: Limits, name: str, index: Index) -> Index:
+def _visible(limits: TokenLimits, name: str, index: Index) -> Index:
     hidden = hidden_columns(limits, name)
     fields = {field: about for field, about in index.fields.items() if field not in hidden}
     return msgspec.structs.replace(index, fields=fields)
@@ -162,53 +162,53 @@ def stored_export(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarg
     return decode_definition(target, trigger)
 
 
-async def webhook_maker_may_see(pool: Pool, catalog: Catalog, webhook: UUID, task: int) -> bool:
+async def webhook_creator_may_see(pool: Pool, catalog: Catalog, webhook: UUID, task: int) -> bool:
     """Return whether the credential that made a webhook may see all of a task, by the rights that it has now.
 
     A deleted task cannot be judged: only admins without limits see all of it.
     """
-    row = await pool.fetchrow(WEBHOOK_MAKER, webhook, task)
+    row = await pool.fetchrow(WEBHOOK_CREATOR, webhook, task)
     if row is None:
         return False
     limits = limits_of(row["indexes"], row["hidden_columns"])
-    maker = Caller(ChainId(row["chain_id"]), Level[row["level"].upper()], "token", "", limits)
+    creator = Caller(ChainId(row["chain_id"]), Level[row["level"].upper()], "token", "", limits)
     if row["target"] is None:
-        return maker.level is Level.ADMIN and limits is None
-    return may_see_task(maker, catalog, row["target"], row["trigger"], decoded(row["reads"]))
+        return creator.level is Level.ADMIN and limits is None
+    return may_see_task(creator, catalog, row["target"], row["trigger"], decoded(row["reads"]))
 
 
 async def refuse_beyond(pool: Pool, attempt: Attempt, reads: Sequence[Read], catalog: Catalog) -> None:
     """Raise LongshoreError where a credential that defined the task or asked for the run may not see all its reads."""
-    for row in await pool.fetch(MAKERS, attempt.message.task):
-        if (why := why_refused(_maker(row), reads, catalog)) is not None:
+    for row in await pool.fetch(PRINCIPALS, attempt.message.task):
+        if (why := why_refused(_principal(row), reads, catalog)) is not None:
             raise LongshoreError(why)
 
 
-def why_refused(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:
+def why_refused(principal: Principal, reads: Sequence[Read], catalog: Catalog) -> str | None:
     """Return why a run may not read its data, in a sentence that names nothing hidden; None if it may.
 
     A credential that is no longer valid cannot ask for runs. The schedules that it defined run on until they are
     stopped, within its limits.
     """
-    did = "asked for this run" if maker.asked else "defined the task"
+    did = "asked for this run" if principal.requested_run else "defined the task"
     needed = max((level_for(read, catalog) for read in reads), default=Level.READ)
-    if maker.asked:
-        restricted = maker.limits is not None or needed > Level.READ
-        if restricted and not maker.active:
-            return f"{maker.name}, which {did}, has been revoked, has expired or was disabled"
-        if restricted and maker.level < Level.WRITE:
-            return f"{maker.name}, which {did}, has a lower level now"
-    if maker.active and maker.level < needed:
-        return f"{maker.name}, which {did}, has a lower level now than the index needs"
-    if not all(allows(maker.limits, read, catalog) for read in reads):
-        return f"the run would read what {maker.name}, which {did}, may not see"
+    if principal.requested_run:
+        restricted = principal.limits is not None or needed > Level.READ
+        if restricted and not principal.active:
+            return f"{principal.name}, which {did}, has been revoked, has expired or was disabled"
+        if restricted and principal.level < Level.WRITE:
+            return f"{principal.name}, which {did}, has a lower level now"
+    if principal.active and principal.level < needed:
+        return f"{principal.name}, which {did}, has a lower level now than the index needs"
+    if not all(allows(principal.limits, read, catalog) for read in reads):
+        return f"the run would read what {principal.name}, which {did}, may not see"
     return None
 
 
-def _maker(row: asyncpg.Record) -> Maker:
-    return Maker(
+def _principal(row: asyncpg.Record) -> Principal:
+    return Principal(
         name=row["name"],
-        asked=row["asked"],
+        requested_run=row["requested_run"],
         active=row["active"],
         level=Level[(row["level"] or "read").upper()],
         limits=limits_of(row["indexes"], row["hidden_columns"]),

@@ -14,7 +14,7 @@ from litestar.params import PathParameter, RawBody
 from longshore.access import administration, profile_tokens, tokens
 from longshore.access.token_auth import BEARER
 from longshore.access.tokens import ForbiddenError, Token
-from longshore.api.audited import administered, audited
+from longshore.api.audited_changes import administration_transaction, audited
 from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.download_urls import base_url
 from longshore.api.guard import actor, service_and_caller
@@ -108,7 +108,7 @@ async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
     """
     _, caller = service_and_caller(request)
     token = uuid_of(id, "token-not-found")
-    async with administered(request) as (connection, by):
+    async with administration_transaction(request) as (connection, by):
         await profile_tokens.refuse_others(connection, caller, token)
         await administration.revoke_token(connection, by, token, caller.chain)
 

@@ -252,7 +252,7 @@ class Dispatcher:
         return outcome.error is None
 
     async def _body(self, delivery: LeasedDelivery, bound: structlog.typing.FilteringBoundLogger) -> bytes | None:
-        """Return a message as the maker of its webhook may see it; None if the database does not answer.
+        """Return a message as the creator of its webhook may see it; None if the database does not answer.
 
         That is no fault of the receiver: the delivery is due again when its lease is over.
         """

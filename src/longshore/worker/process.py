@@ -26,7 +26,7 @@ from longshore.destinations.stored import Destinations
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportSettings
-from longshore.exports.rights import webhook_maker_may_see
+from longshore.exports.rights import webhook_creator_may_see
 from longshore.exports.run_errors import reason
 from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections, SourceDatabases
@@ -85,7 +85,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
-        sees = partial(webhook_maker_may_see, pools.service, known)
+        sees = partial(webhook_creator_may_see, pools.service, known)
         dispatcher = Dispatcher(pools.service, url, vault, settings.outbound_networks_of, sees)
         loops += [run_scheduler(pools.service), delivery_runner.run_discards()]
 

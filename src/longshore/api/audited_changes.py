@@ -52,7 +52,7 @@ async def audited_in(
 
 
 @contextlib.asynccontextmanager
-async def administered(request: AnyRequest) -> AsyncIterator[tuple[Connection, Actor]]:
+async def administration_transaction(request: AnyRequest) -> AsyncIterator[tuple[Connection, Actor]]:
     """Open a transaction for changes of `access.administration`, which have entries of their own."""
     service: Service = request.app.state.service
     async with service.pool.acquire() as connection, connection.transaction():
@@ -67,7 +67,9 @@ async def _checked_again(connection: Connection, request: AnyRequest) -> Caller:
     """
     service: Service = request.app.state.service
     caller: Caller = request.scope["user"]
-    await changes_in_progress.begin(connection, caller, level_needed(request.scope), service.sessions.lifetimes)
+    await changes_in_progress.recheck_credential(
+        connection, caller, level_needed(request.scope), service.sessions.lifetimes
+    )
     return caller
 
 
