@@ -1,4 +1,4 @@
-"""An HTTP server that keeps what it was sent, and answers what a test tells it."""
+"""An HTTP server that keeps the requests that it gets, and answers with the statuses that a test has chosen."""
 
 import contextlib
 import queue

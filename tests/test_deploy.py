@@ -271,7 +271,7 @@ def test_every_metric_of_alerts_and_dashboards_exists(metrics_text: str, name: s
 
 
 def unknown(watched: set[str], metrics_text: str) -> set[str]:
-    """Those of the series that nobody tells."""
+    """Return those of the series that no process exports."""
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", metrics_text, re.M))
     parts = {f"{name}{part}" for name, kind in kinds.items() if kind == "histogram" for part in PARTS}
     return watched - {name for name, kind in kinds.items() if kind != "histogram"} - parts

@@ -142,7 +142,7 @@ def test_process_without_tracing_imports_no_sdk_and_no_exporter(
         if not traced:
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
         service = new_service(rows=100)
-        monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # which tells of every module on standard error
+        monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # lists every import on standard error
         worker, api = service.start("worker"), service.start_api()
         monkeypatch.delenv("PYTHONPROFILEIMPORTTIME")
         with service.client() as client:

@@ -17,7 +17,7 @@ from tests.service import Longshore
 
 
 def send_requests(service: Longshore, headers: dict[str, str], address: str, times: int) -> list[httpx2.Response]:
-    """Each on a connection of its own, so that all processes get some; from an address that a proxy tells."""
+    """Send each on a connection of its own, so that all processes get some, from the address that a proxy adds."""
     sent = {**headers, "X-Forwarded-For": address}
     return [httpx2.get(f"{service.address}/tasks", headers=sent) for _ in range(times)]
 

@@ -1,4 +1,4 @@
-"""Another chain's task and a missing one: one answer, and no clock that tells them apart."""
+"""Another chain's task and a missing one have one answer, after the same time."""
 
 import statistics
 import time

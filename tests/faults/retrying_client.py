@@ -1,7 +1,7 @@
-"""A client that exports again and again over a network that is cut, and minds every answer that it gets.
+"""A client that exports again and again over a network that is cut, and checks every answer.
 
-An answer may fail to come, or be a 503 that says when to try again. Any other has to be right: of the task that was
-asked for, with a log that only grows, and a state that is the last which the log tells.
+A request is repeated while no answer comes, and after a 503 that says when to try again. Any other answer has to be
+right: of the requested task, with a log that only grows, and the state of the log's last change.
 """
 
 import asyncio

@@ -16,8 +16,8 @@ TRIGGERS = "select tgname from pg_trigger where tgrelid = 'longshore.pgqueuer'::
 
 @pytest.fixture
 def silent(service: Longshore) -> Iterator[Longshore]:
-    """The service while its database tells nobody of anything."""
-    assert service.sql(TRIGGERS), "what tells of new messages is a trigger"
+    """The service while its database sends no notification."""
+    assert service.sql(TRIGGERS), "triggers notify of new messages"
     for table in TABLES:
         service.sql(f"alter table longshore.{table} disable trigger user")
     yield service

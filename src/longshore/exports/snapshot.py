@@ -35,8 +35,8 @@ EXPORT_SESSION = {
 }
 
 
-# Another server behind the same address may have exported a snapshot of the same name. The time of its start tells them
-# apart, where the system identifier does not: a standby has that of its primary.
+# Another server behind the same address may have exported a snapshot of the same name. They differ in the time of
+# their start, where the system identifier is one: a standby has that of its primary.
 SERVER = "select extract(epoch from pg_catalog.pg_postmaster_start_time())::text"
 EXPORT = f"select pg_catalog.pg_export_snapshot() as name, ({SERVER}) as server"
 

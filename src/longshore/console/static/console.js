@@ -38,7 +38,7 @@ setInterval(() => {
   for (const element of document.querySelectorAll("time[data-ago]")) element.textContent = ago(new Date(element.dateTime));
 }, 10_000);
 
-// The days of a page are the viewer's: the cookie tells the service whose. A zone in the address comes first.
+// The days of a page are the viewer's: the cookie names the viewer's zone. A zone in the address comes first.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 document.cookie = `zone=${encodeURIComponent(zone)}; path=/console; samesite=strict; max-age=31536000`;
 const zoneForm = document.querySelector("form[data-zone]");
