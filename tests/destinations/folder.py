@@ -130,7 +130,7 @@ class TablesFolder(Folder):
         for line in lines:
             same = (line["task"], line["run"]) == (load.line.task, load.line.run)
             if line["table"] == load.table and same:
-                return TableEvidence(line["rows"], None, was_there=True)
+                return TableEvidence(line["rows"], None, already_loaded=True)
         with load.file.open() as file:
             rows = list(csv.DictReader(line.decode() for line in file))
         count = len(rows) - faults.corrupt
@@ -138,7 +138,7 @@ class TablesFolder(Folder):
         about = msgspec.to_builtins(load.line) | {"table": load.table, "mode": load.mode, "key": load.key}
         self.note(LINES, **about | {"rows": count, "columns": columns, "full": load.is_full})
         await self.step()
-        return TableEvidence(count, None, was_there=False)
+        return TableEvidence(count, None, already_loaded=False)
 
     def lines(self) -> list[dict[str, Any]]:
         path = self._folder / LINES

@@ -74,7 +74,7 @@ def test_table_that_has_the_increment_with_other_rows_takes_nothing_and_is_deliv
     (tables.folder / LINES).write_text(json.dumps({**line, "rows": line["rows"] + 2}) + "\n")
     assert small_client.post(f"/tasks/{task}/runs/1/deliver").status_code == 202
     assert {each["state"] for each in settled(small_client, task, 1)} == {"delivered"}
-    assert deliveries_of(small_client, task, 1)[-1]["evidence"] == {"rows": line["rows"] + 2, "repeated": True}
+    assert deliveries_of(small_client, task, 1)[-1]["evidence"] == {"rows": line["rows"] + 2, "already_loaded": True}
 
 
 def test_earlier_run_is_not_delivered_to_a_table_after_a_later_one(small_client: httpx2.Client, tables: Place) -> None:
@@ -87,7 +87,7 @@ def test_earlier_run_is_not_delivered_to_a_table_after_a_later_one(small_client:
     assert "Run 2, which is later, has been delivered to ledger" in refused.json()["detail"]
     assert small_client.post(f"/tasks/{task}/runs/2/deliver").status_code == 202
     assert [each["state"] for each in settled(small_client, task, 2)] == ["delivered", "delivered"]
-    assert deliveries_of(small_client, task, 2)[-1]["evidence"]["repeated"] is True
+    assert deliveries_of(small_client, task, 2)[-1]["evidence"]["already_loaded"] is True
     assert [line["run"] for line in tables.noted(LINES)] == [1, 2]
 
 

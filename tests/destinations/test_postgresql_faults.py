@@ -52,7 +52,7 @@ def test_connection_lost_before_the_commit_leaves_nothing(through: tuple[Warehou
     wait_for(warehouse, SESSIONS, [(0,)])
     assert warehouse.types() == {}
     passing.lose_before = None
-    assert not warehouse.load(load).was_there
+    assert not warehouse.load(load).already_loaded
     assert warehouse.sql(COUNT) == WHOLE
 
 
@@ -65,7 +65,7 @@ def test_lost_answer_to_the_commit_is_resolved_by_the_line(through: tuple[Wareho
         warehouse.load(load)
     passing.lose_answer_to = None
     evidence = warehouse.load(load)
-    assert (evidence.rows, evidence.was_there) == (2000, True)
+    assert (evidence.rows, evidence.already_loaded) == (2000, True)
     assert warehouse.sql(COUNT) == WHOLE
 
 
@@ -208,7 +208,7 @@ def test_loads_at_once_into_one_table_wait_for_each_other(warehouse: Warehouse, 
 
 def test_one_run_that_is_loaded_twice_at_once_is_there_once(warehouse: Warehouse) -> None:
     found = in_own_loop(loads(warehouse, *[a_load(COLUMNS, ROWS)] * 4))
-    assert sorted(evidence.was_there for evidence in found) == [False, True, True, True]
+    assert sorted(evidence.already_loaded for evidence in found) == [False, True, True, True]
     assert warehouse.sql(COUNT) == WHOLE
 
 

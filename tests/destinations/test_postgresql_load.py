@@ -13,7 +13,7 @@ SHOWN = "select id, name, amount::text from orders order by id, name"
 
 def test_load_makes_the_table_with_the_types_of_the_source(warehouse: Warehouse) -> None:
     evidence = warehouse.load(a_load(COLUMNS, ROWS))
-    assert (evidence.rows, evidence.was_there) == (3, False)
+    assert (evidence.rows, evidence.already_loaded) == (3, False)
     assert warehouse.types() == {"id": "bigint", "name": "text", "amount": "numeric(12,2)"}
     assert warehouse.sql(SHOWN) == STORED
     (line,) = warehouse.sql("select table_name, task, run, rows, interval_end::text from _longshore_deliveries")
@@ -23,7 +23,7 @@ def test_load_makes_the_table_with_the_types_of_the_source(warehouse: Warehouse)
 def test_run_that_is_there_is_skipped(warehouse: Warehouse) -> None:
     warehouse.load(a_load(COLUMNS, ROWS))
     evidence = warehouse.load(a_load(COLUMNS, ROWS))
-    assert (evidence.rows, evidence.was_there) == (3, True)
+    assert (evidence.rows, evidence.already_loaded) == (3, True)
     assert warehouse.sql(SHOWN) == STORED
     warehouse.load(a_load(COLUMNS, ROWS, run=2))
     assert len(warehouse.sql(SHOWN)) == 6
@@ -33,8 +33,8 @@ def test_increment_of_marks_that_are_there_is_skipped(warehouse: Warehouse) -> N
     first = a_load(COLUMNS, ROWS, run=1, watermarks=(None, "500"))
     warehouse.load(first, a_load(COLUMNS, ROWS, run=2, watermarks=("500", "600")))
     for run, watermarks in ((3, (None, "500")), (4, ("500", "600"))):
-        assert warehouse.load(a_load(COLUMNS, ROWS, run=run, watermarks=watermarks)).was_there
-    assert not warehouse.load(a_load(COLUMNS, ROWS, run=5, watermarks=("600", "700"))).was_there
+        assert warehouse.load(a_load(COLUMNS, ROWS, run=run, watermarks=watermarks)).already_loaded
+    assert not warehouse.load(a_load(COLUMNS, ROWS, run=5, watermarks=("600", "700"))).already_loaded
     assert len(warehouse.sql(SHOWN)) == 9
 
 

@@ -131,5 +131,5 @@ def test_grants_and_tables_of_the_docs_are_enough(warehouse: Warehouse, strict: 
         strict.sql(f"grant select, insert, update, delete on loyalty.{table} to loader", database="strict")
     own = msgspec.structs.replace(warehouse.settings, database="strict", schema="loyalty")
     load = a_load({"id": "int8", "name": "text"}, [("1", "one")], "merge")
-    assert not Warehouse(strict.url(database="strict"), own, warehouse.secret).load(load).was_there
+    assert not Warehouse(strict.url(database="strict"), own, warehouse.secret).load(load).already_loaded
     assert strict.sql("select count(*) from loyalty.orders", database="strict")[0][0] == 1

@@ -45,7 +45,7 @@ def test_odd_names_of_tables_and_columns_are_taken_as_they_are(warehouse: Wareho
     quoted = name.replace('"', '""')
     assert warehouse.sql(f'select * from "{quoted}" order by 1') == STORED
     assert list(warehouse.types(quoted)) == [column, name]
-    assert warehouse.load(load).was_there
+    assert warehouse.load(load).already_loaded
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_column_that_a_view_depends_on_is_not_widened(warehouse: Warehouse) -> N
 def test_dropped_table_is_loaded_again_though_its_line_is_there(warehouse: Warehouse) -> None:
     warehouse.load(a_load(COLUMNS, ROWS))
     warehouse.sql("drop table orders")
-    assert not warehouse.load(a_load(COLUMNS, ROWS)).was_there
+    assert not warehouse.load(a_load(COLUMNS, ROWS)).already_loaded
     assert warehouse.sql("select * from orders order by id") == STORED
     warehouse.sql("drop table orders")
     warehouse.load(a_load(COLUMNS, [("5", "of another installation")]))

@@ -152,8 +152,8 @@ def test_kind_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest
             "'broken' of tests.destinations.memory:missing cannot be loaded",
         ),
         ("number = tests.destinations.memory:len", "'number' of .* cannot be loaded"),
-        ("shelf = builtins:str", "'shelf': builtins:str gave no Kind"),
-        ("s3 = tests.destinations.memory:memory", "is there already"),
+        ("shelf = builtins:str", "Kind 'shelf' of builtins:str: it returned str, expected Kind"),
+        ("s3 = tests.destinations.memory:memory", "two packages install 's3'"),
     ):
         points.write_text(f"[longshore.destinations]\n{point}\n")
         with pytest.raises(KindLoadError, match=words):

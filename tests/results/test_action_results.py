@@ -65,7 +65,7 @@ def test_event_loop_goes_on_while_the_bucket_of_an_actions_result_is_away(
                 work.result()
         else:
             work.result()
-            assert (running.outcome.result, running.outcome.size) == ("codes.txt", SIZE)
+            assert (running._result.result, running._result.size) == ("codes.txt", SIZE)
         return silence, time.monotonic() - began
 
     silence, took = asyncio.run(test())

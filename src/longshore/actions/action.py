@@ -68,7 +68,7 @@ class Context(Generic[T]):
         self.attempt = attempt.number
         """Number of the attempt within the run, from 1."""
         self.target = target
-        self.outcome = RunResult()
+        self._result = RunResult()
         self._attempt = attempt
         self._pool = pool
         self._store = store
@@ -92,10 +92,10 @@ class Context(Generic[T]):
         """
         done = _count(done)
         expected = None if expected is None else _count(expected)
-        self.outcome = msgspec.structs.replace(self.outcome, total=done, success=done)
+        self._result = msgspec.structs.replace(self._result, total=done, success=done)
         message, is_exact = self._attempt.message, expected is not None
         with ignore_outage("progress not reported", task=self.task):
-            await attempts.report(self._pool, message, done, self.outcome.size, expected, exact=is_exact)
+            await attempts.report(self._pool, message, done, self._result.size, expected, exact=is_exact)
 
     @contextlib.asynccontextmanager
     async def result(self, name: str) -> AsyncIterator[ResultFile]:
@@ -123,15 +123,15 @@ class Context(Generic[T]):
         except BaseException:
             self._result_begun = ""
             raise
-        self.outcome = msgspec.structs.replace(
-            self.outcome, result=str(name), location=location, size=writer.size, sha256=writer.digest()
+        self._result = msgspec.structs.replace(
+            self._result, result=str(name), location=location, size=writer.size, sha256=writer.digest()
         )
 
     async def _remove_result(self) -> None:
         """Remove the files of a failed attempt; where the store is out of reach, the next one or cleanup does."""
-        if self.outcome.location is not None:
+        if self._result.location is not None:
             with contextlib.suppress(StoreUnavailableError, OSError):
-                await asyncio.to_thread(remove_unneeded, self._store, self.outcome.location)
+                await asyncio.to_thread(remove_unneeded, self._store, self._result.location)
 
 
 def _count(number: int) -> int:
@@ -185,6 +185,6 @@ def attempt_runner(action: Action, pool: Pool, store: Store, vault: Vault) -> Ca
         except BaseException:
             await context._remove_result()
             raise
-        return context.outcome
+        return context._result
 
     return run

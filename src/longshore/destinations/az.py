@@ -96,5 +96,4 @@ def _key(text: str) -> bytes:
 
 
 def az(_: Settings) -> Kind:
-    """Return the kind."""
     return az_kind()

@@ -55,7 +55,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """Their control totals, as the table has them."""
     mirror: Mirror | None = None
     """Of a task with `deletes`: rows and control totals of the whole table, which are those that it must have."""
-    repeated: bool = False
+    already_loaded: bool = False
     """Whether the table had these rows from an earlier delivery of the same run or increment."""
 
 
@@ -179,9 +179,10 @@ async def _deliver_table(
     load = _load_of(delivery, contents, manifest, entry)
     found = await place.load(load)
     address = place.address(entry.table)
-    if not found.was_there:  # an increment that was read again may have fewer rows than the one that the table has
+    if not found.already_loaded:  # an increment that was read again may have fewer rows than that in the table
         load.require(found, address)
-    evidence = Evidence(rows=int(found.rows), totals=found.totals, mirror=found.mirror, repeated=found.was_there)
+    rows, loaded = int(found.rows), found.already_loaded
+    evidence = Evidence(rows=rows, totals=found.totals, mirror=found.mirror, already_loaded=loaded)
     return DeliveredResult(address, evidence)
 
 

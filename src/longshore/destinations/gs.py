@@ -101,5 +101,4 @@ def _hidden(secret: GsSecret) -> list[str] | GsSecret:
 
 
 def gs(_: Settings) -> Kind:
-    """Return the kind."""
     return gs_kind()

@@ -147,7 +147,7 @@ class TableEvidence(msgspec.Struct, frozen=True):
     """Rows of the load that the table took, and rows that it deleted."""
     totals: Totals | None
     """Control totals of these rows as the table has them; a deleted row has no value and counts as 0."""
-    was_there: bool
+    already_loaded: bool
     """Whether an earlier delivery of the same run or watermarks was found, so that nothing was loaded."""
     mirror: Mirror | None = None
     """Rows and control totals of the whole table; None unless the load has changes."""
@@ -200,7 +200,7 @@ class TableLoad(msgspec.Struct, frozen=True):
 
     @property
     def full_run_advice(self) -> str:
-        """The sentence that tells how the table gets all rows again."""
+        """The advice by which the table gets all rows again."""
         return f'have the task run in full: POST /tasks/{self.line.task}/execute with {{"full": true}}'
 
 
@@ -251,7 +251,7 @@ class Kind(msgspec.Struct, frozen=True):
     `/settings/` or `/secret/`. No detail holds a part of the secret. It is called in a thread, and may take a while."""
     changeable_without_secret: frozenset[str] = frozenset()
     """Names of settings that say neither where nor as whom to connect, such as a prefix. A change of any other one is
-    refused unless the secret is sent with it, so that nobody can have the stored secret sent elsewhere."""
+    refused unless the secret is sent with it, so that the stored secret cannot be sent elsewhere."""
     hidden: Callable[[Any], Any] = lambda secret: secret
     """`hidden(secret)` returns the parts of the secret whose texts no error may show, as a struct, object or list; by
     default all. For kinds whose secret also holds what errors have to name, such as an address."""

@@ -21,7 +21,7 @@ Prefix = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length
 
 PART_BYTES = 8 << 20  # of an upload in parts; a smaller file is one request
 UPLOADS_AT_A_TIME = 3  # of parts of PART_BYTES of one file, and fewer of larger ones; bounds the memory
-OCCUPIED = 'add to "path" whatever of {task} and {run} it lacks, or set "overwrite"'
+EXISTS_ADVICE = 'add to "path" whatever of {task} and {run} it lacks, or set "overwrite"'
 MAX_KEY_BYTES = 1024  # for S3, Google and Azure
 ABORT_SECONDS = 10.0
 
@@ -145,7 +145,7 @@ class ObjectPlace:
         if found is None or sha256 is None:
             return None, False
         if sha256 != file.sha256 and not overwrite:
-            raise WriteConflictError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
+            raise WriteConflictError(f"another file lies at {self._objects.address(key)}; {EXISTS_ADVICE}")
         return found, sha256 == file.sha256
 
     async def _sha256(self, key: str) -> bytes | None:

@@ -5,9 +5,9 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 
+from longshore.destinations.destination_test import CLEANUP_SECONDS, run_steps
 from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
 from longshore.destinations.object_place import CredentialError, ObjectClient, ObjectPlace
-from longshore.destinations.steps import CLEANUP_SECONDS, run_steps
 
 
 async def object_steps(objects: ObjectClient, prefix: str) -> AsyncIterator[Step]:

@@ -29,7 +29,7 @@ class _UnreadableError(Exception):
 def require_cheap_key(text: str) -> str:
     """Return the first private key of a text as PEM that is read in bounded time.
 
-    Raises DestinationError for one that may take longer, and where that cannot be told.
+    Raises DestinationError for one that may take longer, and for one in an unknown form.
     """
     found = PEM.search(text)
     try:

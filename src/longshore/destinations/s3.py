@@ -53,7 +53,6 @@ def _fits_host(settings: S3Settings) -> bool:
 
 
 def s3(_: Settings) -> Kind:
-    """Return the kind."""
     kind = object_kind(S3Settings, S3Secret, _objects, _check)
     return msgspec.structs.replace(
         kind,

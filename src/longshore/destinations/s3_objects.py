@@ -83,7 +83,7 @@ class S3Objects(ObjectClient):
     async def discard(self, keys: Sequence[str]) -> None:
         try:
             uploads = await self._uploads(keys)
-        except DestinationError:  # as `try_upload` tells
+        except DestinationError:  # the test of the destination says so
             return
         for key, upload in uploads:
             await self._abort(key, upload)

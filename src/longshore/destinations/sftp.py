@@ -51,5 +51,4 @@ def _check(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...
 
 
 def sftp(_: Settings) -> Kind:
-    """Return the kind."""
     return Kind(SftpSettings, SftpSecret, "files", _open, _test, _check, frozenset({"path"}))

@@ -122,7 +122,7 @@ async def offered_key(settings: SftpSettings, addresses: list[Address]) -> async
 def host_key_algorithms(key: asyncssh.SSHKey) -> list[str]:
     """Return the algorithms of host keys, those of a pinned key first: a server uses the first one that it has.
 
-    The others tell a server with another key from one that does not answer.
+    With the others, a server that has another key is known to answer.
     """
     name = key.get_algorithm()
     own = HOST_KEY_ALGORITHMS.get(name, [name])
@@ -143,7 +143,7 @@ def _private_key(secret: SftpSecret) -> asyncssh.SSHKey:
     except asyncssh.KeyEncryptionError:
         raise DestinationError('"passphrase" is wrong or missing: the private key is encrypted') from None
     except (asyncssh.KeyImportError, ValueError, RecursionError):
-        # A wrong passphrase of a key in PEM is told by its content alone.
+        # A wrong passphrase of a key in PEM gives other content, which is no key.
         raise DestinationError('"private_key" is no private key of OpenSSH or PEM, or "passphrase" is wrong') from None
 
 

@@ -12,7 +12,7 @@ import asyncssh
 
 from longshore.destinations.concurrency import map_concurrently
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import OCCUPIED, check_path
+from longshore.destinations.object_place import EXISTS_ADVICE, check_path
 from longshore.destinations.sftp_connection import connection_errors
 from longshore.destinations.sftp_settings import SftpSettings
 from longshore.results.own_thread import opened_in_thread
@@ -100,7 +100,7 @@ class SftpPlace:
         """Make a folder with those above it, where they are missing."""
         if not folder:
             return
-        with self.errors(folder, "make the folder"):
+        with self.sftp_errors(folder, "make the folder"):
             if await self._call(self._client.isdir(folder)):
                 return
             if (above := posixpath.dirname(folder)) != folder:
@@ -114,14 +114,14 @@ class SftpPlace:
     async def _holds(self, target: str, file: File, *, overwrite: bool) -> bool:
         """Return whether a file lies there with the same bytes. Raises DestinationError for another that must stay."""
         try:
-            with self.errors(target, "look for"):
+            with self.sftp_errors(target, "look for"):
                 found = await self._call(self._client.stat(target))
             if found.size == file.size and await self._sha256(target) == file.sha256:
                 return True
         except FileMissingError:  # a program may take it away at any time
             return False
         if not overwrite:
-            raise DestinationError(f"another file lies at {target}; {OCCUPIED}")
+            raise DestinationError(f"another file lies at {target}; {EXISTS_ADVICE}")
         if not await self.can_replace(target):
             raise DestinationError(
                 f"a file lies at {target}, and {self._settings.server} cannot replace it at once, as it lacks "
@@ -143,7 +143,7 @@ class SftpPlace:
     async def send(self, temporary: str, file: File) -> None:
         """Write a temporary file, from where the bytes that lie there already end."""
         loop = asyncio.get_running_loop()
-        with self.errors(temporary, "write"):
+        with self.sftp_errors(temporary, "write"):
             async with opened_in_thread(file.open) as (source, thread):
                 read = functools.partial(loop.run_in_executor, thread, source.read)
                 there = await self._bytes_there(temporary, read, file.size)
@@ -202,7 +202,7 @@ class SftpPlace:
 
     async def rename(self, temporary: str, target: str, *, overwrite: bool = False) -> None:
         """Rename a file, once. Raises as `write`."""
-        with self.errors(target, "rename a file to"):
+        with self.sftp_errors(target, "rename a file to"):
             if overwrite:
                 with contextlib.suppress(asyncssh.SFTPOpUnsupported):
                     await self._call(self._client.posix_rename(temporary, target))
@@ -211,7 +211,7 @@ class SftpPlace:
 
     async def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
-        with contextlib.suppress(FileMissingError), self.errors(path, "remove"):
+        with contextlib.suppress(FileMissingError), self.sftp_errors(path, "remove"):
             await self._call(self._client.remove(path))
 
     async def _sha256(self, path: str) -> bytes:
@@ -222,7 +222,7 @@ class SftpPlace:
         return digest.digest()
 
     async def _chunks(self, path: str) -> AsyncGenerator[bytes, None]:
-        with self.errors(path, "read"):
+        with self.sftp_errors(path, "read"):
             async with await self._call(self._client.open(path, "rb", encoding=None)) as remote:
                 offset = 0
                 while chunk := await self._call(remote.read(CHUNK_BYTES, offset)):
@@ -240,7 +240,7 @@ class SftpPlace:
         return await asyncio.wait_for(call, CALL_SECONDS)
 
     @contextlib.contextmanager
-    def errors(self, path: str, action: str) -> Iterator[None]:
+    def sftp_errors(self, path: str, action: str) -> Iterator[None]:
         """Raise DestinationError or DestinationUnavailableError for errors of SFTP. `action`: such as "write"."""
         user, server = self._settings.username, self._settings.server
         try:

@@ -8,12 +8,12 @@ from typing import cast
 
 import asyncssh
 
+from longshore.destinations.destination_test import CLEANUP_SECONDS, run_steps
 from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
 from longshore.destinations.servers import checked_addresses
 from longshore.destinations.sftp_connection import connected, offered_key, public_key
 from longshore.destinations.sftp_place import CALL_SECONDS, SftpPlace
 from longshore.destinations.sftp_settings import SftpSecret, SftpSettings
-from longshore.destinations.steps import CLEANUP_SECONDS, run_steps
 from longshore.outbound import Address, Network
 
 LACKS_POSIX_RENAME = (
@@ -82,7 +82,7 @@ class _Test:
 
     async def list_folder(self) -> None:
         await self.place.make_folder(self.settings.path)
-        with self.place.errors(self.settings.path or ".", "list"):
+        with self.place.sftp_errors(self.settings.path or ".", "list"):
             found = cast(AsyncGenerator[object], self.client.scandir(self.settings.path or "."))
             async with asyncio.timeout(CALL_SECONDS), contextlib.aclosing(found):
                 await anext(found, None)  # the rest may be many, or never end

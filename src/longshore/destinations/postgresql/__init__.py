@@ -13,7 +13,6 @@ from longshore.settings import Settings
 
 
 def postgresql(_settings: Settings) -> Kind:
-    """Return the kind."""
     return Kind(PostgresqlSettings, PostgresqlSecret, "tables", _open, steps, check, frozenset({"schema"}))
 
 

@@ -99,14 +99,14 @@ async def _append(connection: DirectConnection, target: Target, load: TableLoad)
         if sql:
             totals = sql.of(await connection.fetch(sql.query(STAGING)))
         rows = int((await connection.execute(_insert(target))).rpartition(" ")[2])
-    return TableEvidence(rows, totals, was_there=False)
+    return TableEvidence(rows, totals, already_loaded=False)
 
 
 async def table_evidence(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
     """Return rows and totals of the whole table."""
     sql = _totals_sql(target, totals)
     rows, parts = await _measure(connection, target.name, sql)
-    return TableEvidence(rows, sql.of(parts) if sql else None, was_there=False)
+    return TableEvidence(rows, sql.of(parts) if sql else None, already_loaded=False)
 
 
 async def _measure(connection: DirectConnection, source: str, sql: TotalsSql | None) -> tuple[int, Sequence[Any]]:
@@ -171,8 +171,8 @@ async def _merged(
 ) -> TableEvidence:
     """Return the rows that were merged, as the table has them.
 
-    `joined`: the staged rows with those of the table by the key. Raises DestinationError unless the table has each key
-    once that was put into it, and none that was deleted.
+    `joined`: the staged rows with those of the table by the key. Raises DestinationError unless the table has each
+    inserted or updated key once, and no deleted key.
     """
     upserts = await connection.fetchval(f"select count(*) from {STAGING} s where {kept}")
     sql = _totals_sql(target, load.totals, "t.")
@@ -184,7 +184,7 @@ async def _merged(
         raise _rows_error(target, rows, upserts)
     if deleted := load.line.rows - upserts:
         parts = [*parts, (None, deleted, Decimal(0))]
-    return TableEvidence(load.line.rows, sql.of(parts) if sql else None, was_there=False)
+    return TableEvidence(load.line.rows, sql.of(parts) if sql else None, already_loaded=False)
 
 
 def _rows_error(target: Target, found: int, rows: int) -> DestinationError:

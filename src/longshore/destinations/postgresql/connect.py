@@ -29,12 +29,12 @@ USER_TIMEOUT_SECONDS = 120  # that a server may take nothing of what is sent, as
 
 # Settings that change how values are read, or that would end a transaction. Others, such as the search path, are the
 # role's own: triggers and defaults of the customer's tables depend on them.
-READING = (
+VALUE_SETTINGS = (
     "datestyle", "intervalstyle", "timezone_abbreviations", "xmloption", "lc_monetary", "array_nulls",
     "standard_conforming_strings", "transform_null_equals", "extra_float_digits", "bytea_output",
     "quote_all_identifiers", "row_security",
 )  # fmt: skip
-PINNED = {**{name: OUTPUT[name] for name in READING}, **LIMITS, **KEEPALIVE}
+PINNED = {**{name: OUTPUT[name] for name in VALUE_SETTINGS}, **LIMITS, **KEEPALIVE}
 
 Text = Annotated[
     str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$", extra={"expected": "text without U+0000"})

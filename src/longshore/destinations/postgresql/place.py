@@ -1,8 +1,8 @@
 """A PostgreSQL schema that takes tables: rows are staged, applied and recorded in one transaction.
 
 All of it is one transaction with settings of its own, so that it works through poolers in transaction mode too, and
-whatever ends it leaves nothing. A connection that is lost at the commit leaves open whether the load is there; the line
-in `_longshore_deliveries` tells the next attempt.
+whatever ends it leaves nothing. After a connection that was lost at the commit, the record in `_longshore_deliveries`
+says whether the load is there.
 """
 
 import asyncio
@@ -30,7 +30,6 @@ from longshore.outbound import Network
 LOAD_LOCK_TIMEOUT = "1h"  # for another load of the table, which keeps no reader waiting
 LOCK_TIMEOUT = "60s"  # for sessions of others, which wait behind this one
 
-# `row_security` is off where rows that a policy hides would be left in the table: the server then raises an error.
 PIN = """
 select pg_catalog.set_config(name, value, true)
 from unnest($1::text[], $2::text[]) as s (name, value)
@@ -110,11 +109,11 @@ async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> T
     await pin(connection, sees_all=load.mode != "append")
     if found := await _earlier_delivery(connection, schema, load):
         return found
-    staged = await inspect_table(connection, schema, load)
+    planned = await inspect_table(connection, schema, load)
     # A new table, which nobody sees yet, takes the file itself: rows that are written once take a quarter less time.
-    is_direct = staged.oid is None and load.mode != "merge"
+    is_direct = planned.oid is None and load.mode != "merge"
     if not is_direct:
-        await stage(connection, staged, load)
+        await stage(connection, planned, load)
     await deliveries_table.lock_table(connection, schema, load.table)
     # Each statement sees what was committed before it, so also what the load before this one did.
     if found := await _earlier_delivery(connection, schema, load):
@@ -122,9 +121,9 @@ async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> T
     await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
     target = await inspect_table(connection, schema, load)
     if is_direct and target.oid is not None:  # another load has made it meanwhile
-        is_direct, staged = False, target
-        await stage(connection, staged, load)
-    if [column.type for column in target.columns] != [column.type for column in staged.columns]:
+        is_direct, planned = False, target
+        await stage(connection, planned, load)
+    if [column.type for column in target.columns] != [column.type for column in planned.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
     await require_rights(connection, target, load)
     if target.oid is None:
@@ -145,8 +144,8 @@ async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> T
 async def _earlier_delivery(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:
     """Return the evidence of an earlier delivery of the load; None where there is none.
 
-    Lines of a table that was dropped do not count. Raises DestinationError for an increment that the table has not the
-    rows before of.
+    Records of a table that was dropped do not count. Raises DestinationError for an increment of a table that lacks the
+    rows before it.
     """
     name = f"{quoted(schema)}.{quoted(load.table)}"
     # Not by to_regclass: the server remembers for a while that a name was missing, also where another load has made it.
@@ -156,7 +155,7 @@ async def _earlier_delivery(connection: DirectConnection, schema: str, load: Tab
         return None
     found = await deliveries_table.delivered_rows(connection, schema, load)
     if found is not None:
-        return TableEvidence(found, None, was_there=True)
+        return TableEvidence(found, None, already_loaded=True)
     if load.line.watermark_to_hash is not None and not load.replaces_all_rows:
         await _require_earlier(connection, name, load, await deliveries_table.earlier_lines(connection, schema, load))
     return None
@@ -194,7 +193,7 @@ def _missing_rows_error(load: TableLoad, why: str) -> DestinationError:
 async def pin(connection: DirectConnection, *, sees_all: bool) -> None:
     """Set the settings of a load for its transaction.
 
-    `sees_all`: raise an error where row-level security hides rows of a table.
+    `sees_all`: the server raises an error where row-level security hides rows of a table, which would be left there.
     """
     settings = {**PINNED, "lock_timeout": LOAD_LOCK_TIMEOUT, "row_security": "off" if sees_all else "on"}
     await connection.execute(PIN, list(settings), list(settings.values()))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -92,15 +93,11 @@ def _within(extremes: dict[str, int | None], first: int, last: int) -> bool:
 
 
 def _day(days: int) -> str:
-    """Return a day since 1970-01-01 as PostgreSQL writes it: https://howardhinnant.github.io/date_algorithms.html"""
-    era, of_era = divmod(days + 719_468, 146_097)
-    year_of_era = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
-    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month_from_march = (5 * of_year + 2) // 153
-    day = of_year - (153 * month_from_march + 2) // 5 + 1
-    month = month_from_march + (3 if month_from_march < 10 else -9)
-    year = year_of_era + era * 400 + (month <= 2)
-    return f"{year:04}-{month:02}-{day:02}" if year > 0 else f"{1 - year:04}-{month:02}-{day:02} BC"
+    """Return a day since 1970-01-01 as PostgreSQL writes it. Python has years 1 to 9999; every 400 years are alike."""
+    era, within = divmod(days - FIRST_DAY, 146_097)
+    day = date.fromordinal(within + 1)
+    year = day.year + 400 * era
+    return f"{year:04}-{day:%m-%d}" if year > 0 else f"{1 - year:04}-{day:%m-%d} BC"
 
 
 def _time(microseconds: int) -> str:

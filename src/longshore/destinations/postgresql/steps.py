@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 
 from longshore.database.connect import DirectConnection
+from longshore.destinations.destination_test import run_steps
 from longshore.destinations.kind import BytesFile, DeliveryRecord, DestinationError, Step, TableColumn, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect
@@ -18,7 +19,6 @@ from longshore.destinations.postgresql.errors import server_errors
 from longshore.destinations.postgresql.place import BEGIN, pin
 from longshore.destinations.postgresql.table import Target, inspect_table, prepare, require_schema
 from longshore.destinations.servers import checked_addresses
-from longshore.destinations.steps import run_steps
 from longshore.outbound import Address, Network
 
 STEP_SECONDS = 30.0
