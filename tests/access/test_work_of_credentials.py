@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -113,11 +114,13 @@ def test_chain_that_has_revoked_a_token_for_itself_can_still_stop_its_work(idle_
         assert admin.delete(f"/access_tokens/{id}").status_code == 404
 
 
-def status_of_late_body(service: Longshore, headers: dict[str, str], body: Any, meanwhile: Callable[[], Any]) -> int:
-    """The status of a `POST /tasks` whose body ends only after something happened, while its head is authenticated."""
+def status_of_late_body(
+    service: Longshore, headers: dict[str, str], body: Any, meanwhile: Callable[[], Any], path: str = "/tasks"
+) -> int:
+    """The status of a POST whose body ends only after something happened, while its head is authenticated."""
     sent = json.dumps(body).encode()
     fields = {**headers, "Host": "x", "Content-Type": "application/json", "Connection": "close"}
-    lines = ["POST /tasks HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     head = "\r\n".join([*lines, f"Content-Length: {len(sent)}", "", ""]).encode()
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(head + sent[:-1])
@@ -160,6 +163,20 @@ def test_request_whose_credential_ends_before_its_body_has_arrived_changes_nothi
     assert status_of_late_body(idle_service, headers, body, lambda: idle_service.sql(change, id)) == answer
     made = idle_service.sql("select count(*) from longshore.tasks where created_by = $1", f"{kind} {id}")
     assert made[0]["count"] == (answer == 201)
+
+
+def test_destination_is_not_tested_for_a_credential_that_ends_before_its_body_has_arrived(
+    idle_service: Longshore,
+) -> None:
+    pair = idle_service.token(Level.ADMIN, CHAIN)
+    settings = {"host": "localhost", "username": "shop"}  # which is no public address
+    body = {"name": "shop", "kind": "sftp", "settings": settings, "secret": {"password": "a password"}}
+
+    def answer(change: str) -> int:
+        end = partial(idle_service.sql, change, pair.split(":")[0])
+        return status_of_late_body(idle_service, {"Authorization": f"Bearer {pair}"}, body, end, "/destinations/test")
+
+    assert [answer(change) for change in ("select $1::text", END_TOKEN)] == [200, 401]
 
 
 WAYS = {

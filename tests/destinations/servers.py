@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -140,3 +141,12 @@ def wait_for(port: int, running: subprocess.Popen[bytes]) -> None:
         assert running.poll() is None, f"{running.args!r} ended"
         assert time.monotonic() < deadline, f"{running.args!r} does not listen"
         time.sleep(0.02)
+
+
+def begin_old_tls(connection: socket.socket) -> None:
+    """Answer as a server that has no TLS of later than 1.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with contextlib.suppress(OSError):
+        context.wrap_socket(connection, server_side=True)

@@ -1,11 +1,9 @@
 """Connections to a customer's PostgreSQL: TLS as in libpq, checked addresses, nothing of the service's environment."""
 
 import asyncio
-import contextlib
 import os
 import socket
 import socketserver
-import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from longshore.destinations.postgresql.connect import PostgresqlSecret, Postgres
 from longshore.destinations.postgresql.errors import is_transient, server_errors
 from longshore.destinations.servers import checked_addresses
 from tests.debian_postgres import DebianPostgres, pgbouncer
+from tests.destinations.servers import begin_old_tls
 from tests.destinations.warehouse import ALLOW, KIND, Warehouse, a_load
 from tests.service import free_port
 
@@ -278,11 +277,7 @@ class Answering(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         if self.rfile.read(int.from_bytes(self.rfile.read(4)) - 4)[:4] == (80877103).to_bytes(4):
             self.wfile.write(b"S")
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.set_ciphers("ALL:@SECLEVEL=0")
-            context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
-            with contextlib.suppress(OSError):
-                context.wrap_socket(self.connection, server_side=True)
+            begin_old_tls(self.connection)
             return
         content = (10).to_bytes(4) + b"OAUTHBEARER\x00\x00"
         self.wfile.write(b"R" + (len(content) + 4).to_bytes(4) + content)

@@ -1,8 +1,10 @@
 """Answers of S3 and of addresses in its place: each error names what to change, and nothing of the machine is sent."""
 
 import random
+import socketserver
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from longshore.destinations.s3_settings import S3Secret, S3Settings
 from longshore.destinations.s3_signature import S3Signer
 from tests.destinations.front import Front, ProxiedRequest, ProxyReply, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, s3_place
-from tests.destinations.servers import BytesFile, SampleDestination
+from tests.destinations.servers import BytesFile, SampleDestination, begin_old_tls
 
 NOWHERE = ("127.0.0.1", 1)
 
@@ -139,6 +141,24 @@ def test_address_that_is_not_public_is_refused_before_a_connection(place: Sample
 def test_plain_http_is_for_allowed_networks_alone(place: SampleDestination) -> None:
     step, detail = place.reaching().change(endpoint="http://1.1.1.1").failure()
     assert (step, "use https://" in detail) == ("resolve", True)
+
+
+class OldTls(socketserver.BaseRequestHandler):
+    """A server with old TLS alone."""
+
+    def handle(self) -> None:
+        begin_old_tls(self.request)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_service_that_has_old_tls_alone_is_refused_at_once() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), OldTls) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(DestinationError, match=r"needs TLS 1\.2 or later"):
+                s3_place(f"https://localhost:{server.server_address[1]}", KEY, SECRET).write("a.csv", BytesFile(b"x"))
+        finally:
+            server.shutdown()
 
 
 def test_certificate_is_for_the_name_though_the_connection_is_to_an_address(

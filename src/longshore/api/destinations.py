@@ -9,7 +9,6 @@ import structlog
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, RawBody
 
-from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.audited_changes import audited, audited_in
 from longshore.api.bodies import BODY, MERGE_PATCH, read_json
@@ -222,7 +221,8 @@ async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[st
         detail = f"A chain may test destinations {TEST_RATE.requests} times in {TEST_RATE.seconds} seconds."
         raise ProblemError(exceeded.kind, detail, exceeded.headers) from None
     # A test writes to the destination, so its audit entry is written before.
-    await audit.record(service.pool, actor(request), caller.chain, "destination.test", object, details)
+    async with audited(request, "destination.test", object, details):
+        pass
     steps: list[Step] = []
     async with service.destination_tests.turn(caller.chain):
         try:
