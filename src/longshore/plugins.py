@@ -1,4 +1,4 @@
-"""What installed packages add by entry points: actions, and kinds of destinations."""
+"""The objects that installed packages add by entry points: actions, and kinds of destinations."""
 
 from collections.abc import Collection, Mapping
 from importlib.metadata import entry_points

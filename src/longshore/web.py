@@ -43,7 +43,7 @@ from longshore.api.routes import endpoints_of
 from longshore.api.service import lifespan
 from longshore.console.pages import error_answer
 from longshore.console.rendering import compile_templates
-from longshore.destinations import kinds
+from longshore.destinations import load as load_kinds
 from longshore.exports.target import ExportTarget
 from longshore.settings import Settings
 from longshore.sharing import profile, shares, tables
@@ -81,7 +81,7 @@ def build(chosen: Settings) -> Litestar:
         before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
         exception_handlers={Exception: error_answer},
         lifespan=[lifespan],
-        openapi_config=openapi.config(targets, kinds.load(chosen).values()),
+        openapi_config=openapi.config(targets, load_kinds(chosen).values()),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )

@@ -14,14 +14,14 @@ from longshore.console.destination_form import (
     texts_of,
     values_of,
 )
-from longshore.destinations import kinds
+from longshore.destinations import load as load_kinds
 from longshore.settings import Settings
 from longshore.validation import Violation
 
 
 def schemas(kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The schemas of a kind's settings and secret, as `GET /destination_kinds` has them."""
-    found = kinds.load(Settings())[kind]
+    found = load_kinds(Settings())[kind]
     both = [msgspec.json.schema_components([each])[1] for each in (found.settings, found.secret)]
     settings, secret = (next(iter(each.values())) for each in both)
     return settings, secret

@@ -8,7 +8,7 @@ import pytest
 
 from longshore.destinations.az import AzSecret
 from longshore.destinations.gs import GsSecret, gs
-from longshore.destinations.kinds import load
+from longshore.destinations.kind import load
 from longshore.destinations.postgresql.connect import PostgresqlSecret
 from longshore.destinations.redaction import holds_secret
 from longshore.destinations.s3_settings import S3Secret

@@ -345,7 +345,7 @@ def test_error_of_a_lost_connection_has_a_message() -> None:
 
 
 def test_kind_is_installed_by_its_entry_point() -> None:
-    from longshore.destinations.kinds import load
+    from longshore.destinations.kind import load
     from longshore.settings import Settings
 
     assert load(Settings())["postgresql"].settings is PostgresqlSettings

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from longshore.destinations import object_steps
+from longshore.destinations import object_kind
 from longshore.destinations.deliver import discard
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from tests.destinations.front import Front, ProxiedRequest, ProxyReply, once, s3_error
@@ -464,7 +464,7 @@ def test_clock_of_the_server_is_followed(moto_server: MotoServer, front: Front) 
 def test_test_removes_what_it_wrote_for_a_few_seconds_at_most(
     moto_server: MotoServer, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_steps, "CLEANUP_SECONDS", 0.2)
+    monkeypatch.setattr(object_kind, "CLEANUP_SECONDS", 0.2)
     front.rule = lambda seen: (
         ProxyReply(hangs=True) if seen.method in ("GET", "DELETE") and "/in/" in seen.target else None
     )

@@ -6,8 +6,7 @@
 The entry point is called with the settings when a process starts and returns an `Action`; its name is the action's.
 """
 
-from longshore.actions.action import Action, Context
-from longshore.actions.registry import GROUP, ActionLoadError, load
+from longshore.actions.action import GROUP, Action, ActionLoadError, Context, load
 from longshore.errors import LongshoreError, TransientError
 from longshore.settings import Settings
 from longshore.tasks.model import Target

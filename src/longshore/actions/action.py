@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -13,13 +13,19 @@ from longshore.actions.secret_fields import with_secrets
 from longshore.database.connect import Pool
 from longshore.database.retry import ignore_outage, retry_until_available
 from longshore.errors import LongshoreError
+from longshore.plugins import PluginLoadError, load_plugins
 from longshore.results.own_thread import opened_in_thread
 from longshore.results.store import AttemptFiles, Store, StoreUnavailableError, Writable, remove_unneeded
+from longshore.settings import Settings
 from longshore.tasks import attempts, task_secrets
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import Target
 from longshore.validation import Violation
 from longshore.vault import Vault
+
+GROUP = "longshore.actions"
+BUILT_IN = ("export", "cleanup")  # names of actions that no package may have
+ActionLoadError = PluginLoadError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MANIFEST_NAME = re.compile(r".*\.manifest\.json(\.jws)?")  # clients would look for the files that it lists
@@ -161,6 +167,11 @@ class Action(msgspec.Struct, frozen=True):
     sends_to: Callable[[Any], str] = lambda _target: ""
     """Returns where a target sends its secrets, such as the origin of an address. A change of it is refused unless the
     secrets are sent with it."""
+
+
+def load(settings: Settings) -> Mapping[str, Action]:
+    """Return the actions of all packages by name. Raises ActionLoadError."""
+    return load_plugins(GROUP, Action, settings, BUILT_IN)
 
 
 def attempt_runner(action: Action, pool: Pool, store: Store, vault: Vault) -> Callable[[Attempt], Awaitable[RunResult]]:

@@ -7,12 +7,14 @@ The entry point is called with the settings when a process starts and returns a 
 """
 
 from longshore.destinations.kind import (
+    GROUP,
     DeliveryRecord,
     DestinationError,
     DestinationUnavailableError,
     File,
     FilePlace,
     Kind,
+    KindLoadError,
     OpenDestination,
     SecretStruct,
     Step,
@@ -20,8 +22,8 @@ from longshore.destinations.kind import (
     TableEvidence,
     TableLoad,
     TablePlace,
+    load,
 )
-from longshore.destinations.kinds import GROUP, KindLoadError, load
 from longshore.validation import Violation
 
 __all__ = [

@@ -14,31 +14,13 @@ from longshore.destinations.object_place import CredentialError
 REASON = re.compile(r"[A-Za-z0-9]{1,80}")
 
 
-class Reason(msgspec.Struct, frozen=True):
-    """One error of an answer."""
-
-    reason: str = ""
-
-
-class Errors(msgspec.Struct, frozen=True):
-    """The errors of an answer."""
-
-    errors: list[Reason] = []
-
-
-class ErrorBody(msgspec.Struct, frozen=True):
-    """The body of an answer that refuses."""
-
-    error: Errors
-
-
 def reason_of(answer: StoreAnswer) -> str:
     """Return the reason that an answer gives, such as `forbidden`; empty where there is none."""
     try:
-        errors = msgspec.json.decode(answer.content, type=ErrorBody).error.errors
-    except (msgspec.MsgspecError, UnicodeError):
+        reason = msgspec.json.decode(answer.content)["error"]["errors"][0]["reason"]
+    except (msgspec.MsgspecError, UnicodeError, LookupError, TypeError):
         return ""
-    return errors[0].reason if errors and REASON.fullmatch(errors[0].reason) else ""
+    return reason if isinstance(reason, str) and REASON.fullmatch(reason) else ""
 
 
 def error_of(answer: StoreAnswer, bucket: str, right: str) -> DestinationError | DestinationUnavailableError:

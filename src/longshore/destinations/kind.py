@@ -6,7 +6,7 @@ objects are functions that take `settings.Settings` and return a `Kind`.
 
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import IO, Any, Literal, Protocol
@@ -17,7 +17,12 @@ from longshore.errors import LongshoreError, TransientError
 from longshore.exports.manifest import Mirror
 from longshore.exports.totals import Totals, compare, of_list
 from longshore.outbound import Network
+from longshore.plugins import PluginLoadError, load_plugins
+from longshore.settings import Settings
 from longshore.validation import Violation
+
+GROUP = "longshore.destinations"
+KindLoadError = PluginLoadError
 
 VISIBLE = {"expected": "visible ASCII characters without spaces"}
 PRINTED = {"expected": "text without control characters"}
@@ -255,3 +260,8 @@ class Kind(msgspec.Struct, frozen=True):
     hidden: Callable[[Any], Any] = lambda secret: secret
     """`hidden(secret)` returns the parts of the secret whose texts no error may show, as a struct, object or list; by
     default all. For kinds whose secret also holds what errors have to name, such as an address."""
+
+
+def load(settings: Settings) -> Mapping[str, Kind]:
+    """Return the kinds of all packages by name, those of this one too. Raises KindLoadError."""
+    return load_plugins(GROUP, Kind, settings)
