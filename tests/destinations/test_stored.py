@@ -93,13 +93,17 @@ def test_destination_after_a_restart_with_another_secret_waits_for_the_setting(i
     with_pool(idle_service, run)
 
 
-@pytest.mark.parametrize("column", ["kind", "settings"])
-def test_destination_that_this_version_cannot_read_says_so(idle_service: Longshore, column: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "error"), [("kind", DestinationUnavailableError), ("settings", DestinationError)]
+)  # fmt: skip
+def test_destination_that_this_version_cannot_read_says_so(
+    idle_service: Longshore, column: str, error: type[Exception]
+) -> None:
     async def run(pool: Pool) -> None:
         made = await stored(pool)
         value = {"kind": "'removed'", "settings": "'{\"bucket\": 1}'"}[column]
         await pool.execute(f"update longshore.destinations set {column} = {value} where id = $1", made.id)
-        with pytest.raises(DestinationError, match=r"removed|cannot read its settings"):
+        with pytest.raises(error, match=r"removed|cannot read its settings"):
             async with destinations(pool).open(CHAIN, made.name):
                 pass
 
