@@ -34,7 +34,7 @@ MAX_RANGE_CHARS = 4096  # of a `Range` field; as many ranges as are answered are
 
 
 def choose_ranges(request: AnyRequest, file: FileResponse, size: int) -> None:
-    """Replace the `Range` of a request by the merged ranges of the file that the answer is to have; remove it for none.
+    """Replace the `Range` of a request by those of its ranges that the file has, or remove it if it is to be ignored.
 
     RFC 9110, section 14. A HEAD has no range, nor has a request with several `Range` fields: the field is not a list.
     Raises ProblemError where the request asks for ranges that the file has none of.
@@ -42,14 +42,14 @@ def choose_ranges(request: AnyRequest, file: FileResponse, size: int) -> None:
     given, validator = request.headers.getall("range", []), request.headers.get("if-range")
     is_same = validator is None or validator in (file.headers["etag"], file.headers["last-modified"])
     is_used = len(given) == 1 and is_same and request.scope["method"] != "HEAD"
-    ranges = [f"{start}-{end - 1}" for start, end in _spans(given[0], size)] if is_used else []
+    ranges = _ranges(given[0], size) if is_used else []
     fields = [field for field in request.scope["headers"] if field[0] != b"range"]
     chosen = [(b"range", f"bytes={','.join(ranges)}".encode())] if ranges else []
     request.scope["headers"] = fields + chosen
 
 
-def _spans(header: str, size: int) -> list[tuple[int, int]]:
-    """Return begin and end of the ranges of a `Range` field, merged; none if it is invalid or too long, so ignored."""
+def _ranges(header: str, size: int) -> list[str]:
+    """Return the ranges of a `Range` field that a file has; none if the field is invalid or too long, so ignored."""
     unit, _, ranges = header.partition("=")
     if len(header) > MAX_RANGE_CHARS or unit.strip(" \t").lower() != "bytes":
         return []
@@ -59,15 +59,10 @@ def _spans(header: str, size: int) -> list[tuple[int, int]]:
     if invalid or not 0 < len(wanted) <= FileResponse.max_ranges:
         return []
     spans = [_span(first, last, size) for first, last in wanted]
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    if not merged:
+    found = [f"{start}-{end - 1}" for start, end in spans if start < end]
+    if not found:
         raise ProblemError("range-not-satisfiable", f"The file has {size} bytes.", {"Content-Range": f"bytes */{size}"})
-    return merged
+    return found
 
 
 def _is_reversed(first: str, last: str) -> bool:

@@ -16,19 +16,15 @@ from longshore.errors import ProblemError
 from longshore.results.links import NewLink
 
 KEY = """
-with made as (
-    insert into longshore.keys (name, value) values ('signing', $1) on conflict do nothing returning value
-)
-select value from made union all select value from longshore.keys where name = 'signing' limit 1
+insert into longshore.keys (name, value) values ('signing', $1)
+on conflict (name) do update set value = keys.value
+returning value
 """
 
 
 async def download_key(pool: Pool | Connection) -> bytes:
     """Return the key that download addresses are signed with; it is created at the first start."""
-    key = await pool.fetchval(KEY, secrets.token_bytes(32))
-    if key is None:  # another process created it after this statement's snapshot
-        key = await pool.fetchval("select value from longshore.keys where name = 'signing'")
-    return bytes(key)
+    return bytes(await pool.fetchval(KEY, secrets.token_bytes(32)))
 
 
 class DownloadSigner:

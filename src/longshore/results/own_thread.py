@@ -24,7 +24,7 @@ A = TypeVarTuple("A")
 
 @contextlib.asynccontextmanager
 async def opened_in_thread(begin: Callable[[*A], C], *arguments: *A) -> AsyncIterator[tuple[C, ThreadPoolExecutor]]:
-    """Yield what `begin` opens, and the only thread that uses it, which closes it on leaving.
+    """Yield the result of `begin`, and the only thread that uses it, which closes it on leaving.
 
     A thread of its own, so that a store that takes minutes delays nothing else. One thread, so that a call that was
     given up has ended before the close, which would otherwise wait for it on the event loop.
