@@ -194,6 +194,24 @@ class StoreAway(LocalStore):
         raise StoreUnavailableError("the store is away")
 
 
+class StoreAwayLater(LocalStore):
+    """A store that is out of reach when its files are listed."""
+
+    def attempts(self, _: float) -> list[AttemptFiles]:
+        raise StoreUnavailableError("the store is away")
+
+
+def test_cleanup_that_meets_an_outage_after_a_permanent_error_is_retried(run: Any, tmp_path: Path) -> None:
+    async def test(pool: Pool) -> None:
+        task = await pool.fetchval(OLD_TASK, GOOD)
+        await pool.execute("update longshore.tasks set modified_at = now() where id = $1", task)
+        await pool.execute(EXPIRED_RUN, task, 1, "../outside/a.csv", 30)
+        with pytest.raises(StoreUnavailableError):
+            await Cleanup(pool, StoreAwayLater(tmp_path), timedelta(days=365)).run(None)  # type: ignore[arg-type]
+
+    run(test)
+
+
 def test_cleanup_deletes_what_is_over_in_the_database_while_the_store_is_away(run: Any, tmp_path: Path) -> None:
     async def test(pool: Pool) -> None:
         kept, *old = [await pool.fetchval(OLD_TASK, GOOD) for _ in range(3)]

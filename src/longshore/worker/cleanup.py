@@ -82,23 +82,23 @@ class Cleanup:
         self._pool = pool
         self._store = store
         self._task_age = task_age
-        self._first_error: Exception | None = None
+        self._error: Exception | None = None
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run once. An item or step that fails does not stop the others; its error is raised at the end.
 
-        Transient errors of the database are raised at once, those of the store end the step.
+        Transient errors of the database are raised at once, those of the store end the step and are raised at the end.
         """
         del attempt  # the action is the same for each attempt
-        self._first_error = None
+        self._error = None
         results, tasks, files = [
             await self._isolated(self._step, step) or 0
             for step in (self._expire, self._remove_old_tasks, self._remove_unnamed)
         ]
         for statement in DELETIONS:
             await self._isolated(self._pool.execute, statement)
-        if self._first_error is not None:
-            raise self._first_error
+        if self._error is not None:
+            raise self._error
         total = results + tasks + files
         return RunResult(
             total=total,
@@ -155,7 +155,7 @@ class Cleanup:
             return await step()
         except StoreUnavailableError as error:
             log.warning("cleanup cannot reach the store", step=step.__name__, error=str(error))
-            self._first_error = self._first_error or error
+            self._error = error  # rather than a permanent one, so that the run is retried
             return 0
 
     async def _isolated(self, step: Callable[..., Awaitable[T]], *item: Any) -> T | None:
@@ -169,7 +169,7 @@ class Cleanup:
             if isinstance(error, StoreUnavailableError) or is_transient(error):
                 raise
             log.error("not cleaned up", step=getattr(step, "__name__", ""), item=repr(item), exc_info=error)
-            self._first_error = self._first_error or error
+            self._error = self._error or error
             return None
 
 
