@@ -66,8 +66,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         Meta(
             gt=0,
             le=36500,
-            description="days that a task is kept after it last changed, once it has ended; one that repeats keeps its log"
-            " and all its runs",
+            description="days that a task is kept after it last changed, once it has ended; one that repeats keeps its"
+            " log and all its runs",
         ),
     ] = 365.0
     chain_stored_tasks: Annotated[int, Meta(ge=1, description="tasks that one chain may have stored")] = 200_000

@@ -14,9 +14,10 @@ from longshore.access import audit, clients, tokens, users
 from longshore.access.audit import Actor
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Level, Scope
-from longshore.access.users import LevelChange, LevelName
+from longshore.access.users import LevelChange
 from longshore.database.connect import Connection
 from longshore.tasks.model import ChainId
+from longshore.tasks.reads import LevelName
 
 
 async def create_client(

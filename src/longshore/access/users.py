@@ -7,7 +7,7 @@ and whether a user may sign in at all are for the user and for the command line.
 import re
 import unicodedata
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -18,9 +18,8 @@ from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, given_values, structs
 from longshore.errors import LongshoreError, NotFoundError, ProblemError
+from longshore.tasks.reads import LevelName
 from longshore.vault import SHARED_CHAIN, SealedValues
-
-LevelName = Literal["read", "write", "admin"]
 
 NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or control characters"

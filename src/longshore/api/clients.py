@@ -10,7 +10,6 @@ from litestar.params import FromPath, PathParameter, QueryParameter, RawBody
 from longshore.access import administration, changes_in_progress, clients, tokens, users, work_of_credentials
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Caller, Level, Scope, Token
-from longshore.access.users import LevelName
 from longshore.access.work_of_credentials import OngoingWork
 from longshore.api.audited_changes import administration_transaction
 from longshore.api.bodies import check_body, read_json, time_violations
@@ -23,6 +22,7 @@ from longshore.api.service import AnyRequest
 from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports.catalog import Catalog
+from longshore.tasks.reads import LevelName
 from longshore.validation import ValidationError, Violation, in_json, pointer, suggestion
 
 MAX_LISTED = 500  # chains, indexes or columns of one token

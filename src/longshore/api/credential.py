@@ -8,9 +8,9 @@ import msgspec
 from litestar import get
 
 from longshore.access import tokens, users
-from longshore.access.users import LevelName
 from longshore.api.guard import service_and_caller
 from longshore.api.service import AnyRequest
+from longshore.tasks.reads import LevelName
 
 
 class Credential(msgspec.Struct, frozen=True):

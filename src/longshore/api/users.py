@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from longshore.access import administration, passwords, users
 from longshore.access.tokens import Caller, Level
-from longshore.access.users import ChainUser, LevelChange, LevelName
+from longshore.access.users import ChainUser, LevelChange
 from longshore.access.work_of_credentials import OngoingWork
 from longshore.api.audited_changes import administration_transaction
 from longshore.api.bodies import check_body, read_json
@@ -21,6 +21,7 @@ from longshore.api.paging import Limit, Offset, page_response
 from longshore.api.service import AnyRequest
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError, ProblemError
+from longshore.tasks.reads import LevelName
 from longshore.validation import Violation
 
 UserId = Annotated[int, PathParameter(ge=1, description="Number of the user.")]

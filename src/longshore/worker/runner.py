@@ -150,11 +150,11 @@ class Runner:
             log.info("run done", rows=outcome.success, bytes=outcome.size)
 
     async def _finish(self, attempt: Attempt, outcome: RunResult, limits: RunLimits) -> None:
-        keep = self._result_time(attempt.chain)
+        result_time = self._result_time(attempt.chain)
         if limits.result_days is not None:
-            keep = min(keep, timedelta(days=limits.result_days))
+            result_time = min(result_time, timedelta(days=limits.result_days))
         with tracing.span("finish"):
-            await retry_until_available(run_ends.finish, self._pool, attempt.message, outcome, keep)
+            await retry_until_available(run_ends.finish, self._pool, attempt.message, outcome, result_time)
 
     async def _run_action(self, attempt: Attempt, limits: RunLimits) -> RunResult:
         if attempt.action not in self._actions:  # in a deployment, other workers may have it already
