@@ -18,6 +18,9 @@ SEALED: tuple[SealedValues, ...] = (
     task_secrets.SEALED,
 )
 
+# $1: the first bytes of all that is sealed under the newest secret.
+OLDER = "select * from ({}) sealed_values where substr(sealed, 1, length($1::bytea)) <> $1"
+
 
 class Rotation(msgspec.Struct, frozen=True):
     """The outcome of a rotation of one kind of values."""
@@ -44,7 +47,7 @@ async def rotate(connection: Connection | Pool, vault: Vault, values: SealedValu
     VaultError where there is no secret to seal under.
     """
     rewrapped, failures = 0, []
-    for row in await connection.fetch(values.find, vault.newest_prefix):
+    for row in await connection.fetch(OLDER.format(values.select), vault.newest_prefix):
         try:
             new = vault.rewrap(row["chain"], row["owner"], row["sealed"])
         except VaultError as error:
@@ -59,7 +62,7 @@ async def backlog(connection: Connection, vault: Vault) -> Backlog:
     """Return what a rotation would have to do. Raises VaultError where there is no secret to seal under."""
     older, failures = 0, []
     for values in SEALED:
-        for row in await connection.fetch(values.find, vault.newest_prefix):
+        for row in await connection.fetch(OLDER.format(values.select), vault.newest_prefix):
             try:
                 vault.unseal(row["chain"], row["owner"], row["sealed"])
             except VaultError as error:

@@ -228,7 +228,7 @@ class SealedValues(msgspec.Struct, frozen=True):
 
     name: str
     """Of the values, such as `destinations`."""
-    find: str
-    """Select `id`, `chain`, `owner` and `sealed` of the values that do not begin with `$1`, the newest prefix."""
+    select: str
+    """Select `id`, `chain`, `owner` and `sealed` of the values; null where there is none."""
     replace: str
     """Update the value `$2` of `$1`, an id, to `$3`, if it has not changed meanwhile."""

@@ -30,11 +30,7 @@ PUBLIC = "select kid, public_key from longshore.signing_keys order by created_at
 
 SEALED = SealedValues(
     "signing keys",
-    f"""
-    select kid as id, {SHARED_CHAIN} as chain, 'signing key ' || kid as owner, sealed
-    from longshore.signing_keys
-    where substr(sealed, 1, length($1::bytea)) <> $1
-    """,
+    f"select kid as id, {SHARED_CHAIN} as chain, 'signing key ' || kid as owner, sealed from longshore.signing_keys",
     "update longshore.signing_keys set sealed = $3 where kid = $1 and sealed = $2",
 )
 

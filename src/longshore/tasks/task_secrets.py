@@ -23,7 +23,6 @@ SEALED = SealedValues(
     select t.id, t.chain_id as chain, 'task ' || t.id as owner, s.sealed
     from longshore.task_secrets s
     join longshore.tasks t on t.id = s.task_id
-    where substr(s.sealed, 1, length($1::bytea)) <> $1
     """,
     "update longshore.task_secrets set sealed = $3 where task_id = $1 and sealed = $2",
 )

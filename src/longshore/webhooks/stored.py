@@ -95,11 +95,7 @@ DELETE = "delete from longshore.webhooks where id = $1 and chain_id = $2 returni
 SEALED = (
     SealedValues(
         "webhooks",
-        """
-        select id, chain_id as chain, 'webhook ' || id as owner, secret as sealed
-        from longshore.webhooks
-        where substr(secret, 1, length($1::bytea)) <> $1
-        """,
+        "select id, chain_id as chain, 'webhook ' || id as owner, secret as sealed from longshore.webhooks",
         "update longshore.webhooks set secret = $3 where id = $1 and secret = $2",
     ),
     SealedValues(
@@ -108,7 +104,6 @@ SEALED = (
         select w.id, w.chain_id as chain, 'webhook ' || w.id as owner, p.secret as sealed
         from longshore.previous_webhook_secrets p
         join longshore.webhooks w on w.id = p.webhook_id
-        where substr(p.secret, 1, length($1::bytea)) <> $1
         """,
         "update longshore.previous_webhook_secrets set secret = $3 where webhook_id = $1 and secret = $2",
     ),
