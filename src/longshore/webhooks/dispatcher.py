@@ -173,10 +173,8 @@ class Dispatcher:
                 await self._stopping.wait()
                 await asyncio.wait({dispatching}, timeout=END_SECONDS)
             finally:
-                ending = {
-                    dispatching,
-                    *self._permits.tasks(),
-                }  # deliveries, which fall due again when the lease is over
+                # Deliveries that are cancelled fall due again when their lease is over.
+                ending = {dispatching, *self._permits.tasks()}
                 for task in ending:
                     task.cancel()
                 await asyncio.wait(ending)

@@ -67,9 +67,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(tracing.exporting("worker"))
         await retry_while_refused(migrate.check_database, url)
-        loops: list[Coroutine[Any, Any, None]] = []
-        if not await _is_source_available(settings):
-            loops.append(_require_source_once_available(settings))
+        is_source_available = await _is_source_available(settings)
         pools = await _open_pools(stack, settings, url)
         known = catalog.load(settings.catalog)
         running = RunningAttempts(pools.service, settings.shutdown_grace)
@@ -87,7 +85,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             stack.callback(server.shutdown)
         sees = partial(webhook_creator_may_see, pools.service, known)
         dispatcher = Dispatcher(pools.service, url, vault, settings.outbound_networks_of, sees)
-        loops += [run_scheduler(pools.service), delivery_runner.run_discards()]
+        loops = [run_scheduler(pools.service), delivery_runner.run_discards()]
+        if not is_source_available:
+            loops.append(_require_source_once_available(settings))
 
         def begin() -> None:
             ready()
@@ -117,7 +117,7 @@ async def _is_source_available(settings: Settings) -> bool:
     except DATABASE_ERRORS as error:
         if not is_transient(error):
             raise
-        log.warning("source is unavailable, exports fail until it answers", error=str(error))
+        log.warning("source is unavailable, exports fail until it answers", error=str(error) or type(error).__name__)
         return False
     return True
 
