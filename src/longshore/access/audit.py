@@ -14,7 +14,7 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, raw_json
-from longshore.tasks.model import ChainId
+from longshore.tasks.model import ChainId, CredentialName
 
 RECORD = """
 insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id, details)
@@ -55,7 +55,7 @@ class Actor(msgspec.Struct, frozen=True):
     """The session of a user's request."""
 
     @property
-    def name(self) -> str:
+    def name(self) -> CredentialName:
         """Return kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
         return f"{self.kind} {self.id}"
 

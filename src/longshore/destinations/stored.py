@@ -19,7 +19,7 @@ from longshore.destinations.redaction import holds_secret
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.run_errors import is_retryable
 from longshore.settings import Settings
-from longshore.tasks.model import ChainId
+from longshore.tasks.model import ChainId, CredentialName
 from longshore.validation import in_json
 from longshore.vault import SealedValues, Vault, VaultError
 
@@ -133,11 +133,10 @@ class Destinations:
         rows = await self._pool.fetch(KINDS_OF, chain, list(names))
         return {row["name"]: self.kinds[row["kind"]].takes for row in rows if row["kind"] in self.kinds}
 
-    async def create(self, connection: Connection, chain: ChainId, new: "NewDestination", by: str) -> StoredDestination:
-        """Store a valid destination in the connection's transaction. Raises ProblemError and VaultError.
-
-        `by`: kind and id of the credential, such as `user 7`.
-        """
+    async def create(
+        self, connection: Connection, chain: ChainId, new: "NewDestination", by: CredentialName
+    ) -> StoredDestination:
+        """Store a valid destination in the connection's transaction. Raises ProblemError and VaultError."""
         await connection.execute(LOCK_CHAIN, chain)
         id = uuid4()
         settings, sealed = _text(new.settings), self._seal(chain, id, new.secret)

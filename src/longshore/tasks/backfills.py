@@ -18,7 +18,7 @@ from longshore.database.retry import isolated
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import ProblemError
 from longshore.tasks.conditions import RUN_QUEUED
-from longshore.tasks.model import Backfill, ChainId, Interval, NewBackfill, TaskId
+from longshore.tasks.model import Backfill, ChainId, CredentialName, Interval, NewBackfill, TaskId
 from longshore.tasks.schedule import Schedule, preceding, times, utc_text
 from longshore.tasks.slots import fill_slots
 from longshore.tasks.withdrawal import WITHDRAW
@@ -181,12 +181,12 @@ class BackfillRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def create(
-    connection: Connection, task: TaskId, schedule: Schedule, wanted: BackfillRange, by: str
+    connection: Connection, task: TaskId, schedule: Schedule, wanted: BackfillRange, by: CredentialName
 ) -> NewBackfill:
     """Create a backfill in the connection's transaction, in which the caller has locked the task.
 
-    `by`: kind and id of the credential that asks for it, such as `user 7`. Raises ValidationError if the range has no
-    time that has come or too many of them, and ProblemError if the task has too many unfinished backfills.
+    Raises ValidationError if the range has no time that has come or too many of them, and ProblemError if the task has
+    too many unfinished backfills.
     """
     now = await connection.fetchval("select now()")
     # In a thread, as a thousand times take longer than a request may hold the event loop.
@@ -223,11 +223,10 @@ def calendar_intervals(schedule: Schedule, start: datetime, end: datetime, count
     return found
 
 
-async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: int | None, by: str) -> bool:
+async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: int | None, by: CredentialName) -> bool:
     """End a backfill, or all of a task, in the connection's transaction; a run that has begun finishes.
 
-    The caller has locked the task. `by`: kind and id of the credential that asks. Returns False if there was none to
-    end.
+    The caller has locked the task. Returns False if there was none to end.
     """
     await connection.execute(WITHDRAW_BACKFILL, task, None, backfill)
     if await connection.fetchval(END_BACKFILLS, task, backfill, by) is None:

@@ -4,7 +4,7 @@ from longshore.database.connect import Connection
 from longshore.errors import ProblemError
 from longshore.tasks import backfills, deliveries
 from longshore.tasks.conditions import SETTLED
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.model import ChainId, CredentialName, TaskId
 from longshore.tasks.slots import fill_slots
 
 # A READY task has no run to end. A task that has ended and waits for its next run keeps the state of the last one.
@@ -55,11 +55,11 @@ class NothingToCancelError(ProblemError):
         super().__init__("nothing-to-cancel")
 
 
-async def cancel(connection: Connection, chain: ChainId, task: TaskId, by: str) -> None:
+async def cancel(connection: Connection, chain: ChainId, task: TaskId, by: CredentialName) -> None:
     """End run, deliveries, schedule and backfills of a task, in the connection's transaction.
 
     The caller has locked the task, which exists in the chain. The new revision notifies the workers that run it or
-    deliver its results. `by`: kind and id of the credential that asks. Raises NothingToCancelError.
+    deliver its results. Raises NothingToCancelError.
     """
     await connection.execute(deliveries.LOCK_CHAIN, chain)
     if await connection.fetchval(CANCEL, task, chain, f"cancelled by {by}") is None:

@@ -7,7 +7,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import deliveries
-from longshore.tasks.model import ChainId, Interval, NewDelivery, TaskId
+from longshore.tasks.model import ChainId, CredentialName, Interval, NewDelivery, TaskId
 from longshore.tasks.reads import Read, decoded
 
 RUN = """
@@ -108,12 +108,11 @@ async def run_of(connection: Connection | Pool, chain: ChainId, task: TaskId, ru
 
 
 async def deliver(
-    connection: Connection, chain: ChainId, wanted: Sequence[NewDelivery], of: DeliverableRun, by: str
+    connection: Connection, chain: ChainId, wanted: Sequence[NewDelivery], of: DeliverableRun, by: CredentialName
 ) -> Sequence[NewDelivery]:
     """Deliver a run to those of its task's destinations that lack a good delivery, else to all; return the chosen ones.
 
-    Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
-    that asks, such as `user 7`. Raises ProblemError.
+    Runs in the connection's transaction, in which the caller has locked the task. Raises ProblemError.
     """
     task, run = of.task, of.run
     if of.delivering:

@@ -2,13 +2,15 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Any, Literal, NewType, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 TaskId = NewType("TaskId", int)
 ChainId = NewType("ChainId", int)
+CredentialName: TypeAlias = str
+"""Kind and id of a credential, such as `user 7` or `token 0b9f1b0e-…`; `command anna` for the command line."""
 
 FORMAT_VERSION = 2
 

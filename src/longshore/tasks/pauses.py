@@ -10,7 +10,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.model import ChainId, CredentialName, TaskId
 from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import Schedule, decode, following
 from longshore.tasks.slots import fill_slots
@@ -48,7 +48,7 @@ returning task_id
 """
 
 
-async def pause(connection: Connection, chain: ChainId, task: TaskId, locked: EditableTask, by: str) -> bool:
+async def pause(connection: Connection, chain: ChainId, task: TaskId, locked: EditableTask, by: CredentialName) -> bool:
     """Pause the schedule of a task, in the connection's transaction; return False if it is paused already.
 
     A run that has begun goes on. `locked`: the task, which the caller has locked. Raises ProblemError if the task has
@@ -66,7 +66,9 @@ async def pause(connection: Connection, chain: ChainId, task: TaskId, locked: Ed
     return True
 
 
-async def resume(connection: Connection, task: TaskId, locked: EditableTask, by: str, catch_up: CatchUp | None) -> bool:
+async def resume(
+    connection: Connection, task: TaskId, locked: EditableTask, by: CredentialName, catch_up: CatchUp | None
+) -> bool:
     """Resume the schedule of a task, in the connection's transaction; return False if it is not paused.
 
     `locked`: as for `pause`. `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises

@@ -9,7 +9,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import intervals, queries
 from longshore.tasks.conditions import RUN_QUEUED
-from longshore.tasks.model import ChainId, Interval, StateCode, TaskId
+from longshore.tasks.model import ChainId, CredentialName, Interval, StateCode, TaskId
 from longshore.tasks.reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first, utc_text
 from longshore.tasks.shared_tables import refuse_taken_name
@@ -138,11 +138,10 @@ class EditableTask(msgspec.Struct, frozen=True):
     """The reads of all its runs."""
 
 
-async def create(connection: Connection, new: NewTask, by: str | None = None) -> TaskId:
+async def create(connection: Connection, new: NewTask, by: CredentialName | None = None) -> TaskId:
     """Create a task in the connection's transaction and return its id. Raises ValidationError.
 
-    `by`: kind and id of the credential that creates it, such as `user 7`; None for the service itself. If the task is
-    due, its message is sent as soon as its chain has a free slot.
+    `by`: None for the service itself. If the task is due, its message is sent as soon as its chain has a free slot.
     """
     due = new.schedule.once
     if new.schedule.repeats:
@@ -194,8 +193,8 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
 
     `revision`: of the task that the change was made for. `why`: the entry of its log. `replans`: whether its
     schedule starts from now, as that of a new task. `only_deliver`: whether the trigger stays, and of the target all
-    but `deliver`; then a run may be on its way to destinations meanwhile. `defined_by`: kind and id of the credential
-    that sets target or trigger, such as `user 7`; None if neither changes.
+    but `deliver`; then a run may be on its way to destinations meanwhile. `defined_by`: the credential that sets
+    target or trigger; None if neither changes.
     Raises ProblemError, ChangedMeanwhileError, ValidationError and NotFoundError.
     """
     due = await _first_due(connection, task, new) if replans else None
@@ -241,14 +240,18 @@ async def _first_due(connection: Connection, task: TaskId, new: NewTask) -> date
 
 
 async def execute(
-    connection: Connection, chain: ChainId, task: TaskId, by: str | None = None, interval_end: datetime | None = None
+    connection: Connection,
+    chain: ChainId,
+    task: TaskId,
+    by: CredentialName | None = None,
+    interval_end: datetime | None = None,
 ) -> int:
     """Queue a run of a task, to begin as soon as its chain has a free slot; return the number that the run will have.
 
-    Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
-    that asks, such as `user 7`; None for the service itself. `interval_end`: the time of the schedule whose interval
-    the run is for; by default it reaches until now. A request for the interval of a queued `execute` joins it: nothing
-    changes. Raises ProblemError, also where that is another interval, ValidationError and NotFoundError.
+    Runs in the connection's transaction, in which the caller has locked the task. `by`: None for the service
+    itself. `interval_end`: the time of the schedule whose interval the run is for; by default it reaches until now. A
+    request for the interval of a queued `execute` joins it: nothing changes. Raises ProblemError, also where that is
+    another interval, ValidationError and NotFoundError.
     """
     if interval_end is None:
         interval = await intervals.until_now(connection, chain, task)

@@ -13,7 +13,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import structs
 from longshore.errors import NotFoundError, ProblemError
-from longshore.tasks.model import ChainId, Interval, StateCode, TaskId
+from longshore.tasks.model import ChainId, CredentialName, Interval, StateCode, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.reads import Read, decoded
 
@@ -176,11 +176,10 @@ def _why_not(row: asyncpg.Record) -> str:
     return f"{run} does not wait: a full run was requested after it, or it ran without `incremental: on_ack`."
 
 
-async def reset(connection: Connection, chain: ChainId, task: TaskId, by: str) -> None:
+async def reset(connection: Connection, chain: ChainId, task: TaskId, by: CredentialName) -> None:
     """Remove the watermark of a task that is not running, so that its next run takes all rows.
 
-    Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
-    that asks, such as `user 7`.
+    Runs in the connection's transaction, in which the caller has locked the task.
     """
     await connection.execute(RESET, task, chain, by)
 

@@ -15,7 +15,7 @@ from longshore.database.rows import Page, as_uuid, fetch_page, raw_json
 from longshore.errors import LongshoreError, NotFoundError, ProblemError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt
-from longshore.tasks.model import ChainId
+from longshore.tasks.model import ChainId, CredentialName
 from longshore.tasks.run_inputs import record_segment
 from longshore.validation import ValidationError, Violation, in_json
 
@@ -77,11 +77,10 @@ class StoredSegment(msgspec.Struct, frozen=True):
     """Kind and id of the credential that created it, such as `user 7`; null if it was not recorded."""
 
 
-async def create(connection: Connection, chain: ChainId, name: str, segment: Segment, by: str) -> StoredSegment:
-    """Store a valid segment in the connection's transaction. Raises ProblemError.
-
-    `by`: kind and id of the credential, such as `user 7`.
-    """
+async def create(
+    connection: Connection, chain: ChainId, name: str, segment: Segment, by: CredentialName
+) -> StoredSegment:
+    """Store a valid segment in the connection's transaction. Raises ProblemError."""
     await connection.execute(LOCK_CHAIN, chain)
     row = await connection.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode(), by)
     if row is None:
