@@ -54,6 +54,20 @@ def files_in(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.is_file()]
 
 
+def test_run_whose_action_this_worker_lacks_is_tried_again_by_any_worker(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task, job = await created(pool)
+        runner = Runner(RunningAttempts(pool, 0.0), pool, {}, lambda _: timedelta(days=1), no_shard)
+        await runner.handle(job)
+        found = await pool.fetchrow("select state, attempt from longshore.tasks where id = $1", task)
+        assert found is not None
+        assert tuple(found) == ("INPROGRESS", 2)
+        said = [row["msg"] for row in await pool.fetch(LOG, task)]
+        assert "no package on this worker has the action 'plugged'; install it on every machine" in said[-1]
+
+    run(test)
+
+
 def test_thread_sees_that_its_run_is_cancelled_while_the_coroutine_waits_for_its_end(run: Any, tmp_path: Path) -> None:
     seen: list[bool] = []
 
