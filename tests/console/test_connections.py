@@ -107,6 +107,28 @@ def test_page_of_a_task_whose_events_are_refused_tries_once_at_a_time_however_of
     assert len(requests) == 1
 
 
+def test_page_of_a_deleted_task_says_so_and_asks_for_nothing_more(
+    page: Page, client: httpx2.Client, cut_off: set[str]
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
+    path = f"/console/{CHAIN}/tasks/{task}"
+    cut_off |= {path, f"{path}/events", "/console/static/htmx.min.js"}  # the browser notes the answers 404
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url) if path in request.url else None)
+    go(page, f"tasks/{task}")
+    client.post(f"/tasks/{task}/cancel")
+    assert client.delete(f"/tasks/{task}").status_code == 204
+    page.evaluate(SHOW, True)
+    page.evaluate(SHOW, False)
+    expect(page.locator("#message")).to_have_text("This task was deleted.")
+    page.wait_for_timeout(500)
+    del requests[:]
+    page.evaluate(SHOW, True)
+    page.evaluate(SHOW, False)
+    page.wait_for_timeout(3000)
+    assert not [url for url in requests if "/events" in url]
+
+
 def test_change_that_another_admin_made_meanwhile_is_not_overwritten(admin_user: User) -> None:
     with admin_user.client() as admin:
         made = admin.post("/destinations", json=DESTINATION | {"name": f"shelf-{uuid.uuid4().hex[:8]}"}).json()

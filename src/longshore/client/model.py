@@ -240,6 +240,7 @@ class Preview(msgspec.Struct, frozen=True):
     rows: int | None
     rows_are: str | None
     sample: list[dict[str, Any]]
+    """The first rows; a number with a decimal point is a `Decimal`."""
     bytes: int | None = None
     seconds: float | None = None
     warnings: list[PreviewWarning] = []

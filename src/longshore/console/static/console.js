@@ -182,7 +182,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 
 const MAX_RECONNECT_MS = 64_000;
 const live = document.querySelector("[data-events]");
-let stream, retrying, seen = "";
+let stream, retrying, seen = "", isDeleted = false;
 
 function unfollow() {
   clearTimeout(retrying);
@@ -191,7 +191,7 @@ function unfollow() {
 }
 
 function follow(pause = 1000) {
-  if (document.hidden || stream) return;
+  if (document.hidden || stream || isDeleted) return;
   stream = new EventSource(`${live.dataset.events}?after=${seen}`);
   for (const name of ["state", "log", "end", "unauthorized"]) {
     stream.addEventListener(name, ({ lastEventId }) => {
@@ -225,6 +225,13 @@ for (const failure of ["htmx:responseError", "htmx:sendError"]) {
   document.addEventListener(failure, ({ detail }) => say(detail.elt.matches("[hx-trigger]")
     ? "This page could not be brought up to date; it tries again." : "The service did not answer; try again."));
 }
+
+document.addEventListener("htmx:responseError", ({ detail }) => {
+  if (detail.elt.id !== "part" || detail.xhr.status !== 404) return;
+  isDeleted = true;
+  unfollow();
+  say("This task was deleted.");
+});
 
 document.addEventListener("htmx:afterSwap", (event) => {
   localise(event.target);
