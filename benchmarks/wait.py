@@ -49,7 +49,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
             try:
                 for number in range(1, rounds + 1):
                     api = longshore.start_api(api_processes="1")
-                    seconds.append(asyncio.run(_told(longshore)))
+                    seconds.append(asyncio.run(_seconds_to_notify_all(longshore)))
                     memory.append(_peak(api.pid))
                     tell(f"round {number}: all told after {seconds[-1]:.2f} s, {memory[-1]:.0f} MB")
                     longshore.stop()
@@ -79,7 +79,7 @@ def _case(name: str, unit: str, rounds: list[float], bound: float) -> Case:
     )
 
 
-async def _told(longshore: Longshore) -> float:
+async def _seconds_to_notify_all(longshore: Longshore) -> float:
     """Seconds from the change until the last of all waiters has read of it."""
     token = await asyncio.to_thread(longshore.token)
     task = await asyncio.to_thread(_new_task, longshore)

@@ -50,13 +50,14 @@ RETIRED = {
     "in vain": "(say what the answer is)",
     "made up for": "caught up",
     "the heart": "(name the part)",
+    "tells": "says, names or describes",
     "lets in": "accepts",
     "whoever": "(name the actor: client, user, operator, worker)",
 }
 # Parts of names, which are split at `_` and at capitals.
 RETIRED_IN_NAMES = re.compile(
     "doorkeeper|doorman|courier|befell|surely|patience|patiently|patient|care|heap|sought|heir|crew|minds|plug"
-    "|everybody|nobody|somebody|whoever|passcodes|people|persons"
+    "|everybody|nobody|somebody|whoever|passcodes|people|persons|told|tells|said"
 )
 # Names of classes and modules that say nothing of what these are.
 RETIRED_AS_NAMES = re.compile(

@@ -65,7 +65,7 @@ def test_search_finds_by_number_text_and_result_and_stays_when_the_chain_changes
         client.delete(f"/tasks/{task}")
 
 
-def test_selected_tasks_are_cancelled_run_and_deleted_together_and_refusals_are_told(
+def test_selected_tasks_are_cancelled_run_and_deleted_together_and_refusals_are_shown(
     page: Page, client: httpx2.Client
 ) -> None:
     word = f"word{time.time_ns()}"

@@ -149,8 +149,8 @@ def test_full_run_takes_all_rows_in_place_of_an_increment_that_waits(small_clien
     assert (third["rows"], third["increment"]["from"]) == (first["rows"], None)
     assert small_client.get(f"/tasks/{task}/runs/2").json()["increment"]["acknowledged"] is None
     assert small_client.post(f"/tasks/{task}/runs/2/ack").status_code == 409
-    said = messages(small_client.get(f"/tasks/{task}", params={"log_limit": 1000}).json())
-    assert any(each.startswith("a full run requested by token ") for each in said)
+    message = messages(small_client.get(f"/tasks/{task}", params={"log_limit": 1000}).json())
+    assert any(each.startswith("a full run requested by token ") for each in message)
     assert small_client.post(f"/tasks/{task}/runs/3/ack").status_code == 200
     assert run(small_client, task)["increment"]["from"] == third["increment"]["to"]
 

@@ -127,47 +127,47 @@ def test_backend_that_is_terminated_at_random_points_leaves_all_or_nothing(wareh
 
 
 class Endless(msgspec.Struct, frozen=True):
-    """A file of rows that never end; `told` is set once some of them were read."""
+    """A file of rows that never end; `sending` is set once some of them were read."""
 
-    told: Any
+    sending: Any
     size: int = 0
     sha256: bytes = b""
 
     def open(self) -> IO[bytes]:
-        return Rows(self.told)  # type: ignore[return-value]
+        return Rows(self.sending)  # type: ignore[return-value]
 
 
 class Rows(io.RawIOBase):
-    def __init__(self, told: threading.Event) -> None:
+    def __init__(self, sending: threading.Event) -> None:
         super().__init__()
-        self._told, self._reads = told, 0
+        self._sending, self._reads = sending, 0
 
     def read(self, _size: int = -1, /) -> bytes:
         self._reads += 1
         if self._reads > 20:
-            self._told.set()
+            self._sending.set()
         return b"id,name\n" if self._reads == 1 else b"1,name\n" * 50_000
 
 
 def test_connection_that_is_lost_while_rows_are_sent_does_not_hang(warehouse: Warehouse) -> None:
-    told = threading.Event()
+    sending = threading.Event()
 
     def kill() -> None:
-        told.wait(60)
+        sending.wait(60)
         warehouse.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'loader'")
 
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(DestinationUnavailableError):
-        warehouse.load(a_load(COLUMNS, ROWS, file=Endless(told)))
+        warehouse.load(a_load(COLUMNS, ROWS, file=Endless(sending)))
     killer.join()
 
 
 def test_cancelled_load_ends_its_session(warehouse: Warehouse) -> None:
     async def run() -> None:
-        told = threading.Event()
-        loading = asyncio.ensure_future(warehouse.loaded(a_load(COLUMNS, ROWS, file=Endless(told))))
-        await asyncio.to_thread(told.wait, 60)
+        sending = threading.Event()
+        loading = asyncio.ensure_future(warehouse.loaded(a_load(COLUMNS, ROWS, file=Endless(sending))))
+        await asyncio.to_thread(sending.wait, 60)
         loading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loading

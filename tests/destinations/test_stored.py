@@ -183,12 +183,12 @@ def test_errors_may_name_what_the_id_of_a_key_for_s3_is_part_of(idle_service: Lo
         known = destinations(pool, s3=kind)
         async with pool.acquire() as connection, connection.transaction():
             await known.create(connection, CHAIN, new, "user 7")
-        for said, shown in (
+        for message, shown in (
             ("minio.example.com is away", "minio.example.com"),
             (secret.secret_access_key, "not shown"),
         ):
             with pytest.raises(DestinationUnavailableError, match=shown):
                 async with known.open(CHAIN, name):
-                    raise DestinationUnavailableError(said)
+                    raise DestinationUnavailableError(message)
 
     with_pool(idle_service, run)

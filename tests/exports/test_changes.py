@@ -320,17 +320,18 @@ def test_another_index_with_the_same_fields_and_key_makes_the_next_run_full(
 def test_another_key_of_the_index_in_the_catalog_makes_the_next_run_full(
     world: ChangingDatabase, tmp_path: Path
 ) -> None:
-    for key in ('"id"', '["code", "line"]'):
-        (tmp_path / key).mkdir()
-        (tmp_path / key / "catalog.toml").write_text(CATALOG.replace('key = ["id"]', f"key = {key}"))
-    task = ChangingTask(world.pool, tmp_path / '"id"')
+    def task_with(key: str, id: int = 0) -> ChangingTask:
+        (tmp_path / "catalog.toml").write_text(CATALOG.replace('key = ["id"]', f"key = {key}"))
+        return ChangingTask(world.pool, tmp_path, id)
+
+    task = task_with('["id"]')
     world.runner.run(world.writer.execute("truncate shop.things, shop.hidden"))
     world.runner.run(world.writer.execute("insert into shop.things (id, code) values (1, 'a')"))
 
     async def runs() -> list[tuple[bool, int]]:
         await task.create()
         found = [await task.run(), await task.run()]
-        changed = ChangingTask(world.pool, tmp_path / '["code", "line"]', task.id)
+        changed = task_with('["code", "line"]', task.id)
         found += [await changed.run(), await changed.run()]
         return [(manifest["full"], len(rows)) for manifest, rows in found]
 

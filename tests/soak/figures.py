@@ -13,7 +13,7 @@ import psutil
 from tests.service import Longshore
 
 EVERY = 2.0  # seconds
-TOLD_EVERY = 60.0  # seconds
+REPORT_SECONDS = 60.0
 
 # A worker's memory goes up and down with the formats that it writes just then, and an allocator returns it in pieces.
 # The medians of two thirds still differ by little; what leaks grows with the work, and the last third has as much of it
@@ -64,7 +64,7 @@ class Figures(threading.Thread):
             reported_at = 0.0
             while not self.over.wait(EVERY):
                 connections = self.measure()
-                if time.monotonic() - reported_at >= TOLD_EVERY:
+                if time.monotonic() - reported_at >= REPORT_SECONDS:
                     reported_at = time.monotonic()
                     self.tell(connections)
         except BaseException as error:

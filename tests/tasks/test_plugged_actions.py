@@ -62,8 +62,8 @@ def test_run_whose_action_this_worker_lacks_is_tried_again_by_any_worker(run: An
         found = await pool.fetchrow("select state, attempt from longshore.tasks where id = $1", task)
         assert found is not None
         assert tuple(found) == ("INPROGRESS", 2)
-        said = [row["msg"] for row in await pool.fetch(LOG, task)]
-        assert "no package on this worker has the action 'plugged'; install it on every machine" in said[-1]
+        expected_message = [row["msg"] for row in await pool.fetch(LOG, task)]
+        assert "no package on this worker has the action 'plugged'; install it on every machine" in expected_message[-1]
 
     run(test)
 
