@@ -25,7 +25,7 @@ import httpx2
 
 from longshore.access import clients
 from longshore.access.audit import Actor
-from longshore.access.tokens import Level, Scope, create
+from longshore.access.tokens import Level, Scope, insert
 from longshore.database.connect import Pool
 from longshore.database.embedded import embedded_server
 from longshore.database.migrate import connected_if_current, migrate
@@ -141,7 +141,7 @@ class Longshore:
         async def make() -> str:
             async with connected_if_current(self.url) as connection:
                 client = await clients.get_or_create(connection, Actor("command", "test"), chain, "test")
-                id, secret = await create(connection, client.id, level, scope)
+                id, secret = await insert(connection, client.id, level, scope)
                 return f"{id}:{secret}"
 
         return in_own_loop(make())

@@ -9,6 +9,7 @@ import pytest
 
 from longshore import process_list
 from longshore.access import one_time_codes, users
+from longshore.access.audit import Actor
 from longshore.database.connect import Pool, open_pool
 from longshore.database.migrate import connected_if_current
 from longshore.destinations.stored import Destinations, NewDestination
@@ -50,8 +51,9 @@ async def fill(url: str, vault: Vault, settings: Settings) -> None:
             connection, vault, CHAIN, WebhookDraft("http://127.0.0.1/", ["task.done"], "x")
         )
         await stored_webhooks.rotate(connection, vault, CHAIN, webhook)
-        user = await users.create(connection, "anna", "correct horse battery staple")
-        await users.set_one_time_codes(connection, user, one_time_codes.seal(vault, user, "SECRET"))
+        actor = Actor("command", "test")
+        user = await users.create(connection, actor, "anna", "correct horse battery staple", {})
+        await users.set_one_time_codes(connection, actor, user, one_time_codes.seal(vault, user, "SECRET"))
         await signing_keys.rotate(connection, vault)
         at = datetime(2126, 5, 26, tzinfo=UTC)
         task = await requests.create(connection, NewTask(CHAIN, "", "http", "{}", "{}", "", Schedule(once=at)))

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 
 from longshore.access import clients, users
 from longshore.access.audit import Actor
-from longshore.access.tokens import Level, create
+from longshore.access.tokens import Level, insert
 from longshore.api.routes import NEEDED
 from longshore.settings import Settings
 from longshore.vault import Vault, open_vault
@@ -181,8 +181,8 @@ async def fill(connection: Any, vault: Vault) -> ChainContents:
         " select $1, 'command', 'x', 'x', 'x', 'x', 'x', $2 from generate_series(1, 100)",
         CHAIN, json.dumps({"x": TEXT}),
     )  # fmt: skip
-    user = await users.create(connection, f"worst-{uuid4().hex[:8]}", PASSWORD)
-    await users.set_level(connection, user, CHAIN, Level.ADMIN)
+    actor = Actor("command", "test")
+    user = await users.create(connection, actor, f"worst-{uuid4().hex[:8]}", PASSWORD, {CHAIN: Level.ADMIN})
     return ChainContents(first, segments[0]["id"], webhook, deliveries[0]["id"], user)
 
 
@@ -328,7 +328,7 @@ async def measure(url: str, data: str) -> list[RequestTime]:
     try:
         filled = await fill(connection, open_vault(Settings(data=Path(data))))
         client = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "worst")
-        id, secret = await create(connection, client.id, Level.ADMIN)
+        id, secret = await insert(connection, client.id, Level.ADMIN)
         name = await connection.fetchval("select name from longshore.users where id = $1", filled.user)
         async with application(url, data, outbound_allow="127.0.0.1", trusted_proxies=PROXIES) as app:
             opened = await ask(app, AppRequest("POST", "/auth/login", {"username": name, "password": PASSWORD}))

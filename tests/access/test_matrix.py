@@ -343,14 +343,16 @@ def credentials(service: Longshore) -> dict[str, dict[str, str]]:
         async with connected_if_current(service.url) as connection:
             usual = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "test")
             off = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "off")
-            await clients.change(connection, off.id, clients.ClientChange(enabled=False))
-            expired = await tokens.create(connection, usual.id, Level.ADMIN)
+            await clients.change(
+                connection, Actor("command", "test"), None, off.id, clients.ClientChange(enabled=False)
+            )
+            expired = await tokens.insert(connection, usual.id, Level.ADMIN)
             await connection.execute(
                 "update longshore.access_tokens set expires_at = now() - interval '1 s' where id = $1", expired[0]
             )
-            revoked = await tokens.create(connection, usual.id, Level.ADMIN)
-            await tokens.revoke(connection, revoked[0])
-            turned_off = await tokens.create(connection, off.id, Level.ADMIN)
+            revoked = await tokens.insert(connection, usual.id, Level.ADMIN)
+            await tokens.revoke(connection, Actor("command", "test"), revoked[0])
+            turned_off = await tokens.insert(connection, off.id, Level.ADMIN)
         pairs = {
             "an expired token": expired, "a revoked token": revoked, "a token of a client that is off": turned_off,
         }  # fmt: skip

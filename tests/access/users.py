@@ -1,4 +1,4 @@
-"""Users for tests: created as by the command line, signed in over HTTP."""
+"""Users for tests: created without audit entries, signed in over HTTP."""
 
 import secrets
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from longshore.access import one_time_codes, users
+from longshore.access import one_time_codes, passwords, users
 from longshore.access.tokens import Level
 from tests.service import CHAIN, Longshore, in_own_loop
 
@@ -50,11 +50,12 @@ def new_user(service: Longshore, *, totp: bool = False, password: str = PASSWORD
     async def make() -> int:
         connection = await asyncpg.connect(service.url)
         try:
-            user = await users.create(connection, name, password)
+            user = int(await connection.fetchval(users.CREATE, name, await passwords.hash_password(password)))
             for chain, level in levels.items():
-                await users.set_level(connection, user, int(chain.lstrip("_")), level)
+                await connection.execute(users.SET_LEVEL, user, int(chain.lstrip("_")), level.name.lower())
             if secret:
-                await users.set_one_time_codes(connection, user, one_time_codes.seal(service.vault, user, secret))
+                sealed = one_time_codes.seal(service.vault, user, secret)
+                await connection.execute(users.SET_ONE_TIME_CODES, user, sealed)
             return user
         finally:
             await connection.close()

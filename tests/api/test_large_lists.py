@@ -9,7 +9,7 @@ import pytest
 
 from longshore.access import clients
 from longshore.access.audit import Actor
-from longshore.access.tokens import Level, create
+from longshore.access.tokens import Level, insert
 from tests.event_loop import MAX_SECONDS, AppAnswer, AppRequest, application, ask
 from tests.service import Longshore
 from tests.worst_requests import CHAIN, rule, segment, task
@@ -80,7 +80,7 @@ async def _answers(service: Longshore) -> dict[str, AppAnswer]:
     connection = await asyncpg.connect(service.url)
     try:
         client = await clients.get_or_create(connection, Actor("command", "test"), CHAIN, "lists")
-        id, secret = await create(connection, client.id, Level.ADMIN)
+        id, secret = await insert(connection, client.id, Level.ADMIN)
     finally:
         await connection.close()
     credential = [("authorization", f"Bearer {id}:{secret}")]

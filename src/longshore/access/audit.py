@@ -11,6 +11,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, raw_json
@@ -116,6 +117,12 @@ async def record_in(  # noqa: PLR0913 (the columns of an entry)
 async def record_of_user(connection: Connection | Pool, actor: Actor, user: int, action: str) -> None:
     """Write an entry about a user in each chain that the user has a level for."""
     await connection.execute(RECORD_OF_USER, user, actor.kind, actor.id, action, actor.address, actor.request_id)
+
+
+def differences(old: msgspec.Struct | None, new: msgspec.Struct, fields: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of a change that have another value than before, for its entry."""
+    given = [name for name, value in msgspec.structs.asdict(fields).items() if value is not UNSET]
+    return {name: getattr(new, name) for name in given if old is None or getattr(new, name) != getattr(old, name)}
 
 
 async def entries(pool: Pool, chain: ChainId, conditions: AuditFilter, page: Page) -> tuple[list[Entry], bool]:

@@ -4,13 +4,15 @@ Promise 5: each statement of a request names the chain, so a client of another c
 """
 
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from longshore.access import audit
+from longshore.access import audit, tokens
 from longshore.access.audit import Actor
+from longshore.access.tokens import Level, Scope
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, given_values, structs
 from longshore.errors import NotFoundError, ProblemError
@@ -78,8 +80,8 @@ class ServiceClient(msgspec.Struct, frozen=True):
     created: datetime
 
 
-class ClientChange(msgspec.Struct, frozen=True):
-    """Fields of a service client to change."""
+class ClientChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Fields of a service client to change; those without a value stay."""
 
     name: str | UnsetType = UNSET
     contact: str | UnsetType = UNSET
@@ -87,14 +89,14 @@ class ClientChange(msgspec.Struct, frozen=True):
     """Whether its tokens are valid."""
 
 
-async def create(connection: Connection, chain: ChainId | int, name: str, contact: str) -> ServiceClient:
-    """Create a client of a chain. Raises ProblemError."""
+async def create(connection: Connection, actor: Actor, chain: ChainId | int, name: str, contact: str) -> ServiceClient:
+    """Create a client of a chain, with its audit entry. Raises ProblemError."""
     try:
         row = await connection.fetchrow(CREATE, chain, name, contact)
     except asyncpg.UniqueViolationError:
         raise ProblemError("name-taken", f"there is a service client {name!r} already") from None
     assert row is not None
-    return ServiceClient(**row)
+    return await _recorded(connection, actor, ServiceClient(**row))
 
 
 async def get_or_create(connection: Connection, actor: Actor, chain: ChainId | int, name: str) -> ServiceClient:
@@ -118,9 +120,13 @@ async def _get_or_create(
     columns = dict(row)
     is_new = columns.pop("is_new")
     client = ServiceClient(**columns)
-    if is_new:
-        details = {"name": client.name, "contact": client.contact}
-        await audit.record(connection, actor, chain, "client.create", f"client {client.id}", details)
+    return await _recorded(connection, actor, client) if is_new else client
+
+
+async def _recorded(connection: Connection, actor: Actor, client: ServiceClient) -> ServiceClient:
+    """Return a new client, once its audit entry is written."""
+    details = {"name": client.name, "contact": client.contact}
+    await audit.record(connection, actor, client.chain, "client.create", f"client {client.id}", details)
     return client
 
 
@@ -137,22 +143,46 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, client: int) -> 
     return ServiceClient(**row)
 
 
-async def lock(connection: Connection, chain: ChainId | None, client: int) -> ServiceClient:
-    """Return a client of a chain, of any if it is None, locked until the transaction ends. Raises ProblemError."""
-    row = await connection.fetchrow(LOCK, chain, client)
-    if row is None:
+async def change(
+    connection: Connection, actor: Actor, chain: ChainId | None, client: int, fields: ClientChange
+) -> ServiceClient:
+    """Change fields of a client, with the audit entries, and return the client. Raises ProblemError.
+
+    `chain`: the chain that asks; None for the command line, which changes clients of all chains. Other chains of the
+    client's tokens have an entry where these are turned off or on.
+    """
+    locked = await connection.fetchrow(LOCK, chain, client)
+    if locked is None:
         raise NotFoundError("client-not-found", f"there is no service client {client}")
-    return ServiceClient(**row)
-
-
-async def change(connection: Connection, client: int, fields: ClientChange) -> ServiceClient:
-    """Change fields of a client that is locked, and return the client. Raises ProblemError."""
     try:
         row = await connection.fetchrow(CHANGE, client, *given_values(fields))
     except asyncpg.UniqueViolationError:
         raise ProblemError("name-taken", f"there is a service client {fields.name!r} already") from None
     assert row is not None
-    return ServiceClient(**row)
+    new = ServiceClient(**row)
+    changed = audit.differences(ServiceClient(**locked), new, fields)
+    if changed:
+        await audit.record(connection, actor, new.chain, "client.change", f"client {client}", changed)
+    if "enabled" in changed:
+        action = "token.enable" if new.enabled else "token.disable"
+        for token, chains in await tokens.of_more_chains(connection, client):
+            await audit.record_in(connection, actor, chains, action, f"token {token}")
+    return new
+
+
+async def create_token(
+    connection: Connection, actor: Actor, client: ServiceClient, level: Level, scope: Scope
+) -> tuple[UUID, str]:
+    """Create a token of a client, with an audit entry in each of its chains, and return its id and its secret.
+
+    The secret is not stored.
+    """
+    token, secret = await tokens.insert(connection, client.id, level, scope)
+    limits = scope.audit_details(level.name.lower())
+    details = {"client": client.id, "chains": [client.chain, *scope.more_chains], **limits}
+    await audit.record(connection, actor, client.chain, "token.create", f"token {token}", details)
+    await audit.record_in(connection, actor, scope.more_chains, "token.create", f"token {token}", limits)
+    return token, secret
 
 
 async def all_clients(connection: Connection) -> list[ServiceClient]:

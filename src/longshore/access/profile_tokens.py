@@ -61,7 +61,7 @@ async def create(connection: Connection, actor: Actor, chain: ChainId, seconds: 
     if await connection.fetchval(LIVE, client.id, user) >= MAX_LIVE:
         raise ProblemError("too-many-profile-files", f"You have {MAX_LIVE} of chain {chain} already.")
     expires = await connection.fetchval(EXPIRES, seconds)
-    id, secret = await tokens.create(connection, client.id, Level.READ, Scope(expires=expires, user=user))
+    id, secret = await tokens.insert(connection, client.id, Level.READ, Scope(expires=expires, user=user))
     return ProfileToken(id, secret, expires)
 
 

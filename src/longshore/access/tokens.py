@@ -17,6 +17,8 @@ from uuid import UUID
 
 import msgspec
 
+from longshore.access import audit
+from longshore.access.audit import Actor
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, structs
 from longshore.errors import NotFoundError, ProblemError
@@ -24,7 +26,7 @@ from longshore.tasks.model import ChainId
 
 SECRET_PREFIX = "longshore_"  # noqa: S105  # by which scanners recognize leaked secrets
 
-CREATE = """
+INSERT = """
 insert into longshore.access_tokens
     (client_id, chain_id, level, secret_sha256, more_chains, indexes, hidden_columns, expires_at, user_id)
 select c.id, c.chain_id, $2, $3, $4, $5, $6, $7, $8 from longshore.service_clients c where c.id = $1
@@ -210,12 +212,15 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-async def create(connection: Connection, client: int, level: Level, scope: Scope | None = None) -> tuple[UUID, str]:
-    """Create a token of a client and return its id and its secret, which is not stored. Raises ProblemError."""
+async def insert(connection: Connection, client: int, level: Level, scope: Scope | None = None) -> tuple[UUID, str]:
+    """Insert a token of a client and return its id and its secret, which is not stored. Raises ProblemError.
+
+    The caller writes the audit entry.
+    """
     scope = scope or Scope()
     secret = new_secret()
     limits = (list(scope.more_chains), scope.indexes and list(scope.indexes), list(scope.hidden_columns), scope.expires)
-    token = await connection.fetchval(CREATE, client, level.name.lower(), digest_of(secret), *limits, scope.user)
+    token = await connection.fetchval(INSERT, client, level.name.lower(), digest_of(secret), *limits, scope.user)
     if token is None:
         raise NotFoundError("client-not-found", f"there is no service client {client}")
     return token, secret
@@ -252,17 +257,19 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> 
     return Token(**row)
 
 
-async def shared(connection: Connection, client: int) -> list[tuple[UUID, list[int]]]:
+async def of_more_chains(connection: Connection, client: int) -> list[tuple[UUID, list[int]]]:
     """Return the tokens of a client that open other chains and have not ended, each with these chains."""
     return [(row["id"], row["more_chains"]) for row in await connection.fetch(TOKENS_OF_MORE_CHAINS, client)]
 
 
-async def revoke(connection: Connection, token: UUID, chain: ChainId | None = None) -> list[int]:
-    """Revoke a token that was not revoked yet, and return the chains that it opened until now; none if there is none.
+async def revoke(connection: Connection, actor: Actor, token: UUID, chain: ChainId | None = None) -> bool:
+    """Revoke a token, with an audit entry in each of its chains, and return whether it was not revoked yet.
 
-    `chain`: the chain that asks; None for all. A token of another chain's client is revoked for the chain alone.
+    `chain`: the chain that asks; None for the command line. A token of another chain's client is revoked for this
+    chain alone.
     """
     ended: list[int] | None = await connection.fetchval(REVOKE, token, chain)
     if ended is None and chain is not None and await connection.fetchval(REMOVE_CHAIN, token, chain) is not None:
-        return [chain]
-    return ended or []
+        ended = [chain]
+    await audit.record_in(connection, actor, ended or [], "token.revoke", f"token {token}")
+    return bool(ended)

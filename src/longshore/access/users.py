@@ -13,7 +13,8 @@ import asyncpg
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from longshore.access import passwords
+from longshore.access import audit, passwords
+from longshore.access.audit import Actor
 from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, given_values, structs
@@ -26,7 +27,7 @@ EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or cont
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of Unicode that no user's name has: control and format characters, lone surrogates, ends of lines."""
 
-CREATE = "insert into longshore.users (name, password) values (normalize($1), $2) returning id"
+CREATE = "insert into longshore.users (name, password) values (normalize($1), $2) returning id, name"
 
 SET_LEVEL = """
 insert into longshore.user_levels (user_id, chain_id, level) values ($1, $2, $3)
@@ -51,7 +52,6 @@ CHANGE_LEVEL = """
 update longshore.user_levels
 set level = coalesce($3, level), enabled = coalesce($4, enabled)
 where user_id = $1 and chain_id = $2
-returning level
 """
 
 ALL = """
@@ -108,8 +108,8 @@ class ChainUser(msgspec.Struct, frozen=True):
     created: datetime
 
 
-class LevelChange(msgspec.Struct, frozen=True):
-    """Fields of a user's level for a chain to change."""
+class LevelChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Fields of a user's level for a chain to change; those without a value stay."""
 
     level: LevelName | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
@@ -139,37 +139,48 @@ def user_name_violation(name: str) -> str | None:
     return name_violation(name)
 
 
-async def create(connection: Connection, name: str, password: str) -> int:
-    """Create a user without any level and return its id. Raises LongshoreError."""
+async def create(connection: Connection, actor: Actor, name: str, password: str, levels: dict[int, Level]) -> int:
+    """Create a user with a level for each of these chains, and return its id. Raises LongshoreError."""
     if expected := user_name_violation(name) or passwords.violation(password):
         raise LongshoreError(expected)
     hashed = await passwords.hash_password(password)
     try:
-        return int(await connection.fetchval(CREATE, name, hashed))
+        row = await connection.fetchrow(CREATE, name, hashed)
     except asyncpg.UniqueViolationError:
         raise ProblemError("name-taken", f"there is a user {name!r} already") from None
+    assert row is not None
+    for chain, level in levels.items():
+        await connection.execute(SET_LEVEL, row["id"], chain, level.name.lower())
+        details = {"username": row["name"], "level": level.name.lower()}
+        await audit.record(connection, actor, chain, "user.create", f"user {row['id']}", details)
+    return int(row["id"])
 
 
-async def set_level(connection: Connection, user: int, chain: int, level: Level) -> None:
-    """Set a user's level for a chain."""
-    await connection.execute(SET_LEVEL, user, chain, level.name.lower())
+async def set_level(connection: Connection, actor: Actor, user: int, chain: int, level: LevelName) -> None:
+    """Set a user's level for a chain, which can be used from then on; with its audit entry."""
+    old = await connection.fetchrow(LOCK_LEVEL, user, chain)
+    await connection.execute(SET_LEVEL, user, chain, level)
+    new = LevelChange(level, True)
+    if changed := audit.differences(LevelChange(**old) if old else None, new, new):
+        await audit.record(connection, actor, chain, "user.change", f"user {user}", changed)
 
 
-async def remove_level(connection: Connection, user: int, chain: int) -> bool:
-    """Remove a user's level for a chain, and return whether the user had one."""
-    return await connection.fetchval(REMOVE_LEVEL, user, chain) is not None
-
-
-async def lock_level(connection: Connection, user: int, chain: int) -> LevelChange | None:
-    """Return a user's level for a chain, locked until the transaction ends; None if the user has none."""
-    row = await connection.fetchrow(LOCK_LEVEL, user, chain)
-    return None if row is None else LevelChange(**row)
-
-
-async def change_level(connection: Connection, user: int, chain: int, fields: LevelChange) -> None:
-    """Change a user's level for a chain. Raises ProblemError if the user has none."""
-    if await connection.fetchval(CHANGE_LEVEL, user, chain, *given_values(fields)) is None:
+async def change_level(connection: Connection, actor: Actor, user: int, chain: int, fields: LevelChange) -> None:
+    """Change a user's level for a chain, with its audit entry. Raises ProblemError if the user has none."""
+    old = await connection.fetchrow(LOCK_LEVEL, user, chain)
+    if old is None:
         raise NotFoundError("user-not-found")
+    await connection.execute(CHANGE_LEVEL, user, chain, *given_values(fields))
+    if changed := audit.differences(LevelChange(**old), fields, fields):
+        await audit.record(connection, actor, chain, "user.change", f"user {user}", changed)
+
+
+async def remove_level(connection: Connection, actor: Actor, user: int, chain: int) -> bool:
+    """Remove a user's level for a chain, with its audit entry, and return whether the user had one."""
+    removed = await connection.fetchval(REMOVE_LEVEL, user, chain) is not None
+    if removed:
+        await audit.record(connection, actor, chain, "user.remove", f"user {user}")
+    return removed
 
 
 async def of_chain(connection: Connection | Pool, chain: int, page: Page) -> tuple[list[ChainUser], bool]:
@@ -207,36 +218,37 @@ async def find(connection: Connection, name: str) -> int:
     return int(user)
 
 
-async def set_password(connection: Connection, user: int, password: str, old: str | None = None) -> bool:
+async def set_password(connection: Connection, actor: Actor, user: int, password: str, old: str | None = None) -> bool:
     """Change a password, end all sessions of the user, and return whether it was changed. Raises LongshoreError.
 
     `old`: the hash of the password that the user has confirmed; nothing changes if it was replaced meanwhile, or the
-    user disabled. None: whatever the password is.
+    user disabled. None: whatever the password is. Each chain of the user has an audit entry.
     """
     if expected := passwords.violation(password):
         raise LongshoreError(expected)
     if await connection.fetchval(SET_PASSWORD, user, await passwords.hash_password(password), old) is None:
         return False
-    await end_all(connection, user)
+    await _end_all(connection, actor, user, "user.password")
     return True
 
 
-async def set_one_time_codes(connection: Connection, user: int, sealed: bytes | None) -> None:
+async def set_one_time_codes(connection: Connection, actor: Actor, user: int, sealed: bytes | None) -> None:
     """Set the encrypted secret of a user's one-time codes; None turns them off. Ends all sessions."""
     await connection.execute(SET_ONE_TIME_CODES, user, sealed)
-    await end_all(connection, user)
+    await _end_all(connection, actor, user, "user.totp_off" if sealed is None else "user.totp_on")
 
 
-async def set_enabled(connection: Connection, user: int, enabled: bool) -> None:
+async def set_enabled(connection: Connection, actor: Actor, user: int, enabled: bool) -> None:
     """Allow or forbid a user to sign in. Ends all sessions."""
     await connection.execute(DISABLE, user, not enabled)
-    await end_all(connection, user)
+    await _end_all(connection, actor, user, "user.enable" if enabled else "user.disable")
 
 
-async def end_all(connection: Connection, user: int) -> None:
-    """End all sessions of a user, and sign-ins that wait for a one-time code."""
+async def _end_all(connection: Connection, actor: Actor, user: int, action: str) -> None:
+    """End all sessions of a user, and sign-ins that wait for a one-time code, and write the change's audit entries."""
     await connection.execute(END_SESSIONS, user)
     await connection.execute(END_PENDING_SIGN_INS, user)
+    await audit.record_of_user(connection, actor, user, action)
 
 
 def _with_levels(levels: str, **columns: Any) -> UserWithLevels:

@@ -53,7 +53,7 @@ async def audited_in(
 
 @contextlib.asynccontextmanager
 async def administration_transaction(request: AnyRequest) -> AsyncIterator[tuple[Connection, Actor]]:
-    """Open a transaction for changes of `access.administration`, which have entries of their own."""
+    """Open a transaction for changes of clients, tokens and users, whose functions write the entries."""
     service: Service = request.app.state.service
     async with service.pool.acquire() as connection, connection.transaction():
         await _checked_again(connection, request)

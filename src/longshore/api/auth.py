@@ -110,8 +110,8 @@ async def change_password(request: AnyRequest, body: Annotated[RawBody, Password
     if expected := passwords.violation(fields.new_password):
         raise ValidationError([Violation(expected, "/new_password")])
     confirmed = await service.sign_in.confirm(user.user, fields.password, actor(request))
-    async with audited_user(request, "user.password") as connection:
-        if not await users.set_password(connection, user.user, fields.new_password, confirmed):
+    async with service.pool.acquire() as connection, connection.transaction():
+        if not await users.set_password(connection, actor(request), user.user, fields.new_password, confirmed):
             raise SignInError  # an operator has set another password meanwhile, or disabled the user
 
 

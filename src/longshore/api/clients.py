@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, PathParameter, QueryParameter, RawBody
 
-from longshore.access import administration, changes_in_progress, clients, tokens, users, work_of_credentials
+from longshore.access import changes_in_progress, clients, tokens, users, work_of_credentials
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.access.work_of_credentials import OngoingWork
@@ -36,10 +36,6 @@ class ClientBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     contact: str = ""
     """An address or a team to contact about it."""
-
-
-class ClientChangeBody(ClientChange, frozen=True, forbid_unknown_fields=True):
-    """The body of `PATCH /service_clients/{id}`; fields without a key stay."""
 
 
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +74,7 @@ async def create_service_client(request: AnyRequest, body: Annotated[RawBody, Cl
     _, caller = service_and_caller(request)
     new = check_body(ClientBody, value, _text_violations)
     async with administration_transaction(request) as (connection, by):
-        client = await administration.create_client(connection, by, caller.chain, new.name, new.contact)
+        client = await clients.create(connection, by, caller.chain, new.name, new.contact)
     return Response(client, headers={"Location": f"/service_clients/{client.id}"})
 
 
@@ -101,7 +97,7 @@ async def get_service_client(request: AnyRequest, id: ClientId) -> ServiceClient
 
 @patch("/service_clients/{id:str}", responses=problems(409))
 async def change_service_client(
-    request: AnyRequest, id: ClientId, body: Annotated[RawBody, ClientChangeBody], stop: Stop = False
+    request: AnyRequest, id: ClientId, body: Annotated[RawBody, ClientChange], stop: Stop = False
 ) -> ChangedClient:
     """Change a service client, or turn all its tokens off and on. That holds everywhere within two seconds.
 
@@ -110,13 +106,13 @@ async def change_service_client(
     value = read_json(request, body)
     _, caller = service_and_caller(request)
 
-    def refuse_stop(new: ClientChangeBody) -> list[Violation]:
+    def refuse_stop(new: ClientChange) -> list[Violation]:
         return stop_violations(stop, new.enabled is False, "a client that is turned off: `enabled: false`")
 
-    new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
+    new = check_body(ClientChange, value, _text_violations, refuse_stop)
     id = number_of(id, "client-not-found")
     async with administration_transaction(request) as (connection, by):
-        changed = await administration.change_client(connection, by, caller.chain, id, new)
+        changed = await clients.change(connection, by, caller.chain, id, new)
         credentials = await work_of_credentials.tokens_of(connection, id)
     ongoing = await list_or_stop(request, credentials, stop) if new.enabled is False else None
     return ChangedClient(**msgspec.structs.asdict(changed), ongoing=ongoing)
@@ -132,7 +128,7 @@ async def create_access_token(request: AnyRequest, body: Annotated[RawBody, Toke
     async with administration_transaction(request) as (connection, by):
         scope = await _scope(connection, service.catalog, caller, new)
         client = await clients.one_of_chain(connection, caller.chain, owner)
-        id, secret = await administration.create_token(connection, by, client, level, scope)
+        id, secret = await clients.create_token(connection, by, client, level, scope)
         made = await tokens.one_of_chain(connection, caller.chain, id)
     new_token = NewToken(**msgspec.structs.asdict(made), secret=secret)
     return Response(new_token, headers={"Location": f"/access_tokens/{id}"})
@@ -171,7 +167,7 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     service, caller = service_and_caller(request)
     token = uuid_of(id, "token-not-found")
     async with administration_transaction(request) as (connection, by):
-        revoked = await administration.revoke_token(connection, by, token, caller.chain)
+        revoked = await tokens.revoke(connection, by, token, caller.chain)
     ongoing = await list_or_stop(request, [f"token {token}"], stop)
     if not (revoked or ongoing.tasks or ongoing.webhooks):
         await tokens.one_of_chain(service.pool, caller.chain, token)  # 404 where it is missing
@@ -230,7 +226,7 @@ def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hi
     return violations
 
 
-def _text_violations(new: ClientBody | ClientChangeBody) -> list[Violation]:
+def _text_violations(new: ClientBody | ClientChange) -> list[Violation]:
     expected = {
         "/name": users.name_violation(new.name) if isinstance(new.name, str) else None,
         "/contact": users.name_violation(new.contact, "text") if isinstance(new.contact, str) and new.contact else None,

@@ -7,7 +7,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import PathParameter, RawBody
 from msgspec import UNSET
 
-from longshore.access import administration, passwords, users
+from longshore.access import passwords, users
 from longshore.access.tokens import Caller, Level
 from longshore.access.users import ChainUser, LevelChange
 from longshore.access.work_of_credentials import OngoingWork
@@ -35,10 +35,6 @@ class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: LevelName
 
 
-class UserChangeBody(LevelChange, frozen=True, forbid_unknown_fields=True):
-    """The body of `PATCH /users/{id}`; fields without a key stay."""
-
-
 class ChangedUser(ChainUser, frozen=True):
     """A user after a change."""
 
@@ -54,7 +50,7 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
     new = check_body(UserBody, value, _violations)
     levels = {int(caller.chain): Level[new.level.upper()]}
     async with administration_transaction(request) as (connection, by):
-        user = await administration.create_user(connection, by, new.username, new.password, levels)
+        user = await users.create(connection, by, new.username, new.password, levels)
         made = await users.one_of_chain(connection, caller.chain, user)
     return Response(made, headers={"Location": f"/users/{made.id}"})
 
@@ -69,7 +65,7 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 
 @patch("/users/{id:str}", responses=problems(409))
 async def change_user(
-    request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody], stop: Stop = False
+    request: AnyRequest, id: UserId, body: Annotated[RawBody, LevelChange], stop: Stop = False
 ) -> ChangedUser:
     """Change, disable or enable a user's level for the chain. It holds from the user's next request.
 
@@ -78,18 +74,18 @@ async def change_user(
     value = read_json(request, body)
     _, caller = service_and_caller(request)
 
-    def ends(new: UserChangeBody) -> bool:
+    def ends(new: LevelChange) -> bool:
         return new.enabled is False or new.level == "read"
 
-    def refuse_stop(new: UserChangeBody) -> list[Violation]:
+    def refuse_stop(new: LevelChange) -> list[Violation]:
         return stop_violations(stop, ends(new), "a level that is turned off or set to `read`")
 
-    new = check_body(UserChangeBody, value, refuse_stop)
+    new = check_body(LevelChange, value, refuse_stop)
     id = number_of(id, "user-not-found")
     if new.level not in (UNSET, caller.level.name.lower()) or new.enabled is False:
         _refuse_own(caller, id)
     async with administration_transaction(request) as (connection, by):
-        await administration.change_level(connection, by, id, caller.chain, new)
+        await users.change_level(connection, by, id, caller.chain, new)
         changed = await users.one_of_chain(connection, caller.chain, id)
     ongoing = await list_or_stop(request, [f"user {id}"], stop) if ends(new) else None
     return ChangedUser(**msgspec.structs.asdict(changed), ongoing=ongoing)
@@ -106,7 +102,7 @@ async def remove_user(request: AnyRequest, id: UserId, stop: Stop = False) -> On
     id = number_of(id, "user-not-found")
     _refuse_own(caller, id)
     async with administration_transaction(request) as (connection, by):
-        removed = await administration.remove_level(connection, by, id, caller.chain)
+        removed = await users.remove_level(connection, by, id, caller.chain)
     ongoing = await list_or_stop(request, [f"user {id}"], stop)
     if not (removed or ongoing.tasks or ongoing.webhooks):
         raise NotFoundError("user-not-found", "the user has no level for this chain")

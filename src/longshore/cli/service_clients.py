@@ -40,14 +40,14 @@ def client_create(
     contact: Annotated[str, Option(help="Whom to contact about it.")] = "",
 ) -> None:
     """Create a service client; `longshore token create` creates its tokens."""
-    from longshore.access import administration, users
+    from longshore.access import clients, users
 
     for value, option in ((name, "name"), (contact, "contact")):
         if value and (expected := users.name_violation(value)) is not None:
             raise click.BadParameter(f"{option}: {expected}")
 
     async def run(connection: "Connection", actor: "Actor") -> int:
-        return (await administration.create_client(connection, actor, chain, name, contact)).id
+        return (await clients.create(connection, actor, chain, name, contact)).id
 
     click.echo(f"client {with_connection(run)}: {name}")
 
@@ -92,10 +92,9 @@ def client_enable(id: ClientId) -> None:
 
 
 async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bool) -> None:
-    from longshore.access.administration import change_client
-    from longshore.access.clients import ClientChange
+    from longshore.access import clients
 
-    await change_client(connection, actor, None, id, ClientChange(enabled=enabled))
+    await clients.change(connection, actor, None, id, clients.ClientChange(enabled=enabled))
 
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
@@ -111,7 +110,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     days: Annotated[int | None, Option(help="Days until it expires.", min=1, max=36500)] = None,
 ) -> None:
     """Create a token and print its id:secret, which cannot be shown again."""
-    from longshore.access import administration, clients, tokens, users
+    from longshore.access import clients, tokens, users
     from longshore.api.clients import scope_violations
     from longshore.exports import catalog
     from longshore.settings_sources import load
@@ -127,7 +126,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
 
     async def run(connection: "Connection", actor: "Actor") -> str:
         owner = await clients.get_or_create(connection, actor, chain, client)
-        id, secret = await administration.create_token(connection, actor, owner, tokens.Level[level.upper()], scope)
+        id, secret = await clients.create_token(connection, actor, owner, tokens.Level[level.upper()], scope)
         return f"{id}:{secret}"
 
     pair = with_connection(run)
@@ -164,10 +163,10 @@ def _state(token: "Token") -> str:
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
 def token_revoke(id: Annotated[UUID, Argument(help="The token's id.")], stop: StopOption = False) -> None:
     """Revoke a token and its download addresses, within two seconds. Lists the active tasks and webhooks it created."""
-    from longshore.access import administration, tokens
+    from longshore.access import tokens
 
     async def revoke(connection: "Connection", actor: "Actor") -> bool:
-        revoked = await administration.revoke_token(connection, actor, id)
+        revoked = await tokens.revoke(connection, actor, id)
         return revoked or (stop and any(token.id == id for token in await tokens.all_tokens(connection)))
 
     if not with_connection(revoke):

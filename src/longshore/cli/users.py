@@ -38,7 +38,7 @@ def user_create(
     level: Annotated[LevelName | None, Option(help="Level for the chain; with --chain.")] = None,
 ) -> None:
     """Create a user. The password is prompted for, or read from standard input."""
-    from longshore.access import administration, users
+    from longshore.access import users
     from longshore.access.tokens import Level
 
     if (chain is None) != (level is None):
@@ -51,7 +51,7 @@ def user_create(
         levels = {}
         if chain is not None and level is not None and level != "none":
             levels[chain] = Level[level.upper()]
-        return await administration.create_user(connection, actor, name, password, levels)
+        return await users.create(connection, actor, name, password, levels)
 
     click.echo(f"user {with_connection(run)}: {name}")
 
@@ -81,7 +81,7 @@ def user_level(
 
     Set to `read` or removed, the active tasks and webhooks that the user created in the chain are listed.
     """
-    from longshore.access import administration, users
+    from longshore.access import users
     from longshore.tasks.model import ChainId
 
     ends = level in ("none", "read")
@@ -91,8 +91,8 @@ def user_level(
     async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.find(connection, name)
         if level != "none":
-            await administration.set_level(connection, actor, user, chain, level)
-        elif not await administration.remove_level(connection, actor, user, chain) and not stop:
+            await users.set_level(connection, actor, user, chain, level)
+        elif not await users.remove_level(connection, actor, user, chain) and not stop:
             raise LongshoreError(f"{name} has no level for chain {chain}")
         return user
 
@@ -105,15 +105,14 @@ def user_level(
 @user_app.command("password", epilog="Example: longshore user password anna")
 def user_password(name: Name) -> None:
     """Set the password of a user, which is prompted for or read from standard input. All their sessions end."""
-    from longshore.access import audit, sign_in, users
+    from longshore.access import sign_in, users
 
     password = _new_password()
 
     async def run(connection: "Connection", actor: "Actor") -> None:
         user = await users.find(connection, name)
-        await users.set_password(connection, user, password)
+        await users.set_password(connection, actor, user, password)
         await sign_in.forget_failures(connection, name)
-        await audit.record_of_user(connection, actor, user, "user.password")
 
     with_connection(run)
     click.echo(f"{name} has a new password; all their sessions have ended")
@@ -125,7 +124,7 @@ def user_totp(
     turn: Annotated[Literal["on", "off"], Argument(help="on (with a new secret) or off.")],
 ) -> None:
     """Require one-time codes of a user, and print the address for authenticator apps. All their sessions end."""
-    from longshore.access import audit, one_time_codes, users
+    from longshore.access import one_time_codes, users
     from longshore.settings_sources import load
     from longshore.vault import open_vault
 
@@ -137,8 +136,7 @@ def user_totp(
         sealed = None
         if secret is not None:
             sealed = one_time_codes.seal(open_vault(settings), user, secret)
-        await users.set_one_time_codes(connection, user, sealed)
-        await audit.record_of_user(connection, actor, user, f"user.totp_{turn}")
+        await users.set_one_time_codes(connection, actor, user, sealed)
 
     with_connection(run)
     if secret is None:
@@ -165,12 +163,11 @@ def user_enable(name: Name) -> None:
 
 def _set_enabled(name: str, enabled: bool) -> int:
     """Return the id of the user."""
-    from longshore.access import audit, users
+    from longshore.access import users
 
     async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.find(connection, name)
-        await users.set_enabled(connection, user, enabled)
-        await audit.record_of_user(connection, actor, user, "user.enable" if enabled else "user.disable")
+        await users.set_enabled(connection, actor, user, enabled)
         return user
 
     return with_connection(run)

@@ -18,7 +18,7 @@ import msgspec
 from longshore import client
 from longshore.access import clients
 from longshore.access.audit import Actor
-from longshore.access.tokens import Level, create
+from longshore.access.tokens import Level, Scope
 from longshore.children import Children
 from longshore.database.migrate import connected_if_current, migrate
 from longshore.demo.seed import CHAIN, seed
@@ -79,8 +79,9 @@ async def _prepare(url: str, rows: int) -> str:
     origin = f"written in {seconds:.1f} s" if was_written else "written before"
     click.echo(f"Data: {rows:,} ledger entries for chain {CHAIN}, and two smaller chains; {origin}")
     async with connected_if_current(url) as connection, connection.transaction():
-        owner = await clients.get_or_create(connection, Actor("command", "demo"), CHAIN, "demo")
-        id, secret = await create(connection, owner.id, Level.WRITE)
+        actor = Actor("command", "demo")
+        owner = await clients.get_or_create(connection, actor, CHAIN, "demo")
+        id, secret = await clients.create_token(connection, actor, owner, Level.WRITE, Scope())
         return f"{id}:{secret}"
 
 

@@ -11,7 +11,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.params import PathParameter, RawBody
 
-from longshore.access import administration, profile_tokens, tokens
+from longshore.access import profile_tokens, tokens
 from longshore.access.token_auth import BEARER
 from longshore.access.tokens import ForbiddenError, Token
 from longshore.api.audited_changes import administration_transaction, audited
@@ -110,7 +110,7 @@ async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
     token = uuid_of(id, "token-not-found")
     async with administration_transaction(request) as (connection, by):
         await profile_tokens.refuse_others(connection, caller, token)
-        await administration.revoke_token(connection, by, token, caller.chain)
+        await tokens.revoke(connection, by, token, caller.chain)
 
 
 def endpoint(request: AnyRequest) -> str:
