@@ -1,5 +1,6 @@
 """`POST /tasks/{id}/execute`: a run at once, for the time since the schedule's newest run or an earlier interval."""
 
+import contextlib
 from datetime import datetime
 from typing import Annotated
 
@@ -92,9 +93,10 @@ async def execute_task(
 
 def refuse_without_intervals(task: EditableTask) -> None:
     """Raise ProblemError where no interval of a task can be run again."""
-    why = why_without_intervals(task.target, task.trigger)
-    if why is not None:
-        raise ProblemError("no-intervals", why)
+    with contextlib.suppress(msgspec.MsgspecError):  # as its run will say
+        export = stored_export(task.target, task.trigger)
+        if export is not None and (why := export[0].why_without_intervals) is not None:
+            raise ProblemError("no-intervals", why)
 
 
 def _refuse_without_watermark(task: EditableTask) -> None:
@@ -105,19 +107,3 @@ def _refuse_without_watermark(task: EditableTask) -> None:
         return
     if export is None or not export[0].incremental:
         raise ProblemError("not-incremental", "The target is not `incremental`, so each run takes all rows.")
-
-
-def why_without_intervals(target: str, trigger: str) -> str | None:
-    """Return why no interval of a stored task can be run again; None where that is possible.
-
-    None also where it cannot be decoded, as its run will say.
-    """
-    try:
-        export = stored_export(target, trigger)
-    except msgspec.MsgspecError:
-        return None
-    if export is not None and export[0].incremental:
-        return "The target is `incremental`, so its runs follow a watermark."
-    if export is not None and any(entry.mode == "replace" for entry in export[0].deliver or ()):
-        return "The target replaces a table, where an older interval must not take the place of a newer one."
-    return None

@@ -12,7 +12,6 @@ from msgspec import UNSET, UnsetType
 from longshore.api.audited_changes import audited
 from longshore.api.bodies import BODY, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task_match, task_tag
-from longshore.api.execute import why_without_intervals
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.new_task import Trigger, read_new_task
 from longshore.api.openapi_responses import problems
@@ -21,6 +20,7 @@ from longshore.api.task_secrets import read_secrets, with_kept_nulls
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.visibility_checks import changeable_task, refuse_hidden_task_body
 from longshore.exports import schemas
+from longshore.exports.target import ExportTarget
 from longshore.exports.target.check import pinned_shapes
 from longshore.results.store import StoreError
 from longshore.tasks import backfills, cancellation, queries, quotas, requests, task_secrets
@@ -113,7 +113,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         await schemas.save(connection, chain, pinned_shapes(target, service.catalog))
         if secrets is not None:
             await task_secrets.save(connection, service.vault, chain, task, secrets)
-        if replans or why_without_intervals(new.target, new.trigger) is not None:
+        if replans or (isinstance(target, ExportTarget) and target.why_without_intervals is not None):
             await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
         await quotas.check_tasks(connection, chain, service.quotas, used)
         return await queries.poll(connection, chain, task)

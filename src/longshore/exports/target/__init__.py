@@ -86,6 +86,15 @@ class ExportTarget(Target, frozen=True, kw_only=True):
         """Whether its result has many files, which a manifest names."""
         return self.export_indexes is not None or self.split is not None or self.partition_by is not None
 
+    @property
+    def why_without_intervals(self) -> str | None:
+        """The reason why no interval can be run again; None where that is possible."""
+        if self.incremental:
+            return "The target is `incremental`, so its runs follow a watermark."
+        if any(entry.mode == "replace" for entry in self.deliver or ()):
+            return "The target replaces a table, where an older interval must not take the place of a newer one."
+        return None
+
     def of(self, name: str) -> "IndexTarget":
         """Return the target of one of its indexes."""
         values = {key: getattr(self, key) for key in self.__struct_fields__}
