@@ -172,7 +172,7 @@ async def fill(connection: Any, vault: Vault) -> ChainContents:
         webhook, CHAIN, vault.seal(CHAIN, f"webhook {webhook}", b"secret"),
     )  # fmt: skip
     deliveries = await connection.fetch(
-        "insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, state, due_at, fault)"
+        "insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, state, due_at, error)"
         f" select $1, 1, 'task.done', 1, $2, 'failed', null, $2 from generate_series(1, {DELIVERIES}) returning id",
         webhook, TEXT,
     )  # fmt: skip
