@@ -10,6 +10,8 @@ from longshore.exports.manifest import SIGNATURE, SUFFIX, FilesManifest, Manifes
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
 
+GONE_MESSAGE = "the result has expired or was deleted"
+
 
 class StoredFile(msgspec.Struct, frozen=True):
     """A file in the results store."""
@@ -24,7 +26,7 @@ class StoredFile(msgspec.Struct, frozen=True):
         try:
             return self.store.open(self.location)
         except FileNotFoundError:
-            raise gone_error() from None
+            raise DestinationError(GONE_MESSAGE) from None
 
 
 class NamedFile(msgspec.Struct, frozen=True):
@@ -44,15 +46,10 @@ class DeliveryFiles(msgspec.Struct, frozen=True):
     """The files beside them, in the order of their writing: the manifest last, as it says that all is there."""
 
 
-def gone_error() -> DestinationError:
-    """Return the error of a result that cannot be delivered any more."""
-    return DestinationError("the result has expired or was deleted")
-
-
 def files_of(delivery: DeliveryAttempt, store: Store) -> DeliveryFiles:
     """Return the files of a run's result. Raises DestinationError where it is gone."""
     if delivery.location is None or delivery.manifest is None:
-        raise gone_error()
+        raise DestinationError(GONE_MESSAGE)
     text = delivery.manifest.encode()
     if is_files(delivery.result):
         listed = msgspec.json.decode(text, type=FilesManifest)

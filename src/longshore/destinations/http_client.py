@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from types import TracebackType
 from urllib.parse import quote
 
 import httpx2
@@ -80,7 +79,7 @@ class Signer(abc.ABC):
         return False
 
 
-class HttpClient:
+class HttpClient(contextlib.AbstractAsyncContextManager["HttpClient"]):
     """Requests to the origin of an address, such as `https://bucket.s3.eu-west-1.amazonaws.com`."""
 
     def __init__(self, address: str, allow: tuple[Network, ...], signer: Signer) -> None:
@@ -105,12 +104,7 @@ class HttpClient:
         """Return host and port; the port only where it is not that of the scheme."""
         return self._origin.netloc.decode("ascii")
 
-    async def __aenter__(self) -> "HttpClient":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
     async def resolve(self) -> list[Address]:

@@ -43,7 +43,7 @@ STAGING_NAME = "_longshore_staging"
 """The temporary table of a load's rows, whose key refuses NULL and duplicates."""
 KEY_ADVICE = "rows of the result have no key, or the same one: correct the index's `key` in the catalog, or its rows"
 
-# Of asyncpg, which has no class for them.
+# Messages of asyncpg, which has no class for what it cannot do, such as GSSAPI.
 UNSUPPORTED = re.compile("module not found|^unsupported |could not verify server signature")
 
 
@@ -57,8 +57,6 @@ def server_errors(where: str) -> Iterator[None]:
     """Raise DestinationError or DestinationUnavailableError for errors of a server. `where`: begins their messages."""
     try:
         yield
-    except (DestinationError, DestinationUnavailableError):
-        raise
     except asyncpg.PostgresError as error:
         raise _error(where, is_transient(error.sqlstate), _sentence(error)) from None
     except ssl.SSLCertVerificationError as error:
@@ -66,10 +64,9 @@ def server_errors(where: str) -> Iterator[None]:
         raise DestinationError(
             f"{where}: the server's certificate is refused: {error.verify_message}; {advice}"
         ) from None
-    except asyncpg.InterfaceError as error:
-        raise _error(where, not _is_unsupported(error), str(error)) from None
-    except asyncpg.InternalClientError as error:  # of a connection that was lost between two statements
-        raise _error(where, True, str(error)) from None
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # most are of a lost connection
+        wrong = isinstance(error, asyncpg.ClientConfigurationError | asyncpg.DataError)
+        raise _error(where, not wrong and not UNSUPPORTED.search(str(error)), str(error)) from None
     except ssl.SSLError as error:
         raise tls_error(error, where) from None
     except OSError as error:
@@ -89,12 +86,6 @@ def needing(right: str, grant: str) -> Iterator[None]:
 
 def _error(where: str, is_transient: bool, reason: str) -> Exception:
     return (DestinationUnavailableError if is_transient else DestinationError)(f"{where}: {reason}")
-
-
-def _is_unsupported(error: asyncpg.InterfaceError) -> bool:
-    """Return whether asyncpg cannot do what a server asks for, such as GSSAPI, or was given a wrong value."""
-    wrong = isinstance(error, asyncpg.ClientConfigurationError | asyncpg.DataError)
-    return wrong or UNSUPPORTED.search(str(error)) is not None
 
 
 def _sentence(error: asyncpg.PostgresError) -> str:
