@@ -111,7 +111,7 @@ def test_task_of_something_else_that_has_the_number_of_the_loads_task_is_left_al
     [task] = set(loads(service)) - set(before)
     with Client(service.address, service.token(), chain=CHAIN) as client:
         # As after a restore of the service, where the number was given once more.
-        target = "target = target - 'deletes' - 'incremental'"
+        target = "target = (target::jsonb - 'deletes' - 'incremental')::json"
         service.sql(f"update longshore.tasks set {target} where id = $1", task)
         runs = len(client.tasks.get(task).runs())
         pipeline.load()
