@@ -27,7 +27,7 @@ from longshore.console.destination_form import (
     texts_of,
     values_of,
 )
-from longshore.console.pages import answer_form, form_of, json_body, paging, pop_key, redirect, render_page
+from longshore.console.pages import answer_form, form_of, json_body, paging, pop_idempotency_key, redirect, render_page
 from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
@@ -90,7 +90,7 @@ async def show_new_destination(
 async def create_destination(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create the destination of a form, or test it; `test` in the form says so."""
     fields = form_of(body)
-    key = pop_key(fields)
+    key = pop_idempotency_key(fields)
     chosen = await _kind(request, fields.get("kind", ""))
     if chosen is None:
         raise ValidationError([Violation("expected a kind of destination that is installed", "/kind")])

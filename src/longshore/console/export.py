@@ -19,7 +19,7 @@ from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
 from longshore.console.copied_export import NO_EXPORT, ExportBody, form_values, repeated_export
 from longshore.console.export_form import ExportForm, export_of, read_form
-from longshore.console.pages import export_form_error, pop_key, redirect, render_page
+from longshore.console.pages import export_form_error, pop_idempotency_key, redirect, render_page
 from longshore.console.rendering import render
 from longshore.console.rule_form import choices, operands
 from longshore.console.snippets import snippets_of
@@ -118,8 +118,9 @@ async def create_export(request: AnyRequest, body: RawBody, idempotency_key: Ide
     form = await read_form(request, body)
     export = await asyncio.to_thread(export_of, form)
     value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
+    key = idempotency_key or pop_idempotency_key(form.fields)
     # A repeated request has the same form, and a later time where that begins now.
-    created, _ = await create(request, value, claim_of(request, idempotency_key or pop_key(form.fields), form.pairs))
+    created, _ = await create(request, value, claim_of(request, key, form.pairs))
     to_task = redirect(request, f"tasks/{created.task.id}")
     return Response("", headers={"HX-Redirect": to_task.url}) if "hx-request" in request.headers else to_task
 

@@ -95,7 +95,7 @@ def form_of(body: bytes) -> dict[str, str]:
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
-def pop_key(fields: dict[str, str]) -> str | None:
+def pop_idempotency_key(fields: dict[str, str]) -> str | None:
     """Remove the idempotency key of a form from its fields, and return it; None without a usable one."""
     key = fields.pop("idempotency_key", "")
     return key if IDEMPOTENCY_KEY.fullmatch(key) else None

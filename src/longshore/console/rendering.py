@@ -106,7 +106,7 @@ TEMPLATES.filters |= {
     "short_uuids": _short_uuids,
     "reason": _reason,
 }
-TEMPLATES.globals |= {"version": __version__, "new_key": lambda: secrets.token_urlsafe(18)}
+TEMPLATES.globals |= {"version": __version__, "new_idempotency_key": lambda: secrets.token_urlsafe(18)}
 
 
 def compile_templates() -> None:

@@ -21,7 +21,7 @@ from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.charts import Chart, TimeRange, timeline
-from longshore.console.pages import form_of, json_body, paging, pop_key, redirect, render_page
+from longshore.console.pages import form_of, json_body, paging, pop_idempotency_key, redirect, render_page
 from longshore.console.rendering import in_seconds
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
@@ -153,7 +153,7 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     service, caller = service_and_caller(request)
     found = await requests.editable(service.pool, caller.chain, task_id(id))
     value: dict[str, Any] = form_of(body)
-    key = pop_key(value)
+    key = pop_idempotency_key(value)
     try:
         zone = decode(found.trigger).timezone
     except msgspec.MsgspecError:

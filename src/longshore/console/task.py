@@ -20,7 +20,7 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.api.visibility_checks import changeable_task, hides_rules, visible_segment, visible_task
 from longshore.console import run_charts
-from longshore.console.pages import as_number, form_of, pop_key, redirect, render_page
+from longshore.console.pages import as_number, form_of, pop_idempotency_key, redirect, render_page
 from longshore.console.rendering import render
 from longshore.console.run import details_of
 from longshore.database.rows import Page, as_uuid
@@ -235,7 +235,7 @@ async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> Redir
 @post("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/deliver", include_in_schema=False)
 async def deliver_again(request: AnyRequest, id: Id, run: RunNumber, body: RawBody) -> Redirect:
     """Deliver the result of a run again."""
-    await api_deliveries.deliver_run.fn(request, id, run, pop_key(form_of(body)))
+    await api_deliveries.deliver_run.fn(request, id, run, pop_idempotency_key(form_of(body)))
     return redirect(request, f"tasks/{id}#deliveries")
 
 

@@ -17,7 +17,7 @@ from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest
-from longshore.console.pages import as_number, pop_key, render_page
+from longshore.console.pages import as_number, pop_idempotency_key, render_page
 from longshore.console.rendering import render
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
@@ -145,7 +145,7 @@ async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
     _, caller = service_and_caller(request)
     pairs = parse_qsl(body.decode("utf-8", "replace"))
     fields = dict(pairs)
-    key = pop_key(fields)
+    key = pop_idempotency_key(fields)
     numbers = {as_number(value) for name, value in pairs if name == "id"}
     tasks = sorted(each for each in numbers if isinstance(each, int) and 0 < each <= MAX_BIGINT)[:MAX_SELECTED]
     list_path = f"/console/{caller.chain}/tasks"
