@@ -144,7 +144,7 @@ REMOVE_LEVEL = "delete from longshore.user_levels where user_id::text = $1"
     ("kind", "change", "answer"),
     [
         ("token", END_TOKEN, 401), ("token", END_CLIENT, 401), ("token", LOWER_TOKEN, 403),
-        ("user", END_SESSIONS, 401), ("user", REMOVE_LEVEL, 401), ("user", "select $1::text", 201),
+        ("user", END_SESSIONS, 401), ("user", REMOVE_LEVEL, 403), ("user", "select $1::text", 201),
     ],
 )  # fmt: skip
 def test_request_whose_credential_ends_before_its_body_has_arrived_changes_nothing(

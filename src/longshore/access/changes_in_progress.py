@@ -23,6 +23,11 @@ WAIT = "select pg_advisory_xact_lock(hashtextextended('longshore.changes ' || $1
 # A statement of its own, whose snapshot is taken after the lock.
 LEVEL = "select longshore.level_of($1, $2, $3, $4, $5, $6)"
 
+IS_SIGNED_IN = """
+select from longshore.sessions
+where id = $1 and used_at > now() - $2 * interval '1 second' and created_at > now() - $3 * interval '1 second'
+"""
+
 
 async def recheck_credential(connection: Connection, caller: Caller, needed: Level, lifetimes: Lifetimes) -> None:
     """Check the credential of a change in the transaction of the change. `needed`: the level of the endpoint.
@@ -31,12 +36,11 @@ async def recheck_credential(connection: Connection, caller: Caller, needed: Lev
     """
     credential = f"{caller.kind} {caller.id}"
     await connection.execute(LOCK, [credential, f"{credential} {caller.chain}"])
-    level = await connection.fetchval(
-        LEVEL, caller.kind, caller.id, caller.session, caller.chain, lifetimes.idle, lifetimes.total
-    )
-    if level is None:
+    times = (lifetimes.idle, lifetimes.total)
+    level = await connection.fetchval(LEVEL, caller.kind, caller.id, caller.session, caller.chain, *times)
+    if level is None and await connection.fetchrow(IS_SIGNED_IN, caller.session, *times) is None:
         raise UnauthorizedError
-    if Level[level.upper()] < needed:
+    if level is None or Level[level.upper()] < needed:
         raise level_error(needed)
 
 
