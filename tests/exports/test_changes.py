@@ -56,6 +56,15 @@ prefix = "Thing"
 [unique-not.fields]
 id = { type = "number", description = "Number." }
 
+[by-id-too]
+description = "The rows of by-id."
+relation = "shop.things"
+chain = "chain_id"
+key = "id"
+prefix = "Thing"
+[by-id-too.fields]
+id = { type = "number", description = "Number." }
+
 [view]
 description = "A view."
 relation = "shop.things_view"
@@ -297,6 +306,19 @@ def test_changed_fields_make_the_next_run_full(reader: httpx2.Client, things: Se
     task = reader.get(f"/tasks/{series.id}").json()
     answer = reader.patch(f"/tasks/{series.id}", json={"target": {**task["target"], "fields": ["id", "version"]}})
     assert answer.status_code == 200
+    assert run_changes(series) == [("upsert", "", "1")]
+    assert "a full run: the index, its fields or its key have changed" in series.messages()
+    assert run_changes(series) == []
+
+
+def test_another_index_over_the_same_table_fields_and_key_makes_the_next_run_full(
+    reader: httpx2.Client, things: Session
+) -> None:
+    insert(things, 1)
+    series = changes(reader, fields=["id"])
+    assert run_changes(series) == [("upsert", "", "1")]
+    target = reader.get(f"/tasks/{series.id}").json()["target"] | {"export_index": "by-id-too"}
+    assert reader.patch(f"/tasks/{series.id}", json={"target": target}).status_code == 200
     assert run_changes(series) == [("upsert", "", "1")]
     assert "a full run: the index, its fields or its key have changed" in series.messages()
     assert run_changes(series) == []

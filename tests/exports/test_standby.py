@@ -170,7 +170,7 @@ def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(
     async def watermark(connection: Connection) -> str:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             columns = await columns_of(connection, KEYED, [("id", "id")])
-            copy = ClientCopy(columns, RowQuery(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
+            copy = ClientCopy("keyed", columns, RowQuery(KEYED.from_clause, (1764,)), key_of(KEYED, columns, "csv"))
             found = await change_query.resolve(connection, KEYED, None, copy)
             return found.watermark(KeyList("", 0, "", 0, found.definition_hash))
 

@@ -81,7 +81,7 @@ async def prepare(connection: Connection, index: Index, request: ExportRequest) 
     columns = await columns_of(connection, index, choices(target.fields, index))
     bounds = changed = None
     if target.deletes:
-        copy = ClientCopy(columns, rows, key_of(index, columns, target.export_format))
+        copy = ClientCopy(target.export_index, columns, rows, key_of(index, columns, target.export_format))
         changed = await change_query.resolve(connection, index, request.start, copy)
         # A worker that writes a shard resolves the same query from the request. Only full runs are cut into shards.
         request = msgspec.structs.replace(request, start=changed.start)

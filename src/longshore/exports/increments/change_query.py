@@ -112,6 +112,7 @@ class ChangeWatermark(Watermark, frozen=True):
 class ClientCopy(msgspec.Struct, frozen=True):
     """The columns, rows and key of the client's copy."""
 
+    index_name: str
     columns: Sequence[Column]
     rows: RowQuery
     key: Key | None
@@ -170,7 +171,7 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
     await refuse_unstable_fields(connection, index, columns)
     position = await transactions.position(connection, index)
     tables = [row["id"] for row in await connection.fetch(TABLES, index.regclass)]
-    definition_hash = await _definition_hash(connection, index, columns, key)
+    definition_hash = await _definition_hash(connection, index, copy, key)
     watermark = read_watermark(start)
     why_full = None
     if watermark is not None:
@@ -201,7 +202,8 @@ def _changed(watermark: ChangeWatermark, here: Position, tables: Sequence[int], 
     return Condition(f"({written.sql}) or tableoid in ({added})", written.values) if added else written
 
 
-async def _definition_hash(connection: Connection, index: Index, columns: Sequence[Column], key: Key) -> str:
+async def _definition_hash(connection: Connection, index: Index, copy: ClientCopy, key: Key) -> str:
+    columns = copy.columns
     parts = [
         (column.name, column.expression, column.type_schema, column.pg_type, shape([(column.name, column.field)]))
         for column in columns
@@ -212,7 +214,7 @@ async def _definition_hash(connection: Connection, index: Index, columns: Sequen
     attributes = await connection.fetch(ATTRIBUTES, index.regclass, read)
     types = {column.type_id for column in columns} | {attribute["type"] for attribute in attributes}
     type_names = await connection.fetch(TYPE_NAMES, sorted(types))
-    text = repr((index.relation, key.sql, parts, [tuple(row) for row in (*attributes, *type_names)]))
+    text = repr((copy.index_name, index.relation, key.sql, parts, [tuple(row) for row in (*attributes, *type_names)]))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
