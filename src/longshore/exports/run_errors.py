@@ -12,6 +12,8 @@ from longshore.errors import LongshoreError, TransientError, first_line
 # not serializably, so nothing else that PostgreSQL does ends them in one of these (a function of a view might).
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
 CONFLICTS = (asyncpg.SerializationError, asyncpg.DatabaseDroppedError)
+# A deadlock of buffers with the recovery has the code of all deadlocks, and is known by its English message alone.
+CONFLICT = "conflict with recovery"
 # asyncpg's own message for a connection that the server closed while it was idle; the server's own reason is lost.
 RELEASED = "connection has been released back to the pool"
 
@@ -35,7 +37,7 @@ def describe_error(error: BaseException, *, of_export: bool = True) -> str:
         return describe_unknown_error(error)
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"the database is read-only ({error})"
-    if isinstance(error, CONFLICTS):
+    if isinstance(error, CONFLICTS) or (isinstance(error, asyncpg.DeadlockDetectedError) and CONFLICT in str(error)):
         return f"the source is a standby and cancelled the export for a recovery conflict ({error.detail or error})"
     if isinstance(error, asyncpg.PostgresError) and not is_transient(error):
         return f"the source refused the query: {reason(error)}"
