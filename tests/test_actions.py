@@ -22,7 +22,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def attempt_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+def extended_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """A service with the package of `docs/extending.md` installed."""
     folder = tmp_path_factory.mktemp("plugged")
     with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
@@ -39,8 +39,8 @@ def attempt_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longsho
 
 
 @pytest.fixture(scope="module")
-def client(attempt_runner: Longshore) -> Iterator[httpx2.Client]:
-    with attempt_runner.client() as found:
+def client(extended_service: Longshore) -> Iterator[httpx2.Client]:
+    with extended_service.client() as found:
         yield found
 
 
@@ -85,13 +85,13 @@ def test_targets_of_a_package_are_validated_and_documented_like_built_in_ones(cl
     assert {"$ref": "#/components/schemas/Codes"} in document["NewTaskBody"]["properties"]["target"]["oneOf"]
 
 
-def test_a_cancelled_action_stops_and_leaves_nothing(attempt_runner: Longshore, client: httpx2.Client) -> None:
+def test_a_cancelled_action_stops_and_leaves_nothing(extended_service: Longshore, client: httpx2.Client) -> None:
     task = created(client, action="voucher-codes", count=1_000_000)
     while client.get(f"/tasks/{task}").json()["state"]["code"] == "READY":
         time.sleep(0.01)
     assert client.post(f"/tasks/{task}/cancel").json()["state"]["code"] == "ERROR"
     deadline = time.monotonic() + 20
-    while any(f"/{task}/" in str(path) for path in attempt_runner.files()):
+    while any(f"/{task}/" in str(path) for path in extended_service.files()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -81,9 +81,9 @@ class HiddenValuesModel:
     def _segment_body(self, rules: list[dict[str, Any]]) -> dict[str, Any]:
         return {"chain": CHAIN, "name": "s", "segment": segment("users", rules)}
 
-    def ask(self, limited_reader: bool, method: str, path: str, body: Any = None) -> httpx2.Response:
-        answer = (self.narrow if limited_reader else self.wide).request(method, path, json=body)
-        if limited_reader:
+    def ask(self, narrow: bool, method: str, path: str, body: Any = None) -> httpx2.Response:
+        answer = (self.narrow if narrow else self.wide).request(method, path, json=body)
+        if narrow:
             self.given += answer.text
             if answer.status_code >= 400:  # a name that the request did not have is not told
                 sent = json.dumps(body)
@@ -99,47 +99,47 @@ class HiddenValuesModel:
         rules = self.rules if known.stored else known.rules
         return frozenset(f"{index}.{name}" for name in (*fields, *(rule["field_name"] for rule in rules)))
 
-    def create(self, limited_reader: bool, target: dict[str, Any], rules: list[dict[str, Any]], stored: bool) -> None:
-        known = ModelTask(target, rules, stored and target["export_index"] == "users", limited_reader, [])
+    def create(self, narrow: bool, target: dict[str, Any], rules: list[dict[str, Any]], stored: bool) -> None:
+        known = ModelTask(target, rules, stored and target["export_index"] == "users", narrow, [])
         body = {"chain": CHAIN, "desc": "", "target": target, "trigger": self._trigger(known)}
-        answer = self.ask(limited_reader, "POST", "/tasks", body)
-        allowed = not limited_reader or not self.read_by(known) & self.hidden
+        answer = self.ask(narrow, "POST", "/tasks", body)
+        allowed = not narrow or not self.read_by(known) & self.hidden
         assert answer.status_code == (201 if allowed else 403), answer.text
         if allowed:
             self.tasks[answer.json()["id"]] = known
-            self._ran(answer.json()["id"], asked_narrow=limited_reader)
+            self._ran(answer.json()["id"], asked_narrow=narrow)
 
     def _trigger(self, known: ModelTask) -> dict[str, Any]:
         named = {"segment_id": self.stored} if known.stored else {}
         return {"once": PAST, **(named or {"segment": segment(known.target["export_index"], known.rules)})}
 
-    def patch(self, limited_reader: bool, number: int, target: dict[str, Any]) -> None:
+    def patch(self, narrow: bool, number: int, target: dict[str, Any]) -> None:
         id, known = self._task(number)
-        changed = msgspec.structs.replace(known, target=target, narrow=limited_reader)
+        changed = msgspec.structs.replace(known, target=target, narrow=narrow)
         if (known.stored or known.rules) and target["export_index"] != known.target["export_index"]:
             return  # which no segment of the other index fits
         changed.rules = known.rules
         body = {"target": target} if known.stored else {"target": target, "trigger": self._trigger(changed)}
-        answer = self.ask(limited_reader, "PATCH", f"/tasks/{id}", body)
+        answer = self.ask(narrow, "PATCH", f"/tasks/{id}", body)
         before = frozenset[str]().union(*(run for run in known.runs if run), self.read_by(known))
-        allowed = not limited_reader or not (before | self.read_by(changed)) & self.hidden
+        allowed = not narrow or not (before | self.read_by(changed)) & self.hidden
         assert answer.status_code == (200 if allowed else 403), answer.text
         if allowed:
             self.tasks[id] = changed
 
-    def execute(self, limited_reader: bool, number: int) -> None:
+    def execute(self, narrow: bool, number: int) -> None:
         id, known = self._task(number)
-        answer = self.ask(limited_reader, "POST", f"/tasks/{id}/execute")
+        answer = self.ask(narrow, "POST", f"/tasks/{id}/execute")
         before = frozenset[str]().union(*(run for run in known.runs if run), self.read_by(known))
-        allowed = not limited_reader or not before & self.hidden
+        allowed = not narrow or not before & self.hidden
         assert answer.status_code == (200 if allowed else 403), answer.text
         if allowed:
-            self._ran(id, asked_narrow=limited_reader)
+            self._ran(id, asked_narrow=narrow)
 
-    def store(self, limited_reader: bool, rules: list[dict[str, Any]]) -> None:
-        answer = self.ask(limited_reader, "PUT", f"/segments/{self.stored}", self._segment_body(rules))
+    def store(self, narrow: bool, rules: list[dict[str, Any]]) -> None:
+        answer = self.ask(narrow, "PUT", f"/segments/{self.stored}", self._segment_body(rules))
         touched = {f"users.{rule['field_name']}" for rule in (*self.rules, *rules)}
-        allowed = not limited_reader or (self.usable("users") and not touched & self.hidden)
+        allowed = not narrow or (self.usable("users") and not touched & self.hidden)
         assert answer.status_code == (200 if allowed else 403), answer.text
         if allowed:
             self.rules = rules

@@ -16,7 +16,7 @@ class Gateway:
     """
 
     def __init__(self, address: str) -> None:
-        self.violations: list[str] = []
+        self.faults: list[str] = []
         self.seen: list[str] = []
         """Each request that came in: its method and path."""
         self._closing = threading.Event()
@@ -40,19 +40,19 @@ class Gateway:
             def do(self) -> None:
                 gateway.seen.append(f"{self.command} {self.path}")
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                violation = gateway.violations.pop(0) if gateway.violations else ""
-                if violation == "refuse":
+                fault = gateway.faults.pop(0) if gateway.faults else ""
+                if fault == "refuse":
                     self.answer(503, {"Retry-After": "1", "Content-Type": "application/problem+json"},
                                 b'{"type": "/problems/unavailable", "title": "Away", "status": 503, "detail": "",'
                                 b' "request_id": "gateway"}')  # fmt: skip
-                elif violation == "garble":
+                elif fault == "garble":
                     self.answer(200, {"Content-Type": "text/html"}, b"<h1>Welcome to nginx</h1>")
-                elif violation == "hang":
+                elif fault == "hang":
                     gateway._closing.wait(60)
-                elif violation != "silent":
+                elif fault != "silent":
                     headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
                     passed = gateway._service.request(self.command, self.path, headers=headers, content=body)
-                    if violation != "lose":
+                    if fault != "lose":
                         self.answer(passed.status_code, dict(passed.headers), passed.content)
 
             def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:

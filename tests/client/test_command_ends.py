@@ -170,7 +170,7 @@ def test_failed_task_is_the_only_thing_on_standard_error_with_json(logged_in: Cl
 
 def test_page_of_a_proxy_is_an_error_and_no_json_of_ours(cli: Cli, gateway: Gateway, token: str) -> None:
     assert cli("login", "--address", gateway.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
-    gateway.violations += ["garble"]
+    gateway.faults += ["garble"]
     code, out, stderr = cli("indexes", "--json")
     assert (code, out) == (1, "")
     assert json.loads(stderr)["title"] == "The service does not answer"
@@ -181,10 +181,10 @@ def test_wait_for_the_service_is_reported_once(
 ) -> None:
     monkeypatch.setattr(wait_notice, "SECONDS", 0.05)
     assert cli("login", "--address", gateway.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
-    gateway.violations += ["refuse"]  # with Retry-After: 1
+    gateway.faults += ["refuse"]  # with Retry-After: 1
     code, _, stderr = cli("indexes")
     assert (code, stderr) == (0, f"longshore: waiting for {gateway.address}\n")
-    gateway.violations += ["refuse"]
+    gateway.faults += ["refuse"]
     assert cli("indexes", "--json")[2] == ""
 
 

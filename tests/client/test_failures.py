@@ -19,7 +19,7 @@ from tests.client.gateway import Gateway
 
 
 def test_retry_after_is_honoured(gateway: Gateway, through: Longshore) -> None:
-    gateway.violations = ["refuse", "refuse"]
+    gateway.faults = ["refuse", "refuse"]
     began = time.monotonic()
     through.tasks.list()
     assert time.monotonic() - began >= 2
@@ -35,33 +35,33 @@ def test_retry_after_may_be_seconds_or_a_date() -> None:
 
 
 def test_reading_is_repeated_when_the_answer_is_lost(gateway: Gateway, through: Longshore) -> None:
-    gateway.violations = ["silent", "lose", "silent"]
+    gateway.faults = ["silent", "lose", "silent"]
     assert through.indexes.get("wallet-ledger").name == "wallet-ledger"
     assert gateway.seen == ["GET /indexes/wallet-ledger"] * 4
 
 
 def test_a_refused_creation_is_repeated_and_creates_one_task(gateway: Gateway, through: Longshore) -> None:
     before = through.tasks.list(limit=1)
-    gateway.violations = ["refuse"]
+    gateway.faults = ["refuse"]
     created = through.exports.create("wallet-ledger")
     assert [task.id for task in through.tasks.list(limit=2)] == [created.id, *(task.id for task in before)]
 
 
 def test_a_creation_whose_answer_is_lost_creates_one_task(gateway: Gateway, through: Longshore) -> None:
     before = [task.id for task in through.tasks.list(limit=1)]
-    gateway.violations = ["lose"]
+    gateway.faults = ["lose"]
     created = through.exports.create("wallet-ledger")
     assert [task.id for task in through.tasks.list(limit=2)] == [created.id, *before]
 
 
 def test_address_without_longshore_is_reported(gateway: Gateway, through: Longshore) -> None:
-    gateway.violations = ["garble"]
+    gateway.faults = ["garble"]
     with pytest.raises(NoAnswerError, match="not Longshore's"):
         through.tasks.list()
 
 
 def test_retries_end(gateway: Gateway, token: str) -> None:
-    gateway.violations = ["refuse"] * 20
+    gateway.faults = ["refuse"] * 20
     with (
         Longshore(gateway.address, token, chain=1765, retry_for=0.5) as hasty,
         pytest.raises(ProblemError) as caught,

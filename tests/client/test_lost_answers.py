@@ -27,7 +27,7 @@ FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
 
 
 def test_request_whose_connection_dies_silently_is_sent_again(gateway: Gateway, token: str) -> None:
-    gateway.violations = ["hang"]
+    gateway.faults = ["hang"]
     with Longshore(gateway.address, token, chain=SMALL_CHAIN, timeout=1, retry_for=1) as client:
         client.tasks.list(limit=1)
     assert len(gateway.seen) == 2
@@ -37,7 +37,7 @@ def test_wait_ends_in_time_though_the_service_stays_silent(longshore: Longshore,
     id = longshore.exports.create("users", at=FUTURE).id
     with Longshore(gateway.address, token, chain=SMALL_CHAIN) as client:
         task = client.tasks.get(id)
-        gateway.violations = ["", *["hang"] * 9]
+        gateway.faults = ["", *["hang"] * 9]
         began = time.monotonic()
         with pytest.raises(WaitTimeoutError, match="cannot be polled again within the 1 s"):
             task.wait(1)
@@ -49,7 +49,7 @@ def test_deletion_whose_answer_is_lost_is_a_deletion(
     longshore: Longshore, gateway: Gateway, through: Longshore, fault: str
 ) -> None:
     task = through.tasks.get(longshore.exports.create("users", at=FUTURE).id)
-    gateway.violations = [fault]
+    gateway.faults = [fault]
     task.delete()
     with pytest.raises(NotFoundError):
         task.delete()
@@ -62,7 +62,7 @@ def test_revocation_of_the_own_token_whose_answer_is_lost_is_a_revocation(
     with reader.client(chain=SMALL_CHAIN) as session:
         token = session.post("/delta-sharing/profile").json()["bearerToken"]
     with Longshore(gateway.address, token, chain=SMALL_CHAIN, retry_for=10) as client:
-        gateway.violations = ["lose"]
+        gateway.faults = ["lose"]
         client.shares.revoke(token.partition(":")[0])
         with pytest.raises(UnauthorizedError):
             client.shares.revoke(token.partition(":")[0])

@@ -60,7 +60,7 @@ def test_events_of_a_task_are_followed_to_its_end(longshore: Longshore, awaited:
 
 def test_events_go_on_behind_the_last_one_after_a_lost_connection(through: Longshore, gateway: Gateway) -> None:
     task = through.exports.create("users").wait(60)
-    gateway.violations = ["silent", "refuse", ""]
+    gateway.faults = ["silent", "refuse", ""]
     kinds = [event.kind for event in task.events()]
     assert kinds.count("log") == 3
     assert kinds[-1] == "end"
@@ -292,7 +292,7 @@ def test_bar_is_redrawn_on_a_terminal_and_a_log_gets_lines(
 
 
 def test_retry_after_beyond_the_time_for_retries_is_not_waited_for(gateway: Gateway, token: str) -> None:
-    gateway.violations = ["refuse"] * 3
+    gateway.faults = ["refuse"] * 3
     began = time.monotonic()
     with Longshore(gateway.address, token, chain=SMALL_CHAIN, retry_for=0.9) as hasty, pytest.raises(ProblemError):
         hasty.tasks.list()
@@ -314,7 +314,7 @@ def test_wait_whose_last_request_fails_when_its_time_is_over_has_timed_out(
     longshore: Longshore, gateway: Gateway, through: Longshore
 ) -> None:
     task = through.tasks.get(longshore.exports.create("users", at=FUTURE).id)
-    gateway.violations = ["", *["refuse"] * 20]
+    gateway.faults = ["", *["refuse"] * 20]
     with pytest.raises(WaitTimeoutError, match=r"cannot be polled again within the 0\.5 s of"):
         task.wait(0.5)
 

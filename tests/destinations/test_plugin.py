@@ -49,7 +49,7 @@ def place(site: Path, server: str) -> Iterator[SampleDestination]:
 
 
 @pytest.fixture(scope="module")
-def attempt_runner(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+def extended_service(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """A service with the package installed, whose chain 1764 may reach loopback."""
     folder = tmp_path_factory.mktemp("plugged")
     with pytest.MonkeyPatch.context() as patch, database_in(folder, 100) as url:
@@ -64,8 +64,8 @@ def attempt_runner(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def client(attempt_runner: Longshore) -> Iterator[httpx2.Client]:
-    with attempt_runner.client(Level.ADMIN) as found:
+def client(extended_service: Longshore) -> Iterator[httpx2.Client]:
+    with extended_service.client(Level.ADMIN) as found:
         yield found
 
 
@@ -94,11 +94,11 @@ def test_kind_of_a_package_reaches_the_networks_of_its_chain_alone(client: httpx
     assert named["ok"] is True
 
 
-def test_networks_of_a_chain_are_for_its_webhooks_and_http_tasks_too(attempt_runner: Longshore) -> None:
+def test_networks_of_a_chain_are_for_its_webhooks_and_http_tasks_too(extended_service: Longshore) -> None:
     for chain, status in ((1764, 201), (1765, 400)):
         target = {"action": "http", "url": "http://127.0.0.1:9/"}
         task = {"chain": chain, "desc": "", "trigger": {"once": "2126-05-26T12:00:00Z"}, "target": target}
-        with attempt_runner.client(chain=chain) as client:
+        with extended_service.client(chain=chain) as client:
             assert client.post("/webhooks", json={"chain": chain, "url": "http://127.0.0.1:9/"}).status_code == status
             assert client.post("/tasks", json=task).status_code == status
 

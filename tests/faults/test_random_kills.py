@@ -76,7 +76,7 @@ def test_each_task_ends_once_and_leaves_nothing_behind_after_random_kills(
         detector.join()
     logs = [";".join(messages(task)) for task in found]
     assert all(GOOD.fullmatch(log) or GIVEN_UP.fullmatch(log) for log in logs), logs
-    assert len(detector.most) >= TASKS // 2, "the lookout has seen nothing"
+    assert len(detector.most) >= TASKS // 2, "the detector has seen nothing"
     assert max(detector.most.values()) == 1
     whole = [task for task in found if task["state"]["code"] == "DONE"]
     assert len(whole) >= TASKS * 2 // 3

@@ -19,13 +19,13 @@ BLOCKED = "select exists (select from pg_locks where not granted and pg_backend_
 
 
 async def meanwhile(
-    pool: Pool, task: TaskId, idle_client: Callable[[], Awaitable[Any]], change: Callable[[Connection], Awaitable[Any]]
+    pool: Pool, task: TaskId, waiting: Callable[[], Awaitable[Any]], change: Callable[[Connection], Awaitable[Any]]
 ) -> Any:
     """Change a locked task after `waiting` has begun to wait for its lock; return the result of `waiting`."""
     async with pool.acquire() as connection:
         async with connection.transaction():
             await connection.execute("select from longshore.tasks where id = $1 for update", task)
-            waits = asyncio.ensure_future(idle_client())
+            waits = asyncio.ensure_future(waiting())
             async with asyncio.timeout(10):
                 while not await connection.fetchval(BLOCKED):  # noqa: ASYNC110 (PostgreSQL has no event for it)
                     await asyncio.sleep(0.01)

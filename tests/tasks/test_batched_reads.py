@@ -50,23 +50,23 @@ def with_polls(idle_service: Longshore, test: Callable[[Pool, BatchedReads], Awa
     asyncio.run(run())
 
 
-async def blocked(odd_values_client: Connection, many: int) -> list[int]:
+async def blocked(own: Connection, many: int) -> list[int]:
     """The processes of PostgreSQL that answer the polls, once so many of them wait for a lock."""
     while True:
-        backends = [row["pid"] for row in await odd_values_client.fetch(BACKENDS, NAME)]
-        if await odd_values_client.fetchval(BLOCKED, backends) >= many:
+        backends = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]
+        if await own.fetchval(BLOCKED, backends) >= many:
             return backends
         await asyncio.sleep(0.01)
 
 
 def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(idle_service: Longshore) -> None:
-    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
-        ours = [await created(odd_values_client) for _ in range(20)]
-        theirs = [await created(odd_values_client, OTHER) for _ in range(20)]
+    async def test(own: Pool, polls: BatchedReads) -> None:
+        ours = [await created(own) for _ in range(20)]
+        theirs = [await created(own, OTHER) for _ in range(20)]
         revisions = {}
         for number, task in enumerate(ours + theirs):
             for _ in range(number % 5 + 1):
-                revisions[task] = await odd_values_client.fetchval(CHANGE, task)
+                revisions[task] = await own.fetchval(CHANGE, task)
         asked = [(chain, task) for task in [*ours, *theirs, MISSING] for chain in (CHAIN, OTHER)] * 3
         answers = await asyncio.gather(*(polls.status(*each) for each in asked), return_exceptions=True)
         for (chain, task), answer in zip(asked, answers, strict=True):
@@ -81,8 +81,8 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
 
 
 def test_answer_is_never_older_than_its_poll(idle_service: Longshore) -> None:
-    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
-        tasks = [await created(odd_values_client) for _ in range(8)]
+    async def test(own: Pool, polls: BatchedReads) -> None:
+        tasks = [await created(own) for _ in range(8)]
         over = asyncio.Event()
 
         async def poll_on(task: TaskId) -> None:
@@ -92,7 +92,7 @@ def test_answer_is_never_older_than_its_poll(idle_service: Longshore) -> None:
         crowd = [asyncio.create_task(poll_on(task)) for task in tasks * 4]
         for _ in range(50):
             for task in tasks:
-                revision = await odd_values_client.fetchval(CHANGE, task)
+                revision = await own.fetchval(CHANGE, task)
                 assert (await polls.status(CHAIN, task)).version.revision == revision
         over.set()
         await asyncio.gather(*crowd)
@@ -101,9 +101,9 @@ def test_answer_is_never_older_than_its_poll(idle_service: Longshore) -> None:
 
 
 def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle_service: Longshore) -> None:
-    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
-        tasks = [await created(odd_values_client) for _ in range(4)]
-        async with odd_values_client.acquire() as connection, connection.transaction():
+    async def test(own: Pool, polls: BatchedReads) -> None:
+        tasks = [await created(own) for _ in range(4)]
+        async with own.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
             asked = [asyncio.create_task(polls.status(CHAIN, task)) for task in tasks * 2]
             await blocked(connection, 1)
@@ -118,9 +118,9 @@ def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle_ser
 
 
 def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle_service: Longshore) -> None:
-    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
-        tasks = [await created(odd_values_client) for _ in range(4)]
-        async with odd_values_client.acquire() as connection, connection.transaction():
+    async def test(own: Pool, polls: BatchedReads) -> None:
+        tasks = [await created(own) for _ in range(4)]
+        async with own.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
             asked = [asyncio.create_task(polls.status(CHAIN, task)) for task in [*tasks, MISSING]]
             for backend in await blocked(connection, 1):
@@ -134,10 +134,10 @@ def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle_
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process of PostgreSQL for a while")
 def test_connection_that_hangs_delays_the_polls_of_its_statement_alone(idle_service: Longshore) -> None:
-    async def test(odd_values_client: Pool, polls: BatchedReads) -> None:
-        task = await created(odd_values_client)
+    async def test(own: Pool, polls: BatchedReads) -> None:
+        task = await created(own)
         await polls.status(CHAIN, task)
-        (backend,) = [row["pid"] for row in await odd_values_client.fetch(BACKENDS, NAME)]
+        (backend,) = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]
         os.kill(backend, signal.SIGSTOP)
         try:
             held_up = asyncio.create_task(polls.status(CHAIN, task))
