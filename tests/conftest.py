@@ -167,8 +167,8 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
 
 # `make test-fast` leaves out the tests that start a service, a server, a browser or a network, or install packages.
 STARTING_FIXTURES = {
-    "service", "idle_service", "proxied_service", "odd_values_service", "new_service",
-    "debian", "cluster", "pair", "store", "url", "source",
+    "service", "idle_service", "proxied_service", "odd_values_service", "new_service", "extended_service",
+    "service_without_filter", "shop_service", "log_of", "debian", "pair", "store", "url", "source",
     "shop", "changes_service", "world", "rclone_server", "moto_server", "gcs_server", "ssh_server",
     "warehouse", "warehouse_server", "warehouse_18", "on_disk", "on_s3", "python_client",
 }  # fmt: skip
