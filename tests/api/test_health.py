@@ -8,6 +8,8 @@ import pytest
 from longshore import __version__
 from longshore.api.sharing_errors import is_sharing
 from longshore.exports.target.deliver import MANY_FILES, ONE_FILE
+from tests.answers import problem
+from tests.locks import locked
 from tests.service import Longshore
 
 
@@ -28,6 +30,11 @@ def test_readiness_and_metrics_report_late_tasks_while_no_worker_runs(idle_servi
     finally:
         idle_service.sql("delete from longshore.tasks where id = $1", row["id"])
     assert httpx2.get(f"{idle_service.address}/readyz").json() == {"status": "ready"}
+
+
+def test_readiness_is_unavailable_while_the_database_does_not_answer(idle_service: Longshore) -> None:
+    with locked(idle_service.url, "longshore.migrations"):
+        problem(httpx2.get(f"{idle_service.address}/readyz", timeout=30), "unavailable")
 
 
 def test_metrics_are_prometheus_text_and_count_requests(idle_service: Longshore) -> None:

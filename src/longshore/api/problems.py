@@ -98,12 +98,15 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
 def is_outage(error: Exception) -> bool:
     """Return whether an error is a transient one of a database.
 
-    Files and other servers raise errors of the same classes; those of a database have asyncpg in their traceback.
+    Files and other servers raise errors of the same classes; those of a database have asyncpg in their traceback. A
+    timeout around a statement has it in that of its cause, the cancellation.
     """
-    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
-    return is_transient(error) and (
-        not isinstance(error, OSError) or any(name.partition(".")[0] == "asyncpg" for name in modules)
-    )
+    if not is_transient(error):
+        return False
+    raised = [each for each in (error, error.__cause__) if each is not None]
+    frames = (frame for each in raised for frame, _ in traceback.walk_tb(each.__traceback__))
+    modules = (frame.f_globals.get("__name__", "") for frame in frames)
+    return not isinstance(error, OSError) or any(name.partition(".")[0] == "asyncpg" for name in modules)
 
 
 def _parameter_violations(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:
