@@ -457,6 +457,27 @@ def test_removal_of_a_level_waits_for_a_token_for_the_chain_that_its_user_is_cre
     assert (early, made.status_code, removed.status_code) == (False, 201, 200)
 
 
+def test_token_for_chains_that_its_creator_is_no_admin_of_is_refused_without_locks_for_them(
+    idle_service: Longshore, idle_client: httpx2.Client
+) -> None:
+    pair = idle_service.token(Level.ADMIN)
+
+    async def run() -> httpx2.Response:
+        body = {"client_id": new_client(idle_client)["id"], "level": "read", "chains": [1764, 1765]}
+        headers = {"Authorization": f"Bearer {pair}"}
+        connection = await asyncpg.connect(idle_service.url)
+        async with connection.transaction():
+            name = f"longshore.changes token {pair.split(':')[0]} 1765"  # the lock of `changes_in_progress`
+            await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", name)
+            answer = await asyncio.to_thread(
+                httpx2.post, f"{idle_service.address}/access_tokens", json=body, headers=headers, timeout=5
+            )
+        await connection.close()
+        return answer
+
+    assert list(violations(asyncio.run(run()))) == ["/chains/1"]
+
+
 def test_lookup_of_a_token_does_not_wait_for_the_connections_of_the_chain_that_asks_first(
     idle_service: Longshore,
 ) -> None:
