@@ -251,7 +251,10 @@ KINDS = {
         "The request is not the cause. The service's log has the error under the `request_id`.",
     ),
     "unavailable": ProblemKind(
-        503, "A database cannot be reached", "Nothing was changed. Try again after the seconds in `Retry-After`."
+        503,
+        "A database cannot be reached",
+        "Try again after the seconds in `Retry-After`. A change may have been made if the connection broke just then;"
+        " with an `Idempotency-Key` it is made once.",
     ),
     "source-busy": ProblemKind(
         503, "The source cannot answer the preview now", "Try again after the seconds in `Retry-After`."
