@@ -21,6 +21,7 @@ from longshore.destinations.http_client import StoreAnswer, StoreRequest, encode
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.s3_settings import S3Secret, S3Settings
 from longshore.destinations.s3_signature import S3Signer
+from longshore.destinations.servers import tls_error
 from tests.destinations.front import Front, ProxiedRequest, ProxyReply, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, s3_place
 from tests.destinations.servers import BytesFile, SampleDestination, begin_old_tls
@@ -159,6 +160,16 @@ def test_service_that_has_old_tls_alone_is_refused_at_once() -> None:
                 s3_place(f"https://localhost:{server.server_address[1]}", KEY, SECRET).write("a.csv", BytesFile(b"x"))
         finally:
             server.shutdown()
+
+
+def test_tls_connection_that_the_server_has_shut_down_is_a_transient_error() -> None:
+    for reason, expected in (
+        ("PROTOCOL_IS_SHUTDOWN", DestinationUnavailableError),
+        ("UNSUPPORTED_PROTOCOL", DestinationError),
+    ):
+        error = ssl.SSLError(1, reason)
+        error.reason = reason
+        assert isinstance(tls_error(error, "s3.example.com"), expected)
 
 
 def test_certificate_is_for_the_name_though_the_connection_is_to_an_address(

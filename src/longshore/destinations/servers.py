@@ -8,7 +8,9 @@ from longshore.outbound import Address, Network, OutboundError, RefusedError, re
 
 # Reasons of OpenSSL for a handshake that ends in the same way each time: no common version, cipher or length of keys,
 # or a certificate that the server asks for.
-FINAL_REASON = re.compile("PROTOCOL|VERSION|HANDSHAKE_FAILURE|CIPHER|TOO_SMALL|LEGACY|CERTIFICATE_REQUIRED")
+FINAL_REASON = re.compile(
+    "PROTOCOL(?!_IS_SHUTDOWN)|VERSION|HANDSHAKE_FAILURE|CIPHER|TOO_SMALL|LEGACY|CERTIFICATE_REQUIRED"
+)
 
 
 async def checked_addresses(host: str, port: int | None, allow: tuple[Network, ...]) -> list[Address]:
