@@ -11,6 +11,8 @@ import pytest
 
 from longshore.destinations.az import az, az_kind
 from longshore.destinations.gs import gs, gs_kind
+from longshore.destinations.gs_errors import reason_of
+from longshore.destinations.http_client import StoreAnswer
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.settings import Settings
 from tests.destinations.front import Front, ProxiedRequest, ProxyReply, once
@@ -320,3 +322,7 @@ def test_addresses_are_those_of_google_and_azure_and_are_checked(
         step, detail = SampleDestination(kind, made.settings, made.secret).reaching().failure()
         assert (step, "not public" in detail) == ("resolve", True)
     assert gs(Settings()).takes == az(Settings()).takes == "files"
+
+
+def test_answer_that_is_nested_too_deeply_has_no_reason() -> None:
+    assert reason_of(StoreAnswer(403, {}, b'{"error":' + b"[" * 100_000)) == ""

@@ -241,6 +241,22 @@ def test_list_of_uploads_is_read_to_its_end(moto_server: MotoServer, front: Fron
     assert [seen.target.partition("?")[2] for seen in front.seen if seen.method == "DELETE"] == ["uploadId=part.csv"]
 
 
+def test_list_of_uploads_that_never_ends_is_given_up(moto_server: MotoServer, front: Front) -> None:
+    page = ProxyReply(200, {}, b"<L><IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker></L>")
+    front.rule = lambda _: page if len(front.seen) <= 1000 else ProxyReply(403)
+    moto_server.place(address=front.address).discard("part.csv")
+    assert len(front.seen) == 100
+
+
+@pytest.mark.parametrize("tag", ["<Error>", "<Upload>", "<Key>"])
+@pytest.mark.parametrize("status", [200, 403])
+def test_answer_of_many_open_tags_takes_no_time(moto_server: MotoServer, front: Front, tag: str, status: int) -> None:
+    front.rule = lambda _: ProxyReply(status, {}, tag.encode() * ((1 << 17) // len(tag)))
+    began = time.monotonic()
+    moto_server.place(address=front.address).discard("part.csv")
+    assert time.monotonic() - began < 3
+
+
 def test_cancelled_upload_is_aborted(moto_server: MotoServer, front: Front) -> None:
     begun = threading.Event()
 

@@ -18,7 +18,7 @@ def reason_of(answer: StoreAnswer) -> str:
     """Return the reason that an answer gives, such as `forbidden`; empty where there is none."""
     try:
         reason = msgspec.json.decode(answer.content)["error"]["errors"][0]["reason"]
-    except (msgspec.MsgspecError, UnicodeError, LookupError, TypeError):
+    except (msgspec.MsgspecError, UnicodeError, LookupError, TypeError, RecursionError):
         return ""
     return reason if isinstance(reason, str) and REASON.fullmatch(reason) else ""
 

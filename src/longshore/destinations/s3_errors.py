@@ -10,6 +10,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 from longshore.destinations.object_place import CredentialError
 from longshore.results import aws
 
+MAX_ERROR_BYTES = 4096  # in which the code stands; the pattern takes a time that grows with their square
 CODE = re.compile(rb"<Error\b[^>]*>.*?<Code>([A-Za-z0-9._]{1,80})</Code>", re.DOTALL)
 REGION = re.compile(rb"<Region>([a-z0-9-]{1,40})</Region>")
 
@@ -32,7 +33,7 @@ TRANSIENT_CODES = {
 
 def code_of(answer: StoreAnswer) -> str:
     """Return the code of an error, such as `AccessDenied`; empty where there is none."""
-    found = CODE.search(answer.content)
+    found = CODE.search(answer.content.lstrip()[:MAX_ERROR_BYTES])
     return found[1].decode() if found else ""
 
 

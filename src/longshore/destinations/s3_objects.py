@@ -29,7 +29,8 @@ from longshore.destinations.s3_errors import TRANSIENT_CODES, code_of, error_of
 from longshore.destinations.s3_settings import S3Settings
 from longshore.results.media_types import media_type
 
-UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
+UPLOADS_OF_PAGE = 300  # fit into `http_client.MAX_ANSWER_BYTES`; a server that does not know the parameter sends 1,000
+MAX_PAGES = 100  # of a list of uploads, which a server may never end
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 
@@ -147,19 +148,20 @@ class S3Objects(ObjectClient):
         Raises DestinationError where listing them is not allowed or not implemented.
         """
         wanted, found = set(keys), []
-        query = {"uploads": "", "prefix": commonprefix(keys)}  # noqa: RUF071  # a prefix of characters, as S3 has it
-        is_truncated = True
-        while is_truncated:
+        prefix = commonprefix(keys)  # noqa: RUF071  # of characters, as S3 has it
+        query = {"uploads": "", "prefix": prefix, "max-uploads": str(UPLOADS_OF_PAGE)}
+        for _ in range(MAX_PAGES):
             request = StoreRequest("GET", self._base or "/", query)
             answer = await self._send(request, "s3:ListBucketMultipartUploads", {404, 501})
             if answer.status == 501:
                 raise DestinationError("the server does not implement s3:ListBucketMultipartUploads")
             text = answer.content.decode("utf-8", "replace")
-            uploads = [(_element("Key", one), _element("UploadId", one)) for one in UPLOAD.findall(text)]
+            uploads = [(_element("Key", one), _element("UploadId", one)) for one in text.split("<Upload>")[1:1001]]
             found += [upload for upload in uploads if upload[0] in wanted]
             query["key-marker"] = _element("NextKeyMarker", text)
             query["upload-id-marker"] = _element("NextUploadIdMarker", text)
-            is_truncated = _element("IsTruncated", text) == "true"
+            if _element("IsTruncated", text) != "true":
+                break
         return found
 
     async def _send(self, request: StoreRequest, right: str, expected: Collection[int] = ()) -> StoreAnswer:
