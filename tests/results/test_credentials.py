@@ -156,7 +156,6 @@ REFUSALS = [
     (404, "NoSuchBucket", r"the bucket for results does not exist"),
     (400, "InvalidStorageClass", r"the results store refused a request \(InvalidStorageClass\)"),
     (400, "KMS.DisabledException", r"the results store refused a request \(KMS.DisabledException\)"),
-    (400, "InvalidPart", r"the results store refused a request \(InvalidPart\)"),
     (400, "EntityTooSmall", r"the results store refused a request \(EntityTooSmall\)"),
 ]
 

@@ -18,7 +18,7 @@ from longshore.results.local import LocalStore
 from longshore.results.local_files import LocalAssembly
 from longshore.results.s3_assembly import MIN_PART_BYTES, PART_BYTES, ObjectAssembly, UnfitPieceError, UploadedPiece
 from longshore.results.s3_requests import S3Requests
-from longshore.results.store import AttemptFiles, Piece, PieceNumber, Store, StoreError, StoreUnavailableError
+from longshore.results.store import AttemptFiles, Piece, PieceNumber, Store, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
 from tests.results.bucket import BUCKET, Relay, keys, unfinished
@@ -221,13 +221,12 @@ def test_aborted_upload_is_an_error_that_names_the_store(store: BucketStore) -> 
     assembly.close()
 
 
-def test_upload_that_the_store_refuses_to_complete_is_a_permanent_error_with_its_code(store: BucketStore) -> None:
+def test_upload_one_of_whose_parts_was_replaced_is_a_transient_error_with_the_stores_code(store: BucketStore) -> None:
     assembly = assembly_of(store)
     written(store, assembly.upload, 0, CONTENTS[1])
     assembly.add(Piece(MIN_PART_BYTES, parts=[(1, '"another"')]))
-    with pytest.raises(StoreError, match=r"refused a request \(InvalidPart\)") as caught:
+    with pytest.raises(StoreUnavailableError, match=r"refused the parts of an upload \(InvalidPart\)"):
         assembly.finish()
-    assert not isinstance(caught.value, StoreUnavailableError)
     assembly.close()
 
 

@@ -144,6 +144,8 @@ def error_of(status: int | None, code: str) -> StoreError:
         return StoreError(f"the bucket for results is in another region; set AWS_REGION ({shown})")
     if is_retryable(status, code) or code in LOST_CODES or code == "NoSuchKey" or status == 404:
         return StoreUnavailableError(UNAVAILABLE)
+    if code == "InvalidPart":  # also of a part that was replaced by a late one, which another attempt mends
+        return StoreUnavailableError(f"the results store refused the parts of an upload ({shown})")
     if code in CREDENTIAL_CODES or status in (401, 403):
         return StoreError(f"the results store refused the service's credentials ({shown})")
     return StoreError(f"the results store refused a request ({shown})")

@@ -124,11 +124,11 @@ class ObjectAssembly:
         upload = {"Parts": parts}
         try:
             self._bucket.call("complete_multipart_upload", self._key, UploadId=self.upload, MultipartUpload=upload)
-        except StoreError as error:
+        except StoreUnavailableError as error:
             # If only the answer was lost, the object exists; no other attempt writes this key.
             try:
                 self._bucket.call("head_object", self._key, retry_seconds=0)
-            except StoreError:
+            except StoreUnavailableError:
                 raise error from None
         digest, size = hashlib.sha256(), 0
         with self.open() as file:
