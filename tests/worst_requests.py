@@ -89,6 +89,7 @@ CRONS = {
     "leap days": "0 0 29 2 *",
     "long lists": ",".join(map(str, range(60))) + " 3 * * *",
     "a day that a zone leaves out": "30 2 * 3 0",
+    "times that a zone always leaves out": "* 2 * 3 0#2",
 }
 
 

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longshore.tasks.schedule import (
+    EARLIEST,
     Schedule,
     begin_time,
     bounds_violation,
     cron_violation,
     first,
     following,
+    latest_time,
     preview,
     times,
 )
@@ -66,6 +68,30 @@ def test_newest_time_of_a_rare_cron_expression_since_1900_takes_a_few_millisecon
     cron = Schedule(cron="0 0 29 2 */7", timezone="America/New_York", once=at("1900-01-01T00:00Z"))
     began = time.process_time()
     assert first(cron, at("2026-11-27T00:00Z")) == at("2004-02-29T05:00Z")
+    assert time.process_time() - began < 0.03
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("cron", ["*/10 2 * 3 0L", "* 2 * 3 0L", "*/10 2 * 3 0#5"])
+def test_cron_expression_whose_times_a_zone_always_skips_has_no_time_and_is_soon_found_to_have_none(cron: str) -> None:
+    schedule = Schedule(cron=cron, timezone="Europe/Berlin")
+    began = time.process_time()
+    assert first(schedule, at("2026-11-27T00:00Z")) is None
+    assert time.process_time() - began < 0.2
+
+
+def test_times_of_a_cron_expression_go_on_after_ten_years_in_which_the_clock_skips_them() -> None:
+    cron = Schedule(cron="*/30 2 * 4 0L", timezone="America/New_York")  # the change of clocks there until 1986
+    assert shown(cron, "1976-12-01T00:00Z", 2) == ["1987-04-26 02:00-0400", "1987-04-26 02:30-0400"]
+    assert latest_time(cron, at("1950-01-01T00:00Z"), at("1986-12-01T00:00Z")) == at("1975-04-27T06:30Z")
+
+
+@pytest.mark.parametrize("cron", ["0 0 29 2 */7", "*/5 0 29 2 */7"])
+def test_newest_time_of_a_rare_cron_expression_that_ended_long_ago_takes_a_few_milliseconds(cron: str) -> None:
+    schedule = Schedule(cron=cron, timezone="Europe/Berlin", until=at("1990-01-01T00:00Z"))
+    began = time.process_time()
+    newest = latest_time(schedule, EARLIEST, at("2026-11-27T00:00Z"))
+    assert newest.astimezone(ZoneInfo("Europe/Berlin")).date() == date(1976, 2, 29)
     assert time.process_time() - began < 0.03
 
 

@@ -5,13 +5,14 @@ from before (RFC 5545, 3.3.5), one that is repeated is taken the first time, and
 shorter months. `cron` follows Debian's cron, see https://github.com/cuu508/cronsim.
 
 The cost of a time does not depend on how long ago `once` was: the number of the repetition is computed. For `cron`,
-cronsim searches at most 50 years, by the month, in two milliseconds.
+at most 50 years are searched, by the month, in two milliseconds; in 40 where a zone skips all times of those years.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from heapq import merge
-from itertools import count, islice
+from itertools import count, islice, tee
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -28,7 +29,9 @@ MISSED_AFTER = timedelta(minutes=1)
 """A run that has not begun this long after its time is missed."""
 
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
+MAX_SEARCH = timedelta(days=50 * 366)  # for the next time of a cron expression; cronsim searches no further either
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -88,21 +91,19 @@ def times(schedule: Schedule, after: datetime, *, bounded: bool = True) -> Itera
     `bounded`: whether `once` is the earliest of them; else the calendar of `repeat` and `cron` also reaches back.
     Raises ZoneInfoNotFoundError and CronSimError where the schedule cannot be computed on this machine.
     """
+    begin, end = _bounds(schedule, bounded=bounded)
     if schedule.cron is not None:
-        candidates = _cron_times(schedule, after, bounded=bounded)
+        candidates = _cron_times(schedule, max(after, begin - SECOND))
     elif schedule.once is None:
         return
     elif schedule.repeat is not None:
         candidates = _repeated_times(schedule, after, bounded=bounded)
     else:
         candidates = iter([schedule.once])
-    begin = schedule.once if bounded and schedule.once is not None else EARLIEST
-    end = LATEST if schedule.until is None else min(schedule.until, LATEST)
     for time in candidates:
         if time > end:
             return
-        # A day that a zone skipped gives the same moment as the next day. In a repeated hour, cronsim may return a time
-        # of the first hour for a start in the second.
+        # A day that a zone skipped gives the same moment as the next day.
         if time > after and time >= begin:
             after = time
             yield time
@@ -133,15 +134,14 @@ def following(schedule: Schedule, cursor: datetime) -> datetime | None:
 def latest_time(schedule: Schedule, after: datetime, now: datetime, *, bounded: bool = True) -> datetime:
     """Return the newest time of a schedule up to `now`; `after` where there is none between the two.
 
-    A bisection, so the cost does not depend on the number of times between. `bounded`: as for `times`.
+    The cost does not depend on the number of times between. `bounded`: as for `times`.
     """
-    if schedule.cron is not None:  # where years lie between two times, each step of a bisection would search them
-        found = _cron_time_until(schedule, now)
-        if found <= now and is_time(schedule, found, bounded=bounded):
-            following = next(times(schedule, found, bounded=bounded), None)
-            if following is None or following > now:
-                return max(found, after)
-    low, middle, high = after, after, now
+    begin, end = _bounds(schedule, bounded=bounded)
+    high = min(now, end)
+    if schedule.cron is not None:
+        found = next((time for time in _cron_times(schedule, high, newest_first=True) if time <= high), begin)
+        return max(found, after) if found >= begin else after
+    low, middle = after, after
     while high - low >= SECOND:
         time = next(times(schedule, middle, bounded=bounded), None)
         if time is not None and time <= high:
@@ -159,9 +159,9 @@ def preceding(schedule: Schedule, time: datetime) -> datetime | None:
     return None if found == EARLIEST else found
 
 
-def is_time(schedule: Schedule, moment: datetime, *, bounded: bool = True) -> bool:
-    """Return whether a moment is one of the times of a schedule. `bounded`: as for `times`."""
-    return next(times(schedule, moment - SECOND, bounded=bounded), None) == moment
+def is_time(schedule: Schedule, moment: datetime) -> bool:
+    """Return whether a moment is one of the times of a schedule."""
+    return next(times(schedule, moment - SECOND), None) == moment
 
 
 def begin_time(schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
@@ -211,36 +211,56 @@ def _has_begun(schedule: Schedule, now: datetime) -> bool:
     return time is not None and time <= now
 
 
-def _cron_times(schedule: Schedule, after: datetime, *, bounded: bool) -> Iterator[datetime]:
-    """Yield the times of `cron` from one or more before `after` on."""
+def _bounds(schedule: Schedule, *, bounded: bool) -> tuple[datetime, datetime]:
+    """Return the earliest and the latest time that a schedule may have. `bounded`: as for `times`."""
+    begin = schedule.once if bounded and schedule.once is not None else EARLIEST
+    return begin, LATEST if schedule.until is None else min(schedule.until, LATEST)
+
+
+def _cron_times(schedule: Schedule, start: datetime, *, newest_first: bool = False) -> Iterator[datetime]:
+    """Yield the times of `cron` after a moment, or newest first up to it; some on its other side may come before.
+
+    Given a zone, cronsim may search for ever where the clock goes back over midnight, such as for `5 */2 * * 0` in
+    America/St_Johns on 27 October 2002. So it knows the clock alone, which this moves over changes.
+    """
     assert schedule.cron is not None
-    if bounded and schedule.once is not None:
-        after = max(after, schedule.once - SECOND)
-    after = max(after, EARLIEST)
     zone = ZoneInfo(schedule.timezone)
+    if newest_first:
+        begin, step = max(_local(start, zone), _local(start - DAY, zone) + DAY) + MINUTE, -MINUTE
+    else:
+        begin, step = min(_local(start, zone), _local(start + DAY, zone) - DAY), MINUTE
     if not any(field.startswith("*") for field in schedule.cron.split()[:2]):
-        # At fixed times of a day, also where the clock skips or repeats one of them.
-        return (time.astimezone(UTC) for time in CronSim(schedule.cron, after.astimezone(zone)))
-    # By the clock alone, each time in both passes of a repeated hour: given a zone, cronsim may search for ever where
-    # the clock goes back over midnight, such as for `5 */2 * * 0` in America/St_Johns on 27 October 2002.
-    begin = min(_local(after, zone), _local(after + DAY, zone) - DAY)
-    return merge(*(_passes(CronSim(schedule.cron, begin), zone, fold) for fold in (0, 1)))
+        # At fixed times of a day: one that the clock skips is taken after the change, a repeated one the first time.
+        return (_moment(time, zone) for time in CronSim(schedule.cron, begin, reverse=newest_first))
+    passes = enumerate(tee(_shown_times(schedule.cron, begin, step, zone)))
+    return merge(*(map(partial(_moment, zone=zone, fold=fold), shown) for fold, shown in passes), reverse=newest_first)
 
 
-def _passes(local_times: Iterable[datetime], zone: ZoneInfo, fold: int) -> Iterator[datetime]:
-    """Yield when the clock of a zone shows times, in the first or second pass of a repeated hour; never if skipped."""
-    for time in local_times:
-        moment = time.replace(tzinfo=zone, fold=fold).astimezone(UTC)
-        if _local(moment, zone) == time:
-            yield moment
+def _shown_times(cron: str, begin: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield the local times of a cron expression that the clock of a zone does not skip, until none comes for long."""
+    newest, found = begin, CronSim(cron, begin, reverse=step < timedelta())
+    while (time := next(found, None)) is not None and abs(time - newest) < MAX_SEARCH:
+        if _is_shown(time, zone):
+            newest = time
+            yield time
+        else:  # on from the end of the gap, as each minute of each year's gap may be a time
+            while not _is_shown(time + step, zone):
+                time += step
+            found = CronSim(cron, time, reverse=step < timedelta())
 
 
-def _cron_time_until(schedule: Schedule, now: datetime) -> datetime:
-    """Return the newest time of `cron` up to `now`, if no change of clocks is near; EARLIEST where there is none."""
-    assert schedule.cron is not None
-    zone = ZoneInfo(schedule.timezone)
-    found = next(CronSim(schedule.cron, _local(now, zone) + SECOND, reverse=True), None)
-    return EARLIEST if found is None else max(EARLIEST, found.replace(tzinfo=zone).astimezone(UTC))
+def _moment(time: datetime, zone: ZoneInfo, fold: int = 0) -> datetime:
+    """Return when the clock of a zone shows a time; for one that it skips, when it shows the next minute after that.
+
+    `fold`: 1 for the second pass of a repeated hour.
+    """
+    while not _is_shown(time, zone):
+        time += MINUTE
+    return time.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+
+
+def _is_shown(time: datetime, zone: ZoneInfo) -> bool:
+    return _local(time.replace(tzinfo=zone).astimezone(UTC), zone) == time
 
 
 def _local(moment: datetime, zone: ZoneInfo) -> datetime:
