@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from longshore.client.errors import NoAnswerError
 from longshore.client.retry import retry_after
 from longshore.client.schedule import service_time
 from longshore.http_dates import parse_http_date
@@ -44,6 +45,14 @@ def test_time_of_the_service_is_read_from_a_date_of_each_form(text: str) -> None
     assert service_time({"date": text}) == "1994-11-06T08:49:37+00:00"
 
 
-@pytest.mark.parametrize("text", ["", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 99999999 08:49:37 GMT"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 99999999 08:49:37 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -0500",
+    ],
+)  # fmt: skip
 def test_text_that_is_no_date_is_none(text: str) -> None:
     assert parse_http_date(text) is None
+    with pytest.raises(NoAnswerError, match="did not say what time it is"):
+        service_time({"date": text})

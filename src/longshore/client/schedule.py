@@ -1,7 +1,7 @@
 """Times of a trigger in the API's form."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -32,4 +32,4 @@ def service_time(headers: Mapping[str, str]) -> str:
     date = parse_http_date(headers.get("date", ""))
     if date is None:
         raise NoAnswerError("the service did not say what time it is; give `at`")
-    return date.astimezone(UTC).isoformat()
+    return date.isoformat()
