@@ -286,9 +286,9 @@ def test_device_is_not_replaced_by_a_file(logged_in: Cli) -> None:
 
 
 def test_json_of_an_export_is_that_of_the_task(logged_in: Cli) -> None:
-    stderr = json.loads(logged_in("export", "users", "--json")[1])
-    shown = json.loads(logged_in("tasks", "get", str(stderr["task"]["id"]), "--json")[1])
-    assert stderr["task"] == shown
+    exported = json.loads(logged_in("export", "users", "--json")[1])
+    shown = json.loads(logged_in("tasks", "get", str(exported["task"]["id"]), "--json")[1])
+    assert exported["task"] == shown
     assert shown["logs"][0]["msg"] == "READY -> INPROGRESS"
     assert json.loads(logged_in("tasks", "wait", str(shown["id"]), "--json")[1]) == shown
 

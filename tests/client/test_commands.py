@@ -70,11 +70,11 @@ def test_an_export_reports_json(logged_in: Cli) -> None:
     code, out, _ = logged_in(
         "export", "wallet-ledger", "--field", "id", "--field", "amount", "--format", "jsonl", "--json"
     )
-    stderr = json.loads(out)
+    shown = json.loads(out)
     assert code == 0
-    assert stderr["file"] == stderr["task"]["result"] == stderr["run"]["result"]
-    assert stderr["task"]["target"]["fields"] == ["id", "amount"]
-    assert Path(stderr["file"]).stat().st_size == stderr["run"]["bytes"]
+    assert shown["file"] == shown["task"]["result"] == shown["run"]["result"]
+    assert shown["task"]["target"]["fields"] == ["id", "amount"]
+    assert Path(shown["file"]).stat().st_size == shown["run"]["bytes"]
 
 
 @pytest.mark.usefixtures("logged_in")
