@@ -24,13 +24,13 @@ def admin(admin_user: User) -> Iterator[httpx2.Client]:
 
 
 def test_form_that_is_sent_again_with_its_key_creates_one_export(admin: httpx2.Client) -> None:
-    headers = HTMX | {"Idempotency-Key": str(uuid.uuid4())}
-    first = admin.post(NEW, data=FORM, headers=headers)
+    form = FORM | {"idempotency_key": str(uuid.uuid4())}
+    first = admin.post(NEW, data=form, headers=HTMX)
     assert first.status_code == 200, first.text
     time.sleep(1.1)  # so that it begins at another second
-    again = admin.post(NEW, data=FORM, headers=headers)
+    again = admin.post(NEW, data=form, headers=HTMX)
     assert (again.status_code, again.headers["HX-Redirect"]) == (200, first.headers["HX-Redirect"])
-    other = admin.post(NEW, data=FORM | {"desc": "another one"}, headers=headers)
+    other = admin.post(NEW, data=form | {"desc": "another one"}, headers=HTMX)
     assert other.status_code == 422
     assert "Idempotency-Key" in other.text
 

@@ -13,7 +13,7 @@ from longshore.api import segments
 from longshore.api.bodies import BODY
 from longshore.api.download_urls import base_url
 from longshore.api.guard import service_and_caller
-from longshore.api.idempotency_key import IdempotencyKey, claim_of
+from longshore.api.idempotency_key import claim_of
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
 from longshore.api.visibility_checks import OF_INDEX, visible_catalog
@@ -112,15 +112,14 @@ async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str, str]:
     include_in_schema=False,
     exception_handlers={Exception: export_form_error},
 )
-async def create_export(request: AnyRequest, body: RawBody, idempotency_key: IdempotencyKey = None) -> Response[str]:
+async def create_export(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create the export of a form, and show its page."""
     _, caller = service_and_caller(request)
     form = await read_form(request, body)
     export = await asyncio.to_thread(export_of, form)
     value = {"chain": caller.chain, **msgspec.structs.asdict(export)}
-    key = idempotency_key or pop_idempotency_key(form.fields)
     # A repeated request has the same form, and a later time where that begins now.
-    created, _ = await create(request, value, claim_of(request, key, form.pairs))
+    created, _ = await create(request, value, claim_of(request, pop_idempotency_key(form.fields), form.pairs))
     to_task = redirect(request, f"tasks/{created.task.id}")
     return Response("", headers={"HX-Redirect": to_task.url}) if "hx-request" in request.headers else to_task
 

@@ -131,19 +131,12 @@ form.addEventListener("input", arrange);
 // --- What is sent.
 
 // One key for all tries of a request: a second click after a lost answer finds the task that the first one made.
-let key;
-function renewKey() { key = crypto.randomUUID?.() ?? String(Math.random()); }
-renewKey();
-form.addEventListener("input", renewKey);
-form.addEventListener("htmx:configRequest", ({ target, detail }) => {
-  if (target === form) detail.headers["Idempotency-Key"] = key;
+form.addEventListener("input", () => {
+  form.elements.idempotency_key.value = crypto.randomUUID?.() ?? String(Math.random());
 });
 form.addEventListener("htmx:beforeRequest", ({ target }) => { if (target === form) form.querySelector(".main").disabled = true; });
 form.addEventListener("htmx:afterRequest", ({ target, detail }) => {
-  if (target !== form) return;
-  const leaves = Boolean(detail.xhr.getResponseHeader("HX-Redirect"));
-  form.querySelector(".main").disabled = leaves;
-  if (leaves) renewKey();
+  if (target === form) form.querySelector(".main").disabled = Boolean(detail.xhr.getResponseHeader("HX-Redirect"));
 });
 window.addEventListener("pageshow", () => { form.querySelector(".main").disabled = false; }); // also where one comes back
 
