@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
+from longshore import http_dates
+from longshore.client import http_dates as client_http_dates
 from longshore.client.errors import NoAnswerError
 from longshore.client.retry import retry_after
 from longshore.client.schedule import service_time
-from longshore.http_dates import parse_http_date
 from longshore.webhooks.retries import retry_after_seconds
 
 # The three forms of RFC 9110, section 5.6.7, of one second.
@@ -27,8 +29,9 @@ def _new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("text", FORMS)
-def test_date_of_each_form_is_utc(text: str) -> None:
-    date = parse_http_date(text)
+@pytest.mark.parametrize("reader", [http_dates, client_http_dates], ids=["service", "client"])
+def test_date_of_each_form_is_utc(reader: ModuleType, text: str) -> None:
+    date = reader.parse_http_date(text)
     assert date is not None
     assert date.timestamp() == SECONDS
 
@@ -53,6 +56,6 @@ def test_time_of_the_service_is_read_from_a_date_of_each_form(text: str) -> None
     ],
 )  # fmt: skip
 def test_text_that_is_no_date_is_none(text: str) -> None:
-    assert parse_http_date(text) is None
+    assert http_dates.parse_http_date(text) is client_http_dates.parse_http_date(text) is None
     with pytest.raises(NoAnswerError, match="did not say what time it is"):
         service_time({"date": text})

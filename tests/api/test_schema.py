@@ -120,12 +120,16 @@ def test_generated_requests_without_a_credential_are_answered_within_the_schema(
 def test_generated_requests_for_an_existing_task_are_answered_within_the_schema(
     service: Longshore, tmp_path: Path
 ) -> None:
-    # The example of `execute` in the document names a time of this schedule.
+    # The example of `execute` names a time of this schedule. Other requests cancel theirs, so they have another task.
     body = export_body(once="2026-05-20T01:00:00Z", repeat="daily")
     with service.client() as client:
-        task = client.post("/tasks", json=body).json()["id"]
-        ended(client, task)
-    config = f'[parameters]\n"path.id" = {task}\n'
+        task, executable = [client.post("/tasks", json=body).json()["id"] for _ in range(2)]
+        for each in (task, executable):
+            ended(client, each)
+    config = (
+        f'[parameters]\n"path.id" = {task}\n\n'
+        f'[[operations]]\ninclude-path = "/tasks/{{id}}/execute"\nparameters = {{ "path.id" = {executable} }}\n'
+    )
     made_up = (
         "--max-examples",
         "15",
@@ -136,7 +140,7 @@ def test_generated_requests_for_an_existing_task_are_answered_within_the_schema(
         "positive",
     )
     found = judged(service, tmp_path, *made_up, headers=bearer(service, Level.WRITE), config=config)
-    executed = f"/tasks/{task}/execute"
+    executed = f"/tasks/{executable}/execute"
     assert any(
         executed in each["request"]["uri"] and each["response"] and each["response"]["status_code"] in (200, 202)
         for each in found

@@ -417,6 +417,18 @@ def test_an_error_names_a_row_by_all_columns_of_its_key(url: str, format: str) -
         asyncio.run(export(url, index, format))
 
 
+def test_name_of_a_row_by_several_columns_calls_no_function_that_the_source_may_have_too(url: str) -> None:
+    index = msgspec.structs.replace(over(url, "numeric", ["1", None], NUMBER), key=["chain_id", "id", "value"])
+    volatile = "create or replace function limits.concat(text, text) returns text language sql return $1 || $2"
+    asyncio.run(execute(url, volatile))
+    try:
+        _, copied, plan = asyncio.run(export(url, index, "parquet"))
+    finally:
+        asyncio.run(execute(url, "drop function limits.concat"))
+    assert copied.rows == 2
+    assert not plan.one_statement
+
+
 def test_an_error_names_a_row_by_the_columns_of_its_key_that_the_export_has() -> None:
     types = dict.fromkeys(("store", "number", "dollar$"), FieldType.NUMBER)
     of = msgspec.structs.replace(index_over("limits.rows", **types), key=["store", "number", "dollar$"], time="number")
@@ -425,7 +437,8 @@ def test_an_error_names_a_row_by_the_columns_of_its_key_that_the_export_has() ->
         return row_key(of, [Column(name, of.fields[name], quoted_identifier(name), "int8") for name in names])
 
     assert key_of("store") == RowKey("store", '"store"')
-    assert key_of("number", "store") == RowKey("store", """concat("store", E', number ', "number")""")
+    both = """coalesce(("store")::text, '')||E', number '||coalesce(("number")::text, '')"""
+    assert key_of("number", "store") == RowKey("store", both)
     last = key_of("dollar$", "number")
     assert last is not None and "$" not in last.expression
     assert key_of() is None

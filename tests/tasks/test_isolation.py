@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from longshore.access.tokens import Level
@@ -60,6 +60,7 @@ TARGETS: list[dict[str, Any]] = [
     {"action": "export", "export_index": "vouchers", "export_format": "csv", "result_days": -1e300, "priority": 5},
     {"action": "export", "export_index": "vouchers", "export_format": "csv", "incremental": "on_ack", "schema": "gone"},
 ]
+OPTIONAL = ["fields", "partition_by", "split", "compression", "deliver", "share_as"]
 
 
 @st.composite
@@ -123,6 +124,7 @@ def read_all(reader: httpx2.Client, viewer: httpx2.Client, tasks: list[int]) -> 
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
+@example(made=[("export", json.dumps(TRIGGERS[0]), json.dumps({**TARGETS[0], key: None}), "DONE") for key in OPTIONAL])
 @given(made=TASKS)
 def test_tasks_of_any_trigger_and_target_end_and_delay_no_other(
     service: Longshore,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
+from longshore.client.http_dates import parse_http_date
 from longshore.client.requests import Answer, Request
-from longshore.http_dates import parse_http_date
 
 LOGGER = logging.getLogger("longshore.client")
 QUIET_SECONDS = 2.0  # of failures before a warning says why nothing happens

@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from longshore.client.errors import ArgumentError, NoAnswerError
-from longshore.http_dates import parse_http_date
+from longshore.client.http_dates import parse_http_date
 
 LONG_AGO = "2000-01-01T00:00:00+00:00"
 """As `once` it means now, by the clock of the service, and it is the same in every request."""

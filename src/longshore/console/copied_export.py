@@ -77,8 +77,8 @@ async def repeated_export(request: AnyRequest, id: int) -> ExportBody | None:
     if hides_rules(task):
         return None
     try:
-        decode_definition(task.target, task.trigger)
-        target, trigger = BODY.decode(task.target), BODY.decode(task.trigger)
+        target = msgspec.to_builtins(decode_definition(task.target, task.trigger)[0])  # no null where it is optional
+        trigger = BODY.decode(task.trigger)
     except (msgspec.MsgspecError, ArithmeticError, UnicodeDecodeError):
         return None
     return ExportBody(task.desc, target, trigger)

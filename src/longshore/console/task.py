@@ -26,12 +26,12 @@ from longshore.console.run import details_of
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.manifest import is_files
-from longshore.exports.rights import may_see, may_see_task, stored_export
+from longshore.exports.rights import may_see, may_see_task
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
-from longshore.exports.target import TRIGGER, ExportTarget
+from longshore.exports.target import TRIGGER, ExportTarget, decode_definition
 from longshore.results import links
 from longshore.results.links import Link
 from longshore.sharing.profile import DAY_SECONDS, Profile, ProfileBody, endpoint, new_profile
@@ -172,7 +172,8 @@ def _readable(task: Task) -> tuple[Any, Any]:
         target, trigger = msgspec.json.decode(task.target), msgspec.json.decode(task.trigger)
         msgspec.convert(trigger, Schedule)
         if target["action"] == "export":
-            stored_export(task.target, task.trigger)
+            # Encoded anew: members that have their default, or are null, are left out.
+            target = msgspec.to_builtins(decode_definition(task.target, task.trigger)[0])
         if trigger.get("cron") or trigger.get("once"):
             return target, trigger
     except (msgspec.MsgspecError, TypeError, KeyError):

@@ -120,7 +120,8 @@ def row_key(index: Index, columns: Sequence[Column]) -> RowKey | None:
 def row_key_of(columns: Sequence[tuple[str, str]]) -> RowKey:
     """Return the row key of some columns, each a name and SQL of its value."""
     (name, expression), *more = columns
-    if more:
-        others = (f"{sql_text(f', {other} ')}, {value}" for other, value in more)
-        expression = f"concat({expression}, {', '.join(others)})"
+    if more:  # by operators, as any function's name makes the export one statement where the source has one of its own
+        texts = [f"coalesce(({value})::text, '')" for _, value in columns]
+        names = [sql_text(f", {other} ") for other, _ in more]
+        expression = "||".join([texts[0], *(f"{other}||{text}" for other, text in zip(names, texts[1:], strict=True))])
     return RowKey(name, expression)

@@ -20,9 +20,9 @@ from longshore.database.listener import Listener
 from longshore.database.retry import DATABASE_ERRORS, isolated, loop_step
 from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
-from longshore.tasks.model import HIDDEN_MESSAGE
 from longshore.vault import Vault, VaultError
 from longshore.webhooks.delivery_permits import DUE, PENDING, DeliveryPermits, LeasedDelivery
+from longshore.webhooks.messages import without_data
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
 from longshore.webhooks.signature import signature_headers
 from longshore.webhooks.stored import CHANNEL, unseal
@@ -260,7 +260,7 @@ class Dispatcher:
             bound.warning("webhook delivery could not be prepared", error=str(error))
             await self._record_not_sent(delivery, None)
             return None
-        return delivery.payload.encode() if may_see_data else _without_data(delivery.payload)
+        return delivery.payload.encode() if may_see_data else without_data(delivery.payload)
 
     async def _record_not_sent(self, delivery: LeasedDelivery, error: str | None) -> None:
         """Take back an attempt in which nothing was sent. `error`: why, for the list of deliveries."""
@@ -296,11 +296,3 @@ class Dispatcher:
         if outcome.status == GONE:
             await self._pool.execute(DISABLE, delivery.webhook, DISABLED_REASON)
             bound.warning("webhook disabled", webhook=str(delivery.webhook), reason=DISABLED_REASON)
-
-
-def _without_data(payload: str) -> bytes:
-    """Return a message without the reason and figures that come from data of the source."""
-    message = msgspec.json.decode(payload)
-    hidden = {"reason": HIDDEN_MESSAGE, "rows": None, "bytes": None, "evidence": None}
-    message["data"] |= {key: value for key, value in hidden.items() if key in message["data"]}
-    return msgspec.json.encode(message)
