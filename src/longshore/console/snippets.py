@@ -70,8 +70,7 @@ def _python(export: ExportBody, chain: int, address: str, once: str | None) -> s
         f"    {_literal(indexes)},",
         *arguments,
         ")",
-        "task.wait()",
-        "task.download()",
+        *([] if once or trigger.get("repeat") or trigger.get("cron") else ["task.wait()", "task.download()"]),
     ]
     return "\n".join(lines) + _not_by("the client", _api_only(target))
 
@@ -97,6 +96,8 @@ def _literal(value: Any) -> str:
 def _cli(export: ExportBody, once: str | None) -> str:
     target, trigger = export.target, export.trigger
     fields, keys, split = target.get("fields", []), target.get("partition_by", []), target.get("split", {})
+    segment, index = trigger.get("segment"), target.get("export_index")
+    stored = _stored(segment, index, export.desc) if segment and index else ""
     options = [
         ("format", target["export_format"]),
         ("segment", trigger.get("segment_id")),
@@ -111,11 +112,12 @@ def _cli(export: ExportBody, once: str | None) -> str:
         ("desc", export.desc),
     ]
     words = ["longshore export", *(target.get("export_indexes") or [target["export_index"]])]
+    words += ['--segment "$segment"'] * bool(stored)
     words += [f"--{name} {shlex.quote(str(value))}" for name, value in options if value]
     has_deletes = bool(target.get("deletes")) and target.get("incremental") is True
     beyond = {
         "schema": target.get("schema"),
-        "rules: store them and name the segment": trigger.get("segment"),
+        "rules of several indexes: store them and name the segment": segment and not stored,
         "csv": target.get("csv"),
         "incremental": target.get("incremental") and not has_deletes,
         "names of columns": isinstance(fields, list) and column_names(fields) != fields,
@@ -124,8 +126,14 @@ def _cli(export: ExportBody, once: str | None) -> str:
         "until": trigger.get("until"),
         "catch_up": trigger.get("catch_up"),
     }
-    text = " ".join(words + ["--deletes"] * has_deletes)
+    text = stored + " ".join(words + ["--deletes"] * has_deletes)
     return text + _not_by("the command line", _api_only(target) + [name for name, found in beyond.items() if found])
+
+
+def _stored(segment: Any, index: str, name: str) -> str:
+    """Return the command that stores the rules, as a line that sets the variable `segment` to its id."""
+    rules, name = shlex.quote(STORED.encode(segment).decode()), shlex.quote(name or f"rows of {index}")
+    return f"segment=$(printf %s {rules} | longshore segments create {name} --index {index} --input -)\n"
 
 
 def _delivery(entry: dict[str, Any]) -> str:
