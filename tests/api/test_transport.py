@@ -234,13 +234,18 @@ def test_a_setting_of_the_perimeter_that_cannot_be_used_is_named(
         load({f"LONGSHORE_{name}": value})
 
 
+def send_without_body(client: socket.socket, service: Longshore, path: str) -> None:
+    """Send a GET that declares a body, and no body."""
+    head = (f"GET {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {service.token()}")
+    client.sendall("\r\n".join((*head, "Content-Length: 10", "", "")).encode())
+
+
 def test_long_poll_whose_body_never_comes_is_refused_as_too_slow(
     idle_service: Longshore, idle_client: httpx2.Client
 ) -> None:
     task = idle_client.post("/tasks", json=export_body()).json()["id"]
     with connected(idle_service) as client:
-        head = (f"GET /tasks/{task}?wait=60 HTTP/1.1", "Host: x", f"Authorization: Bearer {idle_service.token()}")
-        client.sendall("\r\n".join((*head, "Content-Length: 10", "", "")).encode())
+        send_without_body(client, idle_service, f"/tasks/{task}?wait=60")
         answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408 "), answer
     assert b"connection: close" in answer.lower()
@@ -252,8 +257,7 @@ def test_event_stream_goes_on_though_the_declared_body_never_comes(
 ) -> None:
     task = idle_client.post("/tasks", json=export_body()).json()["id"]
     with connected(idle_service) as client:
-        head = (f"GET /tasks/{task}/events HTTP/1.1", "Host: x", f"Authorization: Bearer {idle_service.token()}")
-        client.sendall("\r\n".join((*head, "Content-Length: 10", "", "")).encode())
+        send_without_body(client, idle_service, f"/tasks/{task}/events")
         received = b""
         while b'"READY"' not in received:
             piece = client.recv(65536)

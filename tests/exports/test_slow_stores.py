@@ -8,7 +8,7 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.exports import formats, snapshot
-from longshore.exports.catalog import FieldType
+from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import RowsToCopy, copy_rows
 from longshore.exports.formats import FileSpec
@@ -16,6 +16,7 @@ from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.row_query import RowQuery
 from longshore.exports.row_writer import RowWriter
 from longshore.exports.snapshot import EXPORT_SESSION, SourceConnections
+from longshore.results.store import Writable
 from tests.exports.engine import CHAIN, ignore, index_over
 from tests.service import Longshore
 
@@ -37,6 +38,13 @@ class SlowFile:
         self.content += data
 
 
+async def copied_to(file: Writable, rows: RowsToCopy, index: Index, format: str = "csv") -> int:
+    """Copy the rows of an index into a file, and return their number."""
+    columns = await columns_of(rows.connection, index, choices(None, index))
+    writer = RowWriter(formats.new_format(format, FileSpec(columns, dialect(CsvOptions()))), file)
+    return (await copy_rows(rows, writer, ignore)).rows
+
+
 def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
     shop: Longshore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,12 +57,9 @@ def test_connections_that_wait_for_a_slow_store_are_not_ended_by_the_source(
         async with open_pool(shop.url, size=2, name="test", **{**EXPORT_SESSION, **IDLE}) as pool:
             database = SourceConnections(pool, 1)
             async with database.snapshot() as (connection, _):
-                columns = await columns_of(connection, index, choices(None, index))
-                format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
                 clauses = [f"{index.from_clause} and id = {number}" for number in range(1, 6)]
                 rows = RowsToCopy(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
-                copied = await copy_rows(rows, RowWriter(format, file), ignore)
-                assert copied.rows == 5
+                assert await copied_to(file, rows, index) == 5
                 assert await connection.fetchval("select count(*) from public.waiting") == 5
 
     asyncio.run(steps())
@@ -81,12 +86,8 @@ def test_source_that_ends_while_the_last_block_is_written_costs_nothing(
         async with open_pool(shop.url, size=1, name="ends early", **EXPORT_SESSION) as pool:
             database = SourceConnections(pool, 1)
             async with database.snapshot() as (connection, _):
-                columns = await columns_of(connection, index, choices(None, index))
-                format = formats.new_format("csv", FileSpec(columns, dialect(CsvOptions())))
                 source = RowQuery(index.from_clause, (CHAIN,))
-                rows = RowsToCopy(database, connection, source, [source.sql])
-                copied = await copy_rows(rows, RowWriter(format, file), ignore)
-                assert copied.rows == 1
+                assert await copied_to(file, RowsToCopy(database, connection, source, [source.sql]), index) == 1
 
     asyncio.run(steps())
     assert len(file.content.splitlines()) == 2
@@ -114,13 +115,11 @@ def test_memory_of_an_export_of_large_rows_into_a_slow_store_is_bounded_by_bytes
         async with open_pool(shop.url, size=3, name="test", **EXPORT_SESSION) as pool:
             database = SourceConnections(pool, 2)
             async with database.snapshot() as (connection, _):
-                columns = await columns_of(connection, index, choices(None, index))
-                format = formats.new_format("jsonl", FileSpec(columns, dialect(CsvOptions())))
                 clauses = [f"{index.from_clause} and id % 3 = {number}" for number in range(3)]
                 rows = RowsToCopy(database, connection, RowQuery(index.from_clause, (CHAIN,)), clauses)
                 tracemalloc.start()
                 try:
-                    assert (await copy_rows(rows, RowWriter(format, file), ignore)).rows == 60
+                    assert await copied_to(file, rows, index, "jsonl") == 60
                     return tracemalloc.get_traced_memory()[1]
                 finally:
                     tracemalloc.stop()

@@ -22,7 +22,7 @@ from longshore.results.local import LocalStore
 from longshore.tasks import cancellation, deliveries, delivery_ends
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import DeliveryMessage
-from longshore.worker.delivery_runner import DeliveryRunner
+from longshore.worker.delivery_runner import DeliveryRunner, Open
 from longshore.worker.running_attempts import RunningAttempts
 from tests.destinations.folder import FAULTS, Faults, FilesFolder
 from tests.service import Longshore
@@ -62,6 +62,12 @@ async def sent(pool: Pool, *names: str, chain: ChainId = CHAIN) -> list[Delivery
     async with pool.acquire() as connection, connection.transaction():
         await deliveries.send_due_deliveries(connection, chain)
     return [DeliveryMessage(TaskId(task), 1, number, 1) for number in range(1, len(names) + 1)]
+
+
+async def attempt(pool: Pool, open_destination: Open, folder: Path, message: DeliveryMessage) -> None:
+    """Make an attempt of a delivery as a worker does; its store is the folder."""
+    runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, open_destination, LocalStore(folder))
+    await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
 
 
 async def cancel(pool: Pool, message: DeliveryMessage) -> None:
@@ -150,9 +156,8 @@ def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(
             return begun
 
         monkeypatch.setattr(deliveries, "begin", begin_and_cancel)
-        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
         async with asyncio.timeout(10):
-            await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+            await attempt(pool, place, tmp_path, message)
         assert opened == ["slow", "slow"], "it was stopped, and what it had written is removed"
         assert await pool.fetchval("select state from longshore.run_deliveries") == "cancelled"
 
@@ -173,8 +178,7 @@ def test_delivery_under_way_at_the_end_of_its_time_says_that_it_took_too_long(ru
         (message,) = await sent(pool, "slow")
         await pool.execute("update longshore.run_deliveries set first_began_at = now() - interval '21599.5 seconds'")
         async with asyncio.timeout(10):
-            runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
-            await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+            await attempt(pool, place, tmp_path, message)
         ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
         assert ended is not None
         assert tuple(ended) == ("failed", "the delivery has taken too long")
@@ -194,8 +198,7 @@ def test_kind_that_exits_or_interrupts_itself_ends_its_delivery_and_not_the_work
 
     async def test(pool: Pool) -> None:
         (message,) = await sent(pool, "exits")
-        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
-        await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+        await attempt(pool, place, tmp_path, message)
         ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
         assert ended is not None
         assert (ended["state"], ended["error"].partition(":")[0]) == ("failed", type(error).__name__)
@@ -218,8 +221,7 @@ def test_delivery_whose_evidence_cannot_be_stored_fails_and_says_so(run: Any, tm
 
     async def test(pool: Pool) -> None:
         (message,) = await sent(pool, "paths")
-        runner = DeliveryRunner(RunningAttempts(pool, 1.0), pool, place, LocalStore(tmp_path))
-        await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+        await attempt(pool, place, tmp_path, message)
         ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
         assert ended is not None
         assert ended["state"] == "failed"

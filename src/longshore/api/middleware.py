@@ -193,7 +193,7 @@ class RequestBody:
         self._over: float | None = None  # from the first `receive` on: the service may begin late
 
     async def receive(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
-        """Receive the next part of the body; after the body, or the begin of the answer, wait for the connection's end.
+        """Receive the next part of the body; after it, or once the answer has begun, wait for the connection's end.
 
         Raises ProblemError for a body that arrives too slowly, ValidationError for one that ends too early.
         """

@@ -139,7 +139,7 @@ def latest_time(schedule: Schedule, after: datetime, now: datetime, *, bounded: 
     begin, end = _bounds(schedule, bounded=bounded)
     high = min(now, end)
     if schedule.cron is not None:
-        found = next((time for time in _cron_times(schedule, high, newest_first=True) if time <= high), begin)
+        found = next((time for time in _cron_times(schedule, high, newest_first=True) if time <= high), after)
         return max(found, after) if found >= begin else after
     low, middle = after, after
     while high - low >= SECOND:

@@ -144,8 +144,11 @@ document.addEventListener("submit", ({ target, submitter, defaultPrevented }) =>
   setTimeout(() => { submitter.disabled = false; }, RESEND_MS);
 });
 
+// A key makes one request of all tries of a form. Only secure pages have `randomUUID`.
+function newKey() { return crypto.randomUUID?.() ?? String(Math.random()); }
+
 window.addEventListener("pageshow", ({ persisted }) => { // on Back the form may be another one
-  if (persisted) for (const key of document.getElementsByName("idempotency_key")) key.value = String(Math.random());
+  if (persisted) for (const key of document.getElementsByName("idempotency_key")) key.value = newKey();
 });
 
 // A page that nobody sees asks for nothing, nor does a list with selected tasks.

@@ -132,7 +132,7 @@ form.addEventListener("input", arrange);
 
 // One key for all tries of a request: a second click after a lost answer finds the task that the first one made.
 form.addEventListener("input", () => {
-  form.elements.idempotency_key.value = crypto.randomUUID?.() ?? String(Math.random());
+  form.elements.idempotency_key.value = newKey();
 });
 form.addEventListener("htmx:beforeRequest", ({ target }) => { if (target === form) form.querySelector(".main").disabled = true; });
 form.addEventListener("htmx:afterRequest", ({ target, detail }) => {
