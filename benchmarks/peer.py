@@ -8,6 +8,7 @@ The token check is Longshore's own, with a connection of its own.
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from longshore.access.token_auth import TokenAuth
-from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.access.tokens import Caller, Level, UnauthorizedError
 from longshore.api.service import POOL_SIZE
 from longshore.tasks.model import FORMAT_VERSION
 
@@ -93,6 +94,14 @@ class Task(BaseModel):
     result: str
 
 
+@dataclass(frozen=True)
+class Peer:
+    """The connections of the process, with their types, which `app.state` does not know."""
+
+    sessions: async_sessionmaker[AsyncSession]
+    token_auth: TokenAuth
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = os.environ["LONGSHORE_DATABASE_URL"]
@@ -100,8 +109,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         make_url(url).set(drivername="postgresql+asyncpg"), pool_size=POOL_SIZE, max_overflow=0
     )
     async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
-        app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
-        app.state.token_auth = TokenAuth(pool)
+        app.state.peer = Peer(async_sessionmaker(engine, expire_on_commit=False), TokenAuth(pool))
         yield
     await engine.dispose()
 
@@ -109,18 +117,24 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-async def session(request: Request) -> AsyncIterator[AsyncSession]:
-    async with request.app.state.sessions() as opened:
-        yield opened
+def peer(request: Request) -> Peer:
+    found: Peer = request.app.state.peer
+    return found
 
 
-async def reader(request: Request, authorization: Annotated[str | None, Header()] = None) -> Caller:
+async def session(peer: Annotated[Peer, Depends(peer)]) -> AsyncIterator[AsyncSession]:
+    async with peer.sessions() as session:
+        yield session
+
+
+async def reader(peer: Annotated[Peer, Depends(peer)], authorization: Annotated[str | None, Header()] = None) -> Caller:
     try:
-        caller: Caller = await request.app.state.token_auth.caller(authorization, None, Level.READ)
+        callers = await peer.token_auth.callers(authorization)
     except UnauthorizedError:
         raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"}) from None
-    except ForbiddenError:
-        raise HTTPException(403) from None
+    caller = callers[""]
+    if caller.level < Level.READ:
+        raise HTTPException(403)
     return caller
 
 

@@ -57,7 +57,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
             longshore = Longshore(data, url)
             try:
                 api = longshore.start_api(api_processes="1")
-                with _peer(longshore) as peer_address:
+                with serve_peer(longshore) as peer_address:
                     rates = _rates(longshore, peer_address, options, tell)
                 return [rates, _conditional(longshore, api.pid, options, tell)]
             finally:
@@ -66,7 +66,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
 
 def _rates(longshore: Longshore, peer_address: str, options: Options, tell: Callable[[str], None]) -> Case:
     token = longshore.token(Level.READ)
-    _see_that_both_answer_alike(longshore.address, peer_address, token, options.tasks)
+    see_that_both_answer_alike(longshore.address, peer_address, token, options.tasks)
     for address in (longshore.address, peer_address):  # warms caches and prepared statements, not counted
         poll(address, token, options.tasks, 2)
     ours, peer = [], []
@@ -152,7 +152,8 @@ def poll(address: str, token: str, tasks: int, seconds: int, revision: int | Non
     return polled
 
 
-def _see_that_both_answer_alike(address: str, peer_address: str, token: str, tasks: int) -> None:
+def see_that_both_answer_alike(address: str, peer_address: str, token: str, tasks: int) -> None:
+    """Raise AssertionError unless the peer answers for some of so many tasks, and refuses, as the service does."""
     headers = {"Authorization": f"Bearer {token}"}
     for id in [1, tasks, *random.sample(range(1, tasks + 1), min(tasks, 20))]:
         ours, peer = (httpx2.get(f"{base}/tasks/{id}", headers=headers) for base in (address, peer_address))
@@ -175,7 +176,7 @@ async def fill(url: str, tasks: int) -> None:
 
 
 @contextlib.contextmanager
-def _peer(longshore: Longshore) -> Iterator[str]:
+def serve_peer(longshore: Longshore) -> Iterator[str]:
     """The peer as a process of its own; its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
