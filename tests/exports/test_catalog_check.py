@@ -60,6 +60,7 @@ def odd(service: Longshore) -> Longshore:
         "alter table oddity.bare add primary key (id)",
         "create view oddity.seen as table oddity.bare",
         "create view oddity.served as table oddity.odd",
+        "create materialized view oddity.unread as table oddity.odd with no data",
     ):
         service.sql(statement)
     return service
@@ -115,6 +116,14 @@ def test_catalog_check_names_a_wrong_relation_key_or_filter(odd: Longshore, tmp_
         found = checked(odd, toml, tmp_path)
         assert found.returncode == 1, toml
         assert found.stdout.startswith(expected), found.stdout
+
+
+def test_a_materialized_view_that_was_never_refreshed_is_named(odd: Longshore, tmp_path: Path) -> None:
+    found = checked(odd, HEAD.format(schema="oddity").replace(".odd", ".unread") + fields(id="number"), tmp_path)
+    assert found.returncode == 1
+    assert found.stdout == (
+        'odd: oddity.unread has never been refreshed; run REFRESH MATERIALIZED VIEW "oddity"."unread";\n'
+    )
 
 
 def test_a_missing_index_is_a_warning_with_the_statement_that_makes_it(odd: Longshore, tmp_path: Path) -> None:

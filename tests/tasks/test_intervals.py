@@ -259,6 +259,8 @@ def test_interval_end_that_is_no_time_of_the_schedule_is_refused_with_the_neares
         "2026-02-03T06:00:01Z is not one of the times of the schedule; "
         "the nearest: 2026-02-03T06:00:00Z and 2026-02-04T06:00:00Z"
     )
+    with_fraction = violation("2026-02-03T06:00:00.5Z")
+    assert with_fraction.endswith("the nearest: 2026-02-03T06:00:00Z and 2026-02-04T06:00:00Z")
     assert violation("2020-01-01T06:00:00Z").endswith("the nearest: 2026-01-01T06:00:00Z"), "before `once`"
     assert "has not come yet" in violation("2100-01-01T06:00:00Z")
     assert "offset" in violation("2026-02-03T06:00:00")

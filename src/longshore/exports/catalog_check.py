@@ -18,8 +18,8 @@ from longshore.findings import Finding
 from longshore.validation import in_json, suggestion
 
 RELATION = """
-select quote_ident(current_user) as role, c.relkind, has_table_privilege(c.oid, 'select') as whole,
-       has_any_column_privilege(c.oid, 'select') as readable
+select quote_ident(current_user) as role, c.relkind, c.relispopulated as populated,
+       has_table_privilege(c.oid, 'select') as whole, has_any_column_privilege(c.oid, 'select') as readable
 from pg_catalog.pg_class c
 where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')
 """
@@ -118,6 +118,8 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         return [Finding(name, f"there is no table or view {index.relation}")]
     if not relation["readable"]:
         return [Finding(name, f"{index.relation} may not be read; run {_grant(relation['role'], index)}")]
+    if not relation["populated"]:
+        return [Finding(name, f"{index.relation} has never been refreshed; run REFRESH MATERIALIZED VIEW {index.quoted_relation};")]
     columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, index.regclass)}
     findings = list(_check_keys(name, index, columns))
     if not relation["whole"]:

@@ -29,6 +29,7 @@ MISSED_AFTER = timedelta(minutes=1)
 """A run that has not begun this long after its time is missed."""
 
 SECOND = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 MAX_SEARCH = timedelta(days=50 * 366)  # for the next time of a cron expression; cronsim searches no further either
@@ -155,7 +156,7 @@ def latest_time(schedule: Schedule, after: datetime, now: datetime, *, bounded: 
 
 def preceding(schedule: Schedule, time: datetime) -> datetime | None:
     """Return the time before a time by the calendar of a schedule, even before `once`; None if there is none."""
-    found = latest_time(schedule, EARLIEST, time - SECOND, bounded=False)
+    found = latest_time(schedule, EARLIEST, time - MICROSECOND, bounded=False)
     return None if found == EARLIEST else found
 
 
