@@ -5,7 +5,6 @@ until the last waiter has read the new state; the memory is that of the API's pr
 """
 
 import asyncio
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from tests.service import Longshore, database_in, export_body
 
 from benchmarks.options import Options
 from benchmarks.table import Case
+from longshore.processes import raise_file_limit
 
 POLLS, STREAMS = 5_000, 1_000
 OPEN_REQUESTS = "8000"
@@ -31,8 +31,7 @@ AGO = "select extract(epoch from now() - modified_at) as ago from longshore.task
 
 def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
     """Start a service without a worker, let all wait, change the task, and measure."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_file_limit()
     rounds = min(options.rounds, 3)
     seconds, memory = [], []
     with tempfile.TemporaryDirectory(prefix="longshore-bench-") as folder:

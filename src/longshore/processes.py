@@ -122,7 +122,7 @@ def run_api(settings: Settings, url: str) -> None:
     from granian.http import HTTP1Settings
 
     os.environ["LONGSHORE_DATABASE_URL"] = url
-    _raise_file_limit()
+    raise_file_limit()
     server = Granian(
         "longshore.web:create",
         factory=True,
@@ -144,7 +144,7 @@ def run_api(settings: Settings, url: str) -> None:
     server.serve()
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Allow more open files, as each waiter is a connection: the usual soft limit of 1,024 is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import resource
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
+from longshore.processes import raise_file_limit
 from longshore.webhooks.delivery_permits import MAX_DELIVERIES_OF_CHAIN
 from tests.service import export_body
 from tests.worst_requests import SEGMENT_SHAPES
@@ -278,6 +278,5 @@ async def _main(name: str) -> None:
 
 if __name__ == "__main__":
     os.nice(NICENESS)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 10_000), most))
+    raise_file_limit()
     asyncio.run(_main(sys.argv[1]))

@@ -119,7 +119,8 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
     if not relation["readable"]:
         return [Finding(name, f"{index.relation} may not be read; run {_grant(relation['role'], index)}")]
     if not relation["populated"]:
-        return [Finding(name, f"{index.relation} has never been refreshed; run REFRESH MATERIALIZED VIEW {index.quoted_relation};")]
+        what = f"has never been refreshed; run REFRESH MATERIALIZED VIEW {index.quoted_relation};"
+        return [Finding(name, f"{index.relation} {what}")]
     columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, index.regclass)}
     findings = list(_check_keys(name, index, columns))
     if not relation["whole"]:
