@@ -17,7 +17,10 @@ HOLD = 20.0
 def json_answer(body: Any, status: int = 200) -> list[bytes]:
     """Return a whole answer with a JSON body; bytes are sent as they are."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
     return [head.encode() + content]
 
 

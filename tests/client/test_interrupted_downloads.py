@@ -77,6 +77,16 @@ def test_expired_address_is_replaced_by_one_of_the_same_run_though_a_newer_one_h
     assert file.read_bytes() == CONTENT
 
 
+def test_expired_address_is_replaced_once_also_by_a_client_that_retries_nothing(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    scripted.add("/store/1", json_answer(b"expired", 403))
+    scripted.add("/store/1", lambda headers: sent(headers, CONTENT, len(CONTENT)))
+    with Longshore(scripted.address, "x:y", chain=1, retry_for=0) as client:
+        file = client.tasks.get(7).download(tmp_path)
+    assert file.read_bytes() == CONTENT
+
+
 def test_content_that_is_shorter_than_the_run_recorded_is_refused(scripted: Scripted, tmp_path: Path) -> None:
     scripted.add("/store/1", lambda headers: sent(headers, CONTENT, 100_000))
     scripted.add("/store/1", json_answer(b"", 416))

@@ -111,6 +111,9 @@ def test_python_words_for_truth_are_refused() -> None:
             wrong()
 
 
+WORDS = [f"word {number}" for number in range(1000)]
+
+
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
@@ -126,6 +129,7 @@ def test_python_words_for_truth_are_refused() -> None:
         (lambda: F("kind") == 1, "expected a string"),
         (lambda: F("kind") == "x" * 1001, "characters"),
         (lambda: F("kind").is_one_of([]), "1 to 1000 values"),
+        (lambda: F("kind").is_one_of(WORDS) & F("kind").is_one_of(WORDS) & F("kind").is_one_of(["x"]), "at most 2000"),
         (lambda: F("timestamp") > "yesterday", "expected a date"),
         (lambda: F("timestamp") > datetime(2026, 5, 26), "no time zone"),
         (lambda: F("timestamp") > "2026-05-26T12:00:00", "expected a date"),

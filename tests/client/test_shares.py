@@ -71,6 +71,8 @@ def test_profile_file_is_for_its_owner_alone(logged_in: Cli, token: str, tmp_pat
     assert json.loads(logged_in("shares", "profile")[1]) == written
     assert list(file.parent.iterdir()) == [file]
     assert logged_in("shares", "profile", "-o", ".")[1] == f"longshore-{SMALL_CHAIN}.share\n"
+    code, out, stderr = logged_in("shares", "profile", "-o", ".")
+    assert (code, out, "exists; --clobber replaces it" in stderr) == (1, "", True)
 
 
 def test_profile_file_in_a_folder_that_is_missing_is_an_error(logged_in: Cli) -> None:

@@ -39,16 +39,22 @@ def show_profile(
     """Write the profile file by which other programs read the tables. It has the token of the login."""
     from longshore.client.disk import FOR_OWNER, write_whole
 
-    downloads.refuse_output(output, clobber=clobber)
     with client_of(profile) as client:
+        file = _profile_path(output, client.chain)
+        downloads.refuse_output(downloads.STDOUT if file is None else str(file), clobber=clobber)
         content = msgspec.json.format(msgspec.json.encode(client.shares.profile())) + b"\n"
-        name = f"longshore-{client.chain}.share"
-    if output is None or output == downloads.STDOUT:
+    if file is None:
         click.echo(content, nl=False)
         return
-    file = Path(output) / name if Path(output).is_dir() else Path(output)
     write_whole(file, content, FOR_OWNER)
     click.echo(file)
+
+
+def _profile_path(output: str | None, chain: int) -> Path | None:
+    """Return the path of a chain's profile file; None for standard output. `output`: a file or a folder."""
+    if output is None or output == downloads.STDOUT:
+        return None
+    return Path(output) / f"longshore-{chain}.share" if Path(output).is_dir() else Path(output)
 
 
 class _Share(msgspec.Struct, frozen=True):

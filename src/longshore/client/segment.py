@@ -20,6 +20,7 @@ Number = int | float | Decimal
 
 MAX_RULES = 100
 MAX_VALUES = 1000
+MAX_SEGMENT_VALUES = 2000  # of all rules together
 MAX_NUMBER = 1e100
 """Other end of the range that `>=` becomes, as the API has ranges of numbers only."""
 
@@ -61,12 +62,16 @@ class Rules:
         """Return the segment in the API's form. Raises SegmentError."""
         if len(self.rules) > MAX_RULES:
             raise SegmentError(f"expected at most {MAX_RULES} rules, got {len(self.rules)}")
+        rules = [rule.resolved(index) for rule in self.rules]
+        values = sum(len(rule["value"]) for rule in rules if rule["operator"] == "is_one_of")
+        if values > MAX_SEGMENT_VALUES:
+            raise SegmentError(f"expected at most {MAX_SEGMENT_VALUES} values in all rules together, got {values}")
         return {
             "entity": "people",
             "index": index.name,
             "join": self.join or "all",
             "chain_id": chain,
-            "rules": [rule.resolved(index) for rule in self.rules],
+            "rules": rules,
         }
 
 

@@ -77,6 +77,8 @@ def _fetch(
             # An expired address is 403, in Google's store and for Amazon's session credentials 400.
             if answer.status == 403 or (answer.status == 400 and not address_is_new):
                 has_expired = True
+                if not address_is_new:
+                    continue
             elif answer.status not in DOWNLOAD_TRANSIENT_STATUSES:
                 raise failure
         except (NotSentError, LostError) as error:
