@@ -192,3 +192,17 @@ def test_renamed_hidden_column_closes_the_index_in_every_request(
         # The other indexes are open where it is known that none of their columns is meant.
         other = closed.post("/tasks", json=body("products", ["id"]))
         assert other.status_code == (201 if gone.startswith("users.") else 403)
+
+
+def test_a_stored_trigger_that_cannot_be_decoded_is_hidden_and_breaks_no_list(idle_service: Longshore) -> None:
+    with (
+        idle_service.client() as client,
+        idle_service.client(Level.READ, scope=Scope(indexes=["users"])) as limited,
+    ):
+        task = client.post("/tasks", json={**body("wallet-ledger"), "chain": 1764}).json()["id"]
+        trigger = r'{"once": "2126-05-26T12:00:00Z", "x": "\ud800"}'
+        idle_service.sql("update longshore.tasks set trigger = $2 where id = $1", task, trigger)
+        answers = limited.get(f"/tasks/{task}"), limited.get("/tasks")
+        idle_service.sql("delete from longshore.tasks where id = $1", task)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json()["trigger"] == {}

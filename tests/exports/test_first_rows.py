@@ -31,6 +31,7 @@ def test_csv_is_shown_by_its_dialect_and_its_line_breaks_belong_to_values(store:
     assert (found.columns, found.rows) == (["id", "name, full"], [["1", "two\r\nlines"], ["2", ""]])
     found = read(store, "b.csv", b"\xef\xbb\xbfid;x\r\n1;2,5\r\n", "csv", profile="excel-eu")
     assert (found.columns, found.rows) == (["id", "x"], [["1", "2,5"]])
+    assert read(store, "n.csv", b"a\n\nx\n", "csv").rows == [[""], ["x"]], "NULL in the only column"
     assert read(store, "c.csv", b"1,2\n3,4\n", "csv", 1, header=False).rows == [["1", "2"]]
 
 

@@ -235,7 +235,10 @@ def visible_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]
     """Return a task as the caller may see it: without rules and log messages that show hidden data."""
     if may_see_task(caller, catalog, task.target, task.trigger, reads):
         return task
-    trigger = msgspec.json.decode(task.trigger)
+    try:
+        trigger = msgspec.json.decode(task.trigger)
+    except msgspec.DecodeError:  # half a surrogate pair, which PostgreSQL stores
+        trigger = {}
     if isinstance(trigger, dict) and "segment" in trigger:
         trigger["segment"] = None
     hidden = msgspec.Raw(msgspec.json.encode(trigger))

@@ -59,7 +59,7 @@ def _of_csv(text: str, options: CsvOptions, count: int, *, complete: bool) -> Fi
     rows: list[list[str]] = []
     try:
         for row in csv.reader(lines, delimiter=chosen.delimiter):
-            rows.append(row)
+            rows.append(row or [""])  # NULL in an only column is an empty line
             if len(rows) > wanted:
                 break
     except csv.Error:  # such as a value of more than 128 KiB
