@@ -18,6 +18,7 @@ from tests.debian_postgres import DebianPostgres
 from tests.destinations.places import created, deliveries_of, reached
 from tests.destinations.warehouse import Warehouse
 from tests.service import Longshore, ended, export_body, free_port
+from tests.waiting import until
 
 
 def make(service: Longshore, warehouse: Warehouse, chain: int = 1764, **changes: Any) -> str:
@@ -77,6 +78,23 @@ def test_delivery_that_is_refused_says_what_to_change_and_succeeds_afterwards(
     assert small_client.post(f"/tasks/{task['id']}/runs/1/deliver").status_code == 202
     reached(small_client, task["id"], "DONE")
     assert warehouse.sql("select count(*) from ledger") == [(2000,)]
+
+
+@pytest.mark.parametrize("options", [{"csv": {"profile": "bigquery"}}, {"compression": "gzip"}])
+def test_result_of_earlier_csv_options_is_not_loaded_into_a_table(
+    service: Longshore, small_client: httpx2.Client, warehouse: Warehouse, options: dict[str, Any]
+) -> None:
+    name = make(service, warehouse, 1765)
+    body = export_body(chain=1765)
+    plain = body_of(name, "append", 1765)["target"]
+    body["target"] |= options
+    task = ended(small_client, created(small_client, body))
+    assert small_client.patch(f"/tasks/{task['id']}", json={"target": plain}).status_code == 200
+    assert small_client.post(f"/tasks/{task['id']}/runs/1/deliver").status_code == 202
+    until(lambda: deliveries_of(small_client, task["id"])[0]["state"] == "failed", "the delivery to fail")
+    (listed,) = deliveries_of(small_client, task["id"])
+    assert "csv without `compression` and other `csv` options" in listed["error"]
+    assert warehouse.sql("select to_regclass('ledger')") == [(None,)]
 
 
 def test_changes_are_merged_run_after_run(new_service: Callable[..., Longshore], warehouse: Warehouse) -> None:

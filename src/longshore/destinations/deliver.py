@@ -25,6 +25,7 @@ from longshore.destinations.kind import (
     TableLoad,
     TablePlace,
 )
+from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.target import CHANGE_NAMES
 from longshore.exports.target.deliver import Deliver, path_of
@@ -38,6 +39,7 @@ LARGE_BYTES = 2 << 20  # of a file that is brought while no other large one is; 
 TIMEOUT_MESSAGE = "the delivery has taken too long"
 
 COLUMN_TYPES = msgspec.json.Decoder(dict[str, str])
+COMPRESSED = (".gz", ".zst")
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -193,6 +195,9 @@ def _load_of(delivery: DeliveryAttempt, contents: DeliveryFiles, manifest: Manif
     assert entry.mode is not None
     if manifest.format not in ("csv", "parquet"):
         raise DestinationError(f"a table takes csv and parquet, and the result is {manifest.format}")
+    # The target may have had other options at the time of the run.
+    if manifest.csv != CsvOptions() or contents.files[0].name.endswith(COMPRESSED):
+        raise DestinationError("a table takes parquet, or csv without `compression` and other `csv` options")
     return TableLoad(
         table=entry.table,
         mode=entry.mode,
