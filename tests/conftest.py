@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from longshore.access.tokens import Level
 from tests import odd_values_table
-from tests.service import Longshore, database_in, in_own_loop, remove_stopped
+from tests.service import Longshore, database_in, further_api, in_own_loop, remove_stopped
 
 # A shell that starts a command in the background has SIGINT ignored there, `nohup` SIGHUP, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,21 +104,16 @@ def idle_client(idle_service: Longshore) -> Iterator[httpx2.Client]:
 @pytest.fixture(scope="session")
 def proxied_service(idle_service: Longshore) -> Iterator[Longshore]:
     """The service without a worker once more: two processes behind a proxy, open to one origin, with low limits."""
-    longshore = Longshore(
-        idle_service.data,
-        idle_service.url,
+    with further_api(
+        idle_service,
+        "perimeter",
         api_processes="2",
         trusted_proxies="10.0.0.0/8, 127.0.0.1",
         cors_origins=ALLOWED,
         credential_rate="10/hour",
         address_rate="40/hour",
-    )
-    longshore.log_file = idle_service.data / "perimeter.log"
-    try:
-        longshore.start_api()
+    ) as longshore:
         yield longshore
-    finally:
-        longshore.stop()
 
 
 @pytest.fixture(scope="session")

@@ -186,6 +186,18 @@ class Longshore:
 
 
 @contextlib.contextmanager
+def further_api(service: Longshore, name: str, **settings: str) -> Iterator[Longshore]:
+    """A further process of a service's API, with settings and an address of its own. `name`: of its log file."""
+    longshore = Longshore(service.data, service.url, **settings)
+    longshore.log_file = service.data / f"{name}.log"
+    try:
+        longshore.start_api()
+        yield longshore
+    finally:
+        longshore.stop()
+
+
+@contextlib.contextmanager
 def database_in(data: Path, rows: int = 0) -> Iterator[str]:
     """A PostgreSQL at this version in a folder, with so many rows of demo data."""
     if not (data / "postgres").exists():

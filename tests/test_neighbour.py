@@ -11,7 +11,7 @@ from tests.neighbour.quiet import QuietChain
 from tests.neighbour.worst import BEHAVIORS
 from tests.neighbour.worst_chain import StoredTasks, WorstChain
 from tests.receiver import receiving
-from tests.service import Longshore
+from tests.service import Longshore, further_api
 
 QUIET_CHAIN, WORST_CHAIN = 1765, 9
 BOUNDS = {
@@ -36,13 +36,8 @@ SIMILAR = ("right sign-ins", "slow receivers")  # bounded as one of the others i
 @pytest.fixture(scope="module")
 def bounded(service: Longshore) -> Iterator[Longshore]:
     """The service once more, with low bounds; its workers are those of `service`."""
-    longshore = Longshore(service.data, service.url, outbound_allow="127.0.0.1", **BOUNDS)
-    longshore.log_file = service.data / "neighbour.log"
-    try:
-        longshore.start_api()
+    with further_api(service, "neighbour", outbound_allow="127.0.0.1", **BOUNDS) as longshore:
         yield longshore
-    finally:
-        longshore.stop()
 
 
 @pytest.fixture(scope="module")

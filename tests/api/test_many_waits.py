@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.processes import raise_file_limit
-from tests.service import Longshore, export_body
+from tests.service import Longshore, export_body, further_api
 from tests.waiting import until
 
 WAITS = 2000
@@ -18,13 +18,8 @@ WAITS = 2000
 def roomy_service(idle_service: Longshore) -> Iterator[Longshore]:
     """A process of the API where one token may have all of these requests open."""
     raise_file_limit()
-    longshore = Longshore(idle_service.data, idle_service.url, credential_open_requests=str(WAITS))
-    longshore.log_file = idle_service.data / "roomy.log"
-    try:
-        longshore.start_api()
+    with further_api(idle_service, "roomy", credential_open_requests=str(WAITS)) as longshore:
         yield longshore
-    finally:
-        longshore.stop()
 
 
 def test_requests_that_wait_cause_no_collection_of_all_garbage_which_would_hold_the_others(

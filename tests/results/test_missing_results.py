@@ -18,7 +18,7 @@ from longshore.results.store import StoreUnavailableError
 from tests.answers import problem
 from tests.results.bucket import BUCKET, Relay
 from tests.results.test_bucket import DONE_RUN
-from tests.service import CHAIN, Longshore, export_body
+from tests.service import CHAIN, Longshore, export_body, further_api
 
 NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
 
@@ -57,13 +57,8 @@ def test_object_that_is_gone_before_its_attempt_has_read_it_is_a_transient_error
 def over_bucket(bucket: Any, idle_service: Longshore) -> Iterator[Longshore]:
     """The service without a worker, with its results in the bucket behind the relay."""
     assert bucket
-    longshore = Longshore(idle_service.data, idle_service.url, results_url=f"s3://{BUCKET}")
-    longshore.log_file = idle_service.data / "missing.log"
-    try:
-        longshore.start_api()
+    with further_api(idle_service, "missing", results_url=f"s3://{BUCKET}") as longshore:
         yield longshore
-    finally:
-        longshore.stop()
 
 
 def test_a_store_that_does_not_answer_a_delivery_request_holds_no_lock_on_the_task(

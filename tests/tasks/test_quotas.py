@@ -11,7 +11,7 @@ import pytest
 from longshore.access.tokens import Level
 from tests.answers import problem
 from tests.run_steps import play
-from tests.service import CHAIN, Longshore, ended, export_body, in_own_loop
+from tests.service import CHAIN, Longshore, ended, export_body, further_api, in_own_loop
 
 ALLOWED = 8
 BYTES = 1_000_000
@@ -21,15 +21,8 @@ LATER = "2126-05-26T12:00:00Z"
 @pytest.fixture(scope="module")
 def bounded(idle_service: Longshore) -> Any:
     """The service without a worker once more, with low quotas, in a chain of its own."""
-    longshore = Longshore(
-        idle_service.data, idle_service.url, chain_stored_tasks=str(ALLOWED), chain_task_megabytes="1"
-    )
-    longshore.log_file = idle_service.data / "bounded.log"
-    try:
-        longshore.start_api()
+    with further_api(idle_service, "bounded", chain_stored_tasks=str(ALLOWED), chain_task_megabytes="1") as longshore:
         yield longshore
-    finally:
-        longshore.stop()
 
 
 def body(chain: int, **more: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from longshore.destinations.kind import (
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.target import CHANGE_NAMES
-from longshore.exports.target.deliver import Deliver, path_of
+from longshore.exports.target.deliver import TABLE_FORMATS, Deliver, path_of
 from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
@@ -196,8 +196,9 @@ def _load_of(delivery: DeliveryAttempt, contents: DeliveryFiles, manifest: Manif
     if manifest.format not in ("csv", "parquet"):
         raise DestinationError(f"a table takes csv and parquet, and the result is {manifest.format}")
     # The target may have had other options at the time of the run.
-    if manifest.csv != CsvOptions() or contents.files[0].name.endswith(COMPRESSED):
-        raise DestinationError("a table takes parquet, or csv without `compression` and other `csv` options")
+    is_plain = manifest.csv == CsvOptions() and not contents.files[0].name.endswith(COMPRESSED)
+    if manifest.format == "csv" and not is_plain:
+        raise DestinationError(TABLE_FORMATS)
     return TableLoad(
         table=entry.table,
         mode=entry.mode,

@@ -12,7 +12,7 @@ from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.exports.target import BY_INDEX, CHANGE_NAMES, ExportTarget, IndexTarget
-from longshore.exports.target.deliver import RESERVED_TABLES, Deliver, check_template
+from longshore.exports.target.deliver import RESERVED_TABLES, TABLE_FORMATS, Deliver, check_template
 from longshore.exports.target.share_check import check_share_as
 from longshore.validation import Violation, convert, in_json, pointer, suggestion
 
@@ -91,8 +91,7 @@ def _check_table(entry: Deliver, target: ExportTarget, catalog: Catalog, at: str
         violations.append(Violation(message, pointer(at, "table")))
     plain = target.compression is None and target.csv in (None, CsvOptions())
     if target.export_format != "parquet" and not (target.export_format == "csv" and plain):
-        message = "a table takes parquet, or csv without `compression` and other `csv` options"
-        violations.append(Violation(message, pointer(at, "table")))
+        violations.append(Violation(TABLE_FORMATS, pointer(at, "table")))
     if entry.mode is not None and (why := _unsuited_mode(entry, target, catalog)) is not None:
         violations.append(Violation(why, pointer(at, "mode")))
     return violations

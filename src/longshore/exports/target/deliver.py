@@ -15,6 +15,8 @@ from longshore.exports.manifest import is_files
 from longshore.tasks.model import Interval, NewDelivery
 from longshore.validation import Violation, in_json, pointer
 
+TABLE_FORMATS = "a table takes parquet, or csv without `compression` and other `csv` options"
+
 MAX_ENTRIES = 20
 MAX_TEMPLATE_CHARACTERS = 500
 MAX_PATH_BYTES = 1000  # the key of an object has 1,024 at most, with the destination's prefix
