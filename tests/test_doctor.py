@@ -242,6 +242,29 @@ def test_doctor_names_a_folder_that_cannot_be_written_and_a_disk_that_is_full(
     assert "make room" in wrong(found, "disk")
 
 
+def test_doctor_names_a_key_file_that_is_missing_and_makes_none(idle_service: Longshore, tmp_path: Path) -> None:
+    key, kept = idle_service.data / "secret.key", tmp_path / "kept"
+    key.rename(kept)
+    try:
+        before = run("doctor", folder=tmp_path, data=str(idle_service.data))
+        idle_service.sql("insert into longshore.users (name, password, totp_secret) values ('sealed', '', 'x')")
+        after = run("doctor", folder=tmp_path, data=str(idle_service.data))
+        assert not key.exists()
+    finally:
+        kept.rename(key)
+        idle_service.sql("delete from longshore.users where name = 'sealed'")
+    missing = f"secrets: {key} is missing: restore the secret of this installation from a backup"
+    assert f"warning {missing}" in before.stdout
+    assert f"wrong   {missing}" in after.stdout
+
+
+def test_doctor_goes_on_where_the_data_folder_cannot_be_looked_at(idle_service: Longshore, tmp_path: Path) -> None:
+    found = examined(idle_service.url, tmp_path / ("x" * 300))
+    assert wrong(found, "secrets").endswith("cannot be used: File name too long")
+    assert "File name too long" in wrong(found, "store")
+    assert {finding.where for finding in found} >= {"clock", "source", "disk"}
+
+
 def test_doctor_leaves_no_folder_behind(tmp_path: Path) -> None:
     found = examined(UNREACHABLE, tmp_path / "data")
     assert [finding.level for finding in found if finding.where == "store"] == ["ok"]

@@ -1,5 +1,8 @@
 """Messages of violations are in the words of JSON, at the place of the violation, and all at once."""
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -7,10 +10,11 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+import longshore
 from longshore.validation import MAX_INVALID_ITEMS, Violation, convert, in_json
 from longshore.validation_words import plain_english
 
-Name = Annotated[str, Meta(pattern=r"^[a-z]+$(?!\n)")]
+Name = Annotated[str, Meta(pattern=r"^[a-z]+\Z")]
 
 
 class Inner(msgspec.Struct, frozen=True):
@@ -39,6 +43,26 @@ def violations(**body: Any) -> dict[str | None, str]:
     found: list[Violation] = []
     convert(Body, body, "", found)
     return {one.pointer: one.detail for one in found}
+
+
+READING_ROOMS = tuple(f"longshore.{room}" for room in ("api", "actions", "destinations", "exports.target", "sharing"))
+
+
+def structs(above: type[msgspec.Struct] = msgspec.Struct) -> Iterator[type[msgspec.Struct]]:
+    """Yield the structs of the loaded rooms that read requests."""
+    for kind in above.__subclasses__():
+        if kind.__module__.startswith(READING_ROOMS):
+            yield kind
+        yield from structs(kind)
+
+
+def patterns_in(schema: object) -> Iterator[str]:
+    """Yield the patterns in a schema, as Python has them."""
+    if isinstance(schema, dict) and isinstance(pattern := schema.get("pattern"), str):
+        yield pattern
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for part in parts:
+        yield from patterns_in(part)
 
 
 NUMBER = "expected a string, got a number"
@@ -109,3 +133,13 @@ def test_no_message_of_msgspec_is_left_in_its_words() -> None:
                 message.add(plain_english(str(error).partition(" - at `$")[0]))
     assert len(message) > 20
     assert [text for text in message if "`" in text or "str" in text.split() or "Expected" in text] == []
+
+
+def test_pattern_of_a_request_ends_where_the_text_ends_and_not_before_a_line_feed() -> None:
+    for module in pkgutil.walk_packages(longshore.__path__, "longshore."):
+        if not module.name.startswith(("longshore.integrations", "longshore.__main__")):  # which need extras
+            importlib.import_module(module.name)
+    kinds = [kind for kind in structs() if kind.__struct_config__.forbid_unknown_fields]
+    patterns = {pattern for kind in kinds for pattern in patterns_in(msgspec.json.schema(kind))}
+    assert len(patterns) > 15
+    assert [pattern for pattern in patterns if not pattern.endswith(r"\Z")] == []

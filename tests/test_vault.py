@@ -118,6 +118,12 @@ def test_secret_of_the_data_folder_unseals_beside_the_setting_that_replaces_it(t
     assert vault(NEW).unseal(1, "webhook 1", vault(NEW, tmp_path).rewrap(1, "webhook 1", sealed)) == b"secret"
 
 
+def test_prefix_of_a_missing_key_file_is_refused_and_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(VaultError, match=r"secret\.key is missing: restore"):
+        _ = vault("", tmp_path).newest_prefix
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("text", [b"", b"short\n"])
 def test_key_file_that_is_cut_short_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "secret.key").write_bytes(text)

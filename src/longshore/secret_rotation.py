@@ -70,3 +70,9 @@ async def backlog(connection: Connection, vault: Vault) -> Backlog:
             else:
                 older += 1
     return Backlog(older, failures)
+
+
+async def has_sealed(connection: Connection) -> bool:
+    """Return whether anything is stored that the vault has sealed."""
+    text = "select exists (select from ({}) sealed_values where sealed is not null)"
+    return any([await connection.fetchval(text.format(values.select)) for values in SEALED])

@@ -16,8 +16,7 @@ TYPES = {
 }  # fmt: skip
 PARTS = {"array": "element", "object": "key"}
 BOUNDS = {">=": "of at least", "<=": "of at most", ">": "greater than", "<": "less than"}
-# How a pattern says "the end" to Python, whose `$` matches before a line feed, too.
-ENDS = (r"\Z", r"$(?!\n)")
+END = r"\Z"  # of a pattern in Python, whose `$` matches before a line feed, too
 MESSAGES = {
     "Invalid RFC3339 encoded datetime": "expected a time of RFC 3339 with an offset, such as 2026-05-26T12:00:00Z",
     "Expected `datetime` with a timezone component": "expected an offset, such as Z or +02:00",
@@ -52,7 +51,4 @@ def portable_pattern(pattern: str) -> str:
 
     https://json-schema.org/draft/2020-12/json-schema-core#name-regular-expressions
     """
-    for end in ENDS:
-        if pattern.endswith(end):
-            return f"{pattern.removesuffix(end)}$"
-    return pattern
+    return f"{pattern.removesuffix(END)}$" if pattern.endswith(END) else pattern

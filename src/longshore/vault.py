@@ -100,7 +100,9 @@ class Vault:
 
     @property
     def newest_prefix(self) -> bytes:
-        """The first bytes of all that is sealed under the newest secret. Raises VaultError."""
+        """The first bytes of all that is sealed under the newest secret. Makes no secret. Raises VaultError."""
+        if self._may_use_file and not self._texts and not self._file.exists():
+            raise VaultError(f"{self._file} is missing: restore the secret of this installation from a backup")
         return self._newest.prefix
 
     def prefixes(self) -> list[bytes]:

@@ -15,7 +15,7 @@ from longshore.settings import Settings
 class Inner(msgspec.Struct):
     """An object within."""
 
-    code: Annotated[str, Meta(pattern=r"^[a-z]+$(?!\n)")]
+    code: Annotated[str, Meta(pattern=r"^[a-z]+\Z")]
 
 
 class Outer(msgspec.Struct):

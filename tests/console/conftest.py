@@ -37,8 +37,12 @@ REFUSED = re.compile(r"status of (400|401|403|409) ")
 """The entries of Chromium where a test asks for a thing that is refused; a missing or broken file has others."""
 ABORTED = re.compile(r"htmx:(sendAbort|afterRequest)")
 """The entries of htmx for each request that was aborted; `ABORTABLE` has those that may be."""
-ABORTABLE = re.compile(r"/console/[0-9]+/(new/preview|system|tasks(/[0-9]+)?)(\?.*)?")
-"""Addresses of requests that a newer one may replace, or that end with their page."""
+ABORTABLE = re.compile(r"/console/[0-9]+/(new(/preview)?|system|tasks(/[0-9]+)?)(\?.*)?")
+"""Addresses of requests that a newer one may replace, or that end with their page.
+
+The answer to `new` opens the page of the task. Where that page comes before the end of the answer is reported,
+Playwright says that the request failed.
+"""
 
 
 def launch(playwright: Playwright) -> Browser:

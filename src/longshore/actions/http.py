@@ -21,8 +21,8 @@ TIMEOUT_SECONDS = 30.0  # until the header section of the answer
 SET_BY_SERVICE = {"host", "content-length", "connection", "transfer-encoding", "idempotency-key"}
 MAX_SECRET_HEADERS = 20
 # RFC 9110, sections 5.6.2 and 5.5. Python's `$` matches before a line feed, too.
-FIELD_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$(?!\n)"
-FIELD_VALUE = r"^([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?$(?!\n)"
+FIELD_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z"
+FIELD_VALUE = r"^([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?\Z"
 
 Name = Annotated[str, Meta(pattern=FIELD_NAME, max_length=100)]
 Value = Annotated[str, Meta(pattern=FIELD_VALUE, max_length=1000)]

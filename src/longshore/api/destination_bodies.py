@@ -14,7 +14,7 @@ from longshore.errors import LongshoreError
 from longshore.outbound import Network
 from longshore.validation import ValidationError, Violation, check_nuls, convert, in_json, pointer, suggestion
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)"  # Python's `$` matches before a line feed, too
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
 
 MAX_SETTINGS_BYTES = 32 * 1024  # as JSON; a list of destinations shows a hundred of them
 

@@ -21,7 +21,7 @@ IdempotencyKey = Annotated[
         name="Idempotency-Key",
         min_length=1,
         max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
+        pattern=r"^[\x20-\x7e]+\Z",
         description="The same key and request within 24 hours are executed once; a repetition answers the outcome.",
     ),
 ]

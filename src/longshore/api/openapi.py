@@ -131,6 +131,7 @@ class DocumentPlugin(JsonRenderPlugin):
                 kinds = [spec.data_container for spec in (handler.responses or {}).values()]
                 answers |= structs_in([handler.parsed_fn_signature.return_type.annotation, *kinds])
         openapi_schema["components"]["schemas"].update(self._schemas(bodies, answers))
+        make_portable(openapi_schema)
         return openapi_schema
 
     def _schemas(self, bodies: set[type[msgspec.Struct]], answers: set[type[msgspec.Struct]]) -> dict[str, Any]:
@@ -158,7 +159,6 @@ class DocumentPlugin(JsonRenderPlugin):
             complete_schema(schemas[kind.__name__], kind, is_answer=kind not in requests)
         for schema in schemas.values():
             add_types(schema)
-            make_portable(schema)
         schemas["LogEntry"]["required"] = ["msg", "time"]
         schemas[Problem.__name__]["examples"] = [_examples()["problem"]]
         return schemas

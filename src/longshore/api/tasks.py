@@ -32,7 +32,7 @@ from longshore.tasks.model import Progress, StateCode, Task, TaskId
 from longshore.tasks.queries import TaskFilter
 from longshore.tasks.requests import EditableTask
 
-PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
+PRINTABLE = r"^[^\x00-\x1f]*\Z"  # PostgreSQL takes no U+0000
 
 encode = msgspec.json.Encoder().encode
 

@@ -44,7 +44,7 @@ def embedded_server(data: Path) -> Iterator[str]:
                 stack.enter_context(_lock_file(data / f"postgres.{name}", user)) for name in ("users", "turn")
             )
         except OSError as error:
-            raise LongshoreError(f"the data folder {data} cannot be used: {error.strerror}") from None
+            raise _unusable(data, error) from None
         server = EmbeddedServer(data / "postgres", user)
         with _exclusive(turn):
             _join(users, data)
@@ -60,8 +60,11 @@ def embedded_server(data: Path) -> Iterator[str]:
 
 
 def has_database(data: Path) -> bool:
-    """Return whether a data folder holds the database of an embedded server."""
-    return (data / "postgres" / "PG_VERSION").exists()
+    """Return whether a data folder holds the database of an embedded server. Raises LongshoreError."""
+    try:
+        return (data / "postgres" / "PG_VERSION").exists()
+    except OSError as error:  # the folder may not be searched
+        raise _unusable(data, error) from None
 
 
 def embedded_url(data: Path) -> str:
@@ -169,3 +172,7 @@ def _exclusive(lock: int) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _unusable(data: Path, error: OSError) -> LongshoreError:
+    return LongshoreError(f"the data folder {data} cannot be used: {error.strerror}")

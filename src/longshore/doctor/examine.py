@@ -15,7 +15,7 @@ from longshore.exports.catalog import Catalog
 from longshore.exports.catalog_check import check_tokens
 from longshore.findings import Finding
 from longshore.process_list import lacking
-from longshore.secret_rotation import backlog
+from longshore.secret_rotation import backlog, has_sealed
 from longshore.settings import Settings
 from longshore.vault import Vault, VaultError, open_vault
 
@@ -41,7 +41,10 @@ async def examine(settings: Settings, url: str) -> AsyncGenerator[Finding, None]
             async for finding in check_database(settings, url, connection):
                 yield finding
             if not await migrate.pending(connection):
-                yield await check_secrets(connection, open_vault(settings))
+                try:
+                    yield await check_secrets(connection, open_vault(settings))
+                except LongshoreError as error:  # its folder may not be searched
+                    yield Finding("secrets", first_line(error))
                 for one in await check_tokens(connection, known) if known else ():
                     yield Finding("catalog", f"{one.where}: {one.what}", one.level)
     except UNREACHABLE as error:
@@ -65,7 +68,7 @@ async def check_secrets(connection: Connection, vault: Vault) -> Finding:
     try:
         found = await backlog(connection, vault)
     except VaultError as error:
-        return Finding("secrets", first_line(error), "warning")
+        return Finding("secrets", first_line(error), "wrong" if await has_sealed(connection) else "warning")
     if found.failures:
         more = f", and {len(found.failures) - 1:,} more" if len(found.failures) > 1 else ""
         return Finding("secrets", f"{found.failures[0]}{more}")

@@ -108,9 +108,9 @@ def check_disks(settings: Settings) -> list[Finding]:
 
 
 def _nearest(path: Path) -> Path:
-    """Return a path, or the nearest folder above it that exists."""
+    """Return a path, or the nearest folder above it that exists and can be reached."""
     resolved = path.resolve()
-    return next(folder for folder in (resolved, *resolved.parents) if folder.exists())
+    return next(folder for folder in (resolved, *resolved.parents) if os.access(folder, os.F_OK))
 
 
 def _check_disk(folder: Path) -> Finding:

@@ -32,7 +32,7 @@ class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
     ending_version: int | None = None
     include_refresh_token: bool | None = None
     """Whether the last line is to have a `refreshToken`."""
-    refresh_token: Annotated[str, Meta(pattern="^[0-9]{1,18}$")] | None = None
+    refresh_token: Annotated[str, Meta(pattern=r"^[0-9]{1,18}\Z")] | None = None
     """That of an earlier answer: the same files, with new addresses, even if there is a newer version."""
 
     @property

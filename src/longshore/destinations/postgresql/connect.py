@@ -37,7 +37,7 @@ VALUE_SETTINGS = (
 PINNED = {**{name: OUTPUT[name] for name in VALUE_SETTINGS}, **LIMITS, **KEEPALIVE}
 
 Text = Annotated[
-    str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$", extra={"expected": "text without U+0000"})
+    str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+\Z", extra={"expected": "text without U+0000"})
 ]
 
 
@@ -47,7 +47,7 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     host: Annotated[
         str,
         Meta(
-            min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.:%-]+$", description="The server's name or address.",
+            min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.:%-]+\Z", description="The server's name or address.",
             extra={"expected": "a name or address without a port"}, examples=["db.example.com"],
         ),
     ]  # fmt: skip
@@ -84,7 +84,7 @@ class PostgresqlSecret(SecretStruct, frozen=True, forbid_unknown_fields=True):
     password: Annotated[
         str,
         Meta(
-            max_length=1000, pattern=r"^[^\x00]*$", description="The role's password.",
+            max_length=1000, pattern=r"^[^\x00]*\Z", description="The role's password.",
             extra={"expected": "text without U+0000"},
         ),
     ]  # fmt: skip

@@ -23,7 +23,7 @@ CHANGE, REASON = "_change", "_reason"
 CHANGE_NAMES = (CHANGE, REASON)
 """The columns that come first with `deletes`."""
 
-TABLE_NAME = r"^[A-Za-z0-9_]{1,255}$(?!\n)"  # Python's `$` alone also matches before a newline at the end
+TABLE_NAME = r"^[A-Za-z0-9_]{1,255}\Z"
 MAX_SPLIT = 2**53 - 1  # the largest integer that every JSON reader keeps
 
 BY_INDEX = ("fields", "schema", "partition_by")

@@ -57,7 +57,7 @@ class Deliver(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         Annotated[
             str,
             Meta(
-                pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+                pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\Z",
                 extra={"expected": "up to 63 letters, digits and underscores, not beginning with a digit"},
             ),
         ]
