@@ -146,6 +146,10 @@ def test_guesses_of_a_password_are_slowed_by_account_and_the_right_one_has_to_wa
     slowed = user.sign_in()
     assert problem(slowed, "too-many-requests")["status"] == 429
     assert 30 <= int(slowed.headers["retry-after"]) <= 40
+    form = {"username": user.name, "password": user.password}
+    page = httpx2.post(f"{idle_service.address}/sign-in", data=form, headers={"Origin": idle_service.address})
+    assert page.status_code == 429
+    assert 30 <= int(page.headers["retry-after"]) <= 40
     unknown = User(idle_service, 0, user.name + "x", "correct horse battery staple", None)
     assert unknown.sign_in().status_code == 401, "another account is not slowed"
     idle_service.sql("update longshore.sign_in_failures set until = now()")

@@ -489,6 +489,24 @@ def test_a_task_is_repeated_as_new_with_what_it_was_asked(page: Page, client: ht
     assert again["trigger"]["segment"] == task["trigger"]["segment"]
 
 
+def test_a_bundle_in_folders_and_files_of_a_size_is_repeated_as_new(page: Page, client: httpx2.Client) -> None:
+    body = export_body(once="2126-01-05T03:00:00Z")
+    del body["target"]["export_index"]
+    body["target"] |= {
+        "export_indexes": ["users", "wallet-ledger"], "fields": {"users": ["id"]}, "split": {"rows": 1000},
+        "partition_by": {"wallet-ledger": [{"field": "kind"}]},
+    }  # fmt: skip
+    created = client.post("/tasks", json=body)
+    assert created.status_code == 201, created.text
+    task = created.json()
+    client.post(f"/tasks/{task['id']}/cancel")
+    go(page, f"tasks/{task['id']}")
+    expect(page.locator("[aria-labelledby=definition] time[datetime^='2126-01-05T03']")).to_be_visible()
+    page.get_by_role("link", name="Repeat as new").click()
+    page.wait_for_url("**/new?from=*")
+    assert request_of(page)["target"] == task["target"]
+
+
 def kept_by_repeating(client: httpx2.Client) -> dict[str, Any]:
     """A task with all that the form of a new export does not show."""
     rules = [

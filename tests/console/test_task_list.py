@@ -55,6 +55,8 @@ def test_search_finds_by_number_text_and_result_and_stays_when_the_chain_changes
     expect(page.get_by_role("heading", name="No tasks match")).to_be_visible()
     go(page, f"tasks?q={tasks[3]}")
     expect(page.locator("#table tbody th").first).to_have_text(str(tasks[3]))
+    go(page, f"tasks?q={tasks[3]}&status=DONE")
+    expect(page.get_by_role("heading", name="No tasks match")).to_be_visible()
     go(page, f"tasks?q=export-{done}.csv")
     expect(page.locator("#table tbody tr")).to_have_count(1)
     page.keyboard.press("?")

@@ -158,7 +158,7 @@ def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[An
     detail = found.detail
     if isinstance(error, ForbiddenError) and not error.violations:
         detail = "Your level for this chain does not include this page."
-    return render(
+    answer = render(
         "problem.html",
         found.status,
         title=found.title,
@@ -167,6 +167,8 @@ def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[An
         violations=found.errors or [],
         chain=match[1] if (match := CHAIN.match(request.scope["path"])) else None,
     )
+    answer.headers |= refusal.headers
+    return answer
 
 
 def export_form_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -59,7 +59,9 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
         return render("sign_in.html", 401, next=next_path, violation=WRONG_CREDENTIALS, name=name)
     except OverloadError as error:
         violation = f"{error.detail} Try again in {error.seconds} seconds."
-        return render("sign_in.html", KINDS[error.kind].status, next=next_path, violation=violation, name=name)
+        answer = render("sign_in.html", KINDS[error.kind].status, next=next_path, violation=violation, name=name)
+        answer.headers |= error.headers
+        return answer
     if isinstance(session, OneTimeCodeChallenge):
         return render("one_time_code.html", next=next_path, pending=str(session.attempt_id))
     return _signed_in(request, session, next_path)

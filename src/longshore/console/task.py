@@ -170,12 +170,12 @@ def _readable(task: Task) -> tuple[Any, Any]:
     """Return a task's target and trigger as values; None for both where this version does not understand them."""
     try:
         target, trigger = msgspec.json.decode(task.target), msgspec.json.decode(task.trigger)
-        msgspec.convert(trigger, Schedule)
+        schedule = msgspec.convert(trigger, Schedule)
         if target["action"] == "export":
             # Encoded anew: members that have their default, or are null, are left out.
             target = msgspec.to_builtins(decode_definition(task.target, task.trigger)[0])
-        if trigger.get("cron") or trigger.get("once"):
-            return target, trigger
+        if schedule.cron or schedule.once:
+            return target, trigger | {"once": schedule.once}
     except (msgspec.MsgspecError, TypeError, KeyError):
         pass
     return None, None

@@ -236,7 +236,15 @@ document.addEventListener("htmx:responseError", ({ detail }) => {
   say("This task was deleted.");
 });
 
+// A part that is replaced keeps open what its reader has opened.
+let opened = [];
+
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  opened = [...detail.target.querySelectorAll("details[open] > summary[id]")].map(({ id }) => id);
+});
+
 document.addEventListener("htmx:afterSwap", (event) => {
+  for (const id of opened) document.getElementById(id)?.parentElement.setAttribute("open", "");
   localise(event.target);
   curve();
   selection();

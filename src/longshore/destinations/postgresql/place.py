@@ -19,8 +19,7 @@ from longshore.destinations.postgresql.table import (
     check_names,
     inspect_table,
     prepare,
-    refuse_cascades,
-    require_rights,
+    require_allowed,
     require_schema,
 )
 from longshore.destinations.postgresql.types import quoted
@@ -110,6 +109,7 @@ async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> T
     if found := await _earlier_delivery(connection, schema, load):
         return found
     planned = await inspect_table(connection, schema, load)
+    await require_allowed(connection, planned, load)  # before a long file is staged
     # A new table, which nobody sees yet, takes the file itself: rows that are written once take a quarter less time.
     is_direct = planned.oid is None and load.mode != "merge"
     if not is_direct:
@@ -125,11 +125,9 @@ async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> T
         await stage(connection, planned, load)
     if [column.type for column in target.columns] != [column.type for column in planned.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
-    await require_rights(connection, target, load)
+    await require_allowed(connection, target, load)
     if target.oid is None:
         await deliveries_table.forget(connection, schema, load.table)
-    elif load.mode == "replace":
-        await refuse_cascades(connection, target)
     await prepare(connection, schema, target, load.key if load.mode == "merge" else ())
     if is_direct:
         await copy(connection, load, schema, load.table)

@@ -123,8 +123,11 @@ async def require_schema(connection: DirectConnection, schema: str) -> None:
         )
 
 
-async def require_rights(connection: DirectConnection, target: Target, load: TableLoad) -> None:
-    """Raise DestinationError if a table is there and the role lacks a right to it, or rows of it are hidden from it."""
+async def require_allowed(connection: DirectConnection, target: Target, load: TableLoad) -> None:
+    """Raise DestinationError if a table is there and may not be loaded.
+
+    The role may lack a right to it, rows may be hidden from the role, or a replacement may change other tables.
+    """
     if target.oid is None:
         return
     needed = [right for right in NEEDED[load.mode] if right != "delete" or load.mode == "replace" or load.has_changes]
@@ -138,6 +141,8 @@ async def require_rights(connection: DirectConnection, target: Target, load: Tab
             f"a row-level security policy of {target.name} may hide rows from the role, which a {load.mode} would leave"
             " there: alter the role with bypassrls, deliver with mode append, or load a table without policies"
         )
+    if load.mode == "replace":
+        await _refuse_cascades(connection, target)
 
 
 def check_names(load: TableLoad) -> None:
@@ -206,7 +211,7 @@ def _limits(shown: str) -> tuple[int, ...]:
         return ()  # of an extension's type, such as geometry(Point,4326)
 
 
-async def refuse_cascades(connection: DirectConnection, target: Target) -> None:
+async def _refuse_cascades(connection: DirectConnection, target: Target) -> None:
     """Raise DestinationError where replacing the rows would remove or change rows of other tables."""
     found = await connection.fetchrow(CASCADES, target.oid)
     if found is not None:
