@@ -149,6 +149,8 @@ def test_secret_of_a_target_goes_with_it_when_the_action_changes(
         ({"Authorization": None}, {}, "/target/secret_headers/Authorization"),
         ({"Host": "x"}, {}, "/target/secret_headers/Host"),
         ({"X-A": "a"}, {"headers": {"x-a": "b"}}, "/target/secret_headers/X-A"),
+        ({"X~A": "a"}, {"headers": {"x~a": "b"}}, "/target/secret_headers/X~0A"),
+        ({"X~A": None}, {}, "/target/secret_headers/X~0A"),
         ({"X-A": "a\n"}, {}, "/target/secret_headers/X-A"),
         ({"X-A": " a"}, {}, "/target/secret_headers/X-A"),
         ({"X-A\n": "a"}, {}, "/target/secret_headers/X-A\n"),

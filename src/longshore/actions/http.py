@@ -15,7 +15,7 @@ from longshore.errors import LongshoreError, TransientError
 from longshore.outbound import OutboundError, RefusedError
 from longshore.settings import Settings
 from longshore.tasks.model import Target
-from longshore.validation import Violation
+from longshore.validation import Violation, pointer
 
 TIMEOUT_SECONDS = 30.0  # until the header section of the answer
 SET_BY_SERVICE = {"host", "content-length", "connection", "transfer-encoding", "idempotency-key"}
@@ -61,7 +61,7 @@ def http(settings: Settings) -> Action:
         ]
         plain = {name.lower() for name in target.headers}
         return violations + [
-            Violation("is in `headers`, too", f"/secret_headers/{name}")
+            Violation("is in `headers`, too", pointer("/secret_headers", name))
             for name in target.secret_headers
             if name.lower() in plain
         ]
