@@ -1,8 +1,7 @@
 """The values that shells complete. A service that does not answer at once completes nothing, and prints nothing."""
 
-import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,12 +16,12 @@ MAX_VALUES = 100
 
 Found = Iterable[tuple[str, str]]
 """Values with their descriptions."""
+Completion: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem[Any]]]
 
 
-def _completes(find: Callable[["Longshore", click.Context], Found]) -> Callable[..., list[CompletionItem[Any]]]:
+def _completion(find: Callable[["Longshore", click.Context], Found]) -> Completion:
     """Return the completion of the values that a function finds with a client."""
 
-    @functools.wraps(find)
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
         try:
             from longshore import Longshore
@@ -48,42 +47,25 @@ def _items(found: Found, incomplete: str) -> list[CompletionItem[Any]]:
     ]
 
 
-@_completes
-def indexes(client: "Longshore", _: click.Context) -> Found:
-    """Complete the names of export indexes."""
-    return [(index.name, index.description) for index in client.indexes.list()]
-
-
-@_completes
-def fields(client: "Longshore", ctx: click.Context) -> Found:
-    """Complete the fields of the indexes that the command line names before."""
+def _fields(client: "Longshore", ctx: click.Context) -> Found:
+    """Return the fields of the indexes that the command line names before."""
     # While an option lacks its value, Click has not read the arguments.
     named = ctx.params.get("index") or [word for word in ctx.args if not word.startswith("-")]
     return [(field.name, field.description) for name in named for field in client.indexes.get(name).fields]
 
 
-@_completes
-def tasks(client: "Longshore", _: click.Context) -> Found:
-    """Complete the numbers of the newest tasks."""
-    return [(str(task.id), f"{task.state.code} {task.data.desc}") for task in client.tasks.list(limit=MAX_VALUES)]
-
-
-@_completes
-def segments(client: "Longshore", _: click.Context) -> Found:
-    """Complete the ids of stored segments."""
-    return [(segment.id, segment.name) for segment in client.segments.list(limit=MAX_VALUES)]
-
-
-@_completes
-def destinations(client: "Longshore", _: click.Context) -> Found:
-    """Complete the names of the chain's destinations."""
-    return [(one.name, one.kind) for one in client.destinations.list(limit=MAX_VALUES)]
-
-
-@_completes
-def kinds(client: "Longshore", _: click.Context) -> Found:
-    """Complete the kinds of destinations."""
-    return [(one.kind, one.takes) for one in client.destinations.kinds()]
+fields = _completion(_fields)
+indexes = _completion(lambda client, _: ((index.name, index.description) for index in client.indexes.list()))
+tasks = _completion(
+    lambda client, _: (
+        (str(task.id), f"{task.state.code} {task.data.desc}") for task in client.tasks.list(limit=MAX_VALUES)
+    )
+)
+segments = _completion(lambda client, _: ((each.id, each.name) for each in client.segments.list(limit=MAX_VALUES)))
+destinations = _completion(
+    lambda client, _: ((each.name, each.kind) for each in client.destinations.list(limit=MAX_VALUES))
+)
+kinds = _completion(lambda client, _: ((each.kind, each.takes) for each in client.destinations.kinds()))
 
 
 def profiles(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
