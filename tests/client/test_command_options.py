@@ -273,7 +273,7 @@ def test_file_that_appeared_while_an_export_ran_is_not_replaced(longshore: Longs
     file = tmp_path / "users.csv"
     file.write_text("precious")
     with pytest.raises(CommandError, match="exists; --clobber replaces it"):
-        downloads.download(task, downloads.Output(str(file)))
+        downloads.download(task, str(file))
     assert file.read_text() == "precious"
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import click
-import msgspec
 
 from longshore.cli.commands import Option
 from longshore.cli.exits import CommandError
@@ -53,30 +52,21 @@ def refuse_output(to: str | None, *, clobber: bool, has_many_files: bool = False
         raise CommandError(f"{printable(str(path))} exists; --clobber replaces it")
 
 
-class Output(msgspec.Struct, frozen=True):
-    """Where a download goes: `to` is a path, a folder, STDOUT, or None for the current folder."""
+def download(
+    task: "Task", to: str | None, *, clobber: bool = False, run: int | None = None, manifest: bool = False
+) -> Path | None:
+    """Download a result to a path, a folder (by default the current one), or STDOUT, which gets the checked file only.
 
-    to: str | None
-    clobber: bool = False
-    run: int | None = None
-    """The run whose result it is; None for the newest data."""
-    manifest: bool = False
-    """Whether the manifest and its signature are written too."""
-
-
-def download(task: "Task", output: Output) -> Path | None:
-    """Download a result to a path, a folder, or standard output, which gets the checked file only.
-
-    A result of many files needs a folder. Raises CommandError for a file that exists.
+    A result of many files needs a folder. `run` and `manifest`: as of `Task.download`. Raises CommandError for a file
+    that exists, unless `clobber`.
     """
-    if output.to == STDOUT:
-        _to_stdout(task, output)
+    if to == STDOUT:
+        _to_stdout(task, run)
         return None
-    to = Path(output.to or ".")
     label = f"the download of task {task.id}"
     with wait_notice(label) as waits_for, _naming_clobber():
         return task.download(
-            to, lambda *_: waits_for(label), run=output.run, manifest=output.manifest, replace=output.clobber,
+            to or ".", lambda *_: waits_for(label), run=run, manifest=manifest, replace=clobber,
             progress=sys.stderr.isatty(),
         )  # fmt: skip
 
@@ -97,15 +87,15 @@ def run_of(task: "Task", run: int | None) -> "Run":
     return task.latest_run() if run is None else task.get_run(run)
 
 
-def _to_stdout(task: "Task", output: Output) -> None:
+def _to_stdout(task: "Task", run: int | None) -> None:
     from longshore.client import GoneError, NotFoundError
     from longshore.client.download_paths import has_many_files
 
     with contextlib.suppress(NotFoundError, GoneError):  # the download says why there is no result
-        if has_many_files(run_of(task, output.run)):
+        if has_many_files(run_of(task, run)):
             raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder, wait_notice(f"the download of task {task.id}"):
-        file = task.download(folder, run=output.run)
+        file = task.download(folder, run=run)
         with file.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()

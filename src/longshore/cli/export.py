@@ -114,7 +114,7 @@ def export(  # noqa: PLR0913 (the options of the command)
             return
         note(f"task {task.id}")
         follow.wait(task, timeout, profile)
-        file = downloads.download(task, downloads.Output(output, clobber))
+        file = downloads.download(task, output, clobber=clobber)
         if json:
             show({"task": task.data, "run": task.latest_run(), "file": str(file)})
         elif file:

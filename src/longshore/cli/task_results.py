@@ -58,7 +58,7 @@ def download(  # noqa: PLR0913 (options of the command)
     downloads.refuse_output(output, clobber=clobber)
     with client_of(profile) as client:
         task = client.tasks.get(id)
-        file = downloads.download(task, downloads.Output(output, clobber, run, manifest))
+        file = downloads.download(task, output, clobber=clobber, run=run, manifest=manifest)
         found = downloads.run_of(task, run) if json else None
     if json:
         show({"task": task.data, "run": found, "file": str(file)})
