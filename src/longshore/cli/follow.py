@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from longshore.cli.exits import INTERRUPTED, CommandError
@@ -23,11 +23,16 @@ def log_line(entry: "LogEntry") -> str:
     return f"{when}{printable(entry.msg)}{counts}"
 
 
-def wait(task: "Task", timeout: float | None, profile: str | None) -> None:
-    """Wait for the end of a task, with a bar if standard error is a terminal, else with a line for each log entry."""
+def wait(
+    task: "Task", timeout: float | None, profile: str | None, report: "Callable[[LogEntry], None] | None" = None
+) -> None:
+    """Wait for the end of a task, and call `report` with each log entry.
+
+    Without it, show a bar if standard error is a terminal, else print a line for each entry, and refresh the task.
+    """
     label = f"task {task.id}"
-    has_bar = sys.stderr.isatty()
-    with interruptible(task, profile), wait_notice(f"{label}, which is {task.state.code}") as waits_for:
+    has_bar = report is None and sys.stderr.isatty()
+    with _interruptible(task, profile), wait_notice(f"{label}, which is {task.state.code}") as waits_for:
 
         def on_progress(progress: "Progress") -> None:
             if progress.phase is not None or progress.rows:
@@ -35,14 +40,15 @@ def wait(task: "Task", timeout: float | None, profile: str | None) -> None:
 
         def on_log(entry: "LogEntry") -> None:
             waits_for(label)
-            note(log_line(entry))
+            report(entry) if report else note(log_line(entry))
 
         task.wait(timeout, on_progress if has_bar else None, None if has_bar else on_log, progress=has_bar)
-    task.refresh()  # a wait that reports the log ends with the newest part of it
+    if report is None:
+        task.refresh()  # a wait that reports the log ends with the newest part of it
 
 
 @contextlib.contextmanager
-def interruptible(task: "Task", profile: str | None) -> Iterator[None]:
+def _interruptible(task: "Task", profile: str | None) -> Iterator[None]:
     """Say on Ctrl-C that the task runs on, and how to go on."""
     try:
         yield

@@ -12,7 +12,6 @@ from longshore.cli.client import client_of
 from longshore.cli.commands import Option
 from longshore.cli.exits import USAGE, CommandError
 from longshore.cli.output import show, show_all, show_table
-from longshore.cli.wait_notice import wait_notice
 from longshore.client.api_types import StateCode
 
 if TYPE_CHECKING:
@@ -97,20 +96,13 @@ def logs(
     """Show the log of a task; with -f also new entries, until the task ends; exit with 1 if it fails."""
     import msgspec
 
-    def line(entry: object) -> None:
-        click.echo(msgspec.json.encode(entry) if json else follow.log_line(entry))  # type: ignore[arg-type]
+    def line(entry: "LogEntry") -> None:
+        click.echo(msgspec.json.encode(entry) if json else follow.log_line(entry))
 
     with client_of(profile) as client:
         task = client.tasks.get(id)
         if follow_on:
-            label = f"task {id}"
-            with follow.interruptible(task, profile), wait_notice(f"{label}, which is {task.state.code}") as waits_for:
-
-                def on_log(entry: "LogEntry") -> None:
-                    waits_for(label)
-                    line(entry)
-
-                task.wait(on_log=on_log)
+            follow.wait(task, None, profile, line)
             return
         entries = task.logs()
     if json:
