@@ -62,7 +62,6 @@ async def _bytes_of(transport: AsyncTransport, url: str) -> bytes:
 
 
 async def _write_signed(transport: AsyncTransport, id: int, run: int, path: Path, manifest: bytes) -> None:
-    """Write a manifest and its signature."""
     signature = await signature_of(transport, id, run)
     await in_thread(write_manifest, path, manifest, signature.encode())
 

@@ -63,7 +63,6 @@ def _bytes_of(transport: Transport, url: str) -> bytes:
 
 
 def _write_signed(transport: Transport, id: int, run: int, path: Path, manifest: bytes) -> None:
-    """Write a manifest and its signature."""
     signature = signature_of(transport, id, run)
     in_thread(write_manifest, path, manifest, signature.encode())
 
