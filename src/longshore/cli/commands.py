@@ -96,7 +96,27 @@ def _command(function: Callable[..., Any], name: str, settings: dict[str, Any]) 
             lists[parameter.name] = None if parameter.default is parameter.empty else parameter.default
         found.append(_parameter(parameter, described, one, is_list))
     settings = {"help": inspect.getdoc(function), "context_settings": {"max_content_width": WIDTH}, **settings}
-    return click.Command(name, callback=run, params=found, **settings)
+    return _Command(name, callback=run, params=found, **settings)
+
+
+class _Command(click.Command):
+    """A command whose help lists its arguments too, which Click's does only in its newest versions."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections of arguments and options."""
+        found = self.get_params(ctx)
+        arguments = [(each.make_metavar(ctx), each.description) for each in found if isinstance(each, _Argument)]
+        options = [record for each in found if (record := each.get_help_record(ctx)) and isinstance(each, click.Option)]
+        for title, records in (("Arguments", arguments), ("Options", options)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class _Argument(click.Argument):
+    """An argument with a description."""
+
+    description = ""
 
 
 def _single(kind: Any) -> tuple[Any, bool]:
@@ -114,7 +134,9 @@ def _parameter(parameter: inspect.Parameter, described: _Described, kind: Any, i
         settings["default"] = default
     if isinstance(described, Argument):
         settings |= {"nargs": -1} if is_list else {}
-        return click.Argument([parameter.name], help=described.help, required=is_required, **settings)
+        argument = _Argument([parameter.name], required=is_required, **settings)
+        argument.description = described.help
+        return argument
     flag = f"--{parameter.name.replace('_', '-')}"
     names = described.names or ((f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,))
     settings |= {"is_flag": True} if kind is bool else {}
