@@ -721,7 +721,7 @@ def test_times_are_shown_in_the_viewers_zone_with_utc_beside(
     expect(due).to_have_attribute("title", "6 Jan 2126, 08:30:00 (2126-01-05 23:30:00 UTC)")
     american = context(timezone_id="America/New_York", locale="en-US").new_page()
     sign_in(american, admin_user, f"/console/{CHAIN}/tasks/{task}")
-    created = american.locator("section[aria-labelledby=definition] time")
+    created = american.locator("section[aria-labelledby=definition] time").first
     expect(created).to_have_attribute("title", re.compile("UTC$"))
     expect(created).not_to_contain_text("M")  # neither AM nor PM
 
