@@ -72,7 +72,10 @@ async def backlog(connection: Connection, vault: Vault) -> Backlog:
     return Backlog(older, failures)
 
 
-async def has_sealed(connection: Connection) -> bool:
+async def has_sealed_values(connection: Connection) -> bool:
     """Return whether anything is stored that the vault has sealed."""
     text = "select exists (select from ({}) sealed_values where sealed is not null)"
-    return any([await connection.fetchval(text.format(values.select)) for values in SEALED])
+    for values in SEALED:
+        if await connection.fetchval(text.format(values.select)):
+            return True
+    return False

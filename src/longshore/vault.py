@@ -101,8 +101,11 @@ class Vault:
     @property
     def newest_prefix(self) -> bytes:
         """The first bytes of all that is sealed under the newest secret. Makes no secret. Raises VaultError."""
-        if self._may_use_file and not self._texts and not self._file.exists():
-            raise VaultError(f"{self._file} is missing: restore the secret of this installation from a backup")
+        if self._may_use_file and not self._texts and not os.access(self._file, os.F_OK):
+            raise VaultError(
+                f"{self._file} is missing: restore the secret of this installation from a backup, or start the service,"
+                " which makes a secret, if nothing is stored yet"
+            )
         return self._newest.prefix
 
     def prefixes(self) -> list[bytes]:
@@ -154,7 +157,7 @@ class Vault:
         return [*self._listed, *([self._of_file] if self._has_file() else [])]
 
     def _has_file(self) -> bool:
-        return "_of_file" in vars(self) or self._file.exists() or (self._may_use_file and not self._texts)
+        return "_of_file" in vars(self) or os.access(self._file, os.F_OK) or (self._may_use_file and not self._texts)
 
     @cached_property
     def _listed(self) -> list[Secret]:

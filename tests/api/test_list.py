@@ -76,6 +76,7 @@ def test_list_of_tasks_is_filtered_by_action(chain: httpx2.Client, ids: list[int
     assert listed(chain.get("/tasks", params={"action": "export", "limit": 100})) == ids[::-1]
     assert listed(chain.get("/tasks", params={"action": "mail"})) == []
     assert listed(chain.get("/tasks", params={"action": "' or true --"})) == []
+    assert chain.get("/tasks", params={"action": "export\n"}).status_code == 400
 
 
 def test_list_of_tasks_is_filtered_by_campaign_id(

@@ -237,12 +237,16 @@ def test_page_of_a_run_whose_result_has_expired_says_so_and_offers_no_file(
         assert f'href="{path}/manifest"' in text
 
 
-def test_opened_table_stays_open_when_its_part_is_brought_up_to_date(page: Page, client: httpx2.Client) -> None:
+def test_opened_table_stays_open_and_a_closed_one_closed_in_updates(page: Page, client: httpx2.Client) -> None:
     task = client.post("/tasks", json=export_body()).json()["id"]
     ended(client, task)
     go(page, f"tasks/{task}")
     page.get_by_text("Rows over time as a table").click()
+    schema = page.locator("details", has=page.locator("#schema-1"))
+    was_open = schema.get_attribute("open") is not None
+    page.locator("#schema-1").click()
     for part, event in (("#now", "progress"), ("#part", "changed")):
         page.evaluate("document.querySelector('#curve-values').dataset.old = ''")
         page.evaluate("([part, event]) => htmx.trigger(part, event)", [part, event])
         expect(page.locator("#curve-values:not([data-old])")).to_be_visible()
+        assert (schema.get_attribute("open") is None) == was_open

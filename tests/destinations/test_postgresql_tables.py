@@ -291,13 +291,16 @@ def test_rights_that_the_role_lacks_are_named_at_once(warehouse: Warehouse, mode
     warehouse.load(load)
 
 
-@pytest.mark.parametrize("script", ["", "create table lines (of_order bigint references orders on delete cascade)"])
-def test_what_may_not_be_replaced_is_refused_before_the_file_is_read(warehouse: Warehouse, script: str) -> None:
-    warehouse.sql("create table orders (id bigint primary key, name text); grant select on orders to loader")
-    warehouse.sql(f"grant insert, delete on orders to loader; {script}" if script else "select")
+def test_what_may_not_be_replaced_is_refused_before_the_file_is_read(warehouse: Warehouse) -> None:
     unread = a_load({"other": "text"}, [("x",)]).file
-    with pytest.raises(DestinationError, match="would remove or empty its rows" if script else "grant insert, delete"):
-        warehouse.load(a_load(COLUMNS, ROWS, "replace", file=unread))
+    load = a_load(COLUMNS, ROWS, "replace", file=unread)
+    warehouse.sql("create table orders (id bigint primary key, name text); grant select on orders to loader")
+    with pytest.raises(DestinationError, match="grant insert, delete"):
+        warehouse.load(load)
+    warehouse.sql("grant insert, delete on orders to loader")
+    warehouse.sql("create table lines (of_order bigint references orders on delete cascade)")
+    with pytest.raises(DestinationError, match="would remove or empty its rows"):
+        warehouse.load(load)
 
 
 def test_column_that_a_view_depends_on_is_not_widened(warehouse: Warehouse) -> None:

@@ -149,7 +149,7 @@ def test_hints_of_a_megabyte_are_taken_and_longer_ones_refused(reader: httpx2.Cl
     assert "1 MiB" in answer.json()["message"]
 
 
-@pytest.mark.parametrize("token", ["", "x", "-1", "1.5", "9" * 19, 1, ["1"]])
+@pytest.mark.parametrize("token", ["", "x", "-1", "1.5", "1\n", "9" * 19, 1, ["1"]])
 def test_refresh_token_that_the_service_did_not_make_is_refused(reader: httpx2.Client, token: Any) -> None:
     error(reader.post(f"{EDGES}/query", json={"refreshToken": token}), 400)
 

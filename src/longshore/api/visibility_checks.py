@@ -235,17 +235,17 @@ def visible_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]
     """Return a task as the caller may see it: without rules and log messages that show hidden data."""
     if may_see_task(caller, catalog, task.target, task.trigger, reads):
         return task
-    trigger = _members(task.trigger)
+    trigger = _trigger_members(task.trigger)
     hidden = msgspec.Raw(msgspec.json.encode(trigger | ({"segment": None} if "segment" in trigger else {})))
     return msgspec.structs.replace(task, trigger=hidden, logs=[visible_entry(entry) for entry in task.logs])
 
 
 def hides_rules(task: Task) -> bool:
     """Return whether `visible_task` has left the rules of a task out."""
-    return _members(task.trigger).get("segment", ()) is None
+    return _trigger_members(task.trigger).get("segment", ()) is None
 
 
-def _members(stored: msgspec.Raw) -> dict[str, Any]:
+def _trigger_members(stored: msgspec.Raw) -> dict[str, Any]:
     """Return the members of a stored trigger; none where it cannot be decoded."""
     try:
         return msgspec.json.decode(stored, type=dict[str, Any])

@@ -81,7 +81,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     found = await overview.search(service.pool, caller.chain, search, order, Page(PAGE_SIZE, offset))
     number = NUMBER.fullmatch(search.text or "")
     if number and not offset:
-        found = await _with_task(request, msgspec.structs.replace(search, text=None, task=int(number[1])), found)
+        found = await _with_task(request, msgspec.structs.replace(search, text=None, task=int(number[1])), order, found)
     rows = [_visible(request, row) for row in found.rows]
     content: dict[str, Any] = {"rows": rows, "filters": filters, "offset": offset, **_paging(found, filters, offset)}
     content["back"] = f"/console/{caller.chain}/tasks{_address(filters, offset)}"
@@ -100,10 +100,10 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     return await render_page(request, "tasks.html", "Tasks", **choices, **content)
 
 
-async def _with_task(request: AnyRequest, search: TaskSearch, found: TaskList) -> TaskList:
+async def _with_task(request: AnyRequest, search: TaskSearch, order: Order, found: TaskList) -> TaskList:
     """Return a list with the task that a search by number finds, if there is one, as its first."""
     service, caller = service_and_caller(request)
-    alone = await overview.search(service.pool, caller.chain, search, "newest", Page(1))
+    alone = await overview.search(service.pool, caller.chain, search, order, Page(1))
     if not alone.rows:
         return found
     rows = [*alone.rows, *(row for row in found.rows if row.id != search.task)]

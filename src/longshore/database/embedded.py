@@ -44,7 +44,7 @@ def embedded_server(data: Path) -> Iterator[str]:
                 stack.enter_context(_lock_file(data / f"postgres.{name}", user)) for name in ("users", "turn")
             )
         except OSError as error:
-            raise _unusable(data, error) from None
+            raise _folder_error(data, error) from None
         server = EmbeddedServer(data / "postgres", user)
         with _exclusive(turn):
             _join(users, data)
@@ -62,9 +62,12 @@ def embedded_server(data: Path) -> Iterator[str]:
 def has_database(data: Path) -> bool:
     """Return whether a data folder holds the database of an embedded server. Raises LongshoreError."""
     try:
-        return (data / "postgres" / "PG_VERSION").exists()
+        (data / "postgres" / "PG_VERSION").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:  # the folder may not be searched
-        raise _unusable(data, error) from None
+        raise _folder_error(data, error) from None
+    return True
 
 
 def embedded_url(data: Path) -> str:
@@ -174,5 +177,5 @@ def _exclusive(lock: int) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _unusable(data: Path, error: OSError) -> LongshoreError:
+def _folder_error(data: Path, error: OSError) -> LongshoreError:
     return LongshoreError(f"the data folder {data} cannot be used: {error.strerror}")

@@ -15,7 +15,7 @@ from longshore.exports.catalog import Catalog
 from longshore.exports.catalog_check import check_tokens
 from longshore.findings import Finding
 from longshore.process_list import lacking
-from longshore.secret_rotation import backlog, has_sealed
+from longshore.secret_rotation import backlog, has_sealed_values
 from longshore.settings import Settings
 from longshore.vault import Vault, VaultError, open_vault
 
@@ -68,7 +68,7 @@ async def check_secrets(connection: Connection, vault: Vault) -> Finding:
     try:
         found = await backlog(connection, vault)
     except VaultError as error:
-        return Finding("secrets", first_line(error), "wrong" if await has_sealed(connection) else "warning")
+        return Finding("secrets", first_line(error), "wrong" if await has_sealed_values(connection) else "warning")
     if found.failures:
         more = f", and {len(found.failures) - 1:,} more" if len(found.failures) > 1 else ""
         return Finding("secrets", f"{found.failures[0]}{more}")

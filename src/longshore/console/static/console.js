@@ -236,15 +236,18 @@ document.addEventListener("htmx:responseError", ({ detail }) => {
   say("This task was deleted.");
 });
 
-// A part that is replaced keeps open what its reader has opened.
-let opened = [];
+// A part that is replaced keeps open what its reader has opened, and closed what the reader has closed.
+let isOpen = new Map();
 
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  opened = [...detail.target.querySelectorAll("details[open] > summary[id]")].map(({ id }) => id);
+  const summaries = [...detail.target.querySelectorAll("details > summary[id]")];
+  isOpen = new Map(summaries.map(({ id, parentElement }) => [id, parentElement.open]));
 });
 
 document.addEventListener("htmx:afterSwap", (event) => {
-  for (const id of opened) document.getElementById(id)?.parentElement.setAttribute("open", "");
+  for (const summary of event.target.querySelectorAll("details > summary[id]")) {
+    if (isOpen.has(summary.id)) summary.parentElement.open = isOpen.get(summary.id);
+  }
   localise(event.target);
   curve();
   selection();

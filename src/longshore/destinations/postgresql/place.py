@@ -120,12 +120,12 @@ async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> T
         return found
     await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
     target = await inspect_table(connection, schema, load)
+    await require_allowed(connection, target, load)
     if is_direct and target.oid is not None:  # another load has made it meanwhile
         is_direct, planned = False, target
         await stage(connection, planned, load)
     if [column.type for column in target.columns] != [column.type for column in planned.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
-    await require_allowed(connection, target, load)
     if target.oid is None:
         await deliveries_table.forget(connection, schema, load.table)
     await prepare(connection, schema, target, load.key if load.mode == "merge" else ())
