@@ -52,6 +52,21 @@ def test_a_change_is_logged_and_replaces_what_it_names(small_client: httpx2.Clie
     assert changed.headers["etag"] == small_client.get(f"/tasks/{task['id']}").headers["etag"] != before.headers["etag"]
 
 
+@pytest.mark.parametrize("key", ["target", "trigger"])
+def test_a_stored_part_that_cannot_be_decoded_is_replaced_by_a_change_that_has_it(
+    idle_service: Longshore, key: str
+) -> None:
+    with idle_service.client(chain=1765) as client:
+        task = created(client, once=LATER)
+        stored = f"update longshore.tasks set {key} = $2 where id = $1"
+        idle_service.sql(stored, task["id"], r'{"action": "export", "once": "\ud800"}')
+        refused = client.patch(f"/tasks/{task['id']}", json={"desc": "x"})
+        assert refused.status_code == 400
+        assert {error["pointer"].split("/")[1] for error in refused.json()["errors"]} == {key}
+        changed = client.patch(f"/tasks/{task['id']}", json={key: task[key]})
+        assert (changed.status_code, changed.json()[key]) == (200, task[key])
+
+
 def test_change_with_an_outdated_tag_is_refused(small_client: httpx2.Client) -> None:
     task = created(small_client, once=LATER)["id"]
     old = small_client.get(f"/tasks/{task}").headers["etag"]

@@ -44,6 +44,15 @@ def _decimal(text: str) -> Decimal:
 BODY = msgspec.json.Decoder(float_hook=_decimal)
 
 
+def stored_members(stored: str | msgspec.Raw) -> dict[str, Any]:
+    """Return the members of a stored target or trigger, with exact decimals; none where it cannot be decoded."""
+    try:
+        members = BODY.decode(stored)
+    except msgspec.DecodeError:  # half a surrogate pair, which PostgreSQL stores
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
 def read_json(request: AnyRequest, body: bytes) -> Any:
     """Return a request's body as a JSON value with exact decimals.
 

@@ -10,7 +10,7 @@ from litestar.params import RawBody
 from msgspec import UNSET, UnsetType
 
 from longshore.api.audited_changes import audited
-from longshore.api.bodies import BODY, MERGE_PATCH, merge_patch, read_json
+from longshore.api.bodies import MERGE_PATCH, merge_patch, read_json, stored_members
 from longshore.api.conditional import require_task_match, task_tag
 from longshore.api.guard import actor, service_and_caller
 from longshore.api.new_task import Trigger, read_new_task
@@ -121,7 +121,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
 
 def _definition(task: EditableTask | NewTask) -> dict[str, Any]:
     """Return target and trigger of a task as JSON values."""
-    return {"trigger": BODY.decode(task.trigger), "target": BODY.decode(task.target)}
+    return {"trigger": stored_members(task.trigger), "target": stored_members(task.target)}
 
 
 def _merge_violations(patch: Any) -> list[Violation]:

@@ -7,6 +7,7 @@ import msgspec
 
 from longshore.actions import Action
 from longshore.actions.secret_fields import merged
+from longshore.api.bodies import stored_members
 from longshore.api.idempotency_key import CANONICAL
 from longshore.api.service import Service
 from longshore.database.connect import Connection
@@ -48,7 +49,7 @@ async def read_secrets(
 
     `task`, `old`: the task that `new` changes. Raises ValidationError and VaultError.
     """
-    before = {} if old is None else msgspec.json.decode(old.target)
+    before = {} if old is None else stored_members(old.target)
     same_action = before.get("action") == new.action
     fields = _fields(service.actions, before) if same_action else ()
     names = {name: set(before[name]) for name in fields if before.get(name)}

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from longshore.access.tokens import Caller, ForbiddenError, Level, level_error
+from longshore.api.bodies import stored_members
 from longshore.api.segment_bodies import PreviewBody
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool
@@ -235,22 +236,14 @@ def visible_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]
     """Return a task as the caller may see it: without rules and log messages that show hidden data."""
     if may_see_task(caller, catalog, task.target, task.trigger, reads):
         return task
-    trigger = _trigger_members(task.trigger)
+    trigger = stored_members(task.trigger)
     hidden = msgspec.Raw(msgspec.json.encode(trigger | ({"segment": None} if "segment" in trigger else {})))
     return msgspec.structs.replace(task, trigger=hidden, logs=[visible_entry(entry) for entry in task.logs])
 
 
 def hides_rules(task: Task) -> bool:
     """Return whether `visible_task` has left the rules of a task out."""
-    return _trigger_members(task.trigger).get("segment", ()) is None
-
-
-def _trigger_members(stored: msgspec.Raw) -> dict[str, Any]:
-    """Return the members of a stored trigger; none where it cannot be decoded."""
-    try:
-        return msgspec.json.decode(stored, type=dict[str, Any])
-    except msgspec.DecodeError:  # half a surrogate pair, which PostgreSQL stores
-        return {}
+    return stored_members(task.trigger).get("segment", ()) is None
 
 
 def visible_entry(entry: LogEntry) -> LogEntry:
