@@ -1,5 +1,6 @@
 """Stored segments and previews, over HTTP."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from longshore.access.tokens import Level
+from longshore.access.tokens import Level, Scope
+from tests.access.users import new_user
 from tests.service import CHAIN, Longshore, downloaded, ended, export_body, exported
 
 MISSING = "00000000-0000-4000-8000-000000000000"
@@ -212,6 +214,40 @@ def test_a_run_whose_stored_segment_was_deleted_is_an_error_that_says_so(client:
     gone = f"failed: the stored segment {id} does not exist any more"
     assert messages[0].startswith("run requested by token ")
     assert messages[1:] == ["READY -> INPROGRESS", gone, "INPROGRESS -> ERROR"]
+
+
+LATER_VERSION = json.dumps({**MANUAL, "sample": 5})
+DAMAGED = json.dumps(segment_of(rule(value="\ud800")))  # half a surrogate pair
+
+
+@pytest.mark.parametrize("unreadable", [LATER_VERSION, DAMAGED, "[]"])
+def test_a_stored_segment_that_this_version_cannot_read_breaks_no_list_and_fails_what_names_it(
+    service: Longshore, client: httpx2.Client, unreadable: str
+) -> None:
+    id = stored(client, name="unreadable")["id"]
+    body = export_body(once="2126-05-26T12:00:00Z", segment_id=id)
+    task = client.post("/tasks", json=body).json()["id"]
+    service.sql("update longshore.segments set segment = $2 where id = $1", id, unreadable)
+    user = new_user(service, _1764=Level.ADMIN)
+    with (
+        service.client(Level.ADMIN) as admin,
+        service.client(scope=Scope(hidden_columns=["users.email"])) as limited,
+        user.client() as person,
+    ):
+        assert admin.get(f"/segments/{id}").status_code == 200
+        assert {each["id"]: each["segment"] for each in limited.get("/segments").json()}[id] is None
+        problem(limited.get(f"/segments/{id}"), 403, "forbidden")
+        for path in ("segments", f"new?segment={id}", f"new?from={task}", f"tasks/{task}"):
+            assert person.get(f"/console/{CHAIN}/{path}").status_code == 200, path
+        assert pointers(admin.post("/tasks", json=body)) == ["/trigger/segment_id"]
+        assert pointers(admin.patch(f"/tasks/{task}", json={"desc": "x"})) == ["/trigger/segment_id"]
+        admin.post(f"/tasks/{task}/execute")
+        ran = ended(admin, task)
+        assert "this version cannot read the rules of the stored segment" in ran["logs"][-2]["msg"]
+        assert admin.put(f"/segments/{id}", json=body_of(name="readable")).status_code == 200
+        assert admin.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+        service.sql("update longshore.segments set segment = $2 where id = $1", id, unreadable)
+        assert admin.delete(f"/segments/{id}").status_code == 204
 
 
 def test_a_tasks_segment_id_is_checked(client: httpx2.Client) -> None:

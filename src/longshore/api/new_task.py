@@ -11,18 +11,19 @@ from longshore.access.tokens import Caller
 from longshore.actions import Action, Target
 from longshore.actions.secret_fields import without_secrets
 from longshore.api.bodies import time_violations
+from longshore.api.ids import uuid_of
 from longshore.api.service import Service
 from longshore.api.source import source_connection
 from longshore.api.visibility_checks import (
     refuse_hidden_definition,
-    refuse_hidden_segment,
+    refuse_hidden_stored_segment,
     refuse_other_chain,
     visible_catalog,
 )
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS
 from longshore.database.rows import MAX_BIGINT
-from longshore.errors import LongshoreError, ProblemError
+from longshore.errors import LongshoreError, NotFoundError, ProblemError
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.columns import choices
@@ -225,10 +226,13 @@ async def _check_segment_id(
         return [Violation("expected either `segment` or `segment_id`, got both", at)]
     if isinstance(target, dict) and target.get("export_indexes") is not None:
         return [Violation("is for one index; give `segment` as an object of segments by index name", at)]
-    segment = await stored.find(connection, caller.chain, trigger["segment_id"])
-    if segment is None:
+    try:
+        found = await stored.get(connection, caller.chain, uuid_of(trigger["segment_id"], "segment-not-found"))
+    except NotFoundError:
         return [Violation("this chain has no stored segment of that id", at)]
-    refuse_hidden_segment(caller, catalog, segment, at)
+    refuse_hidden_stored_segment(caller, catalog, found, at)
+    if (segment := stored.decode(found.segment)) is None:
+        return [Violation(stored.UNREADABLE, at)]
     wanted = target.get("export_index") if isinstance(target, dict) else None
     if isinstance(wanted, str) and wanted != segment.index:
         return [

@@ -24,8 +24,8 @@ from longshore.api.service import AnyRequest, Service
 from longshore.api.source import SLOW_RETRY_SECONDS, source_connection, source_unavailable
 from longshore.api.visibility_checks import (
     refuse_hidden_preview_body,
-    refuse_hidden_segment,
     refuse_hidden_segment_body,
+    refuse_hidden_stored_segment,
     refuse_other_chain,
     visible_catalog,
     visible_segment,
@@ -181,7 +181,7 @@ async def _visible(
     `lock`: whether to lock it until the connection's transaction ends.
     """
     stored = await stored_segments.get(connection, caller.chain, uuid_of(id, "segment-not-found"), lock=lock)
-    refuse_hidden_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
+    refuse_hidden_stored_segment(caller, service.catalog, stored, "/segment")
     return stored
 
 

@@ -48,15 +48,6 @@ def _hidden(violations: list[Violation]) -> ForbiddenError:
     return ForbiddenError("forbidden", "The token may not see all that this asks for.", violations=violations)
 
 
-class _OfIndex(msgspec.Struct, frozen=True):
-    """The index of a segment, without its rules."""
-
-    index: str
-
-
-OF_INDEX = msgspec.json.Decoder(_OfIndex)
-
-
 def refuse_other_chain(caller: Caller, chain: int) -> None:
     """Raise ProblemError for a body that names another chain than the credential is for."""
     if chain != caller.chain:
@@ -176,12 +167,26 @@ def refuse_hidden_segment(caller: Caller, catalog: Catalog, segment: Segment, at
     refuse_hidden_rules(caller, segment, at)
 
 
+def refuse_hidden_stored_segment(caller: Caller, catalog: Catalog, stored: StoredSegment, at: str) -> None:
+    """Raise ForbiddenError where a caller may not see a stored segment; `at` is its JSON pointer.
+
+    One that this version cannot read is visible to those who may see everything.
+    """
+    if caller.limits is None:  # all rules are visible, so they are not decoded
+        index = stored_segments.index_of(stored)
+        if not index and caller.level < Level.ADMIN:
+            raise level_error(Level.ADMIN)
+        refuse_hidden_index(caller, index, catalog, pointer(at, "index"))
+    elif (segment := stored_segments.decode(stored.segment)) is not None:
+        refuse_hidden_segment(caller, catalog, segment, at)
+    else:
+        raise _hidden([Violation(f"{stored_segments.UNREADABLE}, which this token may not see all of", at)])
+
+
 def visible_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> StoredSegment:
     """Return a stored segment, without its rules where the caller may not see them."""
     try:
-        refuse_hidden_index(caller, OF_INDEX.decode(stored.segment).index, catalog)
-        if caller.limits is not None:
-            refuse_hidden_segment(caller, catalog, stored_segments.READ.decode(stored.segment), "")
+        refuse_hidden_stored_segment(caller, catalog, stored, "")
     except ForbiddenError:
         return msgspec.structs.replace(stored, segment=None)
     return stored
@@ -206,7 +211,7 @@ async def refuse_hidden_definition(
             found = await stored_segments.get(connection, caller.chain, stored)
         except NotFoundError:
             return  # deleted meanwhile; for a new task, validation found it
-        refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
+        refuse_hidden_stored_segment(caller, service.catalog, found, "/trigger/segment_id")
 
 
 def refuse_hidden_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:

@@ -10,13 +10,13 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter, RawBody
 
 from longshore.api import segments
-from longshore.api.bodies import BODY
+from longshore.api.bodies import stored_members
 from longshore.api.download_urls import base_url
 from longshore.api.guard import service_and_caller
 from longshore.api.idempotency_key import claim_of
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
-from longshore.api.visibility_checks import OF_INDEX, visible_catalog
+from longshore.api.visibility_checks import visible_catalog
 from longshore.console.copied_export import NO_EXPORT, ExportBody, form_values, repeated_export
 from longshore.console.export_form import ExportForm, export_of, read_form
 from longshore.console.pages import export_form_error, pop_idempotency_key, redirect, render_page
@@ -64,7 +64,7 @@ async def new_export(
         export = None
     segment = export.trigger.get("segment_id", "") if export else segment
     stored, _ = await stored_segments.list_segments(service.pool, caller.chain, Page(MAX_SEGMENTS))
-    segment_choices = [(str(each.id), each.name, OF_INDEX.decode(each.segment).index) for each in stored]
+    segment_choices = [(str(each.id), each.name, stored_segments.index_of(each)) for each in stored]
     if segment and segment not in [id for id, _, _ in segment_choices]:
         segment_choices.insert(0, await _named_segment(request, segment))
     segment_index = next((name for id, _, name in segment_choices if id == segment), "")
@@ -102,7 +102,7 @@ async def _named_segment(request: AnyRequest, id: str) -> tuple[str, str, str]:
     if uuid is not None:
         with contextlib.suppress(NotFoundError):
             found = await stored_segments.get(service.pool, caller.chain, uuid)
-            return id, found.name, OF_INDEX.decode(found.segment).index
+            return id, found.name, stored_segments.index_of(found)
     return id, f"{id}, which does not exist any more", ""
 
 
@@ -160,7 +160,7 @@ async def _preview_body(request: AnyRequest, form: ExportForm, export: ExportBod
     segment = export.of("segment", index)
     if "segment_id" in export.trigger:
         stored = await segments.get_segment.fn(request, export.trigger["segment_id"])
-        segment = BODY.decode(stored.content.segment)
+        segment = stored_members(stored.content.segment)
     if segment is None:
         segment = {"entity": "people", "index": index, "join": "all", "chain_id": form.caller.chain, "rules": []}
     options = {

@@ -69,6 +69,10 @@ async def delete_segment(request: AnyRequest, id: FromPath[str]) -> Redirect:
     return redirect(request, "segments")
 
 
-def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any]:
-    segment = RULES.decode(stored.segment)
-    return {"index": segment.index, "join": segment.join, "rules": describe.of_rules(segment.rules)}
+def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any] | None:
+    """Return the rules of a stored segment in words; None where this version cannot read them."""
+    try:
+        segment = RULES.decode(stored.segment)
+        return {"index": segment.index, "join": segment.join, "rules": describe.of_rules(segment.rules)}
+    except msgspec.DecodeError:
+        return None

@@ -29,7 +29,7 @@ from longshore.exports.manifest import is_files
 from longshore.exports.rights import may_see, may_see_task
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
-from longshore.exports.segments.stored import READ
+from longshore.exports.segments.stored import decode
 from longshore.exports.segments.stored import get as stored_segment
 from longshore.exports.target import TRIGGER, ExportTarget, decode_definition
 from longshore.results import links
@@ -204,7 +204,9 @@ async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]]
         return [], "a stored segment that was deleted"
     if (visible := visible_segment(caller, service.catalog, found)).segment is None:
         return [], f"{found.name}, whose rules you may not see"
-    return [("", _in_words(READ.decode(visible.segment)))], found.name
+    if (segment := decode(visible.segment)) is None:
+        return [], f"{found.name}, whose rules this version cannot read"
+    return [("", _in_words(segment))], found.name
 
 
 def _in_words(segment: Segment) -> Any:

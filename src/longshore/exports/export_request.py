@@ -81,7 +81,7 @@ class RequestResolver(msgspec.Struct, frozen=True):
         if trigger.segment_id is not None:
             first = self.start.first_reread
             if first is not None and first.segment is not None:
-                segment = stored.READ.decode(first.segment)
+                segment = stored.decode_recorded(first.segment, trigger.segment_id)
             else:
                 segment = await stored.record_for_run(self.pool, self.attempt, trigger.segment_id)
         return None if segment is None else in_zone(segment, trigger.timezone)

@@ -51,16 +51,28 @@ where id = $1 and chain_id = $2 and index = $4
 returning {COLUMNS}
 """
 
+FIND_INDEX = """
+select index from longshore.segments where id = $1 and chain_id = $2
+"""
+
 DELETE = """
 delete from longshore.segments where id = $1 and chain_id = $2 returning id
 """
 
-FIND = """
-select segment from longshore.segments where id = $1 and chain_id = $2
-"""
-
 STORED = msgspec.json.Encoder(decimal_format="number")
 READ = msgspec.json.Decoder(Segment, float_hook=Decimal)
+
+
+class _OfIndex(msgspec.Struct, frozen=True):
+    """The index of a segment, without its rules."""
+
+    index: str
+
+
+OF_INDEX = msgspec.json.Decoder(_OfIndex)
+
+UNREADABLE = "this version cannot read the rules of the stored segment"
+"""Said of a segment of a later version, or one that was changed in the database."""
 
 
 class StoredSegment(msgspec.Struct, frozen=True):
@@ -109,10 +121,10 @@ async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, 
     row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
     if row is not None:
         return _stored(**row)
-    found = await find(pool, chain, str(id))
-    if found is None:
+    index = await pool.fetchval(FIND_INDEX, id, chain)
+    if index is None:
         raise NotFoundError("segment-not-found")
-    expected = f"expected {in_json(found.index)}: a stored segment keeps its index, as tasks rely on it"
+    expected = f"expected {in_json(index)}: a stored segment keeps its index, as tasks rely on it"
     raise ValidationError([Violation(expected, "/segment/index")])
 
 
@@ -122,22 +134,38 @@ async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
         raise NotFoundError("segment-not-found")
 
 
-async def find(pool: Pool | Connection, chain: ChainId, id: str) -> Segment | None:
-    """Return the rules of a stored segment; None if the chain has no such segment, or this is no id."""
-    uuid = as_uuid(id)
-    found = None if uuid is None else await pool.fetchval(FIND, uuid, chain)
-    return None if found is None else READ.decode(found)
+def decode(segment: str | msgspec.Raw) -> Segment | None:
+    """Return the rules of a stored segment; None where they are UNREADABLE."""
+    try:
+        return READ.decode(segment)
+    except msgspec.DecodeError:
+        return None
+
+
+def index_of(stored: StoredSegment) -> str:
+    """Return the index of a stored segment, of which the rules are not decoded; an empty string where it is none."""
+    try:
+        return OF_INDEX.decode(stored.segment).index
+    except msgspec.DecodeError:
+        return ""
 
 
 async def record_for_run(pool: Pool, attempt: Attempt, id: str) -> Segment:
     """Return the stored segment as it was when the run began, in every attempt of it.
 
-    Raises LongshoreError if it was deleted, and StaleAttemptError if a newer attempt exists.
+    Raises LongshoreError if it was deleted or is UNREADABLE, and StaleAttemptError if a newer attempt exists.
     """
-    segment = await record_segment(pool, attempt, as_uuid(id))
-    if segment is None:
+    recorded = await record_segment(pool, attempt, as_uuid(id))
+    if recorded is None:
         raise LongshoreError(f"the stored segment {id} does not exist any more")
-    return READ.decode(segment)
+    return decode_recorded(recorded, id)
+
+
+def decode_recorded(segment: str, id: str) -> Segment:
+    """Return the rules of the stored segment `id` as a run recorded them. Raises LongshoreError if UNREADABLE."""
+    if (found := decode(segment)) is None:
+        raise LongshoreError(f"{UNREADABLE} {id}")
+    return found
 
 
 def _stored(segment: str, **columns: Any) -> StoredSegment:
