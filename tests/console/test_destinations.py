@@ -318,6 +318,14 @@ def test_destination_whose_kind_is_not_installed_is_shown_and_can_be_deleted(
     assert admin.post(f"{BASE}/{found['id']}/delete").status_code == 303
 
 
+def test_destination_whose_settings_cannot_be_decoded_breaks_no_page(service: Longshore, admin: httpx2.Client) -> None:
+    found = create_destination(admin)
+    service.sql("update longshore.destinations set settings = '[]' where id = $1", uuid.UUID(found["id"]))
+    for path in (BASE, f"{BASE}/{found['id']}", f"{BASE}/{found['id']}/change"):
+        assert admin.get(path).status_code == 200, path
+    assert admin.post(f"{BASE}/{found['id']}/delete").status_code == 303
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier_in_the_pages_of_destinations(
     context: Callable[..., BrowserContext], admin_user: User, admin: httpx2.Client, scheme: str

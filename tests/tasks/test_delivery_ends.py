@@ -186,8 +186,12 @@ def test_delivery_under_way_at_the_end_of_its_time_says_that_it_took_too_long(ru
     run(test)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-def test_kind_that_exits_or_interrupts_itself_ends_its_delivery_and_not_the_worker(
+class PanicException(BaseException):
+    """As libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), PanicException("x")], ids=repr)
+def test_kind_that_exits_interrupts_itself_or_panics_ends_its_delivery_and_not_the_worker(
     run: Any, tmp_path: Path, error: BaseException
 ) -> None:
     @contextlib.asynccontextmanager

@@ -266,6 +266,14 @@ async def _interrupt(_begun: Attempt) -> RunResult:
     raise KeyboardInterrupt
 
 
+class PanicException(BaseException):
+    """As libraries in Rust raise it."""
+
+
+async def _panic(_begun: Attempt) -> RunResult:
+    raise PanicException("index out of bounds")
+
+
 async def _cancel(_begun: Attempt) -> RunResult:
     raise asyncio.CancelledError
 
@@ -287,6 +295,7 @@ async def _never(_begun: Attempt) -> RunResult:
     [
         (_exit, "{}", "failed: SystemExit: 3"),
         (_interrupt, "{}", "failed: KeyboardInterrupt"),
+        (_panic, "{}", "failed: PanicException: index out of bounds"),
         (_cancel, "{}", "failed: the action cancelled itself"),
         (_leave_what_cannot_be_stored, "{}", "failed: the result of the run cannot be stored: "),
         (_speak_of_what_cannot_be_stored, "{}", "failed: ValueError: \ufffd?x x"),

@@ -13,6 +13,7 @@ from litestar.params import FromPath, QueryParameter, RawBody
 
 from longshore.access.tokens import Caller
 from longshore.api import destinations
+from longshore.api.bodies import stored_members
 from longshore.api.destinations import DestinationKind, DestinationTest, tag_of
 from longshore.api.guard import service_and_caller
 from longshore.api.paging import Offset
@@ -62,7 +63,8 @@ async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response
     last = {name: row for name, row in newest.items() if may_see(caller, row.reads, service.catalog)}
     schemas = {kind.kind: kind.settings for kind in await _kinds(request)}
     rows = [
-        (each, distinctive_settings(schemas.get(each.kind), _settings(each)), last.get(each.name)) for each in listed
+        (each, distinctive_settings(schemas.get(each.kind), stored_members(each.settings)), last.get(each.name))
+        for each in listed
     ]
     return await render_page(
         request,
@@ -170,10 +172,6 @@ async def _kind(request: AnyRequest, name: str) -> DestinationKind | None:
     return next((kind for kind in await _kinds(request) if kind.kind == name), None)
 
 
-def _settings(found: Destination) -> dict[str, Any]:
-    return msgspec.json.decode(found.settings, type=dict[str, Any])
-
-
 async def _stored_form(request: AnyRequest, id: str) -> DestinationForm:
     """Return the form of a stored destination. Raises ProblemError."""
     current = await destinations.get_stored(request, id)
@@ -181,7 +179,7 @@ async def _stored_form(request: AnyRequest, id: str) -> DestinationForm:
     kind = await _kind(request, found.kind)
     if kind is None:
         raise ProblemError("destination-unusable", f"The kind {found.kind!r} is not installed.")
-    texts = texts_of("settings", kind.settings, _settings(found))
+    texts = texts_of("settings", kind.settings, stored_members(found.settings))
     return DestinationForm(kind, found.name, texts, found, tag_of(current))
 
 
@@ -229,7 +227,7 @@ async def _page_of(
         found.name,
         destination=found,
         kind_name=KIND_NAMES.get(found.kind, found.kind),
-        settings=setting_texts(kind.settings if kind else None, _settings(found)),
+        settings=setting_texts(kind.settings if kind else None, stored_members(found.settings)),
         is_usable=kind is not None,
         deliveries=deliveries,
         problem=problem,

@@ -26,7 +26,13 @@ from longshore.tasks import deliveries, delivery_ends
 from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue import DeliveryMessage, decode
-from longshore.worker.running_attempts import WORK_ERRORS, RunningAttempts, StoppedError, SupersededError
+from longshore.worker.running_attempts import (
+    WORK_ERRORS,
+    RunningAttempts,
+    StoppedError,
+    SupersededError,
+    without_panics,
+)
 
 log = structlog.get_logger()
 
@@ -140,8 +146,9 @@ class DeliveryRunner:
         try:
             if await deliveries.postpone_discard(self._pool, delivery):
                 return
-            async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
-                await discard(delivery, place, self._store, range(delivery.lost_workers + 1))
+            with without_panics():
+                async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
+                    await discard(delivery, place, self._store, range(delivery.lost_workers + 1))
             await deliveries.discarded(self._pool, delivery.message)
         except WORK_ERRORS as error:  # it ended in an error already, which may be this one
             log.warning("temporary files at a destination were not removed", reason=describe_error(error))

@@ -41,6 +41,17 @@ class StoppedError(CancelledWorkError):
     """The worker stops, and the grace time is over."""
 
 
+@contextlib.contextmanager
+def without_panics() -> Iterator[None]:
+    """Raise LongshoreError for a panic of a package's code: libraries in Rust raise it beside WORK_ERRORS."""
+    try:
+        yield
+    except (*WORK_ERRORS, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise LongshoreError(f"{type(error).__name__}: {error}") from error
+
+
 class RunningAttempts:
     """The attempts that a worker runs. Create one for each process."""
 
@@ -73,8 +84,9 @@ class RunningAttempts:
     def cancellable(self, message: Message | DeliveryMessage, actor_name: str) -> Iterator[None]:
         """Cancel the current asyncio task when its message is outdated or the grace time over, in the open context.
 
-        Raises SupersededError or StoppedError then, however the work ends, as what it returns may be a part; and
-        CancelledWorkError where it cancels itself. `actor_name`: what works, for that error, such as `the action`.
+        Raises SupersededError or StoppedError then, however the work ends, as what it returns may be a part;
+        CancelledWorkError where it cancels itself; else one of WORK_ERRORS. `actor_name`: what works, for the error of
+        a cancel, such as `the action`.
         """
         if self._grace_is_over:
             raise StoppedError
@@ -82,7 +94,8 @@ class RunningAttempts:
         self._cancellable[current] = message
         self.check_all()  # the notification of a cancel since the claim has found nothing to stop
         try:
-            yield
+            with without_panics():
+                yield
         except asyncio.CancelledError:
             if current.cancelling() or self._grace_is_over:
                 self._cancelled.setdefault(current, StoppedError)
