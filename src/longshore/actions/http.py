@@ -24,8 +24,17 @@ MAX_SECRET_HEADERS = 20
 FIELD_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z"
 FIELD_VALUE = r"^([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?\Z"
 
-Name = Annotated[str, Meta(pattern=FIELD_NAME, max_length=100)]
-Value = Annotated[str, Meta(pattern=FIELD_VALUE, max_length=1000)]
+Name = Annotated[
+    str, Meta(pattern=FIELD_NAME, max_length=100, extra={"expected": "up to 100 letters, digits and !#$%&'*+.^_`|~-"})
+]
+Value = Annotated[
+    str,
+    Meta(
+        pattern=FIELD_VALUE,
+        max_length=1000,
+        extra={"expected": "up to 1,000 visible ASCII characters, with blanks only between them"},
+    ),
+]
 
 
 class HttpTarget(Target, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import traceback
 from enum import StrEnum
 from typing import Any, get_args
 
+import asyncpg
 import msgspec
 import structlog
 from litestar import Request
@@ -83,7 +84,8 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
             return ProblemError("bad-request", error.detail, violations=[Violation(error.detail)])
         case _ if is_outage(error):
             log.warning("database out of reach", error=str(error))
-            detail = "The service cannot reach its database."
+            is_read_only = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+            detail = f"The service cannot {'write to' if is_read_only else 'reach'} its database."
             problem_error = ProblemError("unavailable", detail, {"Retry-After": "1"})
         case StoreError():
             log.error("results store failed", error=str(error))

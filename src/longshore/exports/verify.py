@@ -83,6 +83,9 @@ def _verify_result(path: Path, keys: Keys | None) -> tuple[Manifest | FilesManif
         _verify_files(path, files)
         return files, hash_of(text)
     beside = path.with_name(path.name + SUFFIX)
+    if not beside.exists():
+        hint = "a download with `--manifest` brings it"
+        raise LongshoreError(f"{beside} cannot be read: No such file or directory; {hint}")
     text = _read_signed(beside, keys)
     manifest = _decoded(beside, text, Manifest)
     _refuse_made_up(beside, manifest)
