@@ -105,7 +105,6 @@ class _Target(msgspec.Struct, frozen=True):
 
 
 def _targets(address: ConnectionUri) -> list[_Target]:
-    """Return the servers to try, in this order."""
     wanted = address.parameters.get("target_session_attrs")
     rounds = ["standby", "any"] if wanted == "prefer-standby" else [wanted]
     hosts: list[str | None] = [*address.hosts] or [None]
@@ -216,11 +215,9 @@ async def connected(url: str, name: str, **settings: str) -> AsyncIterator[Direc
         await connection.close()
 
 
-@contextlib.asynccontextmanager
-async def connected_to_read(url: str, name: str) -> AsyncIterator[Connection]:
+def connected_to_read(url: str, name: str) -> AbstractAsyncContextManager[DirectConnection]:
     """A read-only connection, named `name` in pg_stat_activity."""
-    async with connected(url, name, default_transaction_read_only="on") as connection:
-        yield connection
+    return connected(url, name, default_transaction_read_only="on")
 
 
 def is_read_only(connection: Connection) -> bool:

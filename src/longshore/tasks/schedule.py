@@ -273,7 +273,7 @@ def _repeated_times(schedule: Schedule, after: datetime, *, bounded: bool) -> It
     """Yield the times of `repeat` from one or more before `after` on."""
     assert schedule.once is not None
     zone = ZoneInfo(schedule.timezone)
-    anchor = schedule.once.astimezone(zone).replace(tzinfo=None, fold=0)
+    anchor = _local(schedule.once, zone)
     local = (max(after, schedule.once) if bounded else after).astimezone(zone)
     days = (local.date() - anchor.date()).days
     match schedule.repeat:
