@@ -242,36 +242,29 @@ def check_segments(value: Any, target: Any, chain: Any, catalog: Catalog, at: st
     """
     if value is None:
         return []
-    several = target.get("export_indexes") if isinstance(target, dict) else None
+    violations: list[Violation] = []
+    target = target if isinstance(target, dict) else {}
+    several = target.get("export_indexes")
     if not isinstance(several, list):
-        index = target.get("export_index") if isinstance(target, dict) else None
-        return [*_check_increment(value, target, at), *_check_one(value, index, chain, catalog, at)]
+        segment, index = convert(Segment, value, at, violations), target.get("export_index")
+        if segment is None:
+            return violations
+        if target.get("incremental"):
+            rules = interval_rules(segment)
+            violations += [Violation(NOT_INCREMENTAL, f"{at}/rules/{number}/operator") for number in rules]
+        if index is not None and isinstance(chain, int):
+            violations += check_segment(segment, index, chain, catalog, at)
+        return violations
     if not isinstance(value, dict):
         return [Violation("expected an object of segments by index name", at)]
-    violations: list[Violation] = []
     named = {name for name in several if isinstance(name, str)}
-    for name, segment in value.items():
+    for name, part in value.items():
+        where = pointer(at, name)
         if name not in named:
-            violations.append(Violation(f"{in_json(name)} is not among `export_indexes`", pointer(at, name)))
-        else:
-            violations += _check_one(segment, name, chain, catalog, pointer(at, name))
+            violations.append(Violation(f"{in_json(name)} is not among `export_indexes`", where))
+        elif (segment := convert(Segment, part, where, violations)) is not None and isinstance(chain, int):
+            violations += check_segment(segment, name, chain, catalog, where)
     return violations
-
-
-def _check_increment(value: Any, target: Any, at: str) -> list[Violation]:
-    """Return the violations of a segment's rules that an increment must not have."""
-    segment = convert(Segment, value, "", [])
-    if segment is None or not isinstance(target, dict) or not target.get("incremental"):
-        return []
-    return [Violation(NOT_INCREMENTAL, f"{at}/rules/{number}/operator") for number in interval_rules(segment)]
-
-
-def _check_one(value: Any, index: Any, chain: Any, catalog: Catalog, at: str) -> list[Violation]:
-    violations: list[Violation] = []
-    segment = convert(Segment, value, at, violations)
-    if segment is None or index is None or not isinstance(chain, int):
-        return violations
-    return check_segment(segment, index, chain, catalog, at)
 
 
 def interval_rules(segment: Segment) -> list[int]:
