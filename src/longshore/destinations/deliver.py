@@ -22,14 +22,14 @@ from longshore.destinations.kind import (
     FilePlace,
     OpenDestination,
     TableColumn,
+    TableEvidence,
     TableLoad,
     TablePlace,
 )
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.manifest import Manifest, Mirror
+from longshore.exports.manifest import Manifest
 from longshore.exports.target import CHANGE_NAMES
 from longshore.exports.target.deliver import TABLE_FORMATS, Deliver, path_of
-from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
 from longshore.validation import in_json
@@ -42,30 +42,22 @@ COLUMN_TYPES = msgspec.json.Decoder(dict[str, str])
 COMPRESSED = (".gz", ".zst")
 
 
-class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The figures of the files or rows that a destination took, as they were read back there."""
+class FileEvidence(msgspec.Struct, frozen=True):
+    """The figures of the files that a destination took, as they were read back there."""
 
-    files: int | None = None
-    """Files with rows; null for a table."""
-    bytes: int | None = None
+    files: int
+    """Files with rows."""
+    bytes: int
     """Of these files together."""
-    sha256: str | None = None
+    sha256: str
     """Of the file, or of many files of their manifest, which has the hash of each."""
-    rows: int | None = None
-    """Rows that the table took; null for files."""
-    totals: Totals | None = None
-    """Their control totals, as the table has them."""
-    mirror: Mirror | None = None
-    """Of a task with `deletes`: rows and control totals of the whole table, which are those that it must have."""
-    already_loaded: bool = False
-    """Whether the table had these rows from an earlier delivery of the same run or increment."""
 
 
 class DeliveredResult(msgspec.Struct, frozen=True):
     """A result that lies at its destination."""
 
     address: str
-    evidence: Evidence
+    evidence: FileEvidence | TableEvidence
 
 
 def takes_tables(place: OpenDestination) -> TypeGuard[TablePlace]:
@@ -142,7 +134,7 @@ async def _deliver_files(
         await bring(named)
     size = sum(named.file.size for named in contents.files)
     last = contents.files[0] if isinstance(contents.manifest, Manifest) else contents.companions[-1]
-    evidence = Evidence(files=len(contents.files), bytes=size, sha256=last.file.sha256.hex())
+    evidence = FileEvidence(files=len(contents.files), bytes=size, sha256=last.file.sha256.hex())
     return DeliveredResult(place.address(path_of(delivery.place, delivery.result)), evidence)
 
 
@@ -183,9 +175,7 @@ async def _deliver_table(
     address = place.address(entry.table)
     if not found.already_loaded:  # an increment that was read again may have fewer rows than that in the table
         load.require(found, address)
-    rows, loaded = int(found.rows), found.already_loaded
-    evidence = Evidence(rows=rows, totals=found.totals, mirror=found.mirror, already_loaded=loaded)
-    return DeliveredResult(address, evidence)
+    return DeliveredResult(address, msgspec.structs.replace(found, rows=int(found.rows)))
 
 
 def _load_of(delivery: DeliveryAttempt, contents: DeliveryFiles, manifest: Manifest, entry: Deliver) -> TableLoad:

@@ -145,17 +145,17 @@ class DeliveryRecord(msgspec.Struct, frozen=True):
     """Of the run's file."""
 
 
-class TableEvidence(msgspec.Struct, frozen=True):
+class TableEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """The rows of a delivery in a table, read back from it."""
 
     rows: int
     """Rows of the load that the table took, and rows that it deleted."""
-    totals: Totals | None
+    totals: Totals | None = None
     """Control totals of these rows as the table has them; a deleted row has no value and counts as 0."""
-    already_loaded: bool
-    """Whether an earlier delivery of the same run or watermarks was found, so that nothing was loaded."""
     mirror: Mirror | None = None
     """Rows and control totals of the whole table; None unless the load has changes."""
+    already_loaded: bool = False
+    """Whether an earlier delivery of the same run or watermarks was found, so that nothing was loaded."""
 
 
 class TableLoad(msgspec.Struct, frozen=True):
