@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from longshore.errors import LongshoreError
+from longshore.exports import catalog
 from longshore.settings import NAMES, Settings, description
 from longshore.settings_sources import load
 
@@ -35,6 +36,14 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(empty
     assert loaded.origin["port"] == "LONGSHORE_PORT"
     assert loaded.origin["host"] == "longshore.toml"
     assert loaded.origin["log_level"] == "default"
+
+
+def test_settings_file_and_catalog_may_begin_with_a_byte_order_mark(empty_folder: Path) -> None:
+    (empty_folder / "longshore.toml").write_text("port = 9001", encoding="utf-8-sig")
+    assert load({}).settings.port == 9001
+    shipped = Path(catalog.__file__).with_name("catalog.toml").read_text(encoding="utf-8")
+    (empty_folder / "catalog.toml").write_text(shipped, encoding="utf-8-sig")
+    assert catalog.load(str(empty_folder / "catalog.toml")) == catalog.load()
 
 
 def test_settings_file_is_read_from_the_given_path(empty_folder: Path) -> None:

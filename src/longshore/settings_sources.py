@@ -70,7 +70,7 @@ def _from_file(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     if not named and not path.is_file():
         return "", {}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise LongshoreError(f"the settings file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -83,7 +83,7 @@ def test_awaited_client_has_the_same_operations(service: services.Longshore, adm
 
 def test_commands_make_test_change_and_delete_a_destination(commands: Cli) -> None:
     name = new_name()
-    Path("secret.json").write_text(json.dumps(SECRET))
+    Path("secret.json").write_text(json.dumps(SECRET), encoding="utf-8-sig")  # as editors of Windows do
     options = ("--kind", "memory", "--set", "shelf=top", "--secret-file", "secret.json")
     assert commands("destinations", "create", name, *options) == (
         0, f"good\tconnect\t\ngood\twrite\t\n{name} is stored; tasks deliver to it by that name\n", "",

@@ -17,7 +17,10 @@ def test_body_comes_from_fields_a_file_and_standard_input(logged_in: Cli) -> Non
     fields = ("-F", f"chain={SMALL_CHAIN}", "-f", "desc=€ 1", "-F", f"trigger={json.dumps(TASK['trigger'])}",
               "-F", f"target={json.dumps(TASK['target'])}")  # fmt: skip
     Path("task.json").write_text(json.dumps(TASK))
-    for arguments, typed in ((fields, ""), (("--input", "task.json"), ""), (("--input", "-"), json.dumps(TASK))):
+    Path("of-windows.json").write_text(json.dumps(TASK), encoding="utf-8-sig")
+    files = ("task.json", "of-windows.json")
+    given = ((fields, ""), *((("--input", file), "") for file in files), (("--input", "-"), json.dumps(TASK)))
+    for arguments, typed in given:
         code, out, stderr = logged_in("request", "post", "/tasks", *arguments, typed=typed)
         assert (code, stderr) == (0, "")
         made = json.loads(out)

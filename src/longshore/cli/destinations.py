@@ -176,7 +176,7 @@ def _secret(kind: "DestinationKind", file: str) -> dict[str, Any]:
     if file == options.STDIN and sys.stdin.isatty():
         answers = {name: click.prompt(name, default="", hide_input=True, show_default=False) for name in fields}
         return {name: answer for name, answer in answers.items() if answer}
-    text = sys.stdin.read() if file == options.STDIN else _read(file)
+    text = sys.stdin.read().removeprefix("\ufeff") if file == options.STDIN else _read(file)
     try:
         value = msgspec.json.decode(text)
     except NOT_DECODED:
@@ -191,7 +191,7 @@ def _secret(kind: "DestinationKind", file: str) -> dict[str, Any]:
 
 def _read(file: str) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise click.BadParameter(f"{file} cannot be read: {reason}") from None

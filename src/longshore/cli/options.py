@@ -1,5 +1,6 @@
 """The options that several commands have, and their values."""
 
+import codecs
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -28,11 +29,13 @@ TaskNumber: TypeAlias = Annotated[
 
 
 def read_file(file: Path, option: str) -> bytes:
-    """Return the bytes of the file of an option, or of standard input where it is STDIN. Raises BadParameter."""
-    if str(file) == STDIN:
-        return sys.stdin.buffer.read()
+    """Return the bytes of the file of an option, or of standard input where it is STDIN, without a byte order mark.
+
+    Raises BadParameter.
+    """
     try:
-        return file.read_bytes()
+        content = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
+        return content.removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint=option) from None
 

@@ -150,7 +150,7 @@ def load(path: str = "") -> Catalog:
     """Return the catalog at `path`, or the one that Longshore ships. Raises LongshoreError."""
     file = Path(path) if path else resources.files("longshore.exports") / "catalog.toml"
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         catalog = {name: _index(name, table) for name, table in tables.items()}
         for name, index in catalog.items():
             _check(name, index)

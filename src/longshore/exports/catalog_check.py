@@ -185,11 +185,12 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
     if any(node["Node Type"] == "Foreign Scan" for node in plan):  # indexes of the foreign server are not visible
         return []
     keys = ", ".join(quoted_identifier(column) for column in dict.fromkeys((index.chain, index.time)) if column)
-    create = f"CREATE INDEX CONCURRENTLY ON {index.quoted_relation} ({keys});"
-    advice = create if is_table else f"on the tables behind the view, as in {create}"
-    return [
-        Finding(name, f"no index serves the chain filter, so each export reads all chains; run {advice}", "warning")
-    ]
+    advice = (
+        f"run CREATE INDEX CONCURRENTLY ON {index.quoted_relation} ({keys});"
+        if is_table
+        else f"create one on the tables behind the view, on the columns that {keys} of the view come from"
+    )
+    return [Finding(name, f"no index serves the chain filter, so each export reads all chains; {advice}", "warning")]
 
 
 async def _check_unique(connection: Connection, name: str, index: Index) -> list[Finding]:

@@ -189,7 +189,7 @@ async def position(connection: Connection, index: Index) -> Position:
     if not await connection.fetchval(READABLE, relation):
         role = await connection.fetchval("select quote_ident(current_user)")
         raise LongshoreError(
-            f"only some columns of {index.relation} may be read, and an increment reads a system column;"
+            f"not all columns of {index.relation} may be read, and an increment reads a system column;"
             f" GRANT SELECT ON {index.relation} TO {role}"
         )
     if kind := await connection.fetchval(UNSUITED, relation):

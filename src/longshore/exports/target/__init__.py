@@ -68,7 +68,9 @@ class ExportTarget(Target, frozen=True, kw_only=True):
     """Whether each run of an incremental task also says which rows are to be deleted from the client's copy."""
     deliver: Annotated[list[Deliver], Meta(min_length=1, max_length=MAX_ENTRIES)] | None = None
     """The chain's destinations of each run's result. A run is `DONE` when all of them have it."""
-    share_as: Annotated[str, Meta(pattern=TABLE_NAME)] | None = None
+    share_as: (
+        Annotated[str, Meta(pattern=TABLE_NAME, extra={"expected": "up to 255 letters, digits and underscores"})] | None
+    ) = None
     """The name of the table that Delta Sharing clients read the newest result as."""
 
     @property
