@@ -458,6 +458,12 @@ def test_parquet_refuses_a_nested_number_that_is_almost_zero(url: str) -> None:
         asyncio.run(export(url, index, "parquet"))
 
 
+def test_parquet_refuses_a_long_nested_number_and_shows_its_beginning(url: str) -> None:
+    index = over(url, "jsonb", ['[{"price": 1e400}]'], ITEMS)
+    with pytest.raises(LongshoreError, match=r"price is 10{99}…, which"):
+        asyncio.run(export(url, index, "parquet"))
+
+
 ENDLESS = {
     "price": ["1" * 200_000, "0." + "1" * 20_000, "1" * 131_072 + "e999"],
     "at": ["2026-05-26T12:00:00." + "1" * 200 + "Z"],

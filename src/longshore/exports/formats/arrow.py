@@ -21,6 +21,7 @@ from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats.format import RowKey, cell_error
 from longshore.exports.gregorian import number_of_any
+from longshore.validation import shortened
 
 UNLIMITED = (38, 10)  # digits, and decimals, of a numeric that its column does not limit
 MAX_DIGITS = 76  # of an Arrow decimal
@@ -276,5 +277,6 @@ def _items(text: str, kind: pa.StructType) -> list[dict[str, Any] | None] | None
                 try:
                     item[field.name] = _decimal(str(value), field.type)
                 except UnsupportedValueError as reason:
-                    raise UnsupportedValueError(f"whose [{number}].{field.name} is {value}, {reason}") from None
+                    shown = shortened(str(value))
+                    raise UnsupportedValueError(f"whose [{number}].{field.name} is {shown}, {reason}") from None
     return items
