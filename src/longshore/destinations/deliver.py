@@ -139,7 +139,6 @@ async def _deliver_files(
 
 
 def _at_a_time(place: OpenDestination) -> int:
-    """Return how many files of a place may be under way at a time."""
     return int(getattr(place, "files_at_a_time", 1))
 
 

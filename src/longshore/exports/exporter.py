@@ -174,8 +174,6 @@ class Exporter:
             return await publish_result(job, result)
 
     def _report(self, message: Message, indexes: Sequence[IndexJob]) -> Report:
-        """Return the report of an attempt's progress to its task."""
-
         async def report(rows: int, size: int) -> None:
             expected, exact = expected_rows(indexes)
             # A report that is lost does no harm: the state of the task is written when the copy has ended.

@@ -188,7 +188,6 @@ async def _merged(
 
 
 def _rows_error(target: Target, found: int, rows: int) -> DestinationError:
-    """Return the error of a table that took another number of rows than it was sent."""
     return DestinationError(
         f"{target.name} took {found} of {rows} rows: a trigger or a rule of the table drops or adds some"
     )

@@ -104,7 +104,6 @@ async def _roll_back(connection: DirectConnection) -> None:
 
 
 async def _load(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence:
-    """Load rows in the connection's transaction."""
     await pin(connection, sees_all=load.mode != "append")
     if found := await _earlier_delivery(connection, schema, load):
         return found
@@ -181,7 +180,6 @@ async def _require_earlier(
 
 
 def _missing_rows_error(load: TableLoad, why: str) -> DestinationError:
-    """Return the error of an increment whose table has not the rows before it."""
     first = "drop the table if it is there, and " if load.mode == "append" else ""
     return DestinationError(
         f"the rows before this increment of task {load.line.task} are missing: {why}; {first}{load.full_run_advice}"

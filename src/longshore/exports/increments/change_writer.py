@@ -161,7 +161,6 @@ class _Rows:
         self._index = query.index
 
     async def delete(self, keys: Sequence[Any]) -> None:
-        """Write the deletes of some keys."""
         key = self._changes.key
         texts = key.split(keys)
         left = await self._left(texts)

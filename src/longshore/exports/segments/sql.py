@@ -81,7 +81,6 @@ def _rule(rule: Rule, index: Index, columns: Columns, interval: Interval, bind: 
 
 
 def _column_rule(rule: Rule, column: Column, interval: Interval, bind: Bind) -> str:
-    """Return SQL of a rule on a column of the relation."""
     kind = column.field.type
     if kind in WORDS:
         return _text_rule(rule, column.text_sql, kind, bind, bytewise=column.is_bytewise)

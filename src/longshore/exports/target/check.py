@@ -76,7 +76,6 @@ def _check_deliver(target: ExportTarget, catalog: Catalog, at: str) -> list[Viol
 
 
 def _check_table(entry: Deliver, target: ExportTarget, catalog: Catalog, at: str) -> list[Violation]:
-    """Return the violations of an entry of `deliver` for a table."""
     violations = []
     if entry.table is None or entry.mode is None:
         missing = "table" if entry.table is None else "mode"
@@ -204,8 +203,6 @@ def _check_files(target: ExportTarget, at: str) -> list[Violation]:
 def _check_index(
     target: ExportTarget, name: str, index: Index, at: str, before: Mapping[str, Shape | None]
 ) -> list[Violation]:
-    """Return the violations of the parts of a target that are about one index."""
-
     def place(key: str) -> str:
         return pointer(pointer(at, key), name) if isinstance(getattr(target, key), dict) else pointer(at, key)
 
