@@ -99,6 +99,7 @@ def test_result_is_described_and_its_first_rows_are_shown_and_audited(
     links.get_by_role("button", name="Revoke").first.click()
     page.wait_for_url("**#links")
     expect(links).to_contain_text("revoked")
+    page.wait_for_load_state("networkidle")  # an update of the part would make its entries new ones
     page.locator("#to-log-2").click()
     expect(page.locator("#log-2:target")).to_be_visible()
     assert violations(page) == []
