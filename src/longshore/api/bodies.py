@@ -45,7 +45,10 @@ BODY = msgspec.json.Decoder(float_hook=_decimal)
 
 
 def stored_members(stored: str | msgspec.Raw) -> dict[str, Any]:
-    """Return the members of a stored target or trigger, with exact decimals; none where it cannot be decoded."""
+    """Return the members of a stored JSON object, with exact decimals; {} where it is no object or cannot be decoded.
+
+    Such objects are targets, triggers, segments and the settings of destinations.
+    """
     try:
         members = BODY.decode(stored)
     except msgspec.DecodeError:  # half a surrogate pair, which PostgreSQL stores

@@ -143,7 +143,7 @@ def decode(segment: str | msgspec.Raw) -> Segment | None:
 
 
 def index_of(stored: StoredSegment) -> str:
-    """Return the index of a stored segment, of which the rules are not decoded; an empty string where it is none."""
+    """Return the index of a stored segment without decoding its rules; an empty string where it cannot be read."""
     try:
         return OF_INDEX.decode(stored.segment).index
     except msgspec.DecodeError:
